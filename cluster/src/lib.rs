@@ -1,0 +1,1 @@
+//! The group as this node sees it.

@@ -1,0 +1,5 @@
+//! Telephony and media without I/O: DMCC, calls, recording decisions, and the timeline of captured media.
+
+pub mod call;
+pub mod dmcc;
+pub mod media;

@@ -1,0 +1,1 @@
+//! Media: from captured packets to one timeline.

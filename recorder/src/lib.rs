@@ -1,0 +1,1 @@
+//! The recorder's shells: the link to the AES, the media thread, the sealer.

@@ -1,0 +1,1 @@
+//! A simulated Avaya switch behind simulated AES servers.

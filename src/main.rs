@@ -1,0 +1,3 @@
+//! The binary: parse the command, call the library.
+
+fn main() {}

@@ -1,0 +1,86 @@
+//! A recording while its call goes on: what is known of the call so far, in wall time, because
+//! the timeline's zero (the first audio) is not fixed before the sealer has seen every packet.
+//!
+//! The draft is written into the capture journal whenever it changes, so a crash loses nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Extension, NodeId, RecordingId, Ucid};
+use crate::record::{Direction, Scope, TriggerKind};
+use crate::time::WallTime;
+
+/// A stretch of wall time; still open while `to` is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Its begin.
+    pub from: WallTime,
+    /// Its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<WallTime>,
+}
+
+/// Somebody's presence in the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Extension, outside number, or trunk (`T<group>#<member>`).
+    pub who: String,
+    /// When.
+    #[serde(flatten)]
+    pub stretch: Stretch,
+    /// When it had the call on hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Stretch>,
+}
+
+/// An open recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draft {
+    /// Its name, given when it was opened.
+    pub recordingid: RecordingId,
+    /// The node that opened it.
+    pub node: NodeId,
+    /// 1, or 2 from a parallel recorder.
+    pub copy: u8,
+    /// What it follows.
+    pub scope: Scope,
+    /// Who asked for it.
+    pub trigger: TriggerKind,
+    /// Name of the rule that decided; empty if none did.
+    pub rule: String,
+    /// The call's identity, if the switch gave one.
+    pub ucid: Option<Ucid>,
+    /// Identities that parts of the call had before they were merged into it.
+    pub formerucids: Vec<Ucid>,
+    /// The switch's numbers of the call, in order.
+    pub callids: Vec<String>,
+    /// The monitored station for which it is made.
+    pub extension: Extension,
+    /// Agent logged in there; empty if none is known.
+    pub agentid: String,
+    /// Calling number.
+    pub calling: String,
+    /// Called number.
+    pub called: String,
+    /// Which way the call goes.
+    pub direction: Direction,
+    /// Trunk group; empty for an internal call.
+    pub trunkgroup: String,
+    /// Trunk member; empty for an internal call.
+    pub trunkmember: String,
+    /// VDN that distributed the call; empty if none.
+    pub vdn: String,
+    /// Split or skill; empty if none.
+    pub split: String,
+    /// User-to-user information as text; empty if none.
+    pub userdata: String,
+    /// Who is and was in the call.
+    pub parties: Vec<Presence>,
+    /// When it was opened: when the call was established, or somebody asked.
+    pub opened: WallTime,
+    /// When it ended; absent while the call goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<WallTime>,
+    /// When it was paused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<Stretch>,
+}

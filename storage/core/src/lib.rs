@@ -1,0 +1,17 @@
+//! The words everybody speaks: identities, times, recordings, and the form in which captured
+//! media is kept. Pure: nothing here reads a clock, a file, a socket or a random source.
+
+pub mod draft;
+pub mod ids;
+pub mod journal;
+pub mod naming;
+pub mod query;
+pub mod record;
+pub mod redact;
+pub mod time;
+
+pub use draft::Draft;
+pub use ids::{CallId, Extension, NodeId, RecordingId, SegmentId, Ucid};
+pub use record::Recording;
+pub use redact::Redacted;
+pub use time::{MonoTime, Now, WallTime};

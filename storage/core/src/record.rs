@@ -1,0 +1,280 @@
+//! A sealed recording as users see it: one JSON object, the same over WebSocket, in the file
+//! beside the voice file, and in the catalog. Positions (`…ms`) count from the first audio.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Extension, NodeId, RecordingId, Ucid};
+use crate::time::WallTime;
+
+/// Which way a call went, seen from the call centre.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From outside.
+    #[default]
+    Inbound,
+    /// To outside.
+    Outbound,
+    /// Between stations of the switch.
+    Internal,
+}
+
+impl Direction {
+    /// The word that users and rules write.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// What a recording follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The monitored stations in the call.
+    #[default]
+    Station,
+    /// The outside party, to whatever station it is taken, until it leaves.
+    Trunk,
+}
+
+/// Who or what asked for the recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TriggerKind {
+    /// A recording rule.
+    #[default]
+    Rule,
+    /// The agent.
+    Agent,
+    /// A supervisor.
+    Supervisor,
+    /// This node saw that nobody else recorded the call.
+    Rescue,
+    /// This node took over from another.
+    Takeover,
+}
+
+impl TriggerKind {
+    /// The word that users see, and the value of the metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Agent => "agent",
+            Self::Supervisor => "supervisor",
+            Self::Rescue => "rescue",
+            Self::Takeover => "takeover",
+        }
+    }
+}
+
+/// Why a stretch of a recording holds no audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GapCause {
+    /// The network lost the packets.
+    Loss,
+    /// A recorder went away and another (or the same, restarted) went on.
+    Takeover,
+    /// Somebody paused the recording.
+    Paused,
+    /// The call was held and `al_hold = "skip"`.
+    Hold,
+    /// The switch sent nothing.
+    NoMedia,
+    /// There was no room to write it down.
+    DiskFull,
+}
+
+/// A stretch without audio; the voice file holds silence of the same length.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Where it begins.
+    pub startms: u64,
+    /// Where audio goes on.
+    pub endms: u64,
+    /// Why.
+    pub cause: GapCause,
+}
+
+/// A stretch on a recording's timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Where it begins.
+    pub startms: u64,
+    /// Where it ends.
+    pub endms: u64,
+}
+
+/// Who was in the call, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Party {
+    /// Extension, outside number, or trunk (`T<group>#<member>`).
+    pub who: String,
+    /// When it came.
+    pub fromms: u64,
+    /// When it left.
+    pub toms: u64,
+    /// When it had the call on hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Span>,
+}
+
+/// One stretch of media on one phantom, as it lies in the recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The node that captured it.
+    pub node: NodeId,
+    /// The phantom that heard it.
+    pub phantom: Extension,
+    /// First audio.
+    pub startms: u64,
+    /// Last audio.
+    pub endms: u64,
+    /// Codec names as in `al_codecs`; several when it changed, joined by a comma.
+    pub codec: String,
+    /// Media packets that arrived.
+    pub packets: u64,
+    /// Packets missing by sequence number.
+    pub lost: u64,
+    /// Packets that arrived after a packet that follows them.
+    pub late: u64,
+    /// Packets that arrived again.
+    pub duplicate: u64,
+    /// Synchronisation sources in order of appearance (RFC 3550, 3), as eight hex digits.
+    pub ssrcs: Vec<String>,
+}
+
+/// What the network did to the audio.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Lost packets to expected packets, 0 to 1.
+    pub lossratio: f64,
+    /// Mean interarrival jitter (RFC 3550, 6.4.1), milliseconds.
+    pub jitterms: f64,
+    /// Estimated mean opinion score; absent while it is not computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mos: Option<f64>,
+    /// Whether one side was silent throughout; absent while it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oneway: Option<bool>,
+    /// How fast the sender's clock ran against ours, parts per million.
+    pub clockdriftppm: f64,
+}
+
+/// Form of a voice file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VoiceFormat {
+    /// WAV with 16-bit linear PCM.
+    Wav,
+    /// WAV with G.711 as it was received.
+    #[default]
+    WavG711,
+    /// Ogg Opus.
+    Opus,
+}
+
+impl VoiceFormat {
+    /// Ending of the voice file's name.
+    #[must_use]
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Wav | Self::WavG711 => "wav",
+            Self::Opus => "opus",
+        }
+    }
+}
+
+/// A sealed recording. Field names are the outside contract.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// Version of this form, so that a later program knows what it reads.
+    #[serde(default = "first_version")]
+    pub version: u32,
+    /// Its name.
+    pub recordingid: RecordingId,
+    /// The call's identity, if the switch gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ucid: Option<Ucid>,
+    /// Identities that parts of the call had before they were merged into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formerucids: Vec<Ucid>,
+    /// The switch's numbers of the call, in order.
+    pub callids: Vec<String>,
+    /// The monitored station for which it was made; for scope `trunk` the station that served the
+    /// call when it began.
+    pub extension: Extension,
+    /// Agent logged in there; empty if none was known.
+    pub agentid: String,
+    /// Calling number.
+    pub calling: String,
+    /// Called number.
+    pub called: String,
+    /// Which way the call went.
+    pub direction: Direction,
+    /// Trunk group; empty for an internal call.
+    pub trunkgroup: String,
+    /// Trunk member; empty for an internal call.
+    pub trunkmember: String,
+    /// VDN that distributed the call; empty if none.
+    pub vdn: String,
+    /// Split or skill; empty if none.
+    pub split: String,
+    /// User-to-user information as text; empty if none.
+    pub userdata: String,
+    /// Who was in the call.
+    pub parties: Vec<Party>,
+    /// First audio.
+    pub started: WallTime,
+    /// End of the audio.
+    pub ended: WallTime,
+    /// Length of the voice file.
+    pub durationms: u64,
+    /// What it follows.
+    pub scope: Scope,
+    /// Who asked for it.
+    pub trigger: TriggerKind,
+    /// Name of the rule that decided; empty if none did.
+    pub rule: String,
+    /// 1, or 2 from a parallel recorder.
+    pub copy: u8,
+    /// The node that owns it.
+    pub node: NodeId,
+    /// Its stretches of media.
+    pub segments: Vec<Segment>,
+    /// Where no audio is, and why.
+    pub gaps: Vec<Gap>,
+    /// Where somebody paused it.
+    pub pauses: Vec<Span>,
+    /// Whether everything that can be had is in it.
+    pub complete: bool,
+    /// What the network did to it.
+    pub quality: Quality,
+    /// Form of the voice file.
+    pub format: VoiceFormat,
+    /// Size of the voice file.
+    pub bytes: u64,
+    /// SHA-256 of the voice file, lower-case hex.
+    pub sha256: String,
+    /// What people called it.
+    pub tags: Vec<String>,
+    /// What people wrote about it.
+    pub notes: Vec<String>,
+    /// Legal hold.
+    pub hold: bool,
+}
+
+const fn first_version() -> u32 {
+    Recording::VERSION
+}
+
+impl Recording {
+    /// The version that this program writes.
+    pub const VERSION: u32 = 1;
+}
