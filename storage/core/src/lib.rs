@@ -8,10 +8,12 @@ pub mod naming;
 pub mod query;
 pub mod record;
 pub mod redact;
+pub mod role;
 pub mod time;
 
 pub use draft::Draft;
 pub use ids::{CallId, Extension, NodeId, RecordingId, SegmentId, Ucid};
 pub use record::Recording;
 pub use redact::Redacted;
+pub use role::{Duty, Role};
 pub use time::{MonoTime, Now, WallTime};
