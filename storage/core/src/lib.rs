@@ -2,8 +2,11 @@
 //! media is kept. Pure: nothing here reads a clock, a file, a socket or a random source.
 
 pub mod draft;
+pub mod g711;
 pub mod ids;
 pub mod journal;
+pub mod journal_block;
+pub mod journal_scan;
 pub mod naming;
 pub mod query;
 pub mod record;
