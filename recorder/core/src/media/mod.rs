@@ -1,4 +1,31 @@
 //! Media: from captured packets to one timeline.
+//!
+//! A sealed recording is read twice. [`index::Index`] looks at headers only, and its
+//! [`timeline::Plan`] says which packet's audio goes where and where none is, and why.
+//! [`render::Render`] then reads the audio and hands it on in order. Neither holds the audio of
+//! a call in memory.
+
+pub(crate) mod hole;
+pub mod index;
+pub mod payload;
+pub mod quality;
+pub mod record;
+pub mod render;
+pub mod rtp;
+pub(crate) mod run;
+pub(crate) mod settle;
+pub mod timeline;
+
+#[cfg(test)]
+mod tests;
+
+pub use index::Index;
+pub use payload::Law;
+pub use record::record;
+pub use render::{Pass, Render, RenderError, VoiceSink};
+pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};
+pub use settle::Census;
+pub use timeline::{Ignored, Plan, PlannedGap, PlannedSegment, Unplaceable};
 
 use storage_core::{Extension, Now, SegmentId, WallTime};
 

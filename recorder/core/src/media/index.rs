@@ -1,0 +1,204 @@
+//! First pass over a captured recording: which segments, senders and runs there are. It reads
+//! headers, keeps 16 bytes per packet and no audio. Where things lie on the timeline is decided
+//! by [`super::timeline`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use storage_core::journal::{Channel, Entry, Fact, PacketBlock};
+use storage_core::record::GapCause;
+use storage_core::{Extension, SegmentId, WallTime};
+
+use super::rtp::{NotRtp, RtpPacket, Ssrc};
+use super::run::Stream;
+
+/// A segment in which a sender names itself anew more often than this is not listened to any
+/// further: no call does that, and each name costs memory.
+const STREAMS_PER_SEGMENT_MAX: u32 = 1024;
+
+/// The packets of one port are received in order of time. One that is this much earlier than the
+/// one before it tells that somebody set the clock back: 200 ms.
+const SET_BACK_MICROS: i64 = 200_000;
+/// Between two ports the order of capture is that of time only up to what a port's buffer holds: 20 s.
+const SET_BACK_BETWEEN_MICROS: i64 = 20_000_000;
+
+/// Packets that could not be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub from: WallTime,
+    pub to: WallTime,
+    pub packets: u64,
+    pub cause: GapCause,
+}
+
+/// What the facts say of a segment.
+#[derive(Debug, Default)]
+pub(crate) struct SegmentFacts {
+    pub phantom: Option<Extension>,
+    /// Every address that the switch named, whenever it did: packets may come before their event.
+    pub named: BTreeSet<SocketAddr>,
+    /// The last codec that the switch named.
+    pub codec: String,
+    pub lost: Vec<Lost>,
+    /// Packets from each address.
+    pub heard: BTreeMap<SocketAddr, u64>,
+    streams: u32,
+    clock: Option<Clock>,
+}
+
+/// Wall time that never runs back, whatever was done to the clock while the segment was captured.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    latest: WallTime,
+    /// Added to the clock's times, microseconds.
+    correction: i64,
+}
+
+impl Clock {
+    fn told(self, at: WallTime) -> WallTime {
+        WallTime::from_micros(at.as_micros().saturating_add(self.correction))
+    }
+
+    /// The time of the next packet; a step back of more than `tolerated` is undone.
+    fn next(&mut self, at: WallTime, tolerated: i64) -> WallTime {
+        let back = self.latest.micros_since(self.told(at));
+        if back > tolerated {
+            self.correction = self.correction.saturating_add(back);
+        }
+        let at = self.told(at);
+        self.latest = self.latest.max(at);
+        at
+    }
+}
+
+impl SegmentFacts {
+    /// Whether the segment's audio comes from `source`: the switch named it; or it named none
+    /// that was ever heard, and this one sent most. (The event names where the far end
+    /// *receives*; that it sends from there is usual, dossier 5.2, but no audio is thrown
+    /// away for it.)
+    pub(crate) fn accepts(&self, source: SocketAddr) -> bool {
+        if self.named.iter().any(|named| self.heard.contains_key(named)) {
+            return self.named.contains(&source);
+        }
+        let most = self.heard.iter().max_by_key(|(address, packets)| (**packets, **address));
+        most.is_some_and(|(address, _)| *address == source)
+    }
+}
+
+/// Who sent a stream, and into which segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamKey {
+    pub segment: SegmentId,
+    pub source: SocketAddr,
+    pub ssrc: Ssrc,
+}
+
+/// The index of one recording's packets. Feed it every entry of the recording in the journal's
+/// order, then turn it into a plan with [`Index::plan`].
+#[derive(Debug, Default)]
+pub struct Index {
+    pub(crate) segments: BTreeMap<SegmentId, SegmentFacts>,
+    /// In order of their first packet.
+    pub(crate) streams: Vec<(StreamKey, Stream)>,
+    by_key: BTreeMap<StreamKey, usize>,
+    latest: usize,
+    packets: u32,
+    /// Of the segment that was captured last.
+    clock: Option<Clock>,
+    pub(crate) not_rtp: [u64; NotRtp::ALL.len()],
+    pub(crate) overflow: u64,
+}
+
+impl Index {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next entry.
+    pub fn entry(&mut self, entry: &Entry<'_>) {
+        match entry {
+            Entry::Fact(fact) => self.fact(fact),
+            Entry::Packets(block) => self.block(block),
+        }
+    }
+
+    fn fact(&mut self, fact: &Fact) {
+        match fact {
+            Fact::SegmentOpened { segment, phantom, .. } => {
+                self.segments.entry(*segment).or_default().phantom = Some(phantom.clone());
+            }
+            Fact::MediaTerms { segment, source, codec, .. } => {
+                let facts = self.segments.entry(*segment).or_default();
+                facts.named.extend(source);
+                facts.codec.clone_from(codec);
+            }
+            Fact::Lost { segment, from, to, packets, cause } => {
+                let facts = self.segments.entry(*segment).or_default();
+                let told = |at| facts.clock.map_or(at, |clock| clock.told(at));
+                let (from, to) = (told(*from), told(*to));
+                facts.lost.push(Lost { from, to, packets: *packets, cause: *cause });
+            }
+            Fact::Recording { .. } | Fact::SegmentClosed { .. } | Fact::Sealed { .. } => {}
+        }
+    }
+
+    fn block(&mut self, block: &PacketBlock<'_>) {
+        if block.channel != Channel::Rtp {
+            return;
+        }
+        let facts = self.segments.entry(block.segment).or_default();
+        let mut heard = 0;
+        for (at, datagram) in block {
+            let at = match (&mut facts.clock, self.clock) {
+                (Some(clock), _) => clock.next(at, SET_BACK_MICROS),
+                (first @ None, before) => {
+                    let mut clock = before.unwrap_or(Clock { latest: at, correction: 0 });
+                    let at = clock.next(at, SET_BACK_BETWEEN_MICROS);
+                    *first = Some(Clock { latest: at, ..clock });
+                    at
+                }
+            };
+            let ordinal = self.packets;
+            // 2^32 packets are two years and a half of one call.
+            self.packets = self.packets.saturating_add(1);
+            let packet = match RtpPacket::parse(datagram) {
+                Ok(packet) => packet,
+                Err(reason) => {
+                    self.not_rtp[reason.index()] += 1;
+                    continue;
+                }
+            };
+            heard += 1;
+            let key = StreamKey { segment: block.segment, source: block.source, ssrc: packet.ssrc };
+            let known = self.streams.get(self.latest).is_some_and(|(latest, _)| *latest == key);
+            if !known {
+                match self.by_key.get(&key) {
+                    Some(index) => self.latest = *index,
+                    None if facts.streams >= STREAMS_PER_SEGMENT_MAX => {
+                        self.overflow += 1;
+                        continue;
+                    }
+                    None => {
+                        facts.streams += 1;
+                        self.latest = self.streams.len();
+                        self.by_key.insert(key, self.latest);
+                        self.streams.push((key, Stream::default()));
+                    }
+                }
+            }
+            self.streams[self.latest].1.push(&packet, at, ordinal);
+        }
+        self.clock = facts.clock.or(self.clock);
+        if heard > 0 {
+            *facts.heard.entry(block.source).or_default() += heard;
+        }
+    }
+
+    /// Packets seen, RTP or not.
+    #[must_use]
+    pub const fn packets(&self) -> u32 {
+        self.packets
+    }
+}

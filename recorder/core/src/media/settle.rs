@@ -1,0 +1,179 @@
+//! Between indexing and placing: strangers out, each run in the order of its timestamps, each
+//! packet once, and everything counted.
+
+use std::collections::BTreeMap;
+
+use storage_core::SegmentId;
+use storage_core::record::Quality;
+
+use super::index::{Index, SegmentFacts, StreamKey};
+use super::payload::{Payload, classify};
+use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
+use super::rtp::{MediaTime, NotRtp, Ssrc};
+use super::run::Run;
+use super::timeline::{Extent, Ignored, PlannedSegment, Unplaceable};
+
+/// A record names so many synchronisation sources of a segment and no more.
+const SSRCS_NAMED_MAX: usize = 64;
+
+/// A segment's packets, counted. Strangers' packets are not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// That arrived, duplicates included.
+    pub packets: u64,
+    /// Missing by sequence number.
+    pub lost: u64,
+    /// That arrived after one that follows them.
+    pub late: u64,
+    /// That arrived again.
+    pub duplicate: u64,
+}
+
+/// The runs, ready to be placed.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub facts: BTreeMap<SegmentId, SegmentFacts>,
+    /// In order of their streams' first packet.
+    pub runs: Vec<(StreamKey, Run)>,
+    pub ignored: Ignored,
+    census: BTreeMap<SegmentId, Census>,
+    ssrcs: BTreeMap<SegmentId, Vec<Ssrc>>,
+    jitter_ms: f64,
+    foreign: Option<Foreign>,
+}
+
+/// Audio that cannot be decoded.
+#[derive(Debug)]
+struct Foreign {
+    payload_type: u8,
+    codec: String,
+    packets: u64,
+}
+
+/// Sorts and counts.
+pub(crate) fn settle(index: Index) -> Settled {
+    let malformed: u64 =
+        NotRtp::ALL.iter().filter(|r| **r != NotRtp::Rtcp).map(|r| index.not_rtp[r.index()]).sum();
+    let mut settled = Settled {
+        facts: index.segments,
+        runs: Vec::new(),
+        ignored: Ignored { malformed: malformed + index.overflow, ..Ignored::default() },
+        census: BTreeMap::new(),
+        ssrcs: BTreeMap::new(),
+        jitter_ms: 0.0,
+        foreign: None,
+    };
+    let mut jitters = Vec::new();
+    for (key, stream) in index.streams {
+        if !settled.facts.get(&key.segment).is_some_and(|facts| facts.accepts(key.source)) {
+            let packets = stream.runs.iter().map(|run| run.packets.len() as u64);
+            settled.ignored.strangers += packets.sum::<u64>();
+            continue;
+        }
+        jitters.push(stream.jitter.total());
+        let ssrcs = settled.ssrcs.entry(key.segment).or_default();
+        if ssrcs.len() < SSRCS_NAMED_MAX && !ssrcs.contains(&key.ssrc) {
+            ssrcs.push(key.ssrc);
+        }
+        for mut run in stream.runs {
+            put_in_order(&mut run, settled.census.entry(key.segment).or_default());
+            settled.count_payloads(key, &run);
+            settled.runs.push((key, run));
+        }
+    }
+    settled.jitter_ms = mean_jitter_ms(jitters.into_iter());
+    settled
+}
+
+/// Sorts a run by media time and drops what arrived again.
+fn put_in_order(run: &mut Run, census: &mut Census) {
+    let arrived = run.packets.len() as u64;
+    run.packets.sort_unstable_by_key(|p| (p.ticks, p.seq, p.ordinal));
+    run.packets.dedup_by_key(|p| (p.ticks, p.seq));
+    let kept = run.packets.len() as u64;
+    let first = run.packets.iter().map(|p| p.seq).min().unwrap_or(0);
+    let last = run.packets.iter().map(|p| p.seq).max().unwrap_or(0);
+    let expected = u64::from(last - first) + 1;
+    census.packets += arrived;
+    census.duplicate += arrived - kept;
+    census.lost += expected.saturating_sub(kept);
+    census.late += run.packets.iter().filter(|p| p.behind).count() as u64;
+}
+
+impl Settled {
+    /// The codec that the switch named for a segment last; empty if none.
+    pub(crate) fn codec(&self, segment: SegmentId) -> &str {
+        self.facts.get(&segment).map_or("", |facts| &facts.codec)
+    }
+
+    fn count_payloads(&mut self, key: StreamKey, run: &Run) {
+        let codec = self.facts.get(&key.segment).map_or("", |facts| &facts.codec);
+        for packet in &run.packets {
+            match classify(packet.payload_type(), packet.bytes.into(), codec) {
+                Payload::Foreign => {
+                    self.ignored.foreign += 1;
+                    let payload_type = packet.payload_type();
+                    let foreign = self.foreign.get_or_insert_with(|| Foreign {
+                        payload_type,
+                        codec: codec.to_owned(),
+                        packets: 0,
+                    });
+                    foreign.packets += 1;
+                }
+                Payload::Unknown => self.ignored.unknown += 1,
+                Payload::Audio(_) | Payload::ComfortNoise | Payload::Event => {}
+            }
+        }
+    }
+
+    /// Fails if at least `packets` packets have audio that cannot be decoded.
+    pub(crate) fn reject_foreign(&self, packets: u64) -> Result<(), Unplaceable> {
+        match &self.foreign {
+            Some(foreign) if foreign.packets >= packets => Err(Unplaceable::Foreign {
+                payload_type: foreign.payload_type,
+                codec: foreign.codec.clone(),
+                packets: foreign.packets,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The segments with the place that each was given. One that was heard and yet is nowhere in
+    /// the file (another had the same audio) is named at the end, without length.
+    pub(crate) fn segments(&self, extents: Vec<Extent>) -> Vec<PlannedSegment> {
+        let end = extents.iter().map(|extent| extent.to).max().unwrap_or(0);
+        let unused = self.census.keys().filter(|s| !extents.iter().any(|e| e.segment == **s));
+        let unused = unused.map(|segment| Extent {
+            segment: *segment,
+            from: end,
+            to: end,
+            laws: Vec::new(),
+        });
+        let unused: Vec<Extent> = unused.collect();
+        let planned = extents.into_iter().chain(unused).map(|extent| PlannedSegment {
+            segment: extent.segment,
+            phantom: self.facts.get(&extent.segment).and_then(|facts| facts.phantom.clone()),
+            from: MediaTime(extent.from),
+            to: MediaTime(extent.to),
+            codecs: extent.laws.iter().map(|law| law.codec()).collect(),
+            census: self.census.get(&extent.segment).copied().unwrap_or_default(),
+            ssrcs: self.ssrcs.get(&extent.segment).cloned().unwrap_or_default(),
+        });
+        planned.collect()
+    }
+
+    /// What the network did: packets that our own disk could not take are not its fault.
+    pub(crate) fn quality(&self) -> Quality {
+        let ours: u64 = self.facts.values().flat_map(|f| &f.lost).map(|lost| lost.packets).sum();
+        let missing: u64 = self.census.values().map(|census| census.lost).sum();
+        let kept: u64 = self.census.values().map(|c| c.packets - c.duplicate).sum();
+        let lost = missing.saturating_sub(ours);
+        Quality {
+            lossratio: loss_ratio(lost, kept + lost),
+            jitterms: self.jitter_ms,
+            mos: None,
+            oneway: None,
+            clockdriftppm: clock_drift_ppm(self.runs.iter().map(|(_, run)| run.delays().collect())),
+        }
+    }
+}
