@@ -1,1 +1,19 @@
-//! What lies on disk: the capture journal, voice files, records, and the catalog over them.
+//! What must last: the capture journal while calls go on, voice files and their records after, the
+//! index by which they are found. Decisions about bytes, names and queries are in `storage-core`;
+//! here they meet a disk.
+
+mod block_list;
+pub mod disk;
+mod journal_clean;
+pub mod journal_file;
+mod journal_index;
+mod journal_open;
+pub mod journal_read;
+pub mod lock;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use journal_clean::Maintained;
+pub use journal_file::{Journal, JournalError, JournalOptions, SyncHandle};
+pub use journal_open::Recovered;
+pub use journal_read::{JournalReader, ReadStats};

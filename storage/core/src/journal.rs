@@ -33,7 +33,7 @@ use crate::record::GapCause;
 use crate::time::WallTime;
 
 pub use crate::journal_block::{BlockWriter, PacketBlock, Packets};
-pub use crate::journal_scan::{Found, Scanner, Step, step};
+pub use crate::journal_scan::{Found, Scanner, Step, step, trusted_frame};
 
 /// Which of a phantom's two ports a packet came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,6 +287,12 @@ impl<'a> Frame<'a> {
             return None;
         }
         Fields(self.payload).u64().map(SegmentId)
+    }
+
+    /// Whether this is a fact.
+    #[must_use]
+    pub fn is_fact(&self) -> bool {
+        Kind::from_byte(self.kind) == Some(Kind::Fact)
     }
 
     /// The entry.

@@ -1,1 +1,163 @@
-//! (being written)
+//! Names of files and folders below the data folder, both ways. All are relative to it. Nothing
+//! here touches a disk.
+//!
+//! ```text
+//! lock                                    held by the process that works here
+//! capture/0000000001.alc                  capture journal
+//! voice/2026/11/23/RECORDINGID.wav|.opus  voice file, filed by the UTC day of its first audio
+//! voice/2026/11/23/RECORDINGID.json       its record
+//! voice/.sealing/RECORDINGID.wav|.json    the same while they are written
+//! catalog/                                index; can be rebuilt from `voice`
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::ids::RecordingId;
+use crate::record::VoiceFormat;
+use crate::time::WallTime;
+
+/// Folder of the capture journal.
+pub const CAPTURE_FOLDER: &str = "capture";
+/// Folder of the voice files and their records.
+pub const VOICE_FOLDER: &str = "voice";
+/// Folder of what is being written, below [`VOICE_FOLDER`] so that it lies on the same device.
+pub const SEALING_FOLDER: &str = ".sealing";
+/// Folder of the index.
+pub const CATALOG_FOLDER: &str = "catalog";
+/// Room kept for facts when the disk is full, in [`CAPTURE_FOLDER`].
+pub const RESERVE_FILE: &str = "reserve";
+
+const RECORD_ENDING: &str = "json";
+const CAPTURE_ENDING: &str = "alc";
+
+/// Name of a capture file in [`CAPTURE_FOLDER`].
+#[must_use]
+pub fn capture_file(number: u32) -> String {
+    format!("{number:010}.{CAPTURE_ENDING}")
+}
+
+/// The number of a capture file, if the name is one.
+#[must_use]
+pub fn capture_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(CAPTURE_ENDING)?.strip_suffix('.')?;
+    let number = digits.parse().ok()?;
+    (capture_file(number) == name).then_some(number)
+}
+
+/// Folder of the recordings whose first audio was on the UTC day of `started`.
+#[must_use]
+pub fn day_folder(started: WallTime) -> PathBuf {
+    // The first ten characters of RFC 3339 are the date; times outside the years 0 to 9999 have
+    // no such form and are filed under the epoch rather than lost.
+    let text = started.to_string();
+    let mut parts = text.get(..10).unwrap_or("1970-01-01").split('-');
+    let mut folder = PathBuf::from(VOICE_FOLDER);
+    let digits = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let date: Vec<_> = parts.by_ref().filter(digits).collect();
+    match date[..] {
+        [year, month, day] => folder.extend([year, month, day]),
+        _ => folder.extend(["1970", "01", "01"]),
+    }
+    folder
+}
+
+/// Where a recording's voice file lies.
+#[must_use]
+pub fn voice_file(started: WallTime, id: RecordingId, format: VoiceFormat) -> PathBuf {
+    day_folder(started).join(voice_name(id, format))
+}
+
+/// Where a recording's record lies.
+#[must_use]
+pub fn record_file(started: WallTime, id: RecordingId) -> PathBuf {
+    day_folder(started).join(record_name(id))
+}
+
+/// Where a voice file lies while it is written.
+#[must_use]
+pub fn sealing_voice_file(id: RecordingId, format: VoiceFormat) -> PathBuf {
+    sealing_folder().join(voice_name(id, format))
+}
+
+/// Where a record lies while it is written.
+#[must_use]
+pub fn sealing_record_file(id: RecordingId) -> PathBuf {
+    sealing_folder().join(record_name(id))
+}
+
+/// Folder of what is being written.
+#[must_use]
+pub fn sealing_folder() -> PathBuf {
+    Path::new(VOICE_FOLDER).join(SEALING_FOLDER)
+}
+
+/// What a file in a day's folder, or in the sealing folder, is by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Named {
+    /// A voice file.
+    Voice(RecordingId),
+    /// A record.
+    Record(RecordingId),
+}
+
+impl Named {
+    /// Reads a name; `None` if it is none of ours.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let (id, ending) = name.split_once('.')?;
+        let id = id.parse().ok()?;
+        match ending {
+            "wav" | "opus" => Some(Self::Voice(id)),
+            RECORD_ENDING => Some(Self::Record(id)),
+            _ => None,
+        }
+    }
+}
+
+fn voice_name(id: RecordingId, format: VoiceFormat) -> String {
+    format!("{id}.{}", format.extension())
+}
+
+fn record_name(id: RecordingId) -> String {
+    format!("{id}.{RECORD_ENDING}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recordings_are_filed_by_the_utc_day() {
+        let id = RecordingId::new(WallTime::from_millis(0), [1; 10]);
+        let cases = [
+            ("2026-11-23T23:59:59.999Z", "voice/2026/11/23"),
+            ("2026-11-24T00:30:00+01:00", "voice/2026/11/23"),
+            ("0003-02-01T00:00:00Z", "voice/0003/02/01"),
+            ("-000003-02-01T00:00:00Z", "voice/1970/01/01"),
+        ];
+        for (started, folder) in cases {
+            let started = started.parse().unwrap();
+            assert_eq!(day_folder(started), Path::new(folder));
+            let name = voice_file(started, id, VoiceFormat::WavG711);
+            assert_eq!(name, Path::new(folder).join(format!("{id}.wav")));
+        }
+        assert!(day_folder(WallTime::from_micros(i64::MAX)).starts_with("voice/1970"));
+    }
+
+    #[test]
+    fn names_go_both_ways() {
+        for number in [0, 1, 4_294_967_295] {
+            assert_eq!(capture_number(&capture_file(number)), Some(number));
+        }
+        for wrong in ["1.alc", "0000000001", "0000000001.alc2", "+000000001.alc", "9999999999.alc"]
+        {
+            assert_eq!(capture_number(wrong), None, "{wrong}");
+        }
+        let id = RecordingId::new(WallTime::from_millis(9), [7; 10]);
+        assert_eq!(Named::parse(&record_name(id)), Some(Named::Record(id)));
+        assert_eq!(Named::parse(&voice_name(id, VoiceFormat::Opus)), Some(Named::Voice(id)));
+        for wrong in ["x.json", ".json", "notes.txt", &format!("{id}.wav.bak"), &id.to_string()] {
+            assert_eq!(Named::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! The capture journal on disk: appending, durability on the caller's beat, rotation, what happens
+//! when the disk is full. One thread writes (the media thread); another may sync
+//! ([`SyncHandle`]), others read ([`crate::journal_read::JournalReader`]). The bytes are
+//! [`storage_core::journal`]'s matter, who needs which of them is the index's.
+//!
+//! **Durability.** `append` reaches the operating system: a killed process loses nothing of it.
+//! `sync` makes it last through a power cut.
+//!
+//! **Full disk.** What still fits of an append is kept up to the last whole frame, and the error
+//! says how many bytes that are, so a call's media is recorded for as long as a byte fits. Facts
+//! are few and worth more: for them a reserve is allocated beforehand and given up piece by piece
+//! when the disk is full, so that calls can end and recordings be sealed (which frees journal
+//! files). Media never gets the reserve. [`Journal::maintain`] takes it anew when there is room.
+//!
+//! **An error that is not "full"** ends the current file: it is cut back as far as possible, and
+//! the next append begins a new one. A torn frame left behind is stepped over by readers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use storage_core::journal::{
+    EncodeError, FILE_HEADER_BYTES, Fact, FileHeader, HeaderError, Place, encode_fact,
+    trusted_frame,
+};
+use storage_core::{NodeId, RecordingId, SegmentId, naming};
+
+use crate::block_list::Run;
+use crate::disk::{Disk, DiskFile, RealDisk, is_full, write_all_at};
+use crate::journal_index::{About, Index};
+use crate::journal_open::{self, Recovered};
+use crate::journal_read::JournalReader;
+use crate::lock::{DataLock, LockError};
+
+/// Offsets are 32 bits; a file that cannot be rotated (full disk) is appended to up to here.
+const FILE_BYTES_MAX: u64 = 2 << 30;
+/// The reserve is given up in pieces of this size.
+const RESERVE_PIECE_BYTES: u64 = 16 << 10;
+
+/// How the journal behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// A file is ended before it gets longer than this.
+    pub rotate_bytes: u64,
+    /// Room kept for facts on a full disk; 0 keeps none.
+    pub reserve_bytes: u64,
+    /// Up to so many files nothing is moved in order to free space.
+    pub files_kept: usize,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { rotate_bytes: 64 << 20, reserve_bytes: 8 << 20, files_kept: 8 }
+    }
+}
+
+/// Why the journal did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process has the data folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// No room. The first `kept` bytes of what was to be appended (whole frames) are in the
+    /// journal, the rest is not; a later append works again once there is room.
+    #[error("no room left on the device of {}: free some, or move al_datadir", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that were kept.
+        kept: usize,
+    },
+    /// The device failed. As with `Full`, the first `kept` bytes are in the journal.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was tried, as "cannot write".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Bytes that were kept.
+        kept: usize,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file of a later program; its content must not be dropped by this one.
+    #[error("{}: run the version that wrote it, or a later one", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        source: HeaderError,
+    },
+    /// The caller's bytes are no frames; a bug. Nothing was appended.
+    #[error("bytes to append are not whole frames at offset {offset}")]
+    NotFrames {
+        /// Where they cease to be.
+        offset: usize,
+    },
+    /// More than a file can hold in one append; a bug. Nothing was appended.
+    #[error("{bytes} bytes are too many for one append")]
+    TooMuch {
+        /// How many.
+        bytes: usize,
+    },
+    /// A fact that cannot be written down. Nothing was appended.
+    #[error(transparent)]
+    Fact(#[from] EncodeError),
+    /// The journal holds nothing of this recording, or it is sealed.
+    #[error("no open recording {0} in the capture journal")]
+    NoRecording(RecordingId),
+}
+
+impl JournalError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        if is_full(&source) {
+            return Self::Full { path: path.to_owned(), kept: 0 };
+        }
+        Self::Io { action, path: path.to_owned(), kept: 0, source }
+    }
+
+    /// How many bytes of what was to be appended are in the journal all the same.
+    #[must_use]
+    pub const fn kept(&self) -> usize {
+        match self {
+            Self::Full { kept, .. } | Self::Io { kept, .. } => *kept,
+            _ => 0,
+        }
+    }
+}
+
+/// What the writer, the syncing thread and the readers share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub index: Index,
+    /// Files with content that is not durable yet.
+    unsynced: Vec<(u32, PathBuf, Arc<dyn DiskFile>)>,
+    /// Whether names in the folder were changed and that is not durable yet.
+    folder_unsynced: bool,
+    /// Bytes ever appended by this process, and how many of them are durable.
+    pub appended: u64,
+    pub durable: u64,
+    /// A sync has failed: nobody can tell what is durable, so nothing may be removed any more.
+    pub distrust: bool,
+}
+
+pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    // The index is changed in whole steps; one that panicked half way would be a bug, and going
+    // on with capture is better than stopping all calls for it.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn begin_file(&mut self, number: u32, path: &Path, file: &Arc<dyn DiskFile>) {
+        self.index.add_file(number);
+        self.unsynced.push((number, path.to_owned(), Arc::clone(file)));
+        self.folder_unsynced = true;
+        self.appended += FILE_HEADER_BYTES as u64;
+    }
+
+    /// The head is written to: it belongs to the unsynced files.
+    fn touch(&mut self, head: &Head) {
+        if self.unsynced.last().is_none_or(|(number, ..)| *number != head.number) {
+            self.unsynced.push((head.number, head.path.clone(), Arc::clone(&head.file)));
+        }
+    }
+
+    pub(crate) fn names_changed(&mut self) {
+        self.folder_unsynced = true;
+    }
+}
+
+/// The file that is appended to.
+#[derive(Debug)]
+struct Head {
+    number: u32,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    length: u64,
+    /// It failed: the next append begins a new file.
+    failed: bool,
+}
+
+/// The writer's end of the capture journal.
+#[derive(Debug)]
+pub struct Journal {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) folder: PathBuf,
+    pub(crate) options: JournalOptions,
+    pub(crate) shared: Arc<Mutex<Shared>>,
+    pub(crate) cleaning: Option<crate::journal_clean::Cleaning>,
+    node: NodeId,
+    head: Head,
+    reserve: Reserve,
+    sync: SyncHandle,
+    /// Reused from append to append.
+    parsed: Vec<Parsed>,
+    encoded: Vec<u8>,
+    _lock: Option<DataLock>,
+}
+
+/// A frame in bytes that are about to be appended.
+#[derive(Debug)]
+struct Parsed {
+    offset: usize,
+    len: usize,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Block(SegmentId),
+    Fact(About),
+    /// Frames that the index learns of in another way (moved ones).
+    Other,
+}
+
+impl Journal {
+    /// Opens the journal below a data folder, after a crash as well as after an orderly end, and
+    /// takes the folder for this process. Nothing may be appended before what it found is known.
+    ///
+    /// # Errors
+    /// [`JournalError`]; `Locked` if another process works in the folder.
+    pub fn open(
+        dir: &Path,
+        node: NodeId,
+        options: JournalOptions,
+    ) -> Result<(Self, Recovered), JournalError> {
+        let disk = RealDisk::shared();
+        disk.make_folder(dir).map_err(|e| JournalError::io("cannot make folder", dir, e))?;
+        let lock = DataLock::take(dir)?;
+        let (mut journal, recovered) = Self::open_on(disk, dir, node, options)?;
+        journal._lock = Some(lock);
+        Ok((journal, recovered))
+    }
+
+    /// The same on any disk, without a lock.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        node: NodeId,
+        options: JournalOptions,
+    ) -> Result<(Self, Recovered), JournalError> {
+        let folder = dir.join(naming::CAPTURE_FOLDER);
+        let made = disk.make_folder(&folder);
+        made.map_err(|error| JournalError::io("cannot make folder", &folder, error))?;
+        let mut found = journal_open::scan(&*disk, &folder)?;
+        found.recovered.nodes.retain(|writer| *writer != node);
+        let mut shared = Shared { index: found.index, ..Shared::default() };
+        let mut reserve = Reserve::new(folder.join(naming::RESERVE_FILE), options.reserve_bytes);
+        reserve.take(&*disk);
+        let head = begin_file(&*disk, &folder, node, found.next_file, &mut shared, &mut reserve)?;
+        let shared = Arc::new(Mutex::new(shared));
+        let sync = SyncHandle {
+            disk: Arc::clone(&disk),
+            folder: folder.clone(),
+            shared: Arc::clone(&shared),
+            turn: Arc::default(),
+        };
+        let mut journal = Self {
+            disk,
+            folder,
+            options,
+            shared,
+            cleaning: None,
+            node,
+            head,
+            reserve,
+            sync,
+            parsed: Vec::new(),
+            encoded: Vec::new(),
+            _lock: None,
+        };
+        for fact in found.closes {
+            match journal.append_fact(&fact) {
+                // They are closed at the next start; a full disk must not prevent this one.
+                Err(JournalError::Full { .. }) => break,
+                outcome => outcome?,
+            }
+        }
+        journal.sync()?;
+        Ok((journal, found.recovered))
+    }
+
+    /// Appends whole frames with one write. See the file's text for what happens if the disk is
+    /// full. A segment's packets count only after its `SegmentOpened`.
+    ///
+    /// # Errors
+    /// [`JournalError`]; its [`JournalError::kept`] says how much was appended all the same.
+    pub fn append(&mut self, frames: &[u8]) -> Result<(), JournalError> {
+        self.append_as(frames, false)
+    }
+
+    /// Appends one fact. On a full disk it takes room from the reserve.
+    ///
+    /// # Errors
+    /// [`JournalError`]; nothing was appended then.
+    pub fn append_fact(&mut self, fact: &Fact) -> Result<(), JournalError> {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        let mut outcome = encode_fact(&mut encoded, fact).map_err(JournalError::from);
+        if outcome.is_ok() {
+            outcome = self.append_as(&encoded, false);
+            while matches!(outcome, Err(JournalError::Full { .. }))
+                && self.reserve.give(&*self.disk)
+            {
+                outcome = self.append_as(&encoded, false);
+            }
+        }
+        self.encoded = encoded;
+        outcome
+    }
+
+    /// Makes everything appended so far last. On a slow disk this takes as long as the disk does;
+    /// [`Journal::sync_handle`] does the same from another thread.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`], see [`SyncHandle::sync`].
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.sync.sync()
+    }
+
+    /// Whether something was appended that is not durable yet.
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        self.sync.needs_sync()
+    }
+
+    /// Syncs from another thread.
+    #[must_use]
+    pub fn sync_handle(&self) -> SyncHandle {
+        self.sync.clone()
+    }
+
+    /// Reads from another thread.
+    #[must_use]
+    pub fn reader(&self) -> JournalReader {
+        JournalReader::new(Arc::clone(&self.disk), self.folder.clone(), Arc::clone(&self.shared))
+    }
+
+    /// Blocks that were appended for a segment that was not opened or whose recording is sealed:
+    /// they are in the file and will not be read.
+    #[must_use]
+    pub fn unattributed_blocks(&self) -> u64 {
+        lock(&self.shared).index.unattributed()
+    }
+
+    /// Number of the file that is appended to.
+    pub(crate) const fn head_number(&self) -> u32 {
+        self.head.number
+    }
+
+    /// Where the next byte goes, if it fits.
+    pub(crate) fn next_place(&self) -> Place {
+        Place { file: self.head.number, offset: offset32(self.head.length) }
+    }
+
+    /// Takes the reserve anew if it was given up and there is room for twice as much.
+    pub(crate) fn restore_reserve(&mut self) {
+        let wanted = self.reserve.wanted * 2;
+        if self.reserve.held < self.reserve.wanted
+            && self.disk.free_bytes(&self.folder).is_ok_and(|free| free >= wanted)
+        {
+            self.reserve.take(&*self.disk);
+        }
+    }
+
+    /// Appends moved frames: the caller tells the index. The head is not changed in between, so
+    /// [`Journal::next_place`] after [`Journal::make_room`] is where the first one goes.
+    pub(crate) fn append_moved(&mut self, frames: &[u8]) -> Result<(), JournalError> {
+        self.append_as(frames, true)
+    }
+
+    /// Begins a new file if the present one is long enough, or failed.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> Result<(), JournalError> {
+        let begun = self.head.length > FILE_HEADER_BYTES as u64;
+        let long = begun && self.head.length + bytes as u64 > self.options.rotate_bytes;
+        if !long && !self.head.failed {
+            return Ok(());
+        }
+        let number = self.head.number + 1;
+        let mut shared = lock(&self.shared);
+        let begun = begin_file(
+            &*self.disk,
+            &self.folder,
+            self.node,
+            number,
+            &mut shared,
+            &mut Reserve::none(),
+        );
+        drop(shared);
+        match begun {
+            Ok(head) => self.head = head,
+            // Too little room for another file: the present one goes on while it takes a byte.
+            Err(JournalError::Full { .. })
+                if !self.head.failed && self.head.length + (bytes as u64) < FILE_BYTES_MAX => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn append_as(&mut self, frames: &[u8], moved: bool) -> Result<(), JournalError> {
+        if frames.len() as u64 > FILE_BYTES_MAX {
+            return Err(JournalError::TooMuch { bytes: frames.len() });
+        }
+        parse(frames, moved, &mut self.parsed)?;
+        if frames.is_empty() {
+            return Ok(());
+        }
+        self.make_room(frames.len())?;
+        let outcome = self.write(frames);
+        let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| frames.len());
+        self.enter(kept);
+        outcome
+    }
+
+    /// Writes at the end of the head. After an error the file ends with the last whole frame.
+    fn write(&mut self, frames: &[u8]) -> Result<(), JournalError> {
+        let Err((written, source)) = write_all_at(&*self.head.file, frames, self.head.length)
+        else {
+            return Ok(());
+        };
+        let whole = self.parsed.iter().map(|frame| frame.offset + frame.len);
+        let kept = whole.take_while(|end| *end <= written).last().unwrap_or(0);
+        let cut = self.head.file.truncate(self.head.length + kept as u64);
+        self.head.failed = cut.is_err() || !is_full(&source);
+        let path = self.head.path.clone();
+        if is_full(&source) {
+            return Err(JournalError::Full { path, kept });
+        }
+        Err(JournalError::Io { action: "cannot write", path, kept, source })
+    }
+
+    /// Enters the first `kept` bytes of what was parsed into the index.
+    fn enter(&mut self, kept: usize) {
+        if kept == 0 {
+            return;
+        }
+        let mut shared = lock(&self.shared);
+        shared.touch(&self.head);
+        shared.appended += kept as u64;
+        let history = shared.appended;
+        for frame in self.parsed.iter().take_while(|frame| frame.offset + frame.len <= kept) {
+            let offset = offset32(self.head.length + frame.offset as u64);
+            let at = Place { file: self.head.number, offset };
+            let run = Run::new(at, offset32(frame.len as u64));
+            match frame.what {
+                What::Block(segment) => shared.index.add_block(segment, run),
+                What::Fact(about) => shared.index.add_fact(about, run, history),
+                What::Other => {}
+            }
+        }
+        self.head.length += kept as u64;
+    }
+}
+
+/// Offsets and lengths in a file stay below [`FILE_BYTES_MAX`] plus one append.
+fn offset32(number: u64) -> u32 {
+    u32::try_from(number).expect("a file is not appended to beyond FILE_BYTES_MAX")
+}
+
+/// Takes frames apart as far as the index needs it.
+fn parse(frames: &[u8], moved: bool, parsed: &mut Vec<Parsed>) -> Result<(), JournalError> {
+    parsed.clear();
+    let mut offset = 0;
+    while offset < frames.len() {
+        let wrong = JournalError::NotFrames { offset };
+        let Some((len, frame)) = trusted_frame(&frames[offset..]) else { return Err(wrong) };
+        let what = if moved {
+            What::Other
+        } else if let Some(segment) = frame.segment() {
+            What::Block(segment)
+        } else if let Ok(storage_core::journal::Entry::Fact(fact)) = frame.entry() {
+            What::Fact(About::from(&fact))
+        } else {
+            return Err(wrong);
+        };
+        parsed.push(Parsed { offset, len, what });
+        offset += len;
+    }
+    Ok(())
+}
+
+/// Begins a journal file. On a full disk the reserve gives room for it.
+fn begin_file(
+    disk: &dyn Disk,
+    folder: &Path,
+    node: NodeId,
+    number: u32,
+    shared: &mut Shared,
+    reserve: &mut Reserve,
+) -> Result<Head, JournalError> {
+    let path = folder.join(naming::capture_file(number));
+    let header = FileHeader { node, file: number, next_segment: shared.index.next_segment() };
+    let begin = || -> Result<Arc<dyn DiskFile>, JournalError> {
+        let file = disk.create(&path);
+        let file = file.map_err(|error| JournalError::io("cannot create", &path, error))?;
+        let written = write_all_at(&*file, &header.encode(), 0);
+        written.map_err(|(_, error)| JournalError::io("cannot write", &path, error))?;
+        Ok(file)
+    };
+    let mut begun = begin();
+    while matches!(begun, Err(JournalError::Full { .. })) && reserve.give(disk) {
+        begun = begin();
+    }
+    let file = begun?;
+    shared.begin_file(number, &path, &file);
+    Ok(Head { number, path, file, length: FILE_HEADER_BYTES as u64, failed: false })
+}
+
+/// Room kept for facts.
+#[derive(Debug)]
+struct Reserve {
+    path: PathBuf,
+    wanted: u64,
+    held: u64,
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+impl Reserve {
+    const fn new(path: PathBuf, wanted: u64) -> Self {
+        Self { path, wanted, held: 0, file: None }
+    }
+
+    /// No room at all.
+    const fn none() -> Self {
+        Self::new(PathBuf::new(), 0)
+    }
+
+    /// Takes all of it, or what is there already. Not to get it is no error: it is missing only
+    /// when the disk is full, and then facts are refused as media is.
+    fn take(&mut self, disk: &dyn Disk) {
+        if self.wanted == 0 {
+            return;
+        }
+        let file = disk.open(&self.path).or_else(|_| disk.create(&self.path));
+        if let Ok(file) = file {
+            let taken = file.allocate(self.wanted).is_ok();
+            self.held = if taken { self.wanted } else { file.length().unwrap_or(0) };
+            self.file = Some(file);
+        }
+    }
+
+    /// Gives a piece of it back to the disk; `false` if there is none.
+    fn give(&mut self, disk: &dyn Disk) -> bool {
+        let Some(file) = &self.file else { return false };
+        if self.held == 0 {
+            return false;
+        }
+        self.held = self.held.saturating_sub(RESERVE_PIECE_BYTES);
+        if file.truncate(self.held).is_err() {
+            // A file system that cannot even shorten a file on a full disk may still remove it.
+            self.held = 0;
+            self.file = None;
+            return disk.remove(&self.path).is_ok();
+        }
+        true
+    }
+}
+
+/// Makes the journal durable from a thread of its own, so that a slow disk does not hold up the
+/// one that appends.
+#[derive(Clone, Debug)]
+pub struct SyncHandle {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    shared: Arc<Mutex<Shared>>,
+    /// One sync at a time.
+    turn: Arc<Mutex<()>>,
+}
+
+impl SyncHandle {
+    /// Makes everything last that was appended before the call.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]: what was appended since the last success may not survive a power
+    /// cut, and trying again does not change that (Linux drops what it could not write). What is
+    /// appended later can be made durable as ever. No journal file is removed any more before the
+    /// journal is opened again.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (files, folder, leaving, appended) = {
+            let mut shared = lock(&self.shared);
+            let files = std::mem::take(&mut shared.unsynced);
+            let folder = std::mem::take(&mut shared.folder_unsynced);
+            (files, folder, shared.index.leaving(), shared.appended)
+        };
+        let mut outcome = Ok(());
+        for (_, path, file) in &files {
+            let synced = file.sync();
+            outcome = outcome.and(synced.map_err(|e| JournalError::io("cannot sync", path, e)));
+        }
+        if folder {
+            let synced = self.disk.sync_folder(&self.folder);
+            let synced = synced.map_err(|e| JournalError::io("cannot sync", &self.folder, e));
+            outcome = outcome.and(synced);
+        }
+        let mut shared = lock(&self.shared);
+        match &outcome {
+            Ok(()) => {
+                shared.durable = appended;
+                shared.index.settle(&leaving, appended);
+            }
+            Err(_) => shared.distrust = true,
+        }
+        outcome
+    }
+
+    /// Whether something was appended that is not durable yet.
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        let shared = lock(&self.shared);
+        !shared.unsynced.is_empty() || shared.folder_unsynced
+    }
+
+    /// Bytes appended by this process so far, and how many of them are durable.
+    #[must_use]
+    pub fn progress(&self) -> (u64, u64) {
+        let shared = lock(&self.shared);
+        (shared.appended, shared.durable)
+    }
+}

@@ -1,0 +1,332 @@
+//! Opening the capture journal: reads every file, cuts the torn tail of the last one, and finds
+//! out what is open, what is to be sealed and which numbers are taken. It appends nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use storage_core::journal::{
+    Entry, FILE_HEADER_BYTES, Fact, FileHeader, Frame, HeaderError, Place, Step, step,
+};
+use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime, naming};
+
+use crate::block_list::Run;
+use crate::disk::{Disk, DiskFile, read_full_at};
+use crate::journal_file::JournalError;
+use crate::journal_index::{About, Index};
+
+/// How much is read at once.
+const WINDOW_BYTES: usize = 1 << 20;
+/// What cannot be read is given up in pieces of this size.
+const SECTOR_BYTES: usize = 4096;
+
+/// What the journal held when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Recordings that have neither ended nor been sealed: their calls may still be up. Their
+    /// segments are closed.
+    pub open: Vec<Draft>,
+    /// Recordings that have ended and were not sealed.
+    pub ended_unsealed: Vec<RecordingId>,
+    /// Recordings of which segments are there and no draft: the disk has lost it.
+    pub without_draft: Vec<RecordingId>,
+    /// The first number for a new segment.
+    pub next_segment: SegmentId,
+    /// Files read.
+    pub files: usize,
+    /// Bytes in the middle of files that are no frames any more: a rotten disk.
+    pub skipped_bytes: u64,
+    /// Bytes cut from the end of the last file.
+    pub torn_bytes: u64,
+    /// Undamaged entries that this program cannot read, kept for a later one.
+    pub unknown_entries: u64,
+    /// Blocks of no open recording: their `SegmentOpened` is lost, or they came after the seal.
+    pub unattributed_blocks: u64,
+    /// Nodes other than this one that wrote files here.
+    pub nodes: Vec<NodeId>,
+}
+
+/// What [`scan`] found.
+pub(crate) struct Scanned {
+    pub index: Index,
+    pub recovered: Recovered,
+    pub next_file: u32,
+    /// Facts to append: segments that were open are so no more.
+    pub closes: Vec<Fact>,
+}
+
+/// Reads the whole journal.
+pub(crate) fn scan(disk: &dyn Disk, folder: &Path) -> Result<Scanned, JournalError> {
+    let listed = disk.list(folder).map_err(|e| JournalError::io("cannot list", folder, e))?;
+    let mut numbers: Vec<_> =
+        listed.iter().filter_map(|entry| naming::capture_number(&entry.name)).collect();
+    numbers.sort_unstable();
+    let mut collected = Collected::new();
+    for number in &numbers {
+        let path = folder.join(naming::capture_file(*number));
+        let file = disk.open(&path).map_err(|e| JournalError::io("cannot open", &path, e))?;
+        collected.index.add_file(*number);
+        let last = numbers.last() == Some(number);
+        FileScan { path, number: *number, file: &*file, collected: &mut collected }.run(last)?;
+    }
+    collected.recovered.files = numbers.len();
+    let next_file = numbers.last().map_or(1, |number| number + 1);
+    Ok(collected.finish(next_file))
+}
+
+/// A frame that was found.
+struct Item {
+    origin: Place,
+    at: Place,
+    len: u32,
+    what: What,
+}
+
+enum What {
+    Block(SegmentId),
+    Fact(About),
+}
+
+struct Collected {
+    index: Index,
+    items: Vec<Item>,
+    /// By recording, with the origin of what is known, because a moved draft may be an old one.
+    drafts: BTreeMap<RecordingId, (Place, Draft)>,
+    /// When a segment was last heard, as long as it is not closed.
+    unclosed: BTreeMap<SegmentId, WallTime>,
+    closed: Vec<SegmentId>,
+    recovered: Recovered,
+}
+
+struct FileScan<'a> {
+    path: PathBuf,
+    number: u32,
+    file: &'a dyn DiskFile,
+    collected: &'a mut Collected,
+}
+
+impl FileScan<'_> {
+    fn run(mut self, last: bool) -> Result<(), JournalError> {
+        let length =
+            self.file.length().map_err(|e| JournalError::io("cannot read", &self.path, e))?;
+        let mut synced = self.header()?;
+        let mut window = Window::new(length);
+        let mut whole_until = FILE_HEADER_BYTES as u64;
+        let mut damage = 0;
+        while window.offset < window.length {
+            if window.fill(self.file).is_err() {
+                damage += window.skip(SECTOR_BYTES);
+                synced = false;
+                continue;
+            }
+            let (bytes, last) = window.view();
+            match step(bytes, synced, last) {
+                Step::More { bytes } => window.want(bytes),
+                Step::Damage { len, synced: next } => {
+                    damage += window.skip(len);
+                    synced = next;
+                }
+                Step::Frame { len, frame } => {
+                    self.frame(window.offset, len, &frame);
+                    self.collected.recovered.skipped_bytes += std::mem::take(&mut damage);
+                    window.skip(len);
+                    (whole_until, synced) = (window.offset, true);
+                }
+            }
+        }
+        if last {
+            self.collected.recovered.torn_bytes = damage;
+            if damage > 0 {
+                let cut = self.file.truncate(whole_until);
+                cut.map_err(|error| JournalError::io("cannot cut", &self.path, error))?;
+            }
+        } else {
+            self.collected.recovered.skipped_bytes += damage;
+        }
+        Ok(())
+    }
+
+    /// Reads the header; tells whether a frame must begin behind it. A damaged one costs nothing
+    /// but itself: the name has the number, too.
+    fn header(&mut self) -> Result<bool, JournalError> {
+        let mut bytes = [0; FILE_HEADER_BYTES];
+        let read = read_full_at(self.file, &mut bytes, 0).unwrap_or(0);
+        match FileHeader::decode(&bytes[..read]) {
+            Ok(header) => {
+                self.collected.index.raise_next_segment(header.next_segment);
+                let nodes = &mut self.collected.recovered.nodes;
+                if !nodes.contains(&header.node) {
+                    nodes.push(header.node);
+                }
+                Ok(true)
+            }
+            Err(source @ HeaderError::Version { .. }) => {
+                Err(JournalError::Newer { path: self.path.clone(), source })
+            }
+            Err(HeaderError::Damaged) => Ok(false),
+        }
+    }
+
+    fn frame(&mut self, offset: u64, len: usize, frame: &Frame<'_>) {
+        let (Ok(offset), Ok(len)) = (u32::try_from(offset), u32::try_from(len)) else {
+            self.collected.recovered.unknown_entries += 1;
+            return;
+        };
+        let at = Place { file: self.number, offset };
+        let origin = frame.moved_from().unwrap_or(at);
+        let what = match frame.entry() {
+            Ok(Entry::Packets(block)) => {
+                if let Some((heard, _)) = block.iter().last() {
+                    self.collected.heard(block.segment, heard);
+                }
+                What::Block(block.segment)
+            }
+            Ok(Entry::Fact(fact)) => {
+                let about = About::from(&fact);
+                self.collected.fact(origin, fact);
+                What::Fact(about)
+            }
+            Err(_) => {
+                self.collected.recovered.unknown_entries += 1;
+                return;
+            }
+        };
+        self.collected.items.push(Item { origin, at, len, what });
+    }
+}
+
+impl Collected {
+    fn new() -> Self {
+        let recovered = Recovered {
+            open: Vec::new(),
+            ended_unsealed: Vec::new(),
+            without_draft: Vec::new(),
+            next_segment: SegmentId(0),
+            files: 0,
+            skipped_bytes: 0,
+            torn_bytes: 0,
+            unknown_entries: 0,
+            unattributed_blocks: 0,
+            nodes: Vec::new(),
+        };
+        Self {
+            index: Index::default(),
+            items: Vec::new(),
+            drafts: BTreeMap::new(),
+            unclosed: BTreeMap::new(),
+            closed: Vec::new(),
+            recovered,
+        }
+    }
+
+    fn heard(&mut self, segment: SegmentId, at: WallTime) {
+        let heard = self.unclosed.entry(segment).or_insert(at);
+        *heard = (*heard).max(at);
+    }
+
+    fn fact(&mut self, origin: Place, fact: Fact) {
+        match fact {
+            Fact::Recording { draft } => {
+                let known = self.drafts.get(&draft.recordingid);
+                if known.is_none_or(|(known, _)| *known <= origin) {
+                    self.drafts.insert(draft.recordingid, (origin, draft));
+                }
+            }
+            Fact::SegmentOpened { segment, at, .. } => self.heard(segment, at),
+            Fact::SegmentClosed { segment, .. } => self.closed.push(segment),
+            Fact::MediaTerms { .. } | Fact::Lost { .. } | Fact::Sealed { .. } => {}
+        }
+    }
+
+    /// Enters what was found in the order in which it was first appended. Of a moved entry and
+    /// its original, which a crash has left both, the later copy counts.
+    fn finish(mut self, next_file: u32) -> Scanned {
+        self.items.sort_by_key(|item| (item.origin, std::cmp::Reverse(item.at)));
+        let mut before = None;
+        for Item { origin, at, len, what } in self.items {
+            let run = Run { origin, at, len };
+            let copy = before.replace(origin) == Some(origin);
+            match what {
+                What::Block(segment) if copy => self.index.note_block(segment, at.file),
+                What::Fact(about) if copy => self.index.note_fact(about, at.file),
+                What::Block(segment) => self.index.add_block(segment, run),
+                What::Fact(about) => self.index.add_fact(about, run, 0),
+            }
+        }
+        let Self { index, mut drafts, mut unclosed, closed, mut recovered, .. } = self;
+        for id in index.open_recordings() {
+            match drafts.remove(&id) {
+                Some((_, draft)) if draft.ended.is_none() => recovered.open.push(draft),
+                Some(_) => recovered.ended_unsealed.push(id),
+                None => recovered.without_draft.push(id),
+            }
+        }
+        for segment in closed {
+            unclosed.remove(&segment);
+        }
+        unclosed.retain(|segment, _| index.needs_block(*segment));
+        let closes = unclosed.into_iter();
+        let closes = closes.map(|(segment, at)| Fact::SegmentClosed { segment, at }).collect();
+        recovered.next_segment = index.next_segment();
+        recovered.unattributed_blocks = index.unattributed();
+        Scanned { index, recovered, next_file, closes }
+    }
+}
+
+/// The part of a file that is in memory.
+struct Window {
+    length: u64,
+    /// Where the next frame begins.
+    offset: u64,
+    buffer: Vec<u8>,
+    /// Where the buffer's first byte lies.
+    start: u64,
+    wanted: usize,
+}
+
+impl Window {
+    const fn new(length: u64) -> Self {
+        let offset = FILE_HEADER_BYTES as u64;
+        Self { length, offset, buffer: Vec::new(), start: offset, wanted: 1 }
+    }
+
+    fn end(&self) -> u64 {
+        self.start + self.buffer.len() as u64
+    }
+
+    /// Makes sure that as many bytes as are wanted are at hand, or all that the file has.
+    fn fill(&mut self, file: &dyn DiskFile) -> io::Result<()> {
+        let want = (self.offset + self.wanted as u64).min(self.length);
+        if want <= self.end() {
+            return Ok(());
+        }
+        let left = usize::try_from(self.length - self.offset).unwrap_or(usize::MAX);
+        self.buffer.resize(left.min(self.wanted.max(WINDOW_BYTES)), 0);
+        self.start = self.offset;
+        let read = read_full_at(file, &mut self.buffer, self.offset);
+        self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+        if read? == 0 {
+            // The file is shorter than it said.
+            self.length = self.offset;
+        }
+        Ok(())
+    }
+
+    /// The bytes from the present place on, and whether the file ends with them.
+    fn view(&self) -> (&[u8], bool) {
+        let from = usize::try_from(self.offset - self.start).unwrap_or(usize::MAX);
+        (self.buffer.get(from..).unwrap_or_default(), self.end() >= self.length)
+    }
+
+    fn want(&mut self, bytes: usize) {
+        self.wanted = bytes;
+    }
+
+    /// Goes on behind `len` bytes; tells how many that were.
+    fn skip(&mut self, len: usize) -> u64 {
+        let len = (len as u64).min(self.length - self.offset);
+        self.offset += len;
+        self.wanted = 1;
+        len
+    }
+}

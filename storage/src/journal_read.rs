@@ -1,0 +1,168 @@
+//! Reads one recording's entries back from the capture journal, on any thread, while others
+//! append. It holds one stretch of a file at a time; the journal removes no file that a reader
+//! still needs.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use storage_core::journal::{Entry, Found, Scanner};
+use storage_core::{RecordingId, naming};
+
+use crate::block_list::Run;
+use crate::disk::{Disk, DiskFile, read_full_at};
+use crate::journal_file::{JournalError, Shared, lock};
+use crate::journal_index::Plan;
+
+/// Reads from the journal. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct JournalReader {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadStats {
+    /// Facts given to the caller.
+    pub facts: u64,
+    /// Blocks given to the caller.
+    pub blocks: u64,
+    /// Packets in them.
+    pub packets: u64,
+    /// Bytes that should be there and cannot be read: a rotten or failing disk.
+    pub bytes_lost: u64,
+    /// Entries written by a later program.
+    pub unknown: u64,
+}
+
+impl JournalReader {
+    pub(crate) const fn new(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        shared: Arc<Mutex<Shared>>,
+    ) -> Self {
+        Self { disk, folder, shared }
+    }
+
+    /// The recordings that are in the journal and not sealed.
+    #[must_use]
+    pub fn open_recordings(&self) -> Vec<RecordingId> {
+        lock(&self.shared).index.open_recordings().collect()
+    }
+
+    /// Gives every entry of a recording to `entry`, in the order in which they were appended:
+    /// its newest draft, the facts about its segments, their packets. What a failing disk has
+    /// lost is counted, and the rest is given all the same. Entries that are appended meanwhile
+    /// are not given.
+    ///
+    /// # Errors
+    /// [`JournalError::NoRecording`] if the journal holds nothing of it or it is sealed.
+    pub fn read_recording(
+        &self,
+        id: RecordingId,
+        mut entry: impl FnMut(Entry<'_>),
+    ) -> Result<ReadStats, JournalError> {
+        let plan = lock(&self.shared).index.plan(id).ok_or(JournalError::NoRecording(id))?;
+        let Plan { facts, blocks, files } = plan;
+        let _pins = Pins { shared: &self.shared, files };
+        let mut source = Source::new(self);
+        let mut lists: Vec<List> =
+            blocks.into_iter().map(|list| List::new(list.into_runs())).collect();
+        lists.push(List::new(facts.into_iter()));
+        while let Some(next) = lists
+            .iter_mut()
+            .filter(|list| list.next.is_some())
+            .min_by_key(|list| list.next.map(|run| run.origin))
+        {
+            if let Some(run) = next.advance() {
+                source.read(run, &mut entry);
+            }
+        }
+        Ok(source.stats)
+    }
+}
+
+/// Runs in the order of their origin, with the next one at hand.
+struct List {
+    runs: Box<dyn Iterator<Item = Run>>,
+    next: Option<Run>,
+}
+
+impl List {
+    fn new(mut runs: impl Iterator<Item = Run> + 'static) -> Self {
+        let next = runs.next();
+        Self { runs: Box::new(runs), next }
+    }
+
+    fn advance(&mut self) -> Option<Run> {
+        std::mem::replace(&mut self.next, self.runs.next())
+    }
+}
+
+/// Lets go of files when the read is over, however it ends.
+struct Pins<'a> {
+    shared: &'a Mutex<Shared>,
+    files: Vec<u32>,
+}
+
+impl Drop for Pins<'_> {
+    fn drop(&mut self) {
+        lock(self.shared).index.unpin(&self.files);
+    }
+}
+
+/// Reads runs; keeps the file open that it read from last.
+struct Source<'a> {
+    reader: &'a JournalReader,
+    file: Option<(u32, Arc<dyn DiskFile>)>,
+    buffer: Vec<u8>,
+    stats: ReadStats,
+}
+
+impl<'a> Source<'a> {
+    const fn new(reader: &'a JournalReader) -> Self {
+        let stats = ReadStats { facts: 0, blocks: 0, packets: 0, bytes_lost: 0, unknown: 0 };
+        Self { reader, file: None, buffer: Vec::new(), stats }
+    }
+
+    fn read(&mut self, run: Run, entry: &mut impl FnMut(Entry<'_>)) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(run.len as usize, 0);
+        let count = self.fill(run, &mut buffer);
+        self.stats.bytes_lost += (buffer.len() - count) as u64;
+        for found in Scanner::new(&buffer[..count]) {
+            match found {
+                Found::Damage { len, .. } => self.stats.bytes_lost += len as u64,
+                Found::Frame { frame, .. } => match frame.entry() {
+                    Ok(found) => {
+                        self.count(&found);
+                        entry(found);
+                    }
+                    Err(_) => self.stats.unknown += 1,
+                },
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn count(&mut self, entry: &Entry<'_>) {
+        match entry {
+            Entry::Fact(_) => self.stats.facts += 1,
+            Entry::Packets(block) => {
+                self.stats.blocks += 1;
+                self.stats.packets += block.len() as u64;
+            }
+        }
+    }
+
+    /// Reads a run and tells how many bytes could be had.
+    fn fill(&mut self, run: Run, buffer: &mut [u8]) -> usize {
+        if self.file.as_ref().is_none_or(|(number, _)| *number != run.at.file) {
+            let path = self.reader.folder.join(naming::capture_file(run.at.file));
+            self.file = self.reader.disk.open(&path).ok().map(|file| (run.at.file, file));
+        }
+        let Some((_, file)) = &self.file else { return 0 };
+        read_full_at(&**file, buffer, u64::from(run.at.offset)).unwrap_or(0)
+    }
+}
