@@ -1,0 +1,35 @@
+//! Audio to registered terminals: who hears what (`plan`, pure), how packets are made (`stream`,
+//! pure), and the thread that sends them on a 20 ms beat (`sender`).
+
+mod plan;
+mod sender;
+mod stream;
+
+pub use plan::{Change, Notice, Plan};
+pub use sender::{Sender, media_socket};
+pub use stream::{RtpFaults, StreamRecord, Table};
+
+use std::net::SocketAddr;
+
+use crate::g711::Law;
+use crate::switch::{RegistrationKey, Serial};
+use crate::time::Time;
+
+/// What is to be sent to one registered terminal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Play {
+    /// Whose.
+    pub key: RegistrationKey,
+    /// AES whose media processor sends.
+    pub aes: usize,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Law.
+    pub law: Law,
+    /// The interaction heard.
+    pub serial: Serial,
+    /// When its frame 0 began; before that there is only uncoded tone.
+    pub established: Option<Time>,
+    /// No packet before this moment.
+    pub not_before: Time,
+}

@@ -1,0 +1,516 @@
+//! RTP streams as a table that is asked for packets at each beat of 20 ms. Own RTP header writing
+//! (RFC 3550 section 5.1), faults on request, and an account of every frame sent. Pure: no socket,
+//! no clock; random numbers from a seed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use super::Play;
+use super::plan::Change;
+use crate::rng::Rng;
+use crate::switch::{Extension, RegistrationKey};
+use crate::time::{FRAME_NS, Time};
+use crate::tone::{self, FRAME_LEN, Law};
+
+/// RTP header without extensions.
+const HEADER_LEN: usize = 12;
+/// Stretches of dropped frames remembered per record.
+const DROPS_MAX: usize = 10_000;
+/// Records of finished streams remembered.
+const RECORDS_MAX: usize = 200_000;
+/// Packets held back by a delay.
+const DELAYED_MAX: usize = 100_000;
+
+/// A packet to be sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Packet {
+    /// AES whose media processor sends it; `None`: a stranger.
+    pub aes: Option<usize>,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Header and payload.
+    pub bytes: Vec<u8>,
+}
+
+/// What was sent to one terminal of one interaction without interruption.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamRecord {
+    /// Extension of the terminal: the phantom.
+    pub phantom: String,
+    /// Device instance.
+    pub instance: u8,
+    /// AES that the terminal was registered through.
+    pub aes: usize,
+    /// The interaction.
+    pub serial: u32,
+    /// First coded frame made, dropped or not.
+    pub first_frame: Option<u32>,
+    /// Last coded frame made.
+    pub last_frame: Option<u32>,
+    /// Packets with a coded frame that were sent; duplicates count once.
+    pub sent: u64,
+    /// Coded frames deliberately not sent.
+    pub dropped: u64,
+    /// Which frames those are: first and last of each stretch, as far as remembered.
+    pub dropped_frames: Vec<(u32, u32)>,
+    /// Packets without a code (before the call was established).
+    pub uncoded: u64,
+    /// When the stream began.
+    pub started: Time,
+    /// When it ended; `None`: it goes on.
+    pub ended: Option<Time>,
+}
+
+/// Faults of the RTP network.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct RtpFaults {
+    /// Share of packets that are lost, 0 to 1.
+    pub drop: f64,
+    /// Share that is sent twice.
+    pub duplicate: f64,
+    /// Share that is overtaken by the next packet of its stream.
+    pub reorder: f64,
+    /// Every packet comes this much later.
+    pub delay_ms: u64,
+    /// And up to this much later still.
+    pub jitter_ms: u64,
+}
+
+#[derive(Debug)]
+struct Stream {
+    play: Play,
+    ssrc: u32,
+    sequence: u16,
+    /// RTP timestamp of the beat `first_beat`.
+    timestamp: u32,
+    first_beat: Option<Time>,
+    /// Beats left in which nothing is sent (they count as dropped).
+    muted: u32,
+    held_back: Option<Vec<u8>>,
+    record: StreamRecord,
+}
+
+/// All streams.
+#[derive(Debug)]
+pub struct Table {
+    streams: BTreeMap<RegistrationKey, Stream>,
+    delayed: BTreeMap<(Time, u64), Packet>,
+    delayed_count: u64,
+    finished: VecDeque<StreamRecord>,
+    extra: Vec<Packet>,
+    mute_all: BTreeSet<usize>,
+    rng: Rng,
+    /// Faults of the network.
+    pub faults: RtpFaults,
+    /// Packets made in all.
+    pub packets: u64,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            delayed: BTreeMap::new(),
+            delayed_count: 0,
+            finished: VecDeque::new(),
+            extra: Vec::new(),
+            mute_all: BTreeSet::new(),
+            rng: Rng::new(seed),
+            faults: RtpFaults {
+                drop: 0.0,
+                duplicate: 0.0,
+                reorder: 0.0,
+                delay_ms: 0,
+                jitter_ms: 0,
+            },
+            packets: 0,
+        }
+    }
+
+    /// Applies a change of the plan.
+    pub fn apply(&mut self, now: Time, change: Change) {
+        match change {
+            Change::Stop(key) => self.stop(now, &key),
+            Change::Restart(play) => {
+                self.stop(now, &play.key);
+                self.start(now, play);
+            }
+            Change::Play(play) => match self.streams.get_mut(&play.key) {
+                Some(stream) => {
+                    if stream.play.serial != play.serial {
+                        let next = record(now, &play);
+                        let mut old = std::mem::replace(&mut stream.record, next);
+                        old.ended = Some(now);
+                        self.finished.push_back(old);
+                    }
+                    stream.play = play;
+                }
+                None => self.start(now, play),
+            },
+        }
+        while self.finished.len() > RECORDS_MAX {
+            self.finished.pop_front();
+        }
+    }
+
+    fn start(&mut self, now: Time, play: Play) {
+        let random = self.rng.next();
+        let stream = Stream {
+            ssrc: (random >> 32) as u32,
+            sequence: random as u16,
+            timestamp: self.rng.next() as u32,
+            first_beat: None,
+            muted: 0,
+            held_back: None,
+            record: record(now, &play),
+            play,
+        };
+        self.streams.insert(stream.play.key.clone(), stream);
+    }
+
+    fn stop(&mut self, now: Time, key: &RegistrationKey) {
+        if let Some(mut stream) = self.streams.remove(key) {
+            stream.record.ended = Some(now);
+            self.finished.push_back(stream.record);
+        }
+    }
+
+    /// All packets of one beat. Beats are exactly 20 ms apart.
+    pub fn beat(&mut self, beat: Time) -> Vec<Packet> {
+        let mut packets = std::mem::take(&mut self.extra);
+        packets.reserve(self.streams.len());
+        let faults = self.faults;
+        let mut last: Option<(Law, u32, u32, [u8; FRAME_LEN])> = None;
+        for stream in self.streams.values_mut() {
+            if beat < stream.play.not_before {
+                continue;
+            }
+            let Some((bytes, frame)) = stream.make(beat, &mut last) else { continue };
+            self.packets += 1;
+            let muted = stream.muted > 0 || self.mute_all.contains(&stream.play.aes);
+            stream.muted = stream.muted.saturating_sub(1);
+            if muted || self.rng.chance(faults.drop) {
+                stream.record.count_dropped(frame);
+                continue;
+            }
+            stream.record.count_sent(frame);
+            let twice = self.rng.chance(faults.duplicate);
+            let back = self.rng.chance(faults.reorder) && stream.held_back.is_none();
+            let overtaken = if back {
+                stream.held_back = Some(bytes);
+                continue;
+            } else {
+                stream.held_back.take()
+            };
+            let copies = if twice { 2 } else { 1 };
+            let all = std::iter::repeat_n(bytes, copies).chain(overtaken);
+            let (aes, to) = (Some(stream.play.aes), stream.play.to);
+            packets.extend(all.map(|bytes| Packet { aes, to, bytes }));
+        }
+        if faults.delay_ms == 0 && faults.jitter_ms == 0 {
+            return packets;
+        }
+        for packet in packets {
+            let late = faults.delay_ms + self.rng.below(faults.jitter_ms + 1);
+            self.delayed_count += 1;
+            if self.delayed.len() < DELAYED_MAX {
+                self.delayed.insert((beat.after_millis(late), self.delayed_count), packet);
+            }
+        }
+        Vec::new()
+    }
+
+    /// Delayed packets whose time has come.
+    pub fn due(&mut self, now: Time) -> Vec<Packet> {
+        let later = self.delayed.split_off(&(now, u64::MAX));
+        std::mem::replace(&mut self.delayed, later).into_values().collect()
+    }
+
+    /// When the next delayed packet is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        self.delayed.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Drops the next so many frames to a terminal (all its instances).
+    pub fn mute(&mut self, extension: &Extension, frames: u32) {
+        for (key, stream) in &mut self.streams {
+            if key.0 == *extension {
+                stream.muted = frames;
+            }
+        }
+    }
+
+    /// Drops everything that one AES's media processor sends, or ends that.
+    pub fn mute_aes(&mut self, aes: usize, on: bool) {
+        if on {
+            self.mute_all.insert(aes);
+        } else {
+            self.mute_all.remove(&aes);
+        }
+    }
+
+    /// A new SSRC, sequence and timestamp in the middle of the stream.
+    pub fn change_ssrc(&mut self, extension: &Extension) {
+        let random = self.rng.next();
+        for (key, stream) in &mut self.streams {
+            if key.0 == *extension {
+                stream.ssrc = (random >> 32) as u32;
+                stream.sequence = random as u16;
+                stream.timestamp = stream.timestamp.wrapping_add(random as u32);
+            }
+        }
+    }
+
+    /// Puts well-formed RTP of a stranger, or garbage, onto the port of a terminal at the next beat.
+    pub fn intrude(&mut self, extension: &Extension, packets: usize, garbage: bool) {
+        let targets: Vec<SocketAddr> = self
+            .streams
+            .iter()
+            .filter(|(key, _)| key.0 == *extension)
+            .map(|(_, stream)| stream.play.to)
+            .collect();
+        let ssrc = self.rng.next() as u32;
+        for (number, to) in
+            targets.iter().flat_map(|to| (0..packets).map(move |number| (number, *to)))
+        {
+            let bytes = if garbage {
+                let len = self.rng.between(0, 220);
+                (0..len).map(|_| self.rng.next() as u8).collect()
+            } else {
+                let words = tone::uncoded(Law::A, number as u32);
+                let timestamp = (number * FRAME_LEN) as u32;
+                packet(Law::A, false, number as u16, timestamp, ssrc, &words)
+            };
+            self.extra.push(Packet { aes: None, to, bytes });
+        }
+    }
+
+    /// All records, finished ones first.
+    #[must_use]
+    pub fn records(&self) -> Vec<StreamRecord> {
+        let running = self.streams.values().map(|stream| stream.record.clone());
+        self.finished.iter().cloned().chain(running).collect()
+    }
+
+    /// Terminals that are sent audio now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.streams.len()
+    }
+}
+
+impl Stream {
+    /// The packet of this beat and its frame number, if it is coded. `None` if there is nothing.
+    fn make(
+        &mut self,
+        beat: Time,
+        last: &mut Option<(Law, u32, u32, [u8; FRAME_LEN])>,
+    ) -> Option<(Vec<u8>, Option<u32>)> {
+        let first = *self.first_beat.get_or_insert(beat);
+        let beats = beat.since(first).as_nanos() as u64 / FRAME_NS;
+        let timestamp = self.timestamp.wrapping_add((beats as u32).wrapping_mul(FRAME_LEN as u32));
+        let law = self.play.law;
+        let serial = self.play.serial.0;
+        let frame = match self.play.established {
+            // Established after the beat's own moment: its first frame is the next beat's.
+            Some(at) if at > beat => return None,
+            Some(at) => Some(beat.frames_since(at)),
+            None => None,
+        };
+        let words = match (frame, &last) {
+            (Some(number), Some((l, s, n, words))) if (*l, *s, *n) == (law, serial, number) => {
+                *words
+            }
+            (Some(number), _) => tone::frame(law, serial, number),
+            (None, _) => tone::uncoded(law, beats as u32),
+        };
+        if let Some(number) = frame {
+            *last = Some((law, serial, number, words));
+        }
+        let marker = beats == 0;
+        let bytes = packet(law, marker, self.sequence, timestamp, self.ssrc, &words);
+        self.sequence = self.sequence.wrapping_add(1);
+        Some((bytes, frame))
+    }
+}
+
+impl StreamRecord {
+    fn count_sent(&mut self, frame: Option<u32>) {
+        match frame {
+            Some(number) => {
+                self.first_frame.get_or_insert(number);
+                self.last_frame = Some(number);
+                self.sent += 1;
+            }
+            None => self.uncoded += 1,
+        }
+    }
+
+    fn count_dropped(&mut self, frame: Option<u32>) {
+        let Some(number) = frame else { return };
+        self.first_frame.get_or_insert(number);
+        self.last_frame = Some(number);
+        self.dropped += 1;
+        if let Some((_, last)) = self.dropped_frames.last_mut() {
+            if last.checked_add(1) == Some(number) {
+                *last = number;
+                return;
+            }
+        }
+        if self.dropped_frames.len() < DROPS_MAX {
+            self.dropped_frames.push((number, number));
+        }
+    }
+}
+
+fn record(now: Time, play: &Play) -> StreamRecord {
+    StreamRecord {
+        phantom: play.key.0.as_str().to_owned(),
+        instance: play.key.1,
+        aes: play.aes,
+        serial: play.serial.0,
+        first_frame: None,
+        last_frame: None,
+        sent: 0,
+        dropped: 0,
+        dropped_frames: Vec::new(),
+        uncoded: 0,
+        started: now,
+        ended: None,
+    }
+}
+
+/// One RTP packet.
+fn packet(
+    law: Law,
+    marker: bool,
+    sequence: u16,
+    timestamp: u32,
+    ssrc: u32,
+    words: &[u8; FRAME_LEN],
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_LEN + FRAME_LEN);
+    // Version 2, no padding, no extension, no CSRC.
+    bytes.push(0x80);
+    bytes.push(u8::from(marker) << 7 | law.payload_type());
+    bytes.extend_from_slice(&sequence.to_be_bytes());
+    bytes.extend_from_slice(&timestamp.to_be_bytes());
+    bytes.extend_from_slice(&ssrc.to_be_bytes());
+    bytes.extend_from_slice(words);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::switch::Serial;
+
+    fn play(extension: &str, serial: u32, established: Option<u64>) -> Play {
+        Play {
+            key: (Extension::from(extension), 0),
+            aes: 0,
+            to: SocketAddr::from(([127, 0, 0, 1], 4000)),
+            law: Law::A,
+            serial: Serial(serial),
+            established: established.map(Time::from_millis),
+            not_before: Time::default(),
+        }
+    }
+
+    fn beats(table: &mut Table, from_ms: u64, count: u64) -> Vec<Vec<u8>> {
+        let beats = (0..count).map(|n| Time::from_millis(from_ms + 20 * n));
+        beats.flat_map(|beat| table.beat(beat)).map(|packet| packet.bytes).collect()
+    }
+
+    fn frames(packets: &[Vec<u8>]) -> Vec<Option<u32>> {
+        packets
+            .iter()
+            .map(|bytes| tone::read_at(Law::A, &bytes[HEADER_LEN..]).map(|code| code.frame))
+            .collect()
+    }
+
+    #[test]
+    fn headers_run_on_and_frames_count_from_the_answer() {
+        let mut table = Table::new(1);
+        table.apply(Time::default(), Change::Restart(play("78001", 5, Some(7))));
+        let packets = beats(&mut table, 107, 4);
+        assert_eq!(frames(&packets), [Some(5), Some(6), Some(7), Some(8)]);
+        let field =
+            |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        for (before, after) in packets.iter().zip(&packets[1..]) {
+            assert_eq!(after[0], 0x80);
+            assert_eq!(after[1], 8);
+            let step = u16::from_be_bytes([after[2], after[3]])
+                .wrapping_sub(u16::from_be_bytes([before[2], before[3]]));
+            assert_eq!(step, 1);
+            assert_eq!(field(after, 4).wrapping_sub(field(before, 4)), 160);
+            assert_eq!(field(after, 8), field(before, 8));
+        }
+        assert_eq!(packets[0][1], 0x88, "the first packet has the marker");
+        let record = &table.records()[0];
+        assert_eq!((record.first_frame, record.last_frame, record.sent), (Some(5), Some(8), 4));
+    }
+
+    #[test]
+    fn a_merge_changes_the_code_and_not_the_stream() {
+        let mut table = Table::new(2);
+        table.apply(Time::default(), Change::Restart(play("78001", 5, Some(0))));
+        let before = beats(&mut table, 20, 1);
+        table.apply(Time::from_millis(30), Change::Play(play("78001", 4, Some(0))));
+        let after = beats(&mut table, 40, 1);
+        assert_eq!(before[0][8..12], after[0][8..12]);
+        let serials: Vec<u32> = table.records().iter().map(|record| record.serial).collect();
+        assert_eq!(serials, [5, 4]);
+    }
+
+    #[test]
+    fn losses_are_accounted_for() {
+        let mut table = Table::new(3);
+        table.apply(Time::default(), Change::Restart(play("78001", 5, Some(0))));
+        table.mute(&Extension::from("78001"), 3);
+        let packets = beats(&mut table, 0, 10);
+        assert_eq!(packets.len(), 7);
+        let record = table.records().remove(0);
+        assert_eq!((record.sent, record.dropped), (7, 3));
+        assert_eq!(record.dropped_frames, [(0, 2)]);
+        // The sequence number shows the loss.
+        assert_eq!(frames(&packets)[0], Some(3));
+    }
+
+    #[test]
+    fn network_faults_lose_double_and_turn_round() {
+        let mut table = Table::new(4);
+        table.apply(Time::default(), Change::Restart(play("78001", 5, Some(0))));
+        table.faults =
+            RtpFaults { drop: 0.1, duplicate: 0.1, reorder: 0.1, ..RtpFaults::default() };
+        let numbers: Vec<u32> = frames(&beats(&mut table, 0, 1000)).into_iter().flatten().collect();
+        let record = table.records().remove(0);
+        assert_eq!(record.sent + record.dropped, 1000);
+        assert!((50..150).contains(&record.dropped));
+        assert!(numbers.windows(2).any(|pair| pair[0] == pair[1]));
+        assert!(numbers.windows(2).any(|pair| pair[0] > pair[1]));
+    }
+
+    #[test]
+    fn delay_keeps_packets_until_they_are_due() {
+        let mut table = Table::new(5);
+        table.apply(Time::default(), Change::Restart(play("78001", 5, Some(0))));
+        table.faults.delay_ms = 50;
+        assert_eq!(beats(&mut table, 0, 2).len(), 0);
+        assert_eq!(table.next_due(), Some(Time::from_millis(50)));
+        assert_eq!(table.due(Time::from_millis(49)).len(), 0);
+        assert_eq!(table.due(Time::from_millis(50)).len(), 1);
+        assert_eq!(table.due(Time::from_millis(100)).len(), 1);
+    }
+
+    #[test]
+    fn no_code_before_the_answer() {
+        let mut table = Table::new(6);
+        table.apply(Time::default(), Change::Restart(play("78001", 5, None)));
+        assert_eq!(frames(&beats(&mut table, 0, 3)), [None; 3]);
+        assert_eq!(table.records()[0].uncoded, 3);
+    }
+}

@@ -1,0 +1,88 @@
+//! TLS of the AES ports: the certificate given, or a self-made authority and one for loopback.
+
+use std::io;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::TlsConfig;
+
+/// Names that the self-made certificate is good for.
+const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Why TLS cannot be set up.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not PEM.
+    #[error("not a certificate or key in PEM: {0}")]
+    Pem(#[from] rustls_pki_types::pem::Error),
+    /// Certificate and key do not fit each other, or the library refuses them.
+    #[error(transparent)]
+    Rustls(#[from] rustls::Error),
+    /// No certificate could be made.
+    #[error(transparent)]
+    Make(#[from] rcgen::Error),
+}
+
+/// What the ports need, and what a client should trust.
+#[derive(Clone)]
+pub struct Tls {
+    /// For incoming connections.
+    pub acceptor: TlsAcceptor,
+    /// Certificates to trust, PEM.
+    pub ca_pem: String,
+}
+
+/// Reads or makes a certificate.
+///
+/// # Errors
+/// See `TlsError`.
+pub fn prepare(config: Option<&TlsConfig>) -> Result<Tls, TlsError> {
+    let (chain_pem, key_pem, ca_pem) = match config {
+        Some(config) => {
+            let chain = read(&config.certificate)?;
+            (chain.clone(), read(&config.key)?, chain)
+        }
+        None => make()?,
+    };
+    let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(server)), ca_pem })
+}
+
+fn read(path: &str) -> Result<String, TlsError> {
+    std::fs::read_to_string(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
+}
+
+/// Chain, key and authority, PEM.
+fn make() -> Result<(String, String, String), TlsError> {
+    let ca_key = KeyPair::generate()?;
+    let mut ca = CertificateParams::new(Vec::<String>::new())?;
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "Simulated AES authority");
+    let ca_certificate = ca.self_signed(&ca_key)?;
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
+    leaf.distinguished_name.push(DnType::CommonName, "simulated-aes");
+    let leaf = leaf.signed_by(&key, &issuer)?;
+    Ok((leaf.pem(), key.serialize_pem(), ca_certificate.pem()))
+}
