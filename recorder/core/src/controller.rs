@@ -1,0 +1,238 @@
+//! The control plane as one machine: the AES link's notices go to the calls, the calls' orders go to
+//! the link, and what neither can do goes out as an [`Action`]. It decides nothing of its own but
+//! which words of the one are which words of the other.
+//!
+//! Use: give one input, then take actions until there are none, then the next input.
+
+use std::collections::VecDeque;
+
+use storage_core::journal::Fact;
+use storage_core::{Draft, Duty, MonoTime, Now};
+
+use crate::call::order::Ticket;
+use crate::call::{CallView, Calls, JoinRefusal, Order, Request, TriggerConfig};
+use crate::dmcc::{CstaError, Link, LinkConfig, Notice, Output};
+use crate::media::MediaNotice;
+
+/// What the shell shall do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Open a socket to the AES and tell the outcome.
+    Connect,
+    /// Close the socket, or give up opening it.
+    Close,
+    /// Write this to the socket. It may hold a password: never log it.
+    Send(Vec<u8>),
+    /// Append this to the capture journal, in this order.
+    Capture(Fact),
+    /// Something of calls for people, metrics or the asker.
+    Tell(Order),
+    /// Something of the link for logs, alarms and metrics.
+    Link(Notice),
+}
+
+/// Link and calls, wired together.
+#[derive(Debug)]
+pub struct Controller {
+    link: Link,
+    calls: Calls,
+    actions: VecDeque<Action>,
+}
+
+impl Controller {
+    /// A control plane that does nothing before [`Self::start`].
+    #[must_use]
+    pub fn new(link: LinkConfig, trigger: TriggerConfig) -> Self {
+        Self { link: Link::new(link), calls: Calls::new(trigger), actions: VecDeque::new() }
+    }
+
+    /// Begins: the link connects; `open` are the recordings that a crash left open.
+    pub fn start(&mut self, now: Now, duty: Duty, open: Vec<Draft>) {
+        self.calls.set_duty(now, duty);
+        self.calls.adopt(now, open);
+        self.link.start(now.mono);
+        self.settle(now);
+    }
+
+    /// The socket is up.
+    pub fn handle_connected(&mut self, now: Now, jitter: u32) {
+        self.link.handle_connected(now.mono, jitter);
+        self.settle(now);
+    }
+
+    /// The socket could not be opened.
+    pub fn handle_connect_failed(&mut self, now: Now, jitter: u32) {
+        self.link.handle_connect_failed(now.mono, jitter);
+        self.settle(now);
+    }
+
+    /// The socket is gone.
+    pub fn handle_closed(&mut self, now: Now, jitter: u32) {
+        self.link.handle_closed(now.mono, jitter);
+        self.settle(now);
+    }
+
+    /// Bytes from the socket, split anyhow.
+    pub fn handle_bytes(&mut self, now: Now, bytes: &[u8]) {
+        self.link.handle_bytes(now.mono, bytes);
+        self.settle(now);
+    }
+
+    /// The media thread noticed something.
+    pub fn handle_media(&mut self, now: Now, notice: MediaNotice) {
+        self.calls.handle_media_notice(now, notice);
+        self.settle(now);
+    }
+
+    /// Somebody asks for something.
+    pub fn handle_request(&mut self, now: Now, request: Request) {
+        self.calls.handle_request(now, request);
+        self.settle(now);
+    }
+
+    /// A timer may have run out.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.link.handle_timeout(now.mono);
+        self.calls.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// What this node is to do has changed.
+    pub fn set_duty(&mut self, now: Now, duty: Duty) {
+        self.calls.set_duty(now, duty);
+        self.settle(now);
+    }
+
+    /// Ends all recordings and takes all phantoms out of their calls.
+    pub fn drain(&mut self, now: Now) {
+        self.calls.drain(now);
+        self.settle(now);
+    }
+
+    /// Ends the session with the AES.
+    pub fn stop(&mut self, now: Now) {
+        self.link.stop(now.mono);
+        self.settle(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<MonoTime> {
+        [self.link.poll_timeout(), self.calls.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// The calls in progress.
+    #[must_use]
+    pub fn calls(&self) -> Vec<CallView> {
+        self.calls.calls()
+    }
+
+    /// The machine of calls, to look at.
+    #[must_use]
+    pub const fn call_machine(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// The link, to look at.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Carries notices and orders to and fro until both machines are quiet.
+    fn settle(&mut self, now: Now) {
+        loop {
+            if let Some(output) = self.link.poll_output() {
+                self.take_output(now, output);
+            } else if let Some(order) = self.calls.poll_order() {
+                self.take_order(now, order);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn take_output(&mut self, now: Now, output: Output) {
+        match output {
+            Output::Connect => self.actions.push_back(Action::Connect),
+            Output::Close => self.actions.push_back(Action::Close),
+            Output::Send(bytes) => self.actions.push_back(Action::Send(bytes)),
+            Output::Notice(notice) => self.take_notice(now, notice),
+        }
+    }
+
+    fn take_order(&mut self, now: Now, order: Order) {
+        let mono = now.mono;
+        match order {
+            Order::Join { ticket, call, party, phantom } => {
+                self.link.join(mono, ticket.0, &call, party, &phantom);
+            }
+            Order::Leave { phantom, call } => self.link.leave(mono, &phantom, &call),
+            Order::AskLinkage { call, party } => self.link.call_linkage(mono, &call, party),
+            Order::SnapshotCall { call, party } => self.link.snapshot_call(mono, &call, party),
+            Order::Capture(fact) => self.actions.push_back(Action::Capture(fact)),
+            told => self.actions.push_back(Action::Tell(told)),
+        }
+    }
+
+    fn take_notice(&mut self, now: Now, notice: Notice) {
+        let calls = &mut self.calls;
+        match notice {
+            Notice::Call(event) => calls.handle_call_event(now, &event),
+            Notice::Agent(event) => calls.handle_agent(now, &event),
+            Notice::Snapshot(snapshot) => calls.handle_snapshot(now, &snapshot),
+            Notice::ResyncBegan => calls.begin_resync(now),
+            Notice::ResyncDone { unseen } => calls.end_resync(now, &unseen),
+            Notice::SnapshotCallGone { call, .. } => calls.handle_unknown_call(now, &call),
+            Notice::Linkage { call, ucid } => calls.handle_ucid(now, &call, ucid),
+            Notice::Joined { ticket, call, .. } => calls.handle_joined(now, Ticket(ticket), &call),
+            Notice::JoinRefused { ticket, error, .. } => {
+                calls.handle_join_refused(now, Ticket(ticket), join_refusal(&error));
+            }
+            Notice::JoinTimedOut { ticket, .. } => {
+                calls.handle_join_refused(now, Ticket(ticket), JoinRefusal::LinkDown);
+            }
+            Notice::Left { phantom, call } => calls.handle_left(now, &phantom, &call),
+            Notice::LeaveRefused { phantom, call, .. } => {
+                calls.handle_leave_refused(now, &phantom, &call);
+            }
+            Notice::MediaStarted { phantom, source, codec, packet_ms, .. } => {
+                calls.handle_media_started(now, &phantom, source, &codec, packet_ms);
+            }
+            Notice::MediaStopped { phantom } => calls.handle_media_stopped(now, &phantom),
+            watched => self.take_watched(now, watched),
+        }
+    }
+
+    /// Notices that matter to the calls and to people both.
+    fn take_watched(&mut self, now: Now, notice: Notice) {
+        let calls = &mut self.calls;
+        match &notice {
+            Notice::SessionUp { .. } => calls.handle_link(now, true),
+            Notice::SessionDown { .. } => calls.handle_link(now, false),
+            Notice::PhantomReady { phantom } => calls.handle_phantom_ready(now, phantom),
+            Notice::PhantomLost { phantom, .. } => calls.handle_phantom_lost(now, phantom),
+            Notice::PhantomRefused { phantom, .. } => calls.handle_phantom_refused(now, phantom),
+            _ => {}
+        }
+        self.actions.push_back(Action::Link(notice));
+    }
+}
+
+/// What a refusal means for the call, by category and never by its exact word (register no. 14).
+fn join_refusal(error: &CstaError) -> JoinRefusal {
+    if error.is_party_limit() {
+        JoinRefusal::PartyLimit
+    } else if error.is_busy() {
+        JoinRefusal::PhantomBusy
+    } else if error.is_gone() {
+        JoinRefusal::CallGone
+    } else {
+        JoinRefusal::Other(error.to_string())
+    }
+}

@@ -1,0 +1,311 @@
+//! The control task: drives the controller with the socket, the media thread's notices, people's
+//! requests and the clock, and carries out what it wants. It has no policy.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use recorder_core::call::{CallView, Order, Refusal, Request, TriggerConfig};
+use recorder_core::controller::{Action, Controller};
+use recorder_core::dmcc::{Counters, LinkConfig, Notice};
+use recorder_core::media::MediaNotice;
+use storage_core::journal::Fact;
+use storage_core::{Draft, Duty, MonoTime, RecordingId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::aes_link::{AesEndpoint, AesLink, SocketEvent};
+use crate::clock::Clock;
+
+/// Requests of people that may wait for the task.
+const REQUEST_QUEUE: usize = 256;
+/// How long an orderly end of the session may take.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// What the control task works with.
+#[derive(Debug)]
+pub struct ControlConfig {
+    /// Where the AES is.
+    pub endpoint: AesEndpoint,
+    /// What is watched there.
+    pub link: LinkConfig,
+    /// What is recorded.
+    pub trigger: TriggerConfig,
+    /// What this node is to do.
+    pub duty: Duty,
+    /// Recordings that a crash left open.
+    pub open: Vec<Draft>,
+}
+
+/// What the control task tells: to logs, metrics, watchers.
+#[derive(Debug)]
+pub enum Told {
+    /// Something of calls.
+    Calls(Order),
+    /// Something of the link.
+    Link(Notice),
+}
+
+/// Where the task's results go. Called from within the task: must not block.
+pub trait Outlet: Send + Sync + 'static {
+    /// A fact for the capture journal.
+    fn capture(&self, fact: Fact);
+
+    /// Something to know.
+    fn tell(&self, told: Told);
+}
+
+/// The state that others read without asking the task.
+#[derive(Clone, Debug, Default)]
+pub struct ControlView {
+    /// How many calls are in progress.
+    pub calls: usize,
+    /// Whether the session with the AES is up.
+    pub aes_up: bool,
+    /// Phantoms by state.
+    pub phantoms: Vec<(&'static str, usize)>,
+    /// Recordings in progress.
+    pub recordings: usize,
+    /// The link's counters.
+    pub counters: Counters,
+}
+
+#[derive(Debug)]
+enum Command {
+    Ask(Request, oneshot::Sender<Result<RecordingId, Refusal>>),
+    Calls(oneshot::Sender<Vec<CallView>>),
+    Duty(Duty),
+    Drain(oneshot::Sender<()>),
+}
+
+/// The running task.
+#[derive(Debug)]
+pub struct Control {
+    commands: mpsc::Sender<Command>,
+    view: Arc<RwLock<ControlView>>,
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts it. It ends when it has been drained.
+    #[must_use]
+    pub fn spawn(
+        config: ControlConfig,
+        clock: Clock,
+        notices: mpsc::Receiver<MediaNotice>,
+        outlet: Arc<dyn Outlet>,
+    ) -> Self {
+        let (commands, receiver) = mpsc::channel(REQUEST_QUEUE);
+        let view = Arc::new(RwLock::new(ControlView::default()));
+        let task = Task {
+            controller: Controller::new(config.link, config.trigger),
+            socket: AesLink::new(config.endpoint),
+            clock,
+            outlet,
+            view: view.clone(),
+            asked: Vec::new(),
+            next_request: 1,
+        };
+        let task = tokio::spawn(task.run(config.duty, config.open, notices, receiver));
+        Self { commands, view, task }
+    }
+
+    /// Asks for something; answered within three seconds. The request's number is given here.
+    pub async fn ask(&self, request: Request) -> Result<RecordingId, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        if self.commands.send(Command::Ask(request, sender)).await.is_err() {
+            return Err(Refusal::Unavailable);
+        }
+        receiver.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// The calls in progress; none if the task has ended.
+    pub async fn calls(&self) -> Vec<CallView> {
+        let (sender, receiver) = oneshot::channel();
+        if self.commands.send(Command::Calls(sender)).await.is_err() {
+            return Vec::new();
+        }
+        receiver.await.unwrap_or_default()
+    }
+
+    /// Says what this node is to do from now on.
+    pub async fn set_duty(&self, duty: Duty) {
+        // A task that has ended has no duty any more.
+        drop(self.commands.send(Command::Duty(duty)).await);
+    }
+
+    /// Ends all recordings and the session, then the task. A second call has nothing to do.
+    pub async fn drain(&self) {
+        let (sender, receiver) = oneshot::channel();
+        if self.commands.send(Command::Drain(sender)).await.is_ok() {
+            drop(receiver.await);
+        }
+    }
+
+    /// The state of a moment ago, small enough to be written down after every input.
+    #[must_use]
+    pub fn view(&self) -> ControlView {
+        self.view.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Whether the task still works; false means that it has panicked or was drained.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+}
+
+struct Task {
+    controller: Controller,
+    socket: AesLink,
+    clock: Clock,
+    outlet: Arc<dyn Outlet>,
+    view: Arc<RwLock<ControlView>>,
+    asked: Vec<(u64, oneshot::Sender<Result<RecordingId, Refusal>>)>,
+    next_request: u64,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        duty: Duty,
+        open: Vec<Draft>,
+        mut notices: mpsc::Receiver<MediaNotice>,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        self.controller.start(self.clock.now(), duty, open);
+        loop {
+            self.act();
+            tokio::select! {
+                event = self.socket.event() => self.take_socket(event),
+                Some(notice) = notices.recv() => {
+                    self.controller.handle_media(self.clock.now(), notice);
+                }
+                command = commands.recv() => match command {
+                    Some(Command::Ask(request, answer)) => self.take_request(request, answer),
+                    Some(Command::Calls(sender)) => {
+                        // An asker that has gone away needs no answer.
+                        drop(sender.send(self.controller.calls()));
+                    }
+                    Some(Command::Duty(duty)) => self.controller.set_duty(self.clock.now(), duty),
+                    Some(Command::Drain(done)) => {
+                        self.end().await;
+                        drop(done.send(()));
+                        return;
+                    }
+                    None => return self.end().await,
+                },
+                () = wait_until(&self.clock, self.controller.poll_timeout()) => {
+                    self.controller.handle_timeout(self.clock.now());
+                }
+            }
+        }
+    }
+
+    /// Carries out all that the controller wants.
+    fn act(&mut self) {
+        while let Some(action) = self.controller.poll_action() {
+            match action {
+                Action::Connect => self.socket.connect(),
+                Action::Close => self.socket.close(),
+                Action::Send(bytes) => {
+                    if !self.socket.send(bytes) {
+                        self.socket.close();
+                        self.controller.handle_closed(self.clock.now(), jitter());
+                    }
+                }
+                Action::Capture(fact) => self.outlet.capture(fact),
+                Action::Tell(Order::Answer { request, result }) => self.answer(request, result),
+                Action::Tell(order) => self.outlet.tell(Told::Calls(order)),
+                Action::Link(notice) => self.outlet.tell(Told::Link(notice)),
+            }
+        }
+        self.publish_view();
+    }
+
+    fn take_socket(&mut self, event: SocketEvent) {
+        let now = self.clock.now();
+        match event {
+            SocketEvent::Connected => self.controller.handle_connected(now, jitter()),
+            SocketEvent::ConnectFailed(error) => {
+                tracing::warn!(%error, "the AES cannot be reached");
+                self.controller.handle_connect_failed(now, jitter());
+            }
+            SocketEvent::Bytes(bytes) => self.controller.handle_bytes(now, &bytes),
+            SocketEvent::Closed(error) => {
+                tracing::warn!(%error, "the connection to the AES is gone");
+                self.controller.handle_closed(now, jitter());
+            }
+        }
+    }
+
+    fn take_request(
+        &mut self,
+        mut request: Request,
+        answer: oneshot::Sender<Result<RecordingId, Refusal>>,
+    ) {
+        request.id = self.next_request;
+        self.next_request += 1;
+        self.asked.push((request.id, answer));
+        self.controller.handle_request(self.clock.now(), request);
+    }
+
+    fn answer(&mut self, request: u64, result: Result<RecordingId, Refusal>) {
+        if let Some(index) = self.asked.iter().position(|(id, _)| *id == request) {
+            let (_, asker) = self.asked.swap_remove(index);
+            // An asker that has gone away needs no answer.
+            drop(asker.send(result));
+        }
+    }
+
+    /// Ends all recordings and the session, within a bound.
+    async fn end(&mut self) {
+        let deadline = Instant::now() + STOP_LIMIT;
+        self.controller.drain(self.clock.now());
+        self.act();
+        self.controller.stop(self.clock.now());
+        loop {
+            self.act();
+            if self.controller.link().is_stopped() {
+                return;
+            }
+            tokio::select! {
+                event = self.socket.event() => self.take_socket(event),
+                () = wait_until(&self.clock, self.controller.poll_timeout()) => {
+                    self.controller.handle_timeout(self.clock.now());
+                }
+                () = sleep_until(deadline) => {
+                    tracing::warn!("the AES did not confirm the end of the session in time");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn publish_view(&self) {
+        let view = ControlView {
+            calls: self.controller.call_machine().calls_active(),
+            aes_up: self.controller.link().is_up(),
+            phantoms: self.controller.call_machine().phantom_counts(),
+            recordings: self.controller.call_machine().recordings_active(),
+            counters: self.controller.link().counters().clone(),
+        };
+        *self.view.write().unwrap_or_else(std::sync::PoisonError::into_inner) = view;
+    }
+}
+
+/// A random number for the cores' back-off.
+fn jitter() -> u32 {
+    // Without entropy the back-off is merely not spread.
+    getrandom::u32().unwrap_or(0)
+}
+
+async fn wait_until(clock: &Clock, deadline: Option<MonoTime>) {
+    match deadline {
+        None => std::future::pending().await,
+        Some(deadline) => {
+            let span = deadline.since(clock.now().mono);
+            tokio::time::sleep(span).await;
+        }
+    }
+}

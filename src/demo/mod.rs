@@ -1,0 +1,273 @@
+//! The demonstration: a whole site on loopback (one simulated switch with its AES in this process,
+//! the recorder as a real child process, real RTP), calls, a live table, and a judgement made from
+//! the files on disk. Which calls are made is in `script`, what is judged in `verdict`.
+
+mod node;
+mod script;
+mod table;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use simulator::{CallView, FinishedCall, Site, SiteConfig};
+use tokio::time::{Instant, sleep};
+
+use crate::command::{DemoOptions, Exit, Failure, Scenario, print_json};
+
+pub use node::{Node, free_tcp_port, free_udp_ports, http_get};
+pub use verdict::{DueCall, Published, Verdict, judge};
+
+use table::{Row, Scene, Table};
+
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How long the recorder may take to publish what it has captured, after the last call.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+const REDRAW: Duration = Duration::from_millis(250);
+const DEFAULT_CALLS: u32 = 20;
+const DEFAULT_SECONDS: u64 = 15;
+
+/// What `demo --json` prints.
+#[derive(Serialize)]
+struct Outcome {
+    scenario: &'static str,
+    #[serde(flatten)]
+    verdict: Verdict,
+    takeovers: u64,
+    takeover_gap_ms_max: u64,
+    ok: bool,
+}
+
+/// Plays a scenario and judges it.
+///
+/// # Errors
+/// If the site cannot be set up; a wrong outcome is no error but `Exit::NotSo`.
+pub async fn run(options: DemoOptions) -> Result<Exit, Failure> {
+    play(options).await.map_err(|error| Failure::new(Exit::Unavailable, error))
+}
+
+async fn play(options: DemoOptions) -> Result<Exit> {
+    let folder = Folder::make(options.dir.as_deref(), options.keep)?;
+    let calls = options.calls.unwrap_or(DEFAULT_CALLS);
+    let seconds = options.seconds.unwrap_or(DEFAULT_SECONDS);
+    let mut table = Table::new();
+    table.say(&format!("The site is in {}", folder.path.display()));
+
+    let agents = script::agents_for(options.scenario, calls);
+    let site = Site::start(SiteConfig::demo(agents, 1)).await?;
+    let binary = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut node = Node::prepare(&binary, &folder.path.join("node1"), &recorder_settings(&site)?)?;
+    node.start()?;
+    node.ready(READY_LIMIT).await?;
+    table.say(&format!("Recorder 1 is ready: http://{}/", node.web()));
+
+    watch(&site, &node, &mut table, options.scenario, calls, seconds).await?;
+    let published = wait_published(&site, &node, &mut table).await?;
+    node.stop(STOP_LIMIT).await?;
+    let stuck = site.stuck_phantoms();
+    let due = due_calls(&site.history(), options.scenario);
+    site.stop().await;
+
+    let mut verdict = judge(&due, &published)?;
+    if !stuck.is_empty() {
+        verdict.faults.push(format!("phantoms left in calls: {}", stuck.join(", ")));
+    }
+    let ok = verdict.is_right();
+    show(&mut table, &verdict, &published, &folder, ok);
+    if options.json {
+        print_json(&Outcome {
+            scenario: script::name(options.scenario),
+            verdict,
+            takeovers: 0,
+            takeover_gap_ms_max: 0,
+            ok,
+        });
+    }
+    Ok(if ok { Exit::Done } else { Exit::NotSo })
+}
+
+/// The configuration of the recorder that goes with a site of one recorder.
+///
+/// # Errors
+/// If there are not enough free ports.
+pub fn recorder_settings(site: &Site) -> Result<String> {
+    let aes = site.aes_address(0);
+    let config = site.config();
+    let phantoms = config.phantom_list()?.len();
+    let ports = u16::try_from(phantoms * 2).context("too many phantoms")?;
+    let first = free_udp_ports(ports)?;
+    Ok(format!(
+        "al_nodeid = 1\nal_serverrole = \"active\"\n\
+         al_aeshost = \"{}\"\nal_aesport = {}\nal_aestls = false\n\
+         al_aesuser = \"{}\"\nal_aespassword = \"{}\"\nal_switchname = \"{}\"\n\
+         al_phantoms = [\"{}\"]\nal_phantompassword = \"{}\"\n\
+         al_stations = [\"{}\"]\nal_vdns = [\"50100\"]\nal_skills = [\"60001\"]\n\
+         al_rtpaddress = \"127.0.0.1\"\nal_rtpports = \"{first}-{}\"\n\
+         al_codecs = [\"g711a\", \"g711u\"]\n",
+        aes.ip(),
+        aes.port(),
+        config.aes[0].user,
+        config.aes[0].password,
+        config.switch_name,
+        config.phantoms[0].extensions,
+        config.phantoms[0].password,
+        config.stations.join("\", \""),
+        first + ports - 1,
+    ))
+}
+
+/// Plays the script and shows what happens until all calls are over.
+async fn watch(
+    site: &Site,
+    node: &Node,
+    table: &mut Table,
+    scenario: Scenario,
+    calls: u32,
+    seconds: u64,
+) -> Result<()> {
+    let playing = script::play(scenario, site, node.web(), calls, Duration::from_secs(seconds));
+    tokio::pin!(playing);
+    loop {
+        tokio::select! {
+            played = &mut playing => return played,
+            () = sleep(REDRAW) => table.show(&scene(site, node, calls, "calls").await),
+        }
+    }
+}
+
+async fn scene(site: &Site, node: &Node, planned: u32, caption: &str) -> Scene {
+    let metrics = node.metrics().await.unwrap_or_default();
+    let value = |name: &str| metrics.get(name).copied().unwrap_or(0.0) as u64;
+    let sum = |prefix: &str| {
+        let values = metrics.iter().filter(|(name, _)| name.starts_with(prefix));
+        values.map(|(_, value)| *value as u64).sum()
+    };
+    let duty = metrics
+        .keys()
+        .find(|name| name.starts_with("astlogger_role{"))
+        .map_or("duty unknown", |name| name.trim_start_matches("astlogger_role"));
+    Scene {
+        caption: caption.to_owned(),
+        nodes: vec![format!("node 1 {duty}, {} calls recorded now", value("astlogger_recordings_active"))],
+        calls: site.calls().iter().map(row).collect(),
+        finished: site.history().len() as u64,
+        planned: u64::from(planned),
+        packets: value("astlogger_rtp_packets_total"),
+        lost: value("astlogger_rtp_lost_total") + value("astlogger_rtp_socket_drops_total"),
+        published: sum("astlogger_recordings_published_total"),
+    }
+}
+
+fn row(call: &CallView) -> Row {
+    let established = call.established.unwrap_or(call.started);
+    let people: Vec<_> =
+        call.parties.iter().filter(|party| !party.recorder).map(|p| p.number.as_str()).collect();
+    Row {
+        serial: call.serial,
+        parties: people.join(" - "),
+        duration: SystemTime::now().duration_since(established).unwrap_or_default(),
+        recorded_by: call.recorders().join(", "),
+    }
+}
+
+/// Waits until nothing is being recorded or sealed any more, and reads what is on disk.
+async fn wait_published(site: &Site, node: &Node, table: &mut Table) -> Result<Vec<Published>> {
+    let deadline = Instant::now() + PUBLISH_LIMIT;
+    loop {
+        let metrics = node.metrics().await?;
+        let value = |name: &str| metrics.get(name).copied().unwrap_or(0.0);
+        let busy = value("astlogger_recordings_active") + value("astlogger_seal_queue");
+        table.show(&scene(site, node, 0, "sealing").await);
+        if busy == 0.0 || Instant::now() > deadline {
+            return node.recordings();
+        }
+        sleep(REDRAW).await;
+    }
+}
+
+/// What the switch says should be in the files.
+#[must_use]
+pub fn due_calls(history: &[FinishedCall], scenario: Scenario) -> Vec<DueCall> {
+    history
+        .iter()
+        .map(|call| {
+            // Frames beyond the call's own end went to a phantom that had not been told yet.
+            let last_of_call = call.frames.saturating_sub(1);
+            let first = call.streams.iter().filter_map(|stream| stream.first_frame).min();
+            let last = call.streams.iter().filter_map(|stream| stream.last_frame).max();
+            DueCall {
+                serial: call.serial,
+                ucids: std::iter::once(&call.ucid).chain(&call.former_ucids).cloned().collect(),
+                sent: first.zip(last).map(|(first, last)| (first, last.min(last_of_call))),
+                due: call.answered && script::is_due(scenario, call),
+            }
+        })
+        .collect()
+}
+
+fn show(
+    table: &mut Table,
+    verdict: &Verdict,
+    published: &[Published],
+    folder: &Folder,
+    ok: bool,
+) {
+    table.say(&format!(
+        "{} of {} calls recorded, {} recordings in {} voice files, {} duplicates",
+        verdict.calls_recorded,
+        verdict.calls,
+        verdict.recordings_published,
+        verdict.voice_files,
+        verdict.duplicate_recordings,
+    ));
+    table.say(&format!(
+        "{} packets sent: {} in files, {} in declared gaps, {} unaccounted",
+        verdict.packets_sent,
+        verdict.packets_in_files,
+        verdict.packets_in_declared_gaps,
+        verdict.packets_unaccounted,
+    ));
+    for fault in verdict.faults.iter().take(20) {
+        table.say(&format!("  wrong: {fault}"));
+    }
+    if folder.stays {
+        for (path, _) in published.iter().take(3) {
+            table.say(&format!("  listen: {}", path.display()));
+        }
+    } else {
+        table.say("  (to keep the files and listen to them: --dir DIR --keep)");
+    }
+    table.say(if ok { "Everything is as it should be." } else { "This is NOT as it should be." });
+}
+
+/// Where the site's files are; removed at the end unless it is to stay.
+struct Folder {
+    path: PathBuf,
+    stays: bool,
+}
+
+impl Folder {
+    fn make(wanted: Option<&Path>, keep: bool) -> Result<Self> {
+        let (path, stays) = match wanted {
+            Some(path) => (path.to_owned(), true),
+            None => {
+                let name = format!("astlogger-demo-{}", std::process::id());
+                (std::env::temp_dir().join(name), keep)
+            }
+        };
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self { path: path.canonicalize()?, stays })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.stays {
+            // What cannot be removed stays in the temporary folder, which is no harm.
+            drop(std::fs::remove_dir_all(&self.path));
+        }
+    }
+}
