@@ -47,6 +47,7 @@ pub enum Channel {
 /// A fact in the journal. `Packets` is apart (see [`PacketBlock`]) because it is the hot one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "facts are few and are not kept in memory")]
 pub enum Fact {
     /// A recording was opened, or what is known of it changed; the last one counts. One whose
     /// draft has `ended` will not grow any more and is to be sealed.
@@ -223,6 +224,7 @@ impl FileHeader {
 
 /// An entry as it is read back.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "lives for one turn of a reader's loop")]
 pub enum Entry<'a> {
     /// A small one.
     Fact(Fact),
