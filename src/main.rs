@@ -1,3 +1,7 @@
 //! The binary: parse the command, call the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    astlogger::command::main(std::env::args_os())
+}

@@ -1,0 +1,237 @@
+//! The command line: which subcommands and options there are, what goes to which stream, and with
+//! which code the process ends. What a command does is in the file of its name.
+
+mod check;
+mod demo;
+mod output;
+mod run;
+mod simulate;
+mod status;
+mod user;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::ConfigError;
+
+pub use demo::{Options as DemoOptions, Scenario};
+pub use output::print_json;
+
+/// Environment variable that says what is logged, such as `debug` or `recorder=trace,info`.
+const LOG_VARIABLE: &str = "AL_LOG";
+
+/// How the process ends, by the codes of sysexits.h where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// The thing asked about is not so.
+    NotSo,
+    /// The command line makes no sense.
+    Usage,
+    /// A service that is needed is not available.
+    Unavailable,
+    /// Our own fault.
+    Fault,
+    /// The configuration is wrong.
+    Config,
+}
+
+impl Exit {
+    /// The code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::NotSo => 1,
+            Self::Usage => 64,
+            Self::Unavailable => 69,
+            Self::Fault => 70,
+            Self::Config => 78,
+        }
+    }
+}
+
+/// Why a command could not do what it was asked for.
+#[derive(Debug)]
+pub struct Failure {
+    /// How the process ends; it says who is at fault.
+    pub exit: Exit,
+    /// What is to be said.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// Ends the process this way and for this reason.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Config, error)
+    }
+}
+
+/// What nobody has given another exit code is our own fault, or this machine's.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { exit: Exit::Fault, error }
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "astlogger", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    Run(run::Options),
+    /// Say all that is wrong with a configuration and with this machine
+    Check(check::Options),
+    /// A whole site on this machine: simulated switch, recorder, calls, a verdict
+    Demo(demo::Options),
+    /// The simulated switch and its AES servers alone
+    Simulate(simulate::Options),
+    /// The group as a running node sees it
+    Status(status::Options),
+    /// Users of the web interface
+    User(user::Options),
+}
+
+impl Command {
+    /// Whether one JSON object is to be the last line of standard output, also of a failure.
+    const fn json(&self) -> bool {
+        match self {
+            Self::Check(options) => options.json,
+            Self::Demo(options) => options.json,
+            Self::Status(options) => options.json,
+            Self::User(options) => options.json(),
+            Self::Run(_) | Self::Simulate(_) => false,
+        }
+    }
+
+    /// What is logged unless `AL_LOG` says otherwise.
+    const fn log_level(&self) -> &'static str {
+        match self {
+            Self::Run(_) | Self::Simulate(_) => "info",
+            _ => "warn",
+        }
+    }
+
+    async fn execute(self) -> Result<Exit, Failure> {
+        match self {
+            Self::Run(options) => run::execute(options).await,
+            Self::Check(options) => check::execute(&options).await,
+            Self::Demo(options) => demo::execute(options).await,
+            Self::Simulate(options) => simulate::execute(&options).await,
+            Self::Status(options) => status::execute(&options).await,
+            Self::User(options) => user::execute(options),
+        }
+    }
+}
+
+/// Does what the command line says.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli.command,
+        Err(error) => return ExitCode::from(explain(&error).code()),
+    };
+    start_log(command.log_level());
+    // Both providers could be in the tree one day; rustls would then refuse to guess. Installed
+    // twice is no harm: the first one stays.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let json = command.json();
+    let exit = match runtime().map_err(Failure::from).and_then(|r| r.block_on(command.execute())) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            eprintln!("astlogger: {failure}");
+            if json {
+                output::print_failure(&failure);
+            }
+            failure.exit
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| anyhow::anyhow!("cannot start threads: {error}"))
+}
+
+/// Prints what clap has to say; help that was asked for is no mistake.
+fn explain(error: &clap::Error) -> Exit {
+    // Where standard output is closed there is nobody left to tell.
+    drop(error.print());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+        _ => Exit::Usage,
+    }
+}
+
+fn start_log(default: &str) {
+    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let (filter, wrong) = match EnvFilter::try_new(&wanted) {
+        Ok(filter) if !wanted.trim().is_empty() => (filter, None),
+        Ok(_) => (EnvFilter::new(default), None),
+        Err(error) => (EnvFilter::new(default), Some(error)),
+    };
+    let to_stderr = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A second subscriber is possible in tests only; the first one stays.
+    drop(to_stderr.try_init());
+    if let Some(error) = wrong {
+        tracing::warn!(%error, "{LOG_VARIABLE} cannot be understood; logging at {default}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_command_shows_an_example() {
+        for command in Cli::command().get_subcommands_mut() {
+            for leaf in leaves(command) {
+                let help = leaf.render_long_help().to_string();
+                assert!(help.contains("Example"), "{}: {help}", leaf.get_name());
+                assert!(help.contains("astlogger "), "{}: {help}", leaf.get_name());
+            }
+        }
+    }
+
+    fn leaves(command: &mut clap::Command) -> Vec<&mut clap::Command> {
+        if command.has_subcommands() {
+            command.get_subcommands_mut().flat_map(leaves).collect()
+        } else {
+            vec![command]
+        }
+    }
+}

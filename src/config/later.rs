@@ -1,0 +1,123 @@
+//! What interface and configuration already have and this version does not: each such setting is
+//! named, and replaced by what is done instead. A function that arrives takes its line out here.
+
+use storage_core::Role;
+
+use super::cluster::{DEFAULT_ELECTION, DEFAULT_HEARTBEAT};
+use super::reader::Reader;
+use super::recorder::{DEFAULT_FOLLOW, DEFAULT_MAX_PAUSE, DEFAULT_RESCUE};
+use super::storage::DEFAULT_OPUS_BITRATE;
+use super::{Codec, Config, Console, HoldAudio, MediaEncryption, Method, Recorder, VoiceFormat};
+
+/// Says what does nothing yet, and puts in its place what is done.
+pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
+    settle_group(config, reader);
+    settle_storage(config, reader);
+    if let Some(recorder) = &mut config.recorder {
+        settle_recorder(recorder, reader);
+    }
+    if config.console.as_ref().is_some_and(|console| *console != Console::DEFAULT) {
+        not_yet(reader, "al_consolelisten", "the console", "none is opened");
+    }
+}
+
+fn not_yet(reader: &mut Reader, key: &str, function: &str, instead: &str) {
+    reader.warn(key, format!("not in this version: {function}"), instead);
+}
+
+fn settle_group(config: &Config, reader: &mut Reader) {
+    let cluster = &config.cluster;
+    let alone = "this node decides alone";
+    if cluster.peers.len() > 1 {
+        not_yet(reader, "al_peers", "a group of several nodes", alone);
+    }
+    if config.role == Role::Witness {
+        not_yet(reader, "al_serverrole", "the witness", "this node does nothing");
+    } else if config.role != Role::Active {
+        not_yet(reader, "al_serverrole", config.role.as_str(), "this node records as active");
+    }
+    for (key, changed) in [
+        ("al_clusterlisten", reader.has("al_clusterlisten")),
+        ("al_clustercert", cluster.tls.is_some()),
+        ("al_heartbeatms", cluster.heartbeat != DEFAULT_HEARTBEAT),
+        ("al_electionms", cluster.election != DEFAULT_ELECTION),
+    ] {
+        if changed {
+            not_yet(reader, key, "the link between members", alone);
+        }
+    }
+}
+
+fn settle_storage(config: &mut Config, reader: &mut Reader) {
+    let storage = &mut config.storage;
+    if storage.voiceformat == VoiceFormat::Opus {
+        storage.voiceformat = VoiceFormat::default();
+        not_yet(reader, "al_voiceformat", "opus voice files", "wavg711 is written instead");
+    }
+    if storage.opusbitrate != DEFAULT_OPUS_BITRATE {
+        not_yet(reader, "al_opusbitrate", "opus voice files", "it has no effect");
+    }
+    if storage.retention_days.is_some() {
+        not_yet(reader, "al_retentiondays", "retention", "recordings stay until removed by hand");
+    }
+    if storage.archive.is_some() {
+        not_yet(reader, "al_archive", "the archive", "recordings stay in al_datadir");
+    }
+    if storage.catalogurl.is_some() {
+        let instead = "the catalog in al_datadir is the only one";
+        not_yet(reader, "al_catalogurl", "a catalog in PostgreSQL", instead);
+    }
+    if storage.encryptionkeyfile.is_some() {
+        // Somebody who asks for it relies on it, so a warning would not do.
+        reader.refuse(
+            "al_encryptionkeyfile",
+            "not in this version: encryption at rest",
+            "leave it out and encrypt the disk below al_datadir",
+        );
+    }
+}
+
+fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
+    if recorder.method != Method::SingleStepConference {
+        reader.refuse_value("al_method", "\"ssc\" in this version", "write al_method = \"ssc\"");
+    }
+    settle_codecs(recorder, reader);
+    settle_encryption(recorder, reader);
+    if recorder.hold == HoldAudio::Skip {
+        recorder.hold = HoldAudio::Record;
+        let instead = "audio during hold is recorded, and the hold is marked";
+        not_yet(reader, "al_hold", "leaving out audio during hold", instead);
+    }
+    for (key, changed, function) in [
+        ("al_rescuems", recorder.rescue != DEFAULT_RESCUE, "rescue of single calls by a standby"),
+        ("al_followms", recorder.follow != DEFAULT_FOLLOW, "parallel recording"),
+        ("al_maxpauses", recorder.max_pause != DEFAULT_MAX_PAUSE, "pausing a recording"),
+    ] {
+        if changed {
+            not_yet(reader, key, function, "it has no effect");
+        }
+    }
+}
+
+/// A codec that cannot be made audible must not be offered to the switch.
+fn settle_codecs(recorder: &mut Recorder, reader: &mut Reader) {
+    let recorded = |codec: &Codec| matches!(codec, Codec::G711A | Codec::G711U);
+    let all = recorder.codecs.len();
+    recorder.codecs.retain(recorded);
+    if recorder.codecs.is_empty() {
+        reader.refuse_value("al_codecs", "a list with g711a or g711u in this version", "add one");
+    } else if recorder.codecs.len() < all && reader.has("al_codecs") {
+        not_yet(reader, "al_codecs", "codecs other than G.711", "the others are not offered");
+    }
+}
+
+fn settle_encryption(recorder: &mut Recorder, reader: &mut Reader) {
+    const KEY: &str = "al_mediaencryption";
+    let all = recorder.mediaencryption.len();
+    recorder.mediaencryption.retain(|encryption| *encryption == MediaEncryption::None);
+    if recorder.mediaencryption.is_empty() {
+        reader.refuse_value(KEY, "a list with none in this version", "add \"none\"");
+    } else if recorder.mediaencryption.len() < all {
+        not_yet(reader, KEY, "encrypted media", "only \"none\" is offered");
+    }
+}

@@ -1,0 +1,190 @@
+//! The configuration: from TOML, environment and command line to checked, typed settings. It finds
+//! all mistakes at once and touches nothing outside but the files that hold secrets; whether
+//! ports are free and certificates valid is the preflight's matter.
+//!
+//! A key whose function this version does not have is read and checked all the same, and a
+//! warning says that it does nothing yet.
+
+mod cluster;
+mod keys;
+mod later;
+mod reader;
+mod recorder;
+mod remark;
+mod rules;
+mod secret;
+mod source;
+mod storage;
+mod value;
+mod web;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use storage_core::{NodeId, Role};
+
+use reader::Reader;
+
+pub use cluster::{Cluster, TlsFiles};
+pub use recorder::{Aes, Codec, HoldAudio, MediaEncryption, Method, Monitored, Recorder};
+pub use remark::{ConfigError, Origin, Remark};
+pub use secret::Secret;
+pub use source::Source;
+pub use storage::{Archive, Storage, VoiceFormat};
+pub use value::{DiskShare, EXTENSIONS_MAX, HostPort, RtpPorts};
+pub use web::{Console, Web};
+
+/// Where the configuration is unless told otherwise.
+pub const DEFAULT_FILE: &str = "/etc/astlogger/astlogger.toml";
+/// No configuration is longer than this.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A node's configuration, complete and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// `al_nodeid`.
+    pub nodeid: NodeId,
+    /// `al_serverrole`.
+    pub role: Role,
+    /// `al_datadir`: captures, voice files, catalog.
+    pub datadir: PathBuf,
+    /// The group.
+    pub cluster: Cluster,
+    /// What it takes to record; absent on a witness.
+    pub recorder: Option<Recorder>,
+    /// What becomes of recordings.
+    pub storage: Storage,
+    /// Web page, WebSocket, HTTP.
+    pub web: Web,
+    /// `al_consolelisten`; absent: no console.
+    pub console: Option<Console>,
+    /// What is worth knowing although it stops nothing; said at start and by `check`.
+    pub warnings: Vec<Remark>,
+}
+
+impl Config {
+    /// Reads the file and the process's environment.
+    ///
+    /// # Errors
+    /// With everything that is wrong at once.
+    pub fn load(file: &Path, role: Option<&str>) -> Result<Self, ConfigError> {
+        Self::parse(&Source::load(file, role)?)
+    }
+
+    /// Reads what is given here. Beside it only the files that hold secrets are read.
+    ///
+    /// # Errors
+    /// With everything that is wrong at once.
+    pub fn parse(source: &Source) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(source);
+        let role = read_role(&mut reader);
+        let cluster = cluster::read(&mut reader);
+        let recorder = if role == Role::Witness {
+            warn_of_witness(&mut reader);
+            None
+        } else {
+            Some(recorder::read(&mut reader))
+        };
+        let mut config = Self {
+            file: source.file.clone(),
+            nodeid: cluster.nodeid,
+            role,
+            datadir: reader.path("al_datadir").unwrap_or_else(|| "/var/lib/astlogger".into()),
+            cluster,
+            recorder,
+            storage: storage::read(&mut reader),
+            web: web::read(&mut reader),
+            console: web::read_console(&mut reader),
+            warnings: Vec::new(),
+        };
+        later::settle(&mut config, &mut reader);
+        let (wrong, warnings) = reader.finish();
+        if !wrong.is_empty() {
+            return Err(ConfigError { file: source.file.clone(), remarks: wrong });
+        }
+        config.warnings = warnings;
+        Ok(config)
+    }
+}
+
+impl Web {
+    /// Reads only where the node listens: what a command needs that talks to a running node and
+    /// may not be allowed to read its passwords. Mistakes in other keys do not matter to it.
+    ///
+    /// # Errors
+    /// With everything that is wrong with these keys.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let source = Source::load(file, None)?;
+        let mut reader = Reader::new(&source);
+        let web = web::read(&mut reader);
+        let (wrong, _) = reader.finish();
+        let remarks: Vec<_> =
+            wrong.into_iter().filter(|remark| web::KEYS.contains(&remark.key.as_str())).collect();
+        if remarks.is_empty() { Ok(web) } else { Err(ConfigError { file: source.file, remarks }) }
+    }
+}
+
+impl Source {
+    /// The file, the process's environment and systemd's credentials.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn load(file: &Path, role: Option<&str>) -> Result<Self, ConfigError> {
+        let text = read_file(file).map_err(|error| ConfigError {
+            file: file.to_owned(),
+            remarks: vec![Remark::new(
+                &file.display().to_string(),
+                format!("cannot be read: {error}"),
+                "name another with --config, or make it readable",
+            )],
+        })?;
+        // A variable that is not Unicode cannot be one of ours.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Self {
+            file: file.to_owned(),
+            text,
+            environment,
+            role: role.map(ToOwned::to_owned),
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        })
+    }
+}
+
+fn read_file(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+fn read_role(reader: &mut Reader) -> Role {
+    let words = [Role::Active, Role::Backup, Role::Parallel, Role::Witness];
+    let words = words.map(|role| (role.as_str(), role));
+    if !reader.has("al_serverrole") && reader.has("al_peers") {
+        reader.refuse(
+            "al_serverrole",
+            "is missing",
+            "say what this member is for: active, backup, parallel or witness",
+        );
+    }
+    // A node alone is the active one.
+    reader.word("al_serverrole", &words).unwrap_or(Role::Active)
+}
+
+fn warn_of_witness(reader: &mut Reader) {
+    let unused: Vec<_> = recorder::KEYS.iter().copied().filter(|key| reader.has(key)).collect();
+    if !unused.is_empty() {
+        let wrong = format!("a witness records nothing and does not use {}", unused.join(", "));
+        reader.warn("al_serverrole", wrong, "leave them out on a witness");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The settings of what becomes of recordings: form, durability, how long they stay, where to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::secret::Secret;
+use super::value::{self, DiskShare};
+
+pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
+
+/// In which form voice files are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VoiceFormat {
+    /// 16-bit PCM.
+    Wav,
+    /// G.711 as received.
+    #[default]
+    WavG711,
+    /// Ogg Opus.
+    Opus,
+}
+
+/// An S3-compatible store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// Bucket.
+    pub bucket: String,
+    /// What the names of the objects begin with; may be empty.
+    pub prefix: String,
+    /// `al_s3endpoint`; absent: the region's own.
+    pub endpoint: Option<String>,
+    /// `al_s3region`.
+    pub region: Option<String>,
+    /// `al_s3accesskey`.
+    pub accesskey: Option<Secret>,
+    /// `al_s3secretkey`.
+    pub secretkey: Option<Secret>,
+}
+
+/// What becomes of recordings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// `al_voiceformat`.
+    pub voiceformat: VoiceFormat,
+    /// `al_opusbitrate`, bits a second.
+    pub opusbitrate: u32,
+    /// `al_syncms`: captured audio is durable within this time.
+    pub sync: Duration,
+    /// `al_retentiondays`; absent: recordings stay.
+    pub retention_days: Option<u32>,
+    /// `al_mindiskfree`.
+    pub mindiskfree: DiskShare,
+    /// `al_archive`.
+    pub archive: Option<Archive>,
+    /// `al_catalogurl`; may hold a password.
+    pub catalogurl: Option<Secret>,
+    /// `al_encryptionkeyfile`.
+    pub encryptionkeyfile: Option<PathBuf>,
+}
+
+pub(super) fn read(reader: &mut Reader) -> Storage {
+    let formats =
+        [("wav", VoiceFormat::Wav), ("wavg711", VoiceFormat::WavG711), ("opus", VoiceFormat::Opus)];
+    Storage {
+        voiceformat: reader.word("al_voiceformat", &formats).unwrap_or_default(),
+        opusbitrate: reader
+            .number("al_opusbitrate", 6_000..=510_000)
+            .unwrap_or(DEFAULT_OPUS_BITRATE),
+        sync: reader.span("al_syncms", 1, Duration::from_secs(1), 50..=60_000),
+        retention_days: reader.number("al_retentiondays", 0..=36_500).filter(|days| *days > 0),
+        mindiskfree: read_mindiskfree(reader),
+        archive: read_archive(reader),
+        catalogurl: read_catalogurl(reader),
+        encryptionkeyfile: reader.path("al_encryptionkeyfile"),
+    }
+}
+
+fn read_mindiskfree(reader: &mut Reader) -> DiskShare {
+    let default = DiskShare::Percent(5);
+    let Some(text) = reader.measure("al_mindiskfree") else { return default };
+    value::disk_share(&text).unwrap_or_else(|must_be| {
+        reader.refuse_value("al_mindiskfree", &must_be, "write al_mindiskfree = \"5%\"");
+        default
+    })
+}
+
+fn read_archive(reader: &mut Reader) -> Option<Archive> {
+    let place = reader.parsed(
+        "al_archive",
+        |text| {
+            let place = text.strip_prefix("s3://").unwrap_or_default();
+            let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+            if bucket.is_empty() {
+                return Err("s3://BUCKET or s3://BUCKET/PREFIX".to_owned());
+            }
+            Ok((bucket.to_owned(), prefix.trim_matches('/').to_owned()))
+        },
+        "write al_archive = \"s3://recordings/site1\"",
+    );
+    let endpoint = reader.parsed(
+        "al_s3endpoint",
+        |text| match text.split_once("://") {
+            Some(("http" | "https", rest)) if !rest.is_empty() => Ok(text.to_owned()),
+            _ => Err("an address that begins with https:// or http://".to_owned()),
+        },
+        "write al_s3endpoint = \"https://s3.example.com\"",
+    );
+    let region = reader.text("al_s3region");
+    let accesskey = reader.secret("al_s3accesskey", "al_s3accesskeyfile");
+    let secretkey = reader.secret("al_s3secretkey", "al_s3secretkeyfile");
+    let (bucket, prefix) = place?;
+    if accesskey.is_some() != secretkey.is_some() {
+        let wrong = "one of access key and secret key is missing";
+        reader.refuse("al_archive", wrong, "give al_s3accesskey and al_s3secretkeyfile");
+    }
+    Some(Archive { bucket, prefix, endpoint, region, accesskey, secretkey })
+}
+
+fn read_catalogurl(reader: &mut Reader) -> Option<Secret> {
+    let url = reader.secret("al_catalogurl", "al_catalogurlfile")?;
+    let (scheme, rest) = url.expose().split_once("://").unwrap_or_default();
+    if !matches!(scheme, "postgres" | "postgresql") || rest.is_empty() {
+        let wrong = "must be an address that begins with postgres://";
+        reader.refuse("al_catalogurl", wrong, "write postgres://USER:PASSWORD@HOST/DATABASE");
+    }
+    Some(url)
+}

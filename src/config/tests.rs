@@ -1,0 +1,380 @@
+//! Configurations as operators write them, right and wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A recorder that says no more than it must.
+const MINIMAL: &str = r#"
+al_nodeid = 1
+al_serverrole = "active"
+al_aeshost = "127.0.0.1"
+al_aestls = false
+al_aesuser = "recorder"
+al_aespassword = "hunter2"
+al_switchname = "cm1"
+al_phantoms = ["78001-78050"]
+al_phantompassword = "654321"
+al_stations = ["3100-3199"]
+al_rtpaddress = "127.0.0.1"
+"#;
+
+/// `MINIMAL` with these lines instead of the ones of the same keys.
+fn with(lines: &str) -> String {
+    let replaced: Vec<_> = lines.lines().filter_map(|line| line.split(" =").next()).collect();
+    let kept = MINIMAL.lines().filter(|line| {
+        let key = line.split(" =").next().unwrap_or_default();
+        !replaced.contains(&key)
+    });
+    format!("{}\n{lines}\n", kept.collect::<Vec<_>>().join("\n"))
+}
+
+fn without(keys: &[&str]) -> String {
+    let kept = MINIMAL.lines().filter(|line| !keys.iter().any(|key| line.starts_with(key)));
+    kept.collect::<Vec<_>>().join("\n")
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let environment = environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    Config::parse(&Source { text: text.to_owned(), environment, ..Source::default() })
+}
+
+fn told(text: &str) -> Vec<String> {
+    parse(text).unwrap_err().remarks.iter().map(ToString::to_string).collect()
+}
+
+fn warned(text: &str) -> Vec<String> {
+    parse(text).unwrap().warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_minimal_recorder_gets_the_documented_defaults() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.warnings, []);
+    assert_eq!((config.nodeid, config.role), (NodeId(1), Role::Active));
+    assert_eq!(config.datadir, Path::new("/var/lib/astlogger"));
+    assert_eq!(config.cluster.listen, "0.0.0.0:7400".parse().unwrap());
+    assert_eq!(config.cluster.heartbeat.as_millis(), 50);
+    assert_eq!(config.cluster.election.as_millis(), 300);
+    assert_eq!(config.web.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.web.usersfile, Path::new("/etc/astlogger/users.toml"));
+    assert_eq!(config.console, Some(Console::Tcp("127.0.0.1:9007".parse().unwrap())));
+    assert_eq!(config.storage.voiceformat, VoiceFormat::WavG711);
+    assert_eq!(config.storage.sync.as_millis(), 1000);
+    assert_eq!(config.storage.opusbitrate, 24_000);
+    assert_eq!(config.storage.mindiskfree, DiskShare::Percent(5));
+    assert_eq!(config.storage.retention_days, None);
+    let recorder = config.recorder.unwrap();
+    assert_eq!(recorder.aes.place.to_string(), "127.0.0.1:4721");
+    assert_eq!(recorder.aes.servername, "127.0.0.1");
+    assert_eq!((recorder.registration_window, recorder.registration_rate), (20, None));
+    assert_eq!((recorder.maxparties, recorder.phantoms.len()), (6, 50));
+    assert_eq!((recorder.rtp_ports.first, recorder.rtp_ports.last), (20_000, 21_999));
+    assert_eq!(recorder.codecs, [Codec::G711A, Codec::G711U]);
+    assert_eq!(recorder.mediaencryption, [MediaEncryption::None]);
+    assert_eq!((recorder.rescue.as_millis(), recorder.follow.as_millis()), (400, 200));
+    assert_eq!((recorder.hold, recorder.max_pause.as_secs()), (HoldAudio::Record, 300));
+    assert!(recorder.peerphantoms.is_none());
+}
+
+#[test]
+fn tls_to_the_aes_is_the_default_and_has_its_own_port() {
+    let aes = |lines: &str| parse(&with(lines)).unwrap().recorder.unwrap().aes;
+    let secure = aes("al_aeshost = \"aes1.example.com\"\nal_aestls = true");
+    assert!(secure.tls);
+    assert_eq!(secure.place.to_string(), "aes1.example.com:4722");
+    assert_eq!(aes("al_aesservername = \"aes\"").servername, "aes");
+}
+
+#[test]
+fn each_mistake_is_told_with_key_value_and_remedy() {
+    for (lines, parts) in [
+        ("al_nodeid = 0", &["al_nodeid = 0: ", "from 1 to 65535"][..]),
+        ("al_nodeid = \"1\"", &["al_nodeid = \"1\": ", "whole number"]),
+        ("al_nodeid = 70000", &["al_nodeid = 70000: "]),
+        ("al_nodeid = 1.5", &["al_nodeid = 1.5: "]),
+        ("al_serverrole = \"activ\"", &["al_serverrole", "did you mean \"active\"?"]),
+        ("al_serverrole = \"leader\"", &["active, backup, parallel, witness"]),
+        ("al_serverrole = 1", &["al_serverrole = 1: must be a text"]),
+        ("al_datadir = []", &["al_datadir", "must be a text"]),
+        ("al_clusterlisten = \"recorder1:7400\"", &["al_clusterlisten", "not a name"]),
+        ("al_peers = \"1=10.0.0.1\"", &["al_peers", "list of texts"]),
+        ("al_peers = [\"10.0.0.1:7400\"]", &["al_peers", "NUMBER=HOST:PORT"]),
+        ("al_peers = [\"1=127.0.0.1:1\", \"1=127.0.0.1:2\"]", &["1 is named twice"]),
+        ("al_peers = [\"1=127.0.0.1:1\", \"2=127.0.0.1:1\"]", &["127.0.0.1:1 is named twice"]),
+        ("al_peers = [\"2=127.0.0.1\", \"3=127.0.0.2\"]", &["al_nodeid = 1: ", "al_peers"]),
+        ("al_peers = [\"1=10.0.0.1\"]", &["al_clustercert", "mutual TLS"]),
+        ("al_clustercert = \"c\"\nal_clusterkey = \"k\"", &["al_clusterca", "beside the others"]),
+        ("al_heartbeatms = 200", &["al_electionms", "three times al_heartbeatms"]),
+        ("al_heartbeatms = 1", &["al_heartbeatms = 1: must be from 10 ms"]),
+        ("al_aeshost = \"\"", &["al_aeshost: is missing"]),
+        ("al_aeshost = \"aes1:4722\"", &["al_aeshost", "al_aesport"]),
+        ("al_aesport = \"4722\"", &["al_aesport", "whole number"]),
+        ("al_aestls = \"no\"", &["al_aestls = \"no\": must be true or false"]),
+        ("al_aesservername = \"a b\"", &["al_aesservername", "certificate"]),
+        ("al_aesuser = 5", &["al_aesuser = 5: must be a text"]),
+        ("al_aespassword = \"\"", &["al_aespassword: is empty"]),
+        ("al_aespassword = 4711", &["al_aespassword: must be a text"]),
+        ("al_method = \"mr\"", &["al_method = \"mr\"", "in this version"]),
+        ("al_method = \"tap\"", &["one of ssc, mr, so"]),
+        ("al_registrationwindow = 0", &["al_registrationwindow = 0"]),
+        ("al_registrationrate = -1", &["al_registrationrate = -1"]),
+        ("al_maxparties = 2", &["al_maxparties = 2", "from 3"]),
+        ("al_phantoms = []", &["al_phantoms", "not empty"]),
+        ("al_phantoms = [\"78001-78050\", \"78050\"]", &["78050 is named twice"]),
+        ("al_phantoms = [true]", &["al_phantoms", "list of texts"]),
+        ("al_stations = [\"3100\", \"78007\"]", &["al_stations: 78007 is also in al_phantoms"]),
+        ("al_peerphantoms = [\"78040-78060\"]", &["78040 and 10 more are also in al_phantoms"]),
+        ("al_vdns = [\"3150\"]", &["al_vdns: 3150 is also in al_stations"]),
+        ("al_agents = [\"78001\"]", &["al_agents: 78001 is also in al_phantoms"]),
+        ("al_rtpaddress = \"recorder1\"", &["al_rtpaddress", "not a name"]),
+        ("al_rtpaddress = \"0.0.0.0\"", &["al_rtpaddress", "an IP address of this machine"]),
+        ("al_rtpports = \"20000-20009\"", &["50 phantoms", "serves 5", "\"20000-20099\""]),
+        ("al_rtpports = 20000", &["al_rtpports = 20000: must be a text"]),
+        ("al_codecs = [\"g711\"]", &["al_codecs", "one of g711a, g711u, g729a, g729"]),
+        ("al_codecs = [\"g711a\", \"g711a\"]", &["names nothing twice"]),
+        ("al_codecs = []", &["al_codecs = []", "not empty"]),
+        ("al_codecs = [\"g729\"]", &["g711a or g711u in this version"]),
+        ("al_mediaencryption = [\"aes\"]", &["al_mediaencryption", "in this version"]),
+        ("al_rescuems = \"soon\"", &["al_rescuems = \"soon\"", "span of time"]),
+        ("al_hold = \"drop\"", &["al_hold", "one of record, skip"]),
+        ("al_voiceformat = \"mp3\"", &["one of wav, wavg711, opus"]),
+        ("al_opusbitrate = 1", &["al_opusbitrate = 1"]),
+        ("al_syncms = 0", &["al_syncms = 0"]),
+        ("al_maxpauses = \"2 weeks\"", &["al_maxpauses"]),
+        ("al_retentiondays = -3", &["al_retentiondays = -3"]),
+        ("al_mindiskfree = \"lots\"", &["al_mindiskfree = \"lots\"", "5%"]),
+        ("al_archive = \"bucket\"", &["al_archive", "s3://BUCKET"]),
+        ("al_archive = \"s3://b\"\nal_s3accesskey = \"k\"", &["access key and secret key"]),
+        ("al_s3endpoint = \"s3.example.com\"", &["al_s3endpoint", "https://"]),
+        ("al_catalogurl = \"mysql://u:pw@h/d\"", &["al_catalogurl: ", "postgres://"]),
+        ("al_encryptionkeyfile = \"/k\"", &["al_encryptionkeyfile", "not in this version"]),
+        ("al_listen = \"0.0.0.0:8080\"", &["al_listen", "al_tlscert", "al_insecure"]),
+        ("al_listen = \"8080\"", &["al_listen"]),
+        ("al_tlscert = \"/c\"", &["al_tlskey", "beside al_tlscert"]),
+        ("al_tlskey = \"/k\"", &["al_tlscert", "beside al_tlskey"]),
+        ("al_insecure = 1", &["al_insecure = 1: must be true or false"]),
+        ("al_consolelisten = \"10.0.0.1:9007\"", &["al_consolelisten", "loopback"]),
+        ("al_phantons = [\"1\"]", &["al_phantons: ", "did you mean al_phantoms?"]),
+        ("al_rule = \"always\"", &["al_rule"]),
+    ] {
+        let told = told(&with(lines));
+        assert_eq!(told.len(), 1, "{lines}: {told:?}");
+        for part in parts {
+            assert!(told[0].contains(part), "{lines}: \"{part}\" is not in: {}", told[0]);
+        }
+    }
+}
+
+#[test]
+fn what_is_needed_and_missing_is_told_for_each_key_at_once() {
+    let told = told("");
+    for key in [
+        "al_aeshost",
+        "al_aesuser",
+        "al_aespassword",
+        "al_switchname",
+        "al_phantoms",
+        "al_phantompassword",
+        "al_rtpaddress",
+    ] {
+        let found = told.iter().filter(|line| line.starts_with(&format!("{key}: is missing")));
+        assert_eq!(found.count(), 1, "{key}: {told:?}");
+    }
+    assert_eq!(told.len(), 7, "{told:?}");
+    let error = parse(&without(&["al_aeshost", "al_switchname"])).unwrap_err().to_string();
+    assert_eq!(error.lines().count(), 3, "{error}");
+}
+
+#[test]
+fn many_mistakes_are_told_together() {
+    let told = told(&with(
+        "al_nodeid = \"x\"\nal_stations = [\"y\"]\nal_rtpports = \"z\"\nal_bogus = 1\nal_hold = 2",
+    ));
+    assert_eq!(told.len(), 5, "{told:?}");
+}
+
+#[test]
+fn the_environment_overrides_every_kind_of_key() {
+    let config = parse_with(
+        MINIMAL,
+        &[
+            ("AL_NODEID", "7"),
+            ("AL_SERVERROLE", "parallel"),
+            ("AL_STATIONS", "4100-4103,4200"),
+            ("AL_AESTLS", "true"),
+            ("AL_SYNCMS", "500"),
+            ("AL_MAXPAUSES", "5 min"),
+            ("AL_AESPASSWORD", "other"),
+            ("AL_CONSOLELISTEN", ""),
+        ],
+    )
+    .unwrap();
+    assert_eq!((config.nodeid, config.role), (NodeId(7), Role::Parallel));
+    assert_eq!(config.storage.sync.as_millis(), 500);
+    assert_eq!(config.console, None);
+    let recorder = config.recorder.unwrap();
+    assert_eq!(recorder.monitored.stations.len(), 5);
+    assert!(recorder.aes.tls);
+    assert_eq!(recorder.aes.password.expose(), "other");
+    let error = parse_with(MINIMAL, &[("AL_AESPORT", "many")]).unwrap_err();
+    assert!(error.to_string().contains("al_aesport = \"many\" (from AL_AESPORT)"), "{error}");
+}
+
+#[test]
+fn a_witness_needs_neither_aes_nor_phantoms() {
+    let group = "al_peers = [\"1=127.0.0.1:7401\", \"2=127.0.0.1:7402\", \"3=127.0.0.1:7403\"]";
+    let text = format!("al_nodeid = 3\nal_serverrole = \"witness\"\n{group}");
+    let config = parse(&text).unwrap();
+    assert!(config.recorder.is_none());
+    assert_eq!(config.cluster.listen, "127.0.0.1:7403".parse().unwrap());
+    let warned = warned(&format!("{text}\nal_aeshost = \"aes1\""));
+    assert!(warned.iter().any(|line| line.contains("does not use al_aeshost")), "{warned:?}");
+}
+
+#[test]
+fn a_group_needs_to_know_which_member_this_is() {
+    let told = told(&without(&["al_nodeid", "al_serverrole"]).replace(
+        "al_switchname",
+        "al_peers = [\"1=127.0.0.1:1\", \"2=127.0.0.1:2\", \"3=127.0.0.1:3\"]\nal_switchname",
+    ));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("al_serverrole: is missing"), "{told:?}");
+    assert!(told[1].starts_with("al_nodeid: is missing"), "{told:?}");
+}
+
+#[test]
+fn what_this_version_does_not_do_is_said_and_not_done() {
+    for (lines, key) in [
+        ("al_serverrole = \"backup\"", "al_serverrole"),
+        ("al_peers = [\"1=127.0.0.1:1\", \"2=127.0.0.1:2\", \"3=127.0.0.1:3\"]", "al_peers"),
+        ("al_voiceformat = \"opus\"", "al_voiceformat"),
+        ("al_codecs = [\"g729\", \"g711a\"]", "al_codecs"),
+        ("al_mediaencryption = [\"aes\", \"none\"]", "al_mediaencryption"),
+        ("al_hold = \"skip\"", "al_hold"),
+        ("al_retentiondays = 30", "al_retentiondays"),
+        ("al_archive = \"s3://bucket/site\"", "al_archive"),
+        ("al_catalogurl = \"postgres://u:hunter3@h/d\"", "al_catalogurl"),
+        ("al_consolelisten = \"/run/astlogger/console\"", "al_consolelisten"),
+        ("al_rescuems = 500", "al_rescuems"),
+        ("al_maxpauses = 60", "al_maxpauses"),
+    ] {
+        let warned = warned(&with(lines));
+        let begin = format!("{key}: not in this version: ");
+        assert!(warned.iter().any(|line| line.starts_with(&begin)), "{lines}: {warned:?}");
+        assert!(!warned.iter().any(|line| line.contains("hunter")), "{warned:?}");
+    }
+    for same in ["al_maxpauses = \"5 min\"", "al_retentiondays = 0", "al_heartbeatms = \"50 ms\""] {
+        assert_eq!(warned(&with(same)), [""; 0], "{same}");
+    }
+    let config = parse(&with("al_voiceformat = \"opus\"\nal_codecs = [\"g729\", \"g711u\"]"));
+    let config = config.unwrap();
+    assert_eq!(config.storage.voiceformat, VoiceFormat::WavG711);
+    assert_eq!(config.recorder.unwrap().codecs, [Codec::G711U]);
+}
+
+#[test]
+fn secrets_come_from_values_files_or_credentials() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    fs::write(&file, "from file\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let line = format!("al_aespasswordfile = {:?}", file.display().to_string());
+    let text = format!("{}\n{line}", without(&["al_aespassword"]));
+    let password = |text: &str, credentials: Option<PathBuf>| {
+        Config::parse(&Source { text: text.to_owned(), credentials, ..Source::default() })
+            .map(|config| (config.recorder.unwrap().aes.password, config.warnings))
+    };
+    let (secret, warnings) = password(&text, None).unwrap();
+    assert_eq!((secret.expose(), warnings), ("from file", vec![]));
+
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, warnings) = password(&text, None).unwrap();
+    assert!(warnings[0].to_string().contains("others may read"), "{warnings:?}");
+
+    fs::write(dir.path().join("al_aespassword"), "from systemd").unwrap();
+    let bare = without(&["al_aespassword"]);
+    let (secret, _) = password(&bare, Some(dir.path().to_owned())).unwrap();
+    assert_eq!(secret.expose(), "from systemd");
+
+    let both = told(&format!("{MINIMAL}\n{line}"));
+    assert!(both[0].contains("given beside al_aespasswordfile"), "{both:?}");
+    let wrong: [(&[u8], &str); 3] =
+        [(b"", "is empty"), (&[0xff, 0xfe], "not UTF-8"), (&[b'x'; 5000], "longer than 4096")];
+    for (bytes, reason) in wrong {
+        fs::write(&file, bytes).unwrap();
+        let told = told(&text);
+        assert!(told.len() == 1 && told[0].contains(reason), "{told:?}");
+    }
+    fs::remove_file(&file).unwrap();
+    let told = told(&text);
+    assert!(told.len() == 1 && told[0].starts_with("al_aespasswordfile: cannot"), "{told:?}");
+}
+
+#[test]
+fn no_secret_shows_in_debug_or_in_an_error() {
+    let text = with(
+        "al_catalogurl = \"postgres://u:hunter3@h/d\"\nal_s3secretkey = \"hunter4\"\n\
+         al_s3accesskey = \"hunter5\"\nal_archive = \"s3://b\"",
+    );
+    let shown = format!("{:?} {:#?}", parse(&text).unwrap(), parse(&text).unwrap());
+    for secret in ["hunter", "654321"] {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+    for lines in [
+        "al_aespassword = [\"hunter2\"]",
+        "al_aespassword = { hunter2 = 1 }",
+        "al_catalogurl = \"mysql://u:hunter2@h/d\"",
+        "al_aespassword = hunter2",
+        "al_aespassword = \"hunter2",
+        "al_aespassword = \"hunter2\" hunter2",
+        "al_aespassword = \"\\hunter2\"",
+        "al_aespasword = \"hunter2\"",
+    ] {
+        let error = parse(&with(lines)).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{lines}: {error}");
+    }
+}
+
+#[test]
+fn commands_that_only_ask_need_only_the_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("astlogger.toml");
+    fs::write(&file, "al_listen = \"127.0.0.1:8081\"\nal_aespasswordfile = \"/none\"").unwrap();
+    assert_eq!(Web::load(&file).unwrap().listen.port(), 8081);
+    fs::write(&file, "al_listen = 5").unwrap();
+    assert!(Web::load(&file).is_err());
+    let error = Web::load(&dir.path().join("none")).unwrap_err().to_string();
+    assert!(error.contains("cannot be read"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>()) {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_value_makes_the_reader_panic(
+        key in 0..keys::KEYS.len(),
+        value in prop_oneof![
+            any::<i64>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|n| toml::Value::Float(n).to_string()),
+            any::<String>().prop_map(|s| toml::Value::String(s).to_string()),
+            prop::collection::vec("[0-9=:./a-z-]{0,12}", 0..4)
+                .prop_map(|list| toml::Value::from(list).to_string()),
+            Just("{ a = [1, { b = 2 }] }".to_owned()),
+            Just("[{ name = 5, record = [] }, 7]".to_owned()),
+            Just("1979-05-27T07:32:00Z".to_owned()),
+        ],
+    ) {
+        let _ = parse(&with(&format!("{} = {value}", keys::KEYS[key].name)));
+    }
+}

@@ -1,0 +1,243 @@
+//! The counters of all components as one Prometheus page. It names and holds them; who counts what
+//! is the components' matter. What lives in atomics elsewhere is carried over when the page is asked
+//! for ([`raise`]), so that no hot path waits for anything here. The web server appends its own.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use storage_core::{Duty, Role};
+
+/// What every name begins with.
+const NAMESPACE: &str = "astlogger";
+/// From a disk that acknowledges at once to one that hardly answers.
+const SYNC_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+/// The goal is 50 ms; a second is as good as missed.
+const START_BUCKETS: &[f64] =
+    &[0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0];
+
+/// All metrics of a node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `role{configured=,duty=}`: 1 for what holds now. Set with [`Metrics::set_duty`].
+    role: IntGaugeVec,
+    /// Term of the Raft group.
+    pub raft_term: IntGauge,
+    /// 1 while this node leads the Raft group.
+    pub raft_leader: IntGauge,
+    /// 1 while the DMCC session is up.
+    pub aes_up: IntGauge,
+    /// Sessions that had to be taken up again.
+    pub aes_reconnects: IntCounter,
+    /// DMCC frames that could not be understood.
+    pub dmcc_malformed: IntCounter,
+    /// `phantoms{state=}`: registered, free, in a call, refused, …
+    pub phantoms: IntGaugeVec,
+    /// Calls in progress that the CTI link sees.
+    pub calls_active: IntGauge,
+    /// Recordings that are being captured.
+    pub recordings_active: IntGauge,
+    /// `recordings_published_total{trigger=}`.
+    pub recordings_published: IntCounterVec,
+    /// `calls_missed_total{reason=}`: should have been recorded and were not.
+    pub calls_missed: IntCounterVec,
+    /// From the switch's `Established` to the first packet in the capture.
+    pub capture_start: Histogram,
+    /// RTP packets captured.
+    pub rtp_packets: IntCounter,
+    /// RTP packets missing when a recording was sealed.
+    pub rtp_lost: IntCounter,
+    /// RTP packets that came too late to be placed in order of arrival.
+    pub rtp_late: IntCounter,
+    /// Packets that the kernel dropped because a socket's buffer was full.
+    pub rtp_socket_drops: IntCounter,
+    /// Packets from another source than the switch named.
+    pub rtp_strangers: IntCounter,
+    /// Packets that are no RTP.
+    pub rtp_malformed: IntCounter,
+    /// How long it takes to make captured audio durable.
+    pub capture_sync: Histogram,
+    /// Recordings that wait to be sealed.
+    pub seal_queue: IntGauge,
+    /// Room on the file system of `al_datadir`.
+    pub disk_free_bytes: Gauge,
+    /// `alarms{alarm=}`: 1 while it is raised.
+    pub alarms: IntGaugeVec,
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Panics
+    /// If two metrics bear one name, which the first test would see.
+    #[must_use]
+    pub fn new() -> Self {
+        let r = &Registry::new();
+        let build = gauges(r, "build_info", "What runs here; always 1.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        keep(r, prometheus::process_collector::ProcessCollector::for_self());
+        Self {
+            role: gauges(r, "role", "Role configured and duty now; 1.", &["configured", "duty"]),
+            raft_term: gauge(r, "raft_term", "Term of the group."),
+            raft_leader: gauge(r, "raft_leader", "1 while this node leads the group."),
+            aes_up: gauge(r, "aes_up", "1 while the DMCC session is up."),
+            aes_reconnects: counter(r, "aes_reconnects_total", "DMCC sessions taken up again."),
+            dmcc_malformed: counter(r, "dmcc_malformed_total", "DMCC frames not understood."),
+            phantoms: gauges(r, "phantoms", "Phantoms by state.", &["state"]),
+            calls_active: gauge(r, "calls_active", "Calls in progress."),
+            recordings_active: gauge(r, "recordings_active", "Recordings being captured."),
+            recordings_published: counters(
+                r,
+                "recordings_published_total",
+                "Recordings published, by who asked for them.",
+                &["trigger"],
+            ),
+            calls_missed: counters(
+                r,
+                "calls_missed_total",
+                "Calls that should have been recorded and were not.",
+                &["reason"],
+            ),
+            capture_start: histogram(
+                r,
+                "capture_start_seconds",
+                "From Established to the first packet captured.",
+                START_BUCKETS,
+            ),
+            rtp_packets: counter(r, "rtp_packets_total", "RTP packets captured."),
+            rtp_lost: counter(r, "rtp_lost_total", "RTP packets missing at sealing."),
+            rtp_late: counter(r, "rtp_late_total", "RTP packets out of order at sealing."),
+            rtp_socket_drops: counter(r, "rtp_socket_drops_total", "Packets the kernel dropped."),
+            rtp_strangers: counter(r, "rtp_strangers_total", "Packets from unexpected sources."),
+            rtp_malformed: counter(r, "rtp_malformed_total", "Packets that are no RTP."),
+            capture_sync: histogram(
+                r,
+                "capture_sync_seconds",
+                "Time to make captured audio durable.",
+                SYNC_BUCKETS,
+            ),
+            seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
+            disk_free_bytes: free_gauge(r),
+            alarms: gauges(r, "alarms", "1 while the alarm is raised.", &["alarm"]),
+            registry: r.clone(),
+        }
+    }
+
+    /// Says which role is configured and which duty holds now, and nothing else.
+    pub fn set_duty(&self, configured: Role, duty: Duty) {
+        self.role.reset();
+        self.role.with_label_values(&[configured.as_str(), duty.as_str()]).set(1);
+    }
+
+    /// The page, in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+            // A page less is no reason to stop recording.
+            tracing::error!(%error, "the metrics page cannot be written");
+            String::new()
+        })
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+pub fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+fn keep<C: Collector + 'static>(registry: &Registry, collector: C) {
+    registry
+        .register(Box::new(collector))
+        .expect("names are written in this file only, each once, and a test makes them all");
+}
+
+/// Registers what a constructor of the crate made of a name written in this file.
+fn kept<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("names and labels in this file are valid, and a test makes them");
+    keep(registry, collector.clone());
+    collector
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace(NAMESPACE)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    kept(registry, IntCounter::with_opts(opts(name, help)))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    kept(registry, IntCounterVec::new(opts(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    kept(registry, IntGauge::with_opts(opts(name, help)))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    kept(registry, IntGaugeVec::new(opts(name, help), labels))
+}
+
+/// Bytes of a large disk do not fit the integers of some readers, so this one is a float.
+fn free_gauge(registry: &Registry) -> Gauge {
+    kept(registry, Gauge::with_opts(opts("disk_free_bytes", "Room left below al_datadir.")))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let opts = HistogramOpts::new(name, help).namespace(NAMESPACE).buckets(buckets.to_vec());
+    kept(registry, Histogram::with_opts(opts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_holds_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.aes_up.set(1);
+        metrics.recordings_published.with_label_values(&["rule"]).inc();
+        metrics.capture_start.observe(0.017);
+        raise(&metrics.rtp_packets, 500);
+        raise(&metrics.rtp_packets, 700);
+        raise(&metrics.rtp_packets, 600);
+        metrics.set_duty(Role::Backup, Duty::Lead);
+        metrics.set_duty(Role::Backup, Duty::Standby);
+        let page = metrics.render();
+        for line in [
+            "astlogger_aes_up 1",
+            "astlogger_recordings_published_total{trigger=\"rule\"} 1",
+            "astlogger_capture_start_seconds_bucket{le=\"0.02\"} 1",
+            "astlogger_rtp_packets_total 700",
+            "astlogger_role{configured=\"backup\",duty=\"standby\"} 1",
+            "astlogger_aes_reconnects_total 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+        assert!(!page.contains("duty=\"lead\""));
+        assert!(page.contains("astlogger_build_info{version="));
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for family in Metrics::new().registry.gather() {
+            let name = family.name();
+            if name.starts_with("process_") {
+                continue;
+            }
+            assert!(name.starts_with("astlogger_"), "{name}");
+            let counts = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+            assert_eq!(name.ends_with("_total"), counts, "{name}");
+            assert!(!name.contains("_ms") && !name.contains("milli"), "{name}");
+        }
+    }
+}

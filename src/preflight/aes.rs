@@ -1,0 +1,59 @@
+//! Asks the AES: does it answer, is it who it says, does it take the login.
+
+use recorder::aes_link::{AesEndpoint, AesTls, probe};
+
+use super::{AES, Finding};
+use crate::config::{Aes, Config};
+
+/// Connects to the AES as the recorder would.
+pub async fn aes_login(config: &Config) -> Finding {
+    let Some(recorder) = &config.recorder else {
+        return Finding::ok(AES, "a witness has none");
+    };
+    let aes = &recorder.aes;
+    let endpoint = match endpoint(aes) {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            let remedy = "name a file with the certificate of the AES's issuer, in PEM form";
+            return Finding::fail(AES, error.to_string(), remedy).of("al_aesca");
+        }
+    };
+    let over = if aes.tls { "TLS" } else { "TCP" };
+    match probe(&endpoint).await {
+        Ok(()) => {
+            let found = format!("{} answers over {over}; the login was not tried", aes.place);
+            Finding::ok(AES, found)
+        }
+        Err(error) => {
+            let found = format!("{} does not answer over {over}: {error}", aes.place);
+            let (key, remedy) = remedy(aes, &error);
+            Finding::fail(AES, found, remedy).of(key)
+        }
+    }
+}
+
+fn endpoint(aes: &Aes) -> Result<AesEndpoint, recorder::aes_link::TlsError> {
+    let tls = match aes.tls {
+        true => Some(AesTls::new(aes.ca.as_deref(), &aes.servername)?),
+        false => None,
+    };
+    Ok(AesEndpoint { host: aes.place.host.clone(), port: aes.place.port, tls })
+}
+
+fn remedy(aes: &Aes, error: &std::io::Error) -> (&'static str, String) {
+    let tls = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+            ("al_aesca", "name a file with the certificate of the AES's issuer".to_owned())
+        }
+        Some(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::NotValidForName
+            | rustls::CertificateError::NotValidForNameContext { .. },
+        )) => ("al_aesservername", "write the name that stands in the certificate".to_owned()),
+        Some(_) => ("al_aestls", format!("does port {} speak TLS?", aes.place.port)),
+        None => {
+            let remedy = "are host and port right, is DMCC on at the AES, is a firewall between?";
+            ("al_aeshost", remedy.to_owned())
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The certificates of the configuration: readable, matching their keys, valid now and for how long.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Finding;
+use crate::config::{Config, TlsFiles};
+
+/// A certificate that ends sooner is worth a word.
+const WARN_DAYS: i64 = 30;
+const DAY_SECONDS: i64 = 86_400;
+
+/// The certificates of web server and cluster.
+pub(super) fn examine(config: &Config) -> Vec<Finding> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let mut findings = Vec::new();
+    if let Some(tls) = &config.web.tls {
+        findings.push(certificate("web certificate", ["al_tlscert", "al_tlskey"], tls, now));
+    }
+    if let Some(tls) = &config.cluster.tls {
+        let keys = ["al_clustercert", "al_clusterkey"];
+        findings.push(certificate("cluster certificate", keys, tls, now));
+        if let Some(ca) = &tls.ca {
+            findings.push(authority("cluster authority", "al_clusterca", ca, now));
+        }
+    }
+    let ca = config.recorder.as_ref().and_then(|recorder| recorder.aes.ca.as_ref());
+    if let Some(ca) = ca {
+        findings.push(authority("AES authority", "al_aesca", ca, now));
+    }
+    findings
+}
+
+fn certificate(
+    check: &'static str,
+    [cert_key, key_key]: [&'static str; 2],
+    files: &TlsFiles,
+    now: i64,
+) -> Finding {
+    let chain = match read_certificates(&files.cert) {
+        Ok(chain) => chain,
+        Err(why) => return unusable(check, cert_key, &files.cert, &why),
+    };
+    let key = match fs::read(&files.key) {
+        Ok(pem) => PrivateKeyDer::from_pem_slice(&pem).map_err(|_| Unusable::NoKey),
+        Err(error) => Err(Unusable::Unreadable(error)),
+    };
+    let key = match key {
+        Ok(key) => key,
+        Err(why) => return unusable(check, key_key, &files.key, &why),
+    };
+    let ends = ends(&chain[0], now);
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    match CertifiedKey::from_der(chain, key, &provider) {
+        Ok(_) => judged(check, cert_key, &files.cert, ends),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            let found = format!("{} is not the key of this certificate", files.key.display());
+            Finding::fail(check, found, "name certificate and key of one pair").of(key_key)
+        }
+        Err(error) => {
+            let found = format!("{}: {error}", files.key.display());
+            Finding::fail(check, found, "use an RSA, ECDSA or Ed25519 key").of(key_key)
+        }
+    }
+}
+
+fn authority(check: &'static str, key: &'static str, file: &Path, now: i64) -> Finding {
+    match read_certificates(file) {
+        // Of several the one that ends last counts: they are alternatives.
+        Ok(all) => {
+            let ends = all.iter().map(|one| ends(one, now)).max().unwrap_or(Ends::NotX509);
+            judged(check, key, file, ends)
+        }
+        Err(why) => unusable(check, key, file, &why),
+    }
+}
+
+/// Why a file is no use.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("{0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("it holds no certificate in PEM form")]
+    NoCertificate,
+    #[error("it holds no private key in PEM form")]
+    NoKey,
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let pem = fs::read(file)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+    if chain.is_empty() { Err(Unusable::NoCertificate) } else { Ok(chain) }
+}
+
+/// When a certificate holds, ordered from worst to best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ends {
+    NotX509,
+    Over { days: i64 },
+    NotYet { days: i64 },
+    In { days: i64 },
+}
+
+fn ends(certificate: &CertificateDer<'_>, now: i64) -> Ends {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Ends::NotX509 };
+    let validity = parsed.validity();
+    let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    if now > end {
+        Ends::Over { days: (now - end) / DAY_SECONDS }
+    } else if now < begin {
+        Ends::NotYet { days: (begin - now) / DAY_SECONDS }
+    } else {
+        Ends::In { days: (end - now) / DAY_SECONDS }
+    }
+}
+
+fn judged(check: &'static str, key: &'static str, file: &Path, ends: Ends) -> Finding {
+    let file = file.display();
+    let renew = "renew it";
+    match ends {
+        Ends::NotX509 => Finding::fail(check, format!("{file} is no certificate"), renew).of(key),
+        Ends::Over { days } => {
+            Finding::fail(check, format!("{file} ended {days} days ago"), renew).of(key)
+        }
+        Ends::NotYet { days } => {
+            let found = format!("{file} is not valid before another {days} days");
+            Finding::fail(check, found, "is this machine's clock right?").of(key)
+        }
+        Ends::In { days } if days < WARN_DAYS => {
+            Finding::warn(check, format!("{file} ends in {days} days"), renew).of(key)
+        }
+        Ends::In { days } => Finding::ok(check, format!("{file} ends in {days} days")),
+    }
+}
+
+fn unusable(check: &'static str, key: &'static str, file: &Path, why: &Unusable) -> Finding {
+    let found = format!("{}: {why}", file.display());
+    Finding::fail(check, found, "name a file in PEM form that the node's user may read").of(key)
+}

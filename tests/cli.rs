@@ -1,0 +1,232 @@
+//! The real binary on the command line: exit codes, streams, `--json`.
+
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_astlogger"));
+    command.args(arguments).stdin(Stdio::null());
+    // Nothing of the developer's own environment may change the outcome.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn run_with_input(arguments: &[&str], input: &str) -> Output {
+    let mut child = command(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let text = stdout(output);
+    serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_else(|error| {
+        panic!("the last line is no JSON ({error}): {text}\n{}", stderr(output))
+    })
+}
+
+/// A pair of UDP ports that nobody has, even one first.
+fn free_rtp_ports() -> (u16, u16) {
+    loop {
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() & !1;
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok()
+            && UdpSocket::bind(("127.0.0.1", port + 1)).is_ok()
+        {
+            return (port, port + 1);
+        }
+    }
+}
+
+fn free_tcp_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A configuration for a machine on which everything is in order but what `lines` change.
+fn configure(dir: &Path, aes_port: u16, lines: &str) -> String {
+    let (rtp, rtcp) = free_rtp_ports();
+    let place = dir.display();
+    let text = format!(
+        "al_nodeid = 1\nal_serverrole = \"active\"\nal_datadir = \"{place}\"\n\
+         al_aeshost = \"127.0.0.1\"\nal_aesport = {aes_port}\nal_aestls = false\n\
+         al_aesuser = \"recorder\"\nal_aespassword = \"hunter2\"\nal_switchname = \"cm1\"\n\
+         al_phantoms = [\"78001\"]\nal_phantompassword = \"654321\"\nal_stations = [\"3100\"]\n\
+         al_rtpaddress = \"127.0.0.1\"\nal_rtpports = \"{rtp}-{rtcp}\"\nal_mindiskfree = 0\n\
+         al_listen = \"127.0.0.1:{}\"\nal_usersfile = \"{place}/users.toml\"\n{lines}\n",
+        free_tcp_port(),
+    );
+    let file = dir.join("astlogger.toml");
+    fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn usage_mistakes_end_with_64_and_help_with_0() {
+    for (arguments, code) in [
+        (&[][..], 64),
+        (&["dance"], 64),
+        (&["run", "--speed", "9"], 64),
+        (&["demo", "--scenario", "comedy"], 64),
+        (&["demo", "--calls", "0"], 64),
+        (&["simulate"], 64),
+        (&["user", "add", "--name", "a", "--role", "king"], 64),
+        (&["--help"], 0),
+        (&["--version"], 0),
+        (&["check", "--help"], 0),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(output.stdout.is_empty(), code != 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_tells_everything() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("astlogger.toml");
+    fs::write(&file, "al_nodid = 1\nal_aespassword = [\"hunter2\"]\nal_listen = 5\n").unwrap();
+    let file = file.display().to_string();
+    for arguments in [&["check", "--config", &file][..], &["run", "--config", &file]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}");
+        let told = stdout(&output) + &stderr(&output);
+        for part in ["did you mean al_nodeid?", "al_listen = 5", "al_aeshost", "al_phantoms"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    let output = run(&["check", "--json", "--config", &file]);
+    assert_eq!(output.status.code(), Some(78));
+    let report = json(&output);
+    assert_eq!((&report["ok"], &report["exit"]), (&Value::Bool(false), &Value::from(78)));
+    let keys: Vec<_> =
+        report["problems"].as_array().unwrap().iter().map(|p| p["key"].clone()).collect();
+    assert!(keys.contains(&"al_nodid".into()) && keys.contains(&"al_listen".into()), "{keys:?}");
+}
+
+#[test]
+fn a_missing_file_ends_with_78_and_is_named() {
+    for command in ["check", "run", "status", "simulate"] {
+        let output = run(&[command, "--config", "/nowhere/astlogger.toml"]);
+        assert_eq!(output.status.code(), Some(78), "{command}: {}", stderr(&output));
+        let told = stdout(&output) + &stderr(&output);
+        assert!(told.contains("/nowhere/astlogger.toml"), "{command}: {told}");
+    }
+}
+
+#[test]
+fn check_is_content_with_a_machine_in_order() {
+    let dir = TempDir::new().unwrap();
+    let aes = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = configure(dir.path(), aes.local_addr().unwrap().port(), "");
+    let output = run(&["check", "--json", "--config", &file]);
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["ok"], true);
+    let checks: Vec<_> =
+        report["findings"].as_array().unwrap().iter().map(|f| f["check"].clone()).collect();
+    for check in ["data directory", "free room", "web port", "RTP ports", "clock", "AES"] {
+        assert!(checks.contains(&check.into()), "{check}: {checks:?}");
+    }
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["astlogger.toml"], "check leaves nothing behind");
+    let people = run(&["check", "--config", &file]);
+    assert!(stdout(&people).contains("ok    configuration"), "{}", stdout(&people));
+}
+
+#[test]
+fn check_names_what_is_wrong_with_the_machine_and_the_key() {
+    let dir = TempDir::new().unwrap();
+    let aes = TcpListener::bind("127.0.0.1:0").unwrap();
+    let aes_port = aes.local_addr().unwrap().port();
+    let closed = free_tcp_port();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let web = format!("AL_LISTEN=127.0.0.1:{}", taken.local_addr().unwrap().port());
+    let certificate = format!("AL_TLSCERT={}", dir.path().join("none.pem").display());
+    let key = format!("AL_TLSKEY={}", dir.path().join("none.key").display());
+    for (aes_port, environment, code, check, al_key) in [
+        (closed, &[][..], 69, "AES", "al_aeshost"),
+        (aes_port, &[web.as_str()], 1, "web port", "al_listen"),
+        (closed, &[web.as_str()], 1, "web port", "al_listen"),
+        (aes_port, &["AL_RTPADDRESS=192.0.2.1"], 1, "RTP ports", "al_rtpaddress"),
+        (aes_port, &["AL_DATADIR=/proc/nothing"], 1, "data directory", "al_datadir"),
+        (aes_port, &["AL_MINDISKFREE=1000000 TB"], 1, "free room", "al_mindiskfree"),
+        (aes_port, &[certificate.as_str(), &key], 1, "web certificate", "al_tlscert"),
+    ] {
+        let file = configure(dir.path(), aes_port, "");
+        let mut command = command(&["check", "--json", "--config", &file]);
+        let pairs = environment.iter().filter_map(|variable| variable.split_once('='));
+        let output = command.envs(pairs).output().unwrap();
+        let report = json(&output);
+        assert_eq!(output.status.code(), Some(code), "{environment:?}: {report:#}");
+        let findings = report["findings"].as_array().unwrap();
+        let finding = findings.iter().find(|finding| finding["check"] == check).unwrap();
+        assert_eq!(finding["verdict"], "fail", "{finding}");
+        assert_eq!(finding["key"], al_key, "{finding}");
+        assert!(!finding["remedy"].as_str().unwrap().is_empty(), "{finding}");
+    }
+}
+
+#[test]
+fn without_a_node_status_ends_with_69() {
+    let dir = TempDir::new().unwrap();
+    let file = configure(dir.path(), 4721, "");
+    let output = run(&["status", "--json", "--config", &file]);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert_eq!(json(&output)["exit"], 69);
+    assert!(stderr(&output).contains("no node answers at 127.0.0.1:"), "{}", stderr(&output));
+}
+
+#[test]
+fn users_are_added_listed_and_removed() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("users.toml");
+    let file = path.to_str().unwrap();
+    let add = ["user", "add", "--file", file, "--name", "anna", "--role", "agent"];
+    let with_extension = [&add[..], &["--extension", "3100"]].concat();
+    let output = run_with_input(&with_extension, "correct horse\nanother line\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!fs::read_to_string(&path).unwrap().contains("horse"));
+    assert_eq!(run_with_input(&add, "again\n").status.code(), Some(1), "there already");
+    assert_eq!(
+        run_with_input(&[&add[..5], &["bert"], &add[6..]].concat(), "").status.code(),
+        Some(64)
+    );
+
+    let output = run(&["user", "list", "--file", file, "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let users = &json(&output)["users"];
+    assert_eq!(users[0]["name"], "anna");
+    assert_eq!(users[0]["extension"], "3100");
+    assert!(!stdout(&output).contains("argon2"));
+
+    let remove = ["user", "remove", "--file", file, "--name", "anna"];
+    assert_eq!(run(&remove).status.code(), Some(0));
+    assert_eq!(run(&remove).status.code(), Some(1), "gone already");
+    assert_eq!(run(&["user", "list", "--file", "/nowhere/users.toml"]).status.code(), Some(78));
+}
