@@ -1,0 +1,135 @@
+//! What the link must know to begin. It is plain values: where they come from and whether they
+//! make sense together is the business of the configuration file's reader.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use storage_core::Extension;
+
+use super::register::{self, Dialect};
+
+/// A password or security code. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the wire only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A phantom and where its media shall go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhantomConfig {
+    /// Its number on the switch.
+    pub extension: Extension,
+    /// Its station security code.
+    pub password: Secret,
+    /// Where it receives RTP: an address that the switch can reach, and an even port.
+    pub rtp: SocketAddr,
+    /// Where it receives RTCP, normally the next port.
+    pub rtcp: SocketAddr,
+}
+
+/// How to reach the switch through one AES, and what to watch there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkConfig {
+    /// Name of the switch connection on the AES.
+    pub switch_name: String,
+    /// CTI user of the AES.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// Free text, shown on the AES's status page.
+    pub application_id: String,
+    /// Protocol versions in order of preference (register no. 18).
+    pub protocol_versions: Vec<String>,
+    /// Session duration to ask for, in seconds.
+    pub session_seconds: u64,
+    /// How long the AES shall keep the session without a socket, in seconds.
+    pub cleanup_seconds: u64,
+    /// Phantoms to register.
+    pub phantoms: Vec<PhantomConfig>,
+    /// Stations to watch.
+    pub stations: Vec<Extension>,
+    /// VDNs to watch.
+    pub vdns: Vec<Extension>,
+    /// Skills to watch, by the number of their hunt group.
+    pub skills: Vec<Extension>,
+    /// `al_codecs` names in order of preference.
+    pub codecs: Vec<String>,
+    /// `al_mediaencryption` names in order of preference.
+    pub encryption: Vec<String>,
+    /// Milliseconds of audio in one packet.
+    pub packet_ms: u32,
+    /// Open registration requests at once.
+    pub registration_window: usize,
+    /// Registration requests per second; 0 for no limit.
+    pub registration_rate: u32,
+    /// The protocol's open questions.
+    pub dialect: Dialect,
+}
+
+impl LinkConfig {
+    /// A link that watches nothing yet, with the defaults of the outside contract.
+    #[must_use]
+    pub fn new(switch_name: &str, user: &str, password: Secret) -> Self {
+        Self {
+            switch_name: switch_name.to_owned(),
+            user: user.to_owned(),
+            password,
+            application_id: "astlogger".to_owned(),
+            protocol_versions: register::protocol_versions(),
+            session_seconds: register::SESSION_SECONDS,
+            cleanup_seconds: register::CLEANUP_SECONDS,
+            phantoms: Vec::new(),
+            stations: Vec::new(),
+            vdns: Vec::new(),
+            skills: Vec::new(),
+            codecs: ["g711a", "g711u", "g729a", "g729"].map(str::to_owned).into(),
+            encryption: vec!["none".to_owned()],
+            packet_ms: 20,
+            registration_window: 20,
+            registration_rate: 0,
+            dialect: Dialect::default(),
+        }
+    }
+
+    /// The phantom of this number.
+    #[must_use]
+    pub fn phantom(&self, extension: &Extension) -> Option<&PhantomConfig> {
+        self.phantoms.iter().find(|phantom| phantom.extension == *extension)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_can_be_printed_without_its_secrets() {
+        let mut config = LinkConfig::new("cm1", "recuser", Secret::new("Secret1!"));
+        config.phantoms.push(PhantomConfig {
+            extension: "41001".into(),
+            password: Secret::new("123456"),
+            rtp: "192.0.2.20:40000".parse().unwrap(),
+            rtcp: "192.0.2.20:40001".parse().unwrap(),
+        });
+        let text = format!("{config:?}");
+        assert!(!text.contains("Secret1!") && !text.contains("123456"), "{text}");
+    }
+}

@@ -1,0 +1,254 @@
+//! One device on its way to being watched: what it has, what it lacks, and so which step comes
+//! next. Losing something is clearing a field; the way back is the same as the way there. Sending
+//! the step's request is the business of `devices`.
+//!
+//! ```text
+//! phantom: device ID, media monitor, call monitor, snapshot, registration
+//! station: device ID, call monitor, snapshot, agent
+//! VDN:     device ID, monitor of calls via it
+//! skill:   device ID, monitor of calls via it, monitor of its agents
+//! ```
+
+use storage_core::{CallId, Extension, MonoTime};
+
+use super::fields::{CrossRef, DeviceId};
+use super::request::MonitorKind;
+use super::terminal::{Terminal, TerminalStep};
+use crate::call::event::Monitor;
+
+/// What a device is to us. The order is the order in which set-up goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    Station,
+    Phantom,
+    Vdn,
+    Skill,
+}
+
+/// A device that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DeviceKey {
+    pub role: Role,
+    pub extension: Extension,
+}
+
+impl DeviceKey {
+    pub fn monitor(&self) -> Monitor {
+        let extension = self.extension.clone();
+        match self.role {
+            Role::Station => Monitor::Station(extension),
+            Role::Phantom => Monitor::Phantom(extension),
+            Role::Vdn | Role::Skill => Monitor::Via(extension),
+        }
+    }
+
+    /// Whether calls are looked for at this device after an outage.
+    pub fn is_asked_for_calls(&self) -> bool {
+        matches!(self.role, Role::Station | Role::Phantom)
+    }
+
+    /// Its monitors, and whether the device is of use without it.
+    const fn monitors(&self) -> &'static [(MonitorKind, bool)] {
+        match self.role {
+            Role::Station => &[(MonitorKind::Calls, true)],
+            // A phantom without the second can still record; only its call is seen less well.
+            Role::Phantom => &[(MonitorKind::Media, true), (MonitorKind::Calls, false)],
+            Role::Vdn => &[(MonitorKind::CallsVia, true)],
+            Role::Skill => &[(MonitorKind::CallsVia, true), (MonitorKind::Agents, false)],
+        }
+    }
+}
+
+/// One request of a device's set-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    AskId,
+    StartMonitor(MonitorKind),
+    StopMonitor(MonitorKind, CrossRef),
+    SnapshotDevice,
+    SnapshotCall(CallId),
+    CheckRegistration,
+    Register,
+    AskAgent,
+}
+
+/// One monitor of a device.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub kind: MonitorKind,
+    pub needed: bool,
+    pub state: WatchState,
+    pub failures: u32,
+    /// Its refusal has been told.
+    pub told: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum WatchState {
+    Wanted,
+    Standing {
+        crossref: CrossRef,
+        since: MonoTime,
+    },
+    /// May stand or not: to be stopped and started again.
+    Doubtful(CrossRef),
+    /// Refused or stopped; to be tried again.
+    Waiting {
+        until: MonoTime,
+    },
+}
+
+/// How far the search for the device's calls has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Snapshot {
+    Wanted,
+    Calls(Vec<CallId>),
+    Done {
+        /// All calls could be asked for.
+        complete: bool,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Device {
+    pub id: Option<DeviceId>,
+    pub watches: Vec<Watch>,
+    pub snapshot: Snapshot,
+    /// Some call could not be asked for.
+    pub call_missed: bool,
+    /// Phantoms only.
+    pub terminal: Option<Terminal>,
+    /// When to ask for the agent; stations only.
+    pub agent_at: Option<MonoTime>,
+    pub agent: Option<String>,
+    /// A request of this device is open.
+    pub open: bool,
+    pub failures: u32,
+    pub retry_at: Option<MonoTime>,
+    /// Its failure has been told.
+    pub told: bool,
+    /// When it stands in the table of timers.
+    pub wake: Option<MonoTime>,
+}
+
+impl Device {
+    pub fn new(key: &DeviceKey) -> Self {
+        let watch = |(kind, needed): &(MonitorKind, bool)| Watch {
+            kind: *kind,
+            needed: *needed,
+            state: WatchState::Wanted,
+            failures: 0,
+            told: false,
+        };
+        let mut device = Self {
+            id: None,
+            watches: key.monitors().iter().map(watch).collect(),
+            snapshot: Snapshot::Done { complete: true },
+            call_missed: false,
+            terminal: (key.role == Role::Phantom).then(Terminal::new),
+            agent_at: None,
+            agent: None,
+            open: false,
+            failures: 0,
+            retry_at: None,
+            told: false,
+            wake: None,
+        };
+        device.want_snapshot(key);
+        device
+    }
+
+    /// The next step, if one can be taken now.
+    pub fn next_step(&self, now: MonoTime) -> Option<Step> {
+        if self.open || self.retry_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        if self.id.is_none() {
+            return Some(Step::AskId);
+        }
+        for watch in &self.watches {
+            match &watch.state {
+                WatchState::Wanted => return Some(Step::StartMonitor(watch.kind)),
+                WatchState::Waiting { until } if *until <= now => {
+                    return Some(Step::StartMonitor(watch.kind));
+                }
+                WatchState::Waiting { .. } if watch.needed => return None,
+                WatchState::Doubtful(crossref) => {
+                    return Some(Step::StopMonitor(watch.kind, crossref.clone()));
+                }
+                WatchState::Standing { .. } | WatchState::Waiting { .. } => {}
+            }
+        }
+        match &self.snapshot {
+            Snapshot::Wanted => return Some(Step::SnapshotDevice),
+            Snapshot::Calls(calls) => {
+                if let Some(call) = calls.last() {
+                    return Some(Step::SnapshotCall(call.clone()));
+                }
+            }
+            Snapshot::Done { .. } => {}
+        }
+        match self.terminal.as_ref().and_then(|terminal| terminal.step(now)) {
+            Some(TerminalStep::Check) => return Some(Step::CheckRegistration),
+            Some(TerminalStep::Register) => return Some(Step::Register),
+            None => {}
+        }
+        self.agent_at.filter(|at| *at <= now).map(|_| Step::AskAgent)
+    }
+
+    /// When `next_step` may have something new to say without anything having happened.
+    pub fn next_time(&self, now: MonoTime) -> Option<MonoTime> {
+        let waiting = self.watches.iter().filter_map(|watch| match watch.state {
+            WatchState::Waiting { until } => Some(until),
+            _ => None,
+        });
+        let terminal = self.terminal.as_ref().and_then(Terminal::next_time);
+        let times = waiting.chain(self.retry_at).chain(terminal).chain(self.agent_at);
+        times.filter(|at| *at > now).min()
+    }
+
+    pub fn watch_mut(&mut self, kind: MonitorKind) -> Option<&mut Watch> {
+        self.watches.iter_mut().find(|watch| watch.kind == kind)
+    }
+
+    pub fn want_snapshot(&mut self, key: &DeviceKey) {
+        if key.is_asked_for_calls() {
+            self.snapshot = Snapshot::Wanted;
+            self.call_missed = false;
+        }
+    }
+
+    /// Monitors of these kinds may stand or not, and nothing tells which.
+    pub fn doubt(&mut self, kinds: &[MonitorKind]) {
+        for watch in &mut self.watches {
+            if let WatchState::Standing { crossref, .. } = &watch.state
+                && kinds.contains(&watch.kind)
+            {
+                watch.state = WatchState::Doubtful(crossref.clone());
+            }
+        }
+    }
+
+    /// The server knows nothing of this device (any more).
+    pub fn forget_id(&mut self, key: &DeviceKey) {
+        self.id = None;
+        for watch in &mut self.watches {
+            watch.state = WatchState::Wanted;
+        }
+        self.want_snapshot(key);
+    }
+
+    /// A new session: nothing is left but what a refusal has taught. `true` if a registration is
+    /// lost by it.
+    pub fn begin_anew(&mut self, key: &DeviceKey) -> bool {
+        self.forget_id(key);
+        self.open = false;
+        self.failures = 0;
+        self.retry_at = None;
+        self.agent_at = None;
+        for watch in &mut self.watches {
+            watch.failures = 0;
+        }
+        self.terminal.as_mut().is_some_and(Terminal::forget)
+    }
+}

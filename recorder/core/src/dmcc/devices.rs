@@ -1,0 +1,439 @@
+//! Sets up all devices and keeps them so: takes the steps that `device` names, many devices at a
+//! time but one step of each. A device that cannot be set up is told of and tried again slowly;
+//! the others go on. What an answer means is the business of `setup`, events are that of `traffic`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use storage_core::{Extension, MonoTime};
+
+use super::backoff::doubling;
+use super::config::LinkConfig;
+use super::context::{Answer, Context, Purpose};
+use super::device::{Device, DeviceKey, Role, Snapshot, Step, Watch, WatchState};
+use super::error::{CstaError, ErrorCategory};
+use super::event::MonitorEvent;
+use super::fields::{CrossRef, DeviceId};
+use super::governor::Governor;
+use super::notice::{LostCause, Notice};
+use super::register;
+use super::request::{MonitorKind, Request};
+use super::response::Response;
+use super::resync::Resync;
+use super::terminal::Terminal;
+
+/// Open set-up requests at once, registrations not counted: enough for hundreds of devices to be
+/// set up in a second, and far from what a server would call a flood.
+const WINDOW: usize = 64;
+/// How long to wait for an answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// H.323 retries may lie behind a registration (dossier 4.2).
+const REGISTRATION_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const RETRY_MIN: Duration = Duration::from_secs(5);
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub(super) struct Devices {
+    pub(super) table: BTreeMap<DeviceKey, Device>,
+    pub(super) monitors: BTreeMap<CrossRef, (DeviceKey, MonitorKind)>,
+    /// Events that came before the answer that names their monitor.
+    pub(super) early: VecDeque<MonitorEvent>,
+    /// Monitors that are not ours and that the server was asked to stop.
+    pub(super) strays: BTreeSet<CrossRef>,
+    /// `MonitorStart` requests that are open.
+    pub(super) monitors_open: usize,
+    pub(super) resync: Resync,
+    todo: BTreeSet<DeviceKey>,
+    timers: BTreeSet<(MonoTime, DeviceKey)>,
+    governor: Governor,
+    /// Set-up requests that are open, registrations not counted.
+    steps_open: usize,
+    /// A session is up.
+    live: bool,
+}
+
+impl Devices {
+    pub fn new(config: &LinkConfig) -> Self {
+        let table = keys(config).map(|key| (key.clone(), Device::new(&key))).collect();
+        Self {
+            table,
+            monitors: BTreeMap::new(),
+            early: VecDeque::new(),
+            strays: BTreeSet::new(),
+            monitors_open: 0,
+            resync: Resync::default(),
+            todo: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            governor: Governor::new(config.registration_window, config.registration_rate),
+            steps_open: 0,
+            live: false,
+        }
+    }
+
+    /// The session cannot be used. What stands is kept: the session may be taken back.
+    pub fn pause(&mut self) {
+        self.live = false;
+        self.todo.clear();
+        self.timers.clear();
+        self.governor.clear();
+        self.early.clear();
+        self.resync.abandon();
+        self.steps_open = 0;
+        self.monitors_open = 0;
+        for device in self.table.values_mut() {
+            device.open = false;
+            device.wake = None;
+        }
+    }
+
+    /// A session is up. A new one owns nothing; an old one still has its devices, of which some
+    /// may be in doubt (`register::RESTART_CALL_MONITORS`).
+    pub fn resume(&mut self, cx: &mut Context, recovered: bool) {
+        self.live = true;
+        self.strays.clear();
+        if !recovered {
+            self.monitors.clear();
+        }
+        for (key, device) in &mut self.table {
+            if recovered {
+                if let Some(terminal) = &mut device.terminal {
+                    terminal.check(cx.now);
+                }
+                if register::RESTART_CALL_MONITORS {
+                    device.doubt(&[MonitorKind::Calls]);
+                }
+            } else if device.begin_anew(key) {
+                let (phantom, cause) = (key.extension.clone(), LostCause::SessionLost);
+                cx.wire.tell(Notice::PhantomLost { phantom, cause });
+            }
+        }
+        self.begin_resync(cx);
+    }
+
+    /// The link between AES and switch is up again: no call monitor can be relied on.
+    pub fn switch_is_back(&mut self, cx: &mut Context) {
+        for device in self.table.values_mut() {
+            device.doubt(&[MonitorKind::Calls, MonitorKind::CallsVia, MonitorKind::Agents]);
+        }
+        self.begin_resync(cx);
+    }
+
+    /// Asks all stations and phantoms for their calls.
+    pub fn begin_resync(&mut self, cx: &mut Context) {
+        let asked = self.table.keys().filter(|key| key.is_asked_for_calls());
+        if self.resync.begin(asked.cloned()) {
+            cx.wire.tell(Notice::ResyncBegan);
+        }
+        let keys: Vec<DeviceKey> = self.table.keys().cloned().collect();
+        for key in keys {
+            if let Some(device) = self.table.get_mut(&key) {
+                device.want_snapshot(&key);
+            }
+            self.settle(cx.now, &key);
+        }
+    }
+
+    /// Takes all steps that can be taken now.
+    pub fn pump(&mut self, cx: &mut Context) {
+        if !self.live {
+            return;
+        }
+        while let Some((at, key)) = self.timers.first().cloned()
+            && at <= cx.now
+        {
+            self.settle(cx.now, &key);
+        }
+        while self.steps_open < WINDOW
+            && let Some(key) = self.todo.pop_first()
+        {
+            let step = self.table.get(&key).and_then(|device| device.next_step(cx.now));
+            if let Some(step) = step {
+                self.take(cx, &key, &step);
+            }
+        }
+        while let Some(extension) = self.governor.admit(cx.now) {
+            let key = DeviceKey { role: Role::Phantom, extension };
+            let step = self.table.get(&key).and_then(|device| device.next_step(cx.now));
+            if step == Some(Step::Register) {
+                self.take(cx, &key, &Step::Register);
+            } else {
+                self.governor.done(&key.extension);
+            }
+        }
+        self.sweep_early(cx);
+        if let Some(unseen) = self.resync.finish() {
+            cx.wire.tell(Notice::ResyncDone { unseen });
+        }
+    }
+
+    pub fn next_time(&self) -> Option<MonoTime> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.governor.next_time()].into_iter().flatten().min()
+    }
+
+    /// The ID of a device that is set up, whatever it is.
+    pub fn id_of(&self, extension: &Extension) -> Option<&DeviceId> {
+        [Role::Station, Role::Phantom, Role::Vdn, Role::Skill].into_iter().find_map(|role| {
+            let key = DeviceKey { role, extension: extension.clone() };
+            self.table.get(&key)?.id.as_ref()
+        })
+    }
+
+    /// What the device is to us: the key under which it is watched.
+    pub fn key_of(&self, extension: &Extension) -> Option<DeviceKey> {
+        let roles = [Role::Station, Role::Phantom, Role::Vdn, Role::Skill].into_iter();
+        roles
+            .map(|role| DeviceKey { role, extension: extension.clone() })
+            .find(|key| self.table.contains_key(key))
+    }
+
+    /// The ID of one of our phantoms, registered or not.
+    pub fn phantom_id(&self, extension: &Extension) -> Option<&DeviceId> {
+        let key = DeviceKey { role: Role::Phantom, extension: extension.clone() };
+        self.table.get(&key)?.id.as_ref()
+    }
+
+    /// Registered, so it can join calls.
+    pub fn phantom_is_ready(&self, extension: &Extension) -> bool {
+        let key = DeviceKey { role: Role::Phantom, extension: extension.clone() };
+        let terminal = self.table.get(&key).and_then(|device| device.terminal.as_ref());
+        terminal.is_some_and(Terminal::is_standing)
+    }
+
+    /// The configuration was read again: devices may come and go, and what was refused is tried.
+    pub fn reload(&mut self, cx: &mut Context) {
+        self.governor.set_limits(cx.config.registration_window, cx.config.registration_rate);
+        let wanted: BTreeSet<DeviceKey> = keys(cx.config).collect();
+        let gone: Vec<_> = self.table.keys().filter(|key| !wanted.contains(key)).cloned().collect();
+        for key in gone {
+            self.remove(cx, &key);
+        }
+        for key in wanted {
+            let device = self.table.entry(key.clone()).or_insert_with(|| Device::new(&key));
+            device.retry_at = None;
+            device.told = false;
+            if let Some(terminal) = &mut device.terminal {
+                terminal.forgive();
+            }
+            if self.live {
+                self.settle(cx.now, &key);
+            }
+        }
+    }
+
+    fn remove(&mut self, cx: &mut Context, key: &DeviceKey) {
+        let Some(device) = self.table.remove(key) else { return };
+        self.todo.remove(key);
+        if let Some(at) = device.wake {
+            self.timers.remove(&(at, key.clone()));
+        }
+        self.resync.settled(key, true);
+        let standing = device.terminal.as_ref().is_some_and(Terminal::is_standing);
+        if standing {
+            let (phantom, cause) = (key.extension.clone(), LostCause::Removed);
+            cx.wire.tell(Notice::PhantomLost { phantom, cause });
+        }
+        let crossrefs: Vec<CrossRef> = device.watches.iter().filter_map(crossref_of).collect();
+        for crossref in &crossrefs {
+            self.monitors.remove(crossref);
+        }
+        if self.live {
+            clean_up(cx, &device, &crossrefs, standing);
+        }
+    }
+
+    /// Looks at a device after anything has changed: is there a step to take, now or later?
+    pub(super) fn settle(&mut self, now: MonoTime, key: &DeviceKey) {
+        let Some(device) = self.table.get_mut(key) else { return };
+        if let Some(at) = device.wake.take() {
+            self.timers.remove(&(at, key.clone()));
+        }
+        let step = device.next_step(now);
+        match &step {
+            Some(Step::Register) => self.governor.request(&key.extension),
+            Some(_) => {
+                self.todo.insert(key.clone());
+            }
+            None if device.open => {}
+            None => {
+                device.wake = device.next_time(now);
+                self.timers.extend(device.wake.map(|at| (at, key.clone())));
+            }
+        }
+        if self.resync.waits_for(key) {
+            let blocked = !device.open && matches!(step, None | Some(Step::Register));
+            match device.snapshot {
+                Snapshot::Done { complete } => self.resync.settled(key, complete),
+                Snapshot::Wanted | Snapshot::Calls(_) if blocked => {
+                    self.resync.settled(key, false);
+                }
+                Snapshot::Wanted | Snapshot::Calls(_) => {}
+            }
+        }
+    }
+
+    fn take(&mut self, cx: &mut Context, key: &DeviceKey, step: &Step) {
+        let Some(device) = self.table.get_mut(key) else { return };
+        let purpose = Purpose::Device(key.clone(), step.clone());
+        let sent = send_step(cx, key, device.id.as_ref(), step, purpose);
+        device.open = true;
+        match step {
+            Step::Register => {
+                if let Some(terminal) = &mut device.terminal {
+                    terminal.asked(cx.now);
+                }
+            }
+            Step::StartMonitor(_) => {
+                self.steps_open += 1;
+                self.monitors_open += 1;
+            }
+            _ => self.steps_open += 1,
+        }
+        if let Err(error) = sent {
+            self.answer(cx, key, step, Err(error));
+        }
+    }
+
+    /// The answer to a step, or that none came.
+    pub fn answer(&mut self, cx: &mut Context, key: &DeviceKey, step: &Step, answer: Answer) {
+        match step {
+            Step::Register => self.governor.done(&key.extension),
+            Step::StartMonitor(_) => {
+                self.steps_open = self.steps_open.saturating_sub(1);
+                self.monitors_open = self.monitors_open.saturating_sub(1);
+            }
+            _ => self.steps_open = self.steps_open.saturating_sub(1),
+        }
+        match self.table.get_mut(key) {
+            Some(device) => device.open = false,
+            None => {
+                disown(cx, answer);
+                return;
+            }
+        }
+        match step {
+            Step::AskId => self.id_answered(cx, key, answer),
+            Step::StartMonitor(kind) => self.monitor_answered(cx, key, *kind, answer),
+            Step::StopMonitor(kind, crossref) => {
+                // Refused or not: it is not counted on any more.
+                self.monitors.remove(crossref);
+                self.set_watch(key, *kind, WatchState::Wanted);
+            }
+            Step::SnapshotDevice => self.calls_answered(cx, key, answer),
+            Step::SnapshotCall(call) => self.call_answered(cx, key, call, answer),
+            Step::CheckRegistration => self.check_answered(cx, key, answer),
+            Step::Register => self.registration_answered(cx, key, answer),
+            Step::AskAgent => self.agent_answered(cx, key, answer),
+        }
+        self.settle(cx.now, key);
+    }
+
+    /// The server does not know the ID of this device any more: it is asked for anew.
+    pub(super) fn forget_device(&mut self, cx: &mut Context, key: &DeviceKey) {
+        self.unregistered(cx, key, LostCause::DeviceLost);
+        let Some(device) = self.table.get_mut(key) else { return };
+        for crossref in device.watches.iter().filter_map(crossref_of) {
+            self.monitors.remove(&crossref);
+        }
+        device.forget_id(key);
+        self.back_off(cx, key);
+    }
+
+    /// A step went wrong that the device cannot do without.
+    pub(super) fn fail(&mut self, cx: &mut Context, key: &DeviceKey, error: &CstaError) {
+        self.back_off(cx, key);
+        let Some(device) = self.table.get_mut(key) else { return };
+        if !std::mem::replace(&mut device.told, true) {
+            let (device, error) = (key.monitor(), error.clone());
+            cx.wire.tell(Notice::MonitorRefused { device, error });
+        }
+    }
+
+    pub(super) fn back_off(&mut self, cx: &mut Context, key: &DeviceKey) {
+        let Some(device) = self.table.get_mut(key) else { return };
+        device.failures = device.failures.saturating_add(1);
+        let delay = cx.spread.lengthened(doubling(RETRY_MIN, RETRY_MAX, device.failures));
+        device.retry_at = Some(cx.now + delay);
+    }
+}
+
+fn keys(config: &LinkConfig) -> impl Iterator<Item = DeviceKey> {
+    let phantoms = config.phantoms.iter().map(|phantom| (Role::Phantom, &phantom.extension));
+    let stations = config.stations.iter().map(|extension| (Role::Station, extension));
+    let vdns = config.vdns.iter().map(|extension| (Role::Vdn, extension));
+    let skills = config.skills.iter().map(|extension| (Role::Skill, extension));
+    phantoms
+        .chain(stations)
+        .chain(vdns)
+        .chain(skills)
+        .map(|(role, extension)| DeviceKey { role, extension: extension.clone() })
+}
+
+fn crossref_of(watch: &Watch) -> Option<CrossRef> {
+    match &watch.state {
+        WatchState::Standing { crossref, .. } | WatchState::Doubtful(crossref) => {
+            Some(crossref.clone())
+        }
+        WatchState::Wanted | WatchState::Waiting { .. } => None,
+    }
+}
+
+/// A monitor that was started for a device that is gone meanwhile.
+fn disown(cx: &mut Context, answer: Answer) {
+    if let Ok(Response::MonitorStarted(crossref)) = answer {
+        let request = Request::MonitorStop { crossref: &crossref };
+        // Not sent for want of an invoke ID: the session's end will clean up.
+        let _ = cx.wire.send(cx.now, &request, PATIENCE, Purpose::Nothing);
+    }
+}
+
+/// Unregister, stop monitors, release: the order of Avaya's samples (dossier 3.4; register
+/// no. 21). What cannot be sent is left to the session's end.
+fn clean_up(cx: &mut Context, device: &Device, crossrefs: &[CrossRef], standing: bool) {
+    let Some(id) = &device.id else { return };
+    let mut requests = Vec::new();
+    if standing {
+        requests.push(Request::UnregisterTerminal { device: id });
+    }
+    requests.extend(crossrefs.iter().map(|crossref| Request::MonitorStop { crossref }));
+    requests.push(Request::ReleaseDeviceId { device: id });
+    for request in requests {
+        let _ = cx.wire.send(cx.now, &request, PATIENCE, Purpose::Nothing);
+    }
+}
+
+fn send_step(
+    cx: &mut Context,
+    key: &DeviceKey,
+    id: Option<&DeviceId>,
+    step: &Step,
+    purpose: Purpose,
+) -> Result<(), CstaError> {
+    let missing = || CstaError::new(ErrorCategory::NotSent, "the device is not set up");
+    let (switch_name, extension) = (cx.config.switch_name.as_str(), &key.extension);
+    let id = || id.ok_or_else(missing);
+    let request = match step {
+        Step::AskId if key.role == Role::Phantom => Request::GetDeviceId { switch_name, extension },
+        Step::AskId => Request::GetThirdPartyDeviceId { switch_name, extension },
+        Step::StartMonitor(kind) => Request::MonitorStart { device: id()?, kind: *kind },
+        Step::StopMonitor(_, crossref) => Request::MonitorStop { crossref },
+        Step::SnapshotDevice => Request::SnapshotDevice { device: id()? },
+        Step::SnapshotCall(call) => Request::SnapshotCall { party: id()?, call },
+        Step::CheckRegistration => Request::GetRegistrationState { device: id()? },
+        Step::AskAgent => Request::GetAgentState { device: id()? },
+        Step::Register => {
+            let phantom = cx.config.phantom(extension).ok_or_else(missing)?;
+            Request::RegisterTerminal {
+                device: id()?,
+                password: phantom.password.expose(),
+                rtp: phantom.rtp,
+                rtcp: phantom.rtcp,
+                codecs: &cx.config.codecs,
+                packet_ms: cx.config.packet_ms,
+                encryption: &cx.config.encryption,
+            }
+        }
+    };
+    let patience = if *step == Step::Register { REGISTRATION_PATIENCE } else { PATIENCE };
+    cx.wire.send(cx.now, &request, patience, purpose)
+}

@@ -1,0 +1,447 @@
+//! Requests to the server, typed, and their XML: schema order and the exact namespaces of
+//! dossier 0.3. When to send them is not decided here.
+
+use std::net::SocketAddr;
+
+use storage_core::{CallId, Extension};
+
+use super::config::LinkConfig;
+use super::fields::{CrossRef, DeviceId};
+use super::register::{self, Dialect};
+use super::xml::Writer;
+
+/// Namespace of the session messages.
+pub const APP: &str = "http://www.ecma-international.org/standards/ecma-354/appl_session";
+/// Namespace of standard CSTA.
+pub const CSTA: &str = "http://www.ecma-international.org/standards/ecma-323/csta/ed3";
+/// Namespace of Avaya's messages and private data.
+pub const AVAYA: &str = "http://www.avaya.com/csta";
+
+const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
+/// What working clients write on devices of their own (dossier 3.1).
+const DEVICE: [(&str, &str); 2] = [("typeOfNumber", "other"), ("mediaClass", "notKnown")];
+
+const STATION_CALLS: [&str; 14] = [
+    "callCleared",
+    "conferenced",
+    "connectionCleared",
+    "delivered",
+    "diverted",
+    "established",
+    "failed",
+    "held",
+    "networkReached",
+    "originated",
+    "queued",
+    "retrieved",
+    "serviceInitiated",
+    "transferred",
+];
+const VIA_CALLS: [&str; 10] = [
+    "callCleared",
+    "conferenced",
+    "connectionCleared",
+    "delivered",
+    "diverted",
+    "established",
+    "held",
+    "queued",
+    "retrieved",
+    "transferred",
+];
+const AGENT_STATES: [&str; 5] =
+    ["agentLoggedOn", "agentLoggedOff", "agentNotReady", "agentReady", "agentWorkingAfterCall"];
+
+/// What a monitor is asked to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MonitorKind {
+    /// Media and registration of a phantom.
+    Media,
+    /// Call control of one device, and its agent.
+    Calls,
+    /// Call control of all calls that enter by a VDN or skill.
+    CallsVia,
+    /// Agents of a skill: their events come from a monitor on the hunt group as a device
+    /// (dossier 6.8), which the one above is not.
+    Agents,
+}
+
+/// A request, borrowing what it names.
+#[derive(Clone, Debug)]
+pub enum Request<'a> {
+    /// `StartApplicationSession`.
+    StartSession {
+        /// Login, versions and times.
+        config: &'a LinkConfig,
+        /// The session to take back.
+        session: Option<&'a str>,
+    },
+    /// `ResetApplicationSessionTimer`.
+    KeepAlive {
+        /// Our session.
+        session: &'a str,
+        /// The duration to ask for.
+        seconds: u64,
+    },
+    /// `StopApplicationSession`.
+    StopSession {
+        /// Our session.
+        session: &'a str,
+    },
+    /// `GetDeviceId`: a phantom of this session.
+    GetDeviceId {
+        /// The switch connection.
+        switch_name: &'a str,
+        /// The phantom.
+        extension: &'a Extension,
+    },
+    /// `GetThirdPartyDeviceId`: a name for somebody else's device.
+    GetThirdPartyDeviceId {
+        /// The switch connection.
+        switch_name: &'a str,
+        /// The station, VDN, skill or outside number.
+        extension: &'a Extension,
+    },
+    /// `MonitorStart`.
+    MonitorStart {
+        /// The device.
+        device: &'a DeviceId,
+        /// What for.
+        kind: MonitorKind,
+    },
+    /// `MonitorStop`.
+    MonitorStop {
+        /// The monitor.
+        crossref: &'a CrossRef,
+    },
+    /// `RegisterTerminalRequest`, MAIN and CLIENT.
+    RegisterTerminal {
+        /// The phantom.
+        device: &'a DeviceId,
+        /// Its security code.
+        password: &'a str,
+        /// Where it receives RTP.
+        rtp: SocketAddr,
+        /// Where it receives RTCP.
+        rtcp: SocketAddr,
+        /// `al_codecs` names.
+        codecs: &'a [String],
+        /// Milliseconds in a packet.
+        packet_ms: u32,
+        /// `al_mediaencryption` names.
+        encryption: &'a [String],
+    },
+    /// `UnregisterTerminalRequest`.
+    UnregisterTerminal {
+        /// The phantom.
+        device: &'a DeviceId,
+    },
+    /// `ReleaseDeviceId`.
+    ReleaseDeviceId {
+        /// The device.
+        device: &'a DeviceId,
+    },
+    /// `GetRegistrationState`.
+    GetRegistrationState {
+        /// The phantom.
+        device: &'a DeviceId,
+    },
+    /// `SingleStepConferenceCall`, silent.
+    Join {
+        /// A party of the call.
+        party: &'a DeviceId,
+        /// The call.
+        call: &'a CallId,
+        /// Who joins.
+        phantom: &'a DeviceId,
+    },
+    /// `ClearConnection`.
+    Leave {
+        /// The call.
+        call: &'a CallId,
+        /// Who leaves.
+        phantom: &'a DeviceId,
+    },
+    /// `SnapshotDevice`.
+    SnapshotDevice {
+        /// The device.
+        device: &'a DeviceId,
+    },
+    /// `SnapshotCall`.
+    SnapshotCall {
+        /// A party of the call.
+        party: &'a DeviceId,
+        /// The call.
+        call: &'a CallId,
+    },
+    /// `GetCallLinkageData`.
+    GetCallLinkage {
+        /// A party of the call.
+        party: &'a DeviceId,
+        /// The call.
+        call: &'a CallId,
+    },
+    /// `GetAgentState`.
+    GetAgentState {
+        /// The station.
+        device: &'a DeviceId,
+    },
+    /// `SystemRegister` for the link between AES and switch.
+    SystemRegister {
+        /// The switch connection.
+        switch_name: &'a str,
+    },
+}
+
+impl Request<'_> {
+    /// The request as XML. `version` is the session's negotiated protocol version.
+    #[must_use]
+    pub fn to_xml(&self, dialect: &Dialect, version: Option<&str>) -> String {
+        let csta = version.filter(|_| dialect.version_as_namespace).unwrap_or(CSTA);
+        let mut body = Body { xml: Writer::default(), dialect, csta };
+        body.request(self);
+        body.xml.finish()
+    }
+}
+
+/// The one place where names and namespaces are put together. A member lives in the namespace of
+/// the type that contains it; where that changes within a message, the element says so.
+struct Body<'a> {
+    xml: Writer,
+    dialect: &'a Dialect,
+    csta: &'a str,
+}
+
+impl Body<'_> {
+    fn request(&mut self, request: &Request) {
+        match request {
+            Request::StartSession { config, session } => self.start_session(config, *session),
+            Request::KeepAlive { session, seconds } => {
+                self.root("ResetApplicationSessionTimer", APP);
+                self.xml.leaf("sessionID", session);
+                self.xml.leaf("requestedSessionDuration", &seconds.to_string());
+            }
+            Request::StopSession { session } => {
+                self.root("StopApplicationSession", APP);
+                self.xml.leaf("sessionID", session);
+                self.xml.open("sessionEndReason", &[]);
+                self.xml.leaf("definedEndReason", "normal");
+            }
+            Request::GetDeviceId { switch_name, extension } => {
+                self.root("GetDeviceId", AVAYA);
+                self.xml.leaf("switchName", switch_name);
+                self.xml.leaf("extension", extension.as_str());
+                if self.dialect.shared_devices {
+                    self.xml.leaf("controllableByOtherSessions", "true");
+                }
+            }
+            Request::GetThirdPartyDeviceId { switch_name, extension } => {
+                self.root("GetThirdPartyDeviceId", AVAYA);
+                self.xml.leaf("switchName", switch_name);
+                self.xml.leaf("extension", extension.as_str());
+            }
+            Request::MonitorStart { device, kind } => self.monitor_start(device, *kind),
+            Request::MonitorStop { crossref } => {
+                self.csta_root("MonitorStop");
+                self.xml.leaf("monitorCrossRefID", crossref.as_str());
+            }
+            Request::RegisterTerminal { .. } => self.register_terminal(request),
+            Request::UnregisterTerminal { device } => {
+                self.device_request("UnregisterTerminalRequest", device);
+                self.xml.leaf("forceLogout", "true");
+            }
+            Request::ReleaseDeviceId { device } => self.device_request("ReleaseDeviceId", device),
+            Request::GetRegistrationState { device } => {
+                self.device_request("GetRegistrationState", device);
+            }
+            Request::Join { party, call, phantom } => {
+                self.csta_root("SingleStepConferenceCall");
+                self.connection("activeCall", party, call);
+                self.device("deviceToJoin", phantom);
+                self.xml.leaf("participationType", "silent");
+            }
+            Request::Leave { call, phantom } => {
+                self.csta_root("ClearConnection");
+                self.connection("connectionToBeCleared", phantom, call);
+            }
+            Request::SnapshotDevice { device } => {
+                self.csta_root("SnapshotDevice");
+                self.device("snapshotObject", device);
+            }
+            Request::SnapshotCall { party, call } => {
+                self.csta_root("SnapshotCall");
+                self.connection("snapshotObject", party, call);
+            }
+            Request::GetCallLinkage { party, call } => {
+                self.xml.open("GetCallLinkageData", &[("xmlns", AVAYA), ("xmlns:c", self.csta)]);
+                self.xml.open("call", &[]);
+                self.xml.leaf_with("c:deviceID", &DEVICE, party.as_str());
+                self.xml.leaf("c:callID", call.as_str());
+            }
+            Request::GetAgentState { device } => {
+                self.csta_root("GetAgentState");
+                self.device("device", device);
+            }
+            Request::SystemRegister { switch_name } => self.system_register(switch_name),
+        }
+    }
+
+    fn root(&mut self, name: &'static str, namespace: &str) {
+        self.xml.open(name, &[("xmlns", namespace)]);
+    }
+
+    fn csta_root(&mut self, name: &'static str) {
+        self.xml.open(name, &[("xmlns", self.csta)]);
+    }
+
+    fn device_request(&mut self, name: &'static str, device: &DeviceId) {
+        self.root(name, AVAYA);
+        self.device("device", device);
+    }
+
+    fn device(&mut self, name: &'static str, device: &DeviceId) {
+        self.xml.leaf_with(name, &DEVICE, device.as_str());
+    }
+
+    fn connection(&mut self, name: &'static str, device: &DeviceId, call: &CallId) {
+        self.xml.open(name, &[]);
+        self.device("deviceID", device);
+        self.xml.leaf("callID", call.as_str());
+        self.xml.close();
+    }
+
+    fn flags(&mut self, group: &'static str, flags: &[&'static str]) {
+        self.xml.open(group, &[]);
+        for flag in flags {
+            self.xml.leaf(flag, "true");
+        }
+        self.xml.close();
+    }
+
+    fn start_session(&mut self, config: &LinkConfig, session: Option<&str>) {
+        self.root("StartApplicationSession", APP);
+        self.xml.open("applicationInfo", &[]);
+        self.xml.leaf("applicationID", &config.application_id);
+        self.xml.open("applicationSpecificInfo", &[]);
+        if self.dialect.type_attributes {
+            let names =
+                [("xmlns:av", AVAYA), ("xmlns:xsi", INSTANCE), ("xsi:type", "av:SessionLoginInfo")];
+            self.xml.open("av:SessionLoginInfo", &names);
+        } else {
+            self.xml.open("av:SessionLoginInfo", &[("xmlns:av", AVAYA)]);
+        }
+        self.xml.leaf("av:userName", &config.user);
+        self.xml.leaf("av:password", config.password.expose());
+        self.xml.leaf("av:sessionCleanupDelay", &config.cleanup_seconds.to_string());
+        if let Some(session) = session {
+            self.xml.leaf("av:sessionID", session);
+        }
+        self.xml.close();
+        self.xml.close();
+        self.xml.close();
+        self.xml.open("requestedProtocolVersions", &[]);
+        for version in &config.protocol_versions {
+            self.xml.leaf("protocolVersion", version);
+        }
+        self.xml.close();
+        self.xml.leaf("requestedSessionDuration", &config.session_seconds.to_string());
+    }
+
+    fn monitor_start(&mut self, device: &DeviceId, kind: MonitorKind) {
+        self.csta_root("MonitorStart");
+        self.xml.open("monitorObject", &[]);
+        self.device("deviceObject", device);
+        self.xml.close();
+        if kind != MonitorKind::Media {
+            self.xml.open("requestedMonitorFilter", &[]);
+            match kind {
+                MonitorKind::Calls => {
+                    self.flags("callcontrol", &STATION_CALLS);
+                    self.flags("logicalDeviceFeature", &AGENT_STATES);
+                }
+                MonitorKind::CallsVia => self.flags("callcontrol", &VIA_CALLS),
+                MonitorKind::Agents => self.flags("logicalDeviceFeature", &AGENT_STATES),
+                MonitorKind::Media => {}
+            }
+            self.xml.close();
+            let monitor_type = if kind == MonitorKind::CallsVia { "call" } else { "device" };
+            self.xml.leaf("monitorType", monitor_type);
+        }
+        self.avaya_events(kind);
+    }
+
+    /// The filter is always inverted: true means "send it" (dossier 5.1).
+    fn avaya_events(&mut self, kind: MonitorKind) {
+        self.xml.open("extensions", &[]);
+        self.xml.open("privateData", &[]);
+        self.xml.open("private", &[]);
+        if self.dialect.type_attributes {
+            let names = [
+                ("xmlns", AVAYA),
+                ("xmlns:av", AVAYA),
+                ("xmlns:xsi", INSTANCE),
+                ("xsi:type", "av:AvayaEvents"),
+            ];
+            self.xml.open("AvayaEvents", &names);
+        } else {
+            self.xml.open("AvayaEvents", &[("xmlns", AVAYA)]);
+        }
+        self.xml.leaf("invertFilter", "true");
+        if kind == MonitorKind::Media {
+            self.flags("terminalUnregisteredEvent", &["unregistered", "reregistered"]);
+            self.flags("mediaControl", &["mediaStarted", "mediaStopped"]);
+            self.flags("endpointRegistrationStateEvents", &["registered", "unregistered"]);
+        }
+    }
+
+    fn register_terminal(&mut self, request: &Request) {
+        let Request::RegisterTerminal {
+            device,
+            password,
+            rtp,
+            rtcp,
+            codecs,
+            packet_ms,
+            encryption,
+        } = request
+        else {
+            return;
+        };
+        self.device_request("RegisterTerminalRequest", device);
+        self.xml.open("loginInfo", &[]);
+        self.xml.leaf("forceLogin", "true");
+        self.xml.leaf("password", password);
+        self.xml.leaf("mediaMode", "CLIENT");
+        self.xml.leaf("dependencyMode", "MAIN");
+        self.xml.close();
+        self.xml.open("localMediaInfo", &[]);
+        self.address("rtpAddress", *rtp);
+        self.address("rtcpAddress", *rtcp);
+        for codec in *codecs {
+            self.xml.leaf("codecs", register::codec_to_wire(codec));
+        }
+        self.xml.leaf("packetSize", &packet_ms.to_string());
+        for name in *encryption {
+            self.xml.leaf("encryptionList", self.dialect.encryption_to_wire(name));
+        }
+    }
+
+    fn address(&mut self, name: &'static str, address: SocketAddr) {
+        self.xml.open(name, &[]);
+        self.xml.leaf("address", &address.ip().to_string());
+        self.xml.leaf("port", &address.port().to_string());
+        self.xml.close();
+    }
+
+    fn system_register(&mut self, switch_name: &str) {
+        self.csta_root("SystemRegister");
+        self.flags("requestTypes", &["systemStatus"]);
+        self.flags("requestedStatusFilter", &["normal", "disabled"]);
+        self.xml.open("extensions", &[]);
+        self.xml.open("privateData", &[]);
+        self.xml.open("private", &[]);
+        self.xml.open("av:SystemRegisterPrivateData", &[("xmlns:av", AVAYA)]);
+        self.xml.leaf("av:invertFilter", "true");
+        self.xml.leaf("av:switchName", switch_name);
+    }
+}

@@ -1,0 +1,188 @@
+//! What the monitors report: passes on what is of others' business, and keeps the devices true to
+//! what happened to them. An event may come before the answer that names its monitor (register
+//! no. 19), and a monitor may be ended by the server (no. 8).
+
+use std::time::Duration;
+
+use super::backoff::doubling;
+use super::context::{Context, Purpose};
+use super::device::{DeviceKey, Role, WatchState};
+use super::devices::{Devices, PATIENCE, RETRY_MAX, RETRY_MIN};
+use super::event::{Event, MediaStart, MonitorEvent};
+use super::fields::CrossRef;
+use super::notice::{Fault, LostCause, Notice};
+use super::register;
+use super::request::{MonitorKind, Request};
+use crate::call::event::CallEvent;
+
+/// A monitor that stood this long has worked: losing it is no failure of its own.
+const WORKED: Duration = Duration::from_secs(30);
+/// Unknown monitors that are remembered as told to stop.
+const STRAYS_MAX: usize = 256;
+
+impl Devices {
+    /// An event arrived.
+    pub fn event(&mut self, cx: &mut Context, event: MonitorEvent) {
+        match self.monitors.get(&event.crossref) {
+            Some((key, kind)) => {
+                let (key, kind) = (key.clone(), *kind);
+                self.report(cx, &key, kind, event);
+            }
+            None if self.monitors_open > 0 => {
+                if self.early.len() == register::EARLY_EVENTS_MAX {
+                    self.early.pop_front();
+                    cx.wire.fault(Fault::UnknownMonitor, "too many events of unknown monitors");
+                }
+                self.early.push_back(event);
+            }
+            None => self.stray(cx, &event),
+        }
+    }
+
+    /// A monitor has got its name: what it has reported before is reported now.
+    pub(super) fn deliver_early(&mut self, cx: &mut Context, crossref: &CrossRef) {
+        let early = std::mem::take(&mut self.early);
+        let (ours, others) = early.into_iter().partition(|event| event.crossref == *crossref);
+        self.early = others;
+        for event in ours {
+            self.event(cx, event);
+        }
+    }
+
+    /// No monitor is being started any more, so what still waits belongs to nobody.
+    pub(super) fn sweep_early(&mut self, cx: &mut Context) {
+        if self.monitors_open == 0 {
+            for event in std::mem::take(&mut self.early) {
+                self.stray(cx, &event);
+            }
+        }
+    }
+
+    /// An event of a monitor that we do not have: one whose start was not answered in time, or one
+    /// that was being started when the connection broke. It is stopped, once.
+    fn stray(&mut self, cx: &mut Context, event: &MonitorEvent) {
+        cx.wire.fault(Fault::UnknownMonitor, event.crossref.as_str());
+        let ended = event.event == Event::MonitorStopped;
+        if ended || self.strays.len() == STRAYS_MAX || !self.strays.insert(event.crossref.clone()) {
+            return;
+        }
+        let request = Request::MonitorStop { crossref: &event.crossref };
+        // Not sent for want of an invoke ID: it goes on being ignored.
+        let _ = cx.wire.send(cx.now, &request, PATIENCE, Purpose::Nothing);
+    }
+
+    fn report(
+        &mut self,
+        cx: &mut Context,
+        key: &DeviceKey,
+        kind: MonitorKind,
+        event: MonitorEvent,
+    ) {
+        cx.wire.counters.events += 1;
+        match event.event {
+            Event::Call(change, facts) => {
+                let monitor = key.monitor();
+                cx.wire.tell(Notice::Call(CallEvent { monitor, change, facts: *facts }));
+            }
+            Event::Agent(agent) => self.agent_is(cx, agent),
+            Event::MonitorStopped => self.monitor_stopped(cx, key, kind, &event.crossref),
+            event if key.role == Role::Phantom => self.terminal_event(cx, key, event),
+            _ => {}
+        }
+    }
+
+    fn terminal_event(&mut self, cx: &mut Context, key: &DeviceKey, event: Event) {
+        match event {
+            Event::MediaStarted(media) => tell_media(cx, key, media),
+            Event::MediaStopped => {
+                cx.wire.tell(Notice::MediaStopped { phantom: key.extension.clone() });
+            }
+            Event::TerminalUnregistered { code, reason } => {
+                self.terminal_unregistered(cx, key, code, reason);
+            }
+            Event::TerminalReregistered(answer) => {
+                if register::registration_succeeded(&answer) {
+                    self.registered(cx, key);
+                }
+            }
+            Event::EndpointUnregistered => {
+                let device = self.table.get_mut(key);
+                if let Some(terminal) = device.and_then(|device| device.terminal.as_mut()) {
+                    terminal.check(cx.now);
+                }
+            }
+            Event::EndpointRegistered
+            | Event::Call(..)
+            | Event::Agent(_)
+            | Event::MonitorStopped => {}
+        }
+        self.settle(cx.now, key);
+    }
+
+    fn terminal_unregistered(
+        &mut self,
+        cx: &mut Context,
+        key: &DeviceKey,
+        code: Option<i64>,
+        reason: String,
+    ) {
+        let wrong_code = register::wrong_security_code(code, &reason);
+        let cause = LostCause::Unregistered { code, reason: reason.clone() };
+        self.unregistered(cx, key, cause);
+        let device = self.table.get_mut(key);
+        if let Some(terminal) = device.and_then(|device| device.terminal.as_mut())
+            && wrong_code
+        {
+            terminal.refused();
+            let phantom = key.extension.clone();
+            cx.wire.tell(Notice::PhantomRefused { phantom, code, reason, retried: false });
+        }
+    }
+
+    /// The server ended a monitor. It is started again, at once unless it keeps ending, and since
+    /// calls may have come and gone unseen, all are asked for.
+    fn monitor_stopped(
+        &mut self,
+        cx: &mut Context,
+        key: &DeviceKey,
+        kind: MonitorKind,
+        crossref: &CrossRef,
+    ) {
+        self.monitors.remove(crossref);
+        let device = self.table.get_mut(key);
+        let Some(watch) = device.and_then(|device| device.watch_mut(kind)) else { return };
+        match &watch.state {
+            WatchState::Standing { since, .. } if cx.now.since(*since) < WORKED => {
+                watch.failures = watch.failures.saturating_add(1);
+                let delay = cx.spread.lengthened(doubling(RETRY_MIN, RETRY_MAX, watch.failures));
+                watch.state = WatchState::Waiting { until: cx.now + delay };
+            }
+            // Its stop is already under way, and is followed by a start.
+            WatchState::Doubtful(_) => {}
+            WatchState::Standing { .. } | WatchState::Wanted | WatchState::Waiting { .. } => {
+                watch.failures = 0;
+                watch.state = WatchState::Wanted;
+            }
+        }
+        if matches!(kind, MonitorKind::Calls | MonitorKind::CallsVia) {
+            self.begin_resync(cx);
+        } else {
+            self.settle(cx.now, key);
+        }
+    }
+}
+
+fn tell_media(cx: &mut Context, key: &DeviceKey, media: MediaStart) {
+    let keys = media.keys;
+    let encryption = keys
+        .as_ref()
+        .map_or("none".to_owned(), |keys| cx.config.dialect.encryption_from_wire(&keys.protocol));
+    cx.wire.tell(Notice::MediaStarted {
+        phantom: key.extension.clone(),
+        source: media.source,
+        codec: register::codec_from_wire(&media.codec),
+        packet_ms: media.packet_ms.unwrap_or(cx.config.packet_ms),
+        keys: keys.filter(|_| encryption != "none"),
+        encryption,
+    });
+}
