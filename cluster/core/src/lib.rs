@@ -1,68 +1,38 @@
-//! Roles and duties: what a member is configured for and what it is to do now. Pure.
+//! The group, pure: Raft, the duties of its members and the ledger of calls. Bytes, events and
+//! time go in, decisions come out; files, sockets and clocks are the `cluster` crate's.
 //!
-//! A node without peers is a group of one: it leads, whatever it is configured for, because there
-//! is nobody else who could.
+//! * [`node`]: one member, behind inputs and one output to drain.
+//! * [`command`], [`state`], [`ledger`]: what the log holds and what it means.
+//! * [`role`]: who is to lead, and why.
+//! * [`wire`]: the form of messages and entries.
+//! * [`view`]: what the rest of the program sees.
 
-use serde::Serialize;
-use storage_core::{Duty, NodeId, Role};
+pub mod alarm;
+pub mod command;
+mod govern;
+pub mod ledger;
+mod micros;
+pub mod node;
+mod peers;
+mod phantoms;
+mod proposals;
+mod raft_log;
+pub mod role;
+pub mod state;
+pub mod ticks;
+pub mod view;
+pub mod wire;
 
-/// The duty of a node that has no peers.
-#[must_use]
-pub const fn duty_alone(role: Role) -> Duty {
-    match role {
-        Role::Active | Role::Backup | Role::Parallel => Duty::Lead,
-        Role::Witness => Duty::None,
-    }
-}
-
-/// A member as the group sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Member {
-    /// Its number.
-    pub node: NodeId,
-    /// What it is configured for.
-    pub role: Role,
-    /// What it is to do now.
-    pub duty: Duty,
-    /// Whether it answers.
-    pub up: bool,
-}
-
-/// The group as one node sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct GroupView {
-    /// All members.
-    pub members: Vec<Member>,
-    /// The member whose log the others follow.
-    pub leader: Option<NodeId>,
-    /// Raft term.
-    pub term: u64,
-    /// Log index of the entry that granted the present duties.
-    pub epoch: u64,
-}
-
-impl GroupView {
-    /// A group of one.
-    #[must_use]
-    pub fn alone(node: NodeId, role: Role) -> Self {
-        Self {
-            members: vec![Member { node, role, duty: duty_alone(role), up: true }],
-            leader: Some(node),
-            term: 0,
-            epoch: 0,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn alone_every_recorder_leads_and_a_witness_does_nothing() {
-        for role in [Role::Active, Role::Backup, Role::Parallel] {
-            assert_eq!(duty_alone(role), Duty::Lead);
-        }
-        assert_eq!(duty_alone(Role::Witness), Duty::None);
-    }
-}
+pub use alarm::Alarm;
+pub use command::{
+    Announce, CallRef, Cause, Claim, Command, Health, Outcome, Phantoms, ProposalId, Refusal, Seal,
+    Standing, StretchRef,
+};
+pub use ledger::{Fate, Ledger, Slot, Task};
+pub use node::{Node, NodeConfig, Stored};
+pub use peers::PeerEvent;
+pub use proposals::ProposeError;
+pub use role::Patience;
+pub use state::{Change, State};
+pub use ticks::{Ticks, TicksError};
+pub use view::{DutyGrant, GroupView, MemberView, duty_alone};

@@ -1,0 +1,511 @@
+//! The ledger of open calls: which capture is the recording, who seals it, what may be dropped.
+//! It decides from the log alone, the same on every member; it touches no capture and no file.
+//!
+//! A call leaves the ledger once all its recordings are sealed, every claimed capture is accounted
+//! for, and the catalogs of all members that answer list them. A short memory of such calls stays,
+//! so that a claim that arrives late meets the recording and does not open a second one. Beyond
+//! that memory the catalogs know.
+
+mod lookup;
+mod slot;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use storage_core::{NodeId, RecordingId, WallTime};
+
+use crate::command::{CallRef, Claim, Outcome, Refusal, Seal, Standing, StretchRef};
+use crate::state::Change;
+use lookup::{Lookup, same_call};
+pub use slot::{Fate, Present, Sealed, Slot, Stretch, Task};
+
+/// A call with its recordings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenCall {
+    /// The call.
+    pub call: CallRef,
+    /// Its recordings.
+    pub slots: Vec<Slot>,
+}
+
+impl OpenCall {
+    /// Copies times takes: more than any sane call has.
+    const SLOTS_MAX: usize = 64;
+
+    /// When its last recording ended, if all are sealed.
+    fn over(&self) -> Option<WallTime> {
+        let ends = self.slots.iter().map(|slot| slot.sealed.as_ref().map(|sealed| sealed.to));
+        ends.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+}
+
+/// What is remembered of a recording whose call has left the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedSlot {
+    /// 1, or 2 from a parallel recorder.
+    pub copy: u8,
+    /// Which recording of the call.
+    pub take: u16,
+    /// Its name.
+    pub recording: RecordingId,
+    /// Who has it.
+    pub node: NodeId,
+    /// First audio.
+    #[serde(with = "crate::micros")]
+    pub from: WallTime,
+    /// Last audio.
+    #[serde(with = "crate::micros")]
+    pub to: WallTime,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ClosedCall {
+    call: CallRef,
+    slots: Vec<ClosedSlot>,
+}
+
+impl ClosedCall {
+    fn over(&self) -> Option<WallTime> {
+        self.slots.iter().map(|slot| slot.to).max()
+    }
+}
+
+/// The open calls, by the log index of their first claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub struct Ledger {
+    calls: BTreeMap<u64, OpenCall>,
+    closed: BTreeMap<u64, ClosedCall>,
+    lookup: Lookup,
+    closed_lookup: Lookup,
+}
+
+/// The ledger without its indices, as it lies in a snapshot.
+#[derive(Clone, Serialize, Deserialize)]
+struct Stored {
+    calls: BTreeMap<u64, OpenCall>,
+    closed: BTreeMap<u64, ClosedCall>,
+}
+
+impl From<Ledger> for Stored {
+    fn from(ledger: Ledger) -> Self {
+        Self { calls: ledger.calls, closed: ledger.closed }
+    }
+}
+
+impl From<Stored> for Ledger {
+    fn from(stored: Stored) -> Self {
+        let mut ledger = Self { calls: stored.calls, closed: stored.closed, ..Self::default() };
+        for (&number, call) in &ledger.calls {
+            ledger.lookup.add_call(number, &call.call);
+            for slot in &call.slots {
+                ledger.lookup.add_recording(slot.recording, number);
+            }
+        }
+        for (&number, call) in &ledger.closed {
+            ledger.closed_lookup.add_call(number, &call.call);
+            for slot in &call.slots {
+                ledger.closed_lookup.add_recording(slot.recording, number);
+            }
+        }
+        ledger
+    }
+}
+
+impl Ledger {
+    /// More open calls than the largest site has; beyond it the oldest leaves.
+    pub const CALLS_MAX: usize = 20_000;
+    /// How many closed calls are remembered.
+    pub const CLOSED_MAX: usize = 16_384;
+
+    pub(crate) fn claim(
+        &mut self,
+        index: u64,
+        claim: &Claim,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        let open = self.find_open(&claim.call, Some(claim.from));
+        if let Some(slot) = self.find_closed(claim, open) {
+            let ClosedSlot { recording, from, to, .. } = slot;
+            return Outcome::Published { recording, from, to };
+        }
+        let number = open.unwrap_or_else(|| self.open_call(index, &claim.call, changes));
+        self.learn_ucid(number, &claim.call);
+        let slot = match self.slot_for(number, claim) {
+            Ok(slot) => slot,
+            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        let before = slot.holder().map(|holder| holder.node);
+        match slot.claim(index, claim, present) {
+            Ok(standing) => {
+                let holder = slot.holder().map(|holder| holder.node);
+                let recording = slot.recording;
+                let (node, segment) = (claim.node, claim.segment);
+                let stretch = StretchRef { recording, node, segment };
+                changes.push(Change::Claimed { stretch, standing });
+                if holder != before {
+                    changes.push(Change::Holder { recording, holder });
+                }
+                Outcome::Claimed { recording, standing, holder }
+            }
+            Err(refusal) => Outcome::Refused(refusal),
+        }
+    }
+
+    pub(crate) fn end(
+        &mut self,
+        stretch: &StretchRef,
+        to: WallTime,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        self.on_slot(stretch.recording, present, changes, |slot, changes| {
+            slot.end(stretch.node, stretch.segment, to, present)?;
+            changes.push(Change::Ended { stretch: *stretch });
+            Ok(())
+        })
+    }
+
+    pub(crate) fn release(
+        &mut self,
+        stretch: &StretchRef,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        self.on_slot(stretch.recording, present, changes, |slot, changes| {
+            slot.release(stretch.node, stretch.segment, present)?;
+            changes.push(Change::Ended { stretch: *stretch });
+            Ok(())
+        })
+    }
+
+    pub(crate) fn seal(
+        &mut self,
+        seal: &Seal,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        if self.lookup.recording(seal.recording).is_none()
+            && let Some(closed) = self.closed_slot(seal.recording)
+        {
+            let ClosedSlot { recording, from, to, .. } = *closed;
+            return Outcome::Published { recording, from, to };
+        }
+        self.on_slot(seal.recording, present, changes, |slot, changes| {
+            let (recording, node, revision) = (seal.recording, seal.node, seal.revision);
+            slot.seal(seal, present)?;
+            changes.push(Change::Sealed { recording, node, revision });
+            Ok(())
+        })
+    }
+
+    pub(crate) fn ack(
+        &mut self,
+        node: NodeId,
+        recording: RecordingId,
+        revision: u32,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) {
+        // An acknowledgement for a call that has left in the meantime is of no use to anybody.
+        let _ = self.on_slot(recording, present, changes, |slot, _| {
+            slot.acks.insert(node, revision);
+            Ok(())
+        });
+    }
+
+    pub(crate) fn resolve(&mut self, recording: RecordingId, changes: &mut Vec<Change>) -> Outcome {
+        let Some(number) = self.lookup.recording(recording) else {
+            return Outcome::Refused(Refusal::UnknownRecording);
+        };
+        self.remove_slot(number, recording);
+        changes.push(Change::Evicted { recording });
+        Outcome::Done
+    }
+
+    /// The group's facts changed: members went or came, or the lead moved.
+    pub(crate) fn regroup(
+        &mut self,
+        down: &BTreeSet<NodeId>,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) {
+        let mut finished = Vec::new();
+        for (&number, call) in &mut self.calls {
+            for slot in &mut call.slots {
+                let before = slot.holder().map(|holder| holder.node);
+                for &node in down {
+                    slot.node_down(node);
+                }
+                slot.settle(present);
+                let holder = slot.holder().map(|holder| holder.node);
+                if holder != before {
+                    changes.push(Change::Holder { recording: slot.recording, holder });
+                }
+            }
+            if call.slots.iter().all(|slot| slot.finished(present)) {
+                finished.push(number);
+            }
+        }
+        for number in finished {
+            self.close(number, changes);
+        }
+    }
+
+    /// All open calls, oldest first.
+    pub fn calls(&self) -> impl Iterator<Item = &OpenCall> {
+        self.calls.values()
+    }
+
+    /// How many calls are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether no call is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// The open call that is meant.
+    #[must_use]
+    pub fn call(&self, call: &CallRef) -> Option<&OpenCall> {
+        self.calls.get(&self.find_open(call, None)?)
+    }
+
+    /// The newest recording of the call, in this copy: its name, and who holds it.
+    #[must_use]
+    pub fn slot(&self, call: &CallRef, copy: u8) -> Option<&Slot> {
+        let slots = self.call(call)?.slots.iter().filter(|slot| slot.copy == copy);
+        slots.max_by_key(|slot| slot.take)
+    }
+
+    /// An open recording by its name.
+    #[must_use]
+    pub fn recording(&self, recording: RecordingId) -> Option<&Slot> {
+        let call = self.calls.get(&self.lookup.recording(recording)?)?;
+        call.slots.iter().find(|slot| slot.recording == recording)
+    }
+
+    /// The call of an open recording.
+    #[must_use]
+    pub fn call_of(&self, recording: RecordingId) -> Option<&CallRef> {
+        Some(&self.calls.get(&self.lookup.recording(recording)?)?.call)
+    }
+
+    /// A recording that has left the ledger, if it is still remembered.
+    #[must_use]
+    pub fn closed_slot(&self, recording: RecordingId) -> Option<&ClosedSlot> {
+        let call = self.closed.get(&self.closed_lookup.recording(recording)?)?;
+        call.slots.iter().find(|slot| slot.recording == recording)
+    }
+
+    /// The take under which a capture that begins now belongs: the open one, or the next.
+    #[must_use]
+    pub fn take(&self, call: &CallRef, copy: u8) -> u16 {
+        let open = self.slot(call, copy).map(|slot| match slot.sealed {
+            None => slot.take,
+            Some(_) => slot.take.saturating_add(1),
+        });
+        let closed = self.closed_matches(call, None).flat_map(|closed| &closed.slots);
+        let closed = closed.filter(|slot| slot.copy == copy).map(|slot| slot.take).max();
+        open.max(closed.map(|take| take.saturating_add(1))).unwrap_or(1)
+    }
+
+    /// What may become of a capture; `None` if the ledger no longer knows the recording.
+    #[must_use]
+    pub fn fate(&self, stretch: &StretchRef) -> Option<Fate> {
+        if let Some(slot) = self.recording(stretch.recording) {
+            return Some(slot.fate(stretch.node, stretch.segment));
+        }
+        // Nothing leaves the ledger closed before every claimed capture is accounted for.
+        self.closed_slot(stretch.recording).map(|_| Fate::Drop)
+    }
+
+    /// What this node has to do, oldest call first, at most `limit`.
+    #[must_use]
+    pub fn tasks(&self, node: NodeId, present: &Present, limit: usize) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for slot in self.calls.values().flat_map(|call| &call.slots) {
+            if tasks.len() >= limit {
+                break;
+            }
+            slot.tasks(node, present, &mut tasks);
+        }
+        tasks.truncate(limit);
+        tasks
+    }
+
+    /// Open recordings of this copy that nobody holds: the lead must join these calls.
+    pub fn orphans(&self, copy: u8) -> impl Iterator<Item = (&CallRef, &Slot)> {
+        self.calls.values().flat_map(move |call| {
+            let orphan =
+                move |slot: &&Slot| slot.copy == copy && slot.sealed.is_none() && !slot.open();
+            call.slots.iter().filter(orphan).map(move |slot| (&call.call, slot))
+        })
+    }
+
+    fn open_call(&mut self, index: u64, call: &CallRef, changes: &mut Vec<Change>) -> u64 {
+        while self.calls.len() >= Self::CALLS_MAX {
+            self.evict_oldest(changes);
+        }
+        self.lookup.add_call(index, call);
+        self.calls.insert(index, OpenCall { call: call.clone(), slots: Vec::new() });
+        index
+    }
+
+    /// A call that was first seen without its UCID has one from now on.
+    fn learn_ucid(&mut self, number: u64, call: &CallRef) {
+        let Some(known) = self.calls.get_mut(&number) else { return };
+        if known.call.ucid.is_none() && call.ucid.is_some() {
+            self.lookup.remove_call(number, &known.call);
+            known.call.ucid.clone_from(&call.ucid);
+            self.lookup.add_call(number, &known.call);
+        }
+    }
+
+    fn slot_for(&mut self, number: u64, claim: &Claim) -> Result<&mut Slot, Refusal> {
+        let slots = &mut self.calls.get_mut(&number).ok_or(Refusal::UnknownRecording)?.slots;
+        let wanted = (claim.copy, claim.take);
+        let found = slots.iter().position(|slot| (slot.copy, slot.take) == wanted);
+        let at = match found {
+            Some(at) => at,
+            None if slots.len() >= OpenCall::SLOTS_MAX => return Err(Refusal::TooMany),
+            None => {
+                let taken = self.lookup.recording(claim.recording).is_some()
+                    || self.closed_lookup.recording(claim.recording).is_some();
+                if taken {
+                    return Err(Refusal::Senseless("the recording's name is in use"));
+                }
+                slots.push(Slot::new(claim.copy, claim.take, claim.recording));
+                self.lookup.add_recording(claim.recording, number);
+                slots.len() - 1
+            }
+        };
+        Ok(&mut slots[at])
+    }
+
+    fn on_slot(
+        &mut self,
+        recording: RecordingId,
+        present: &Present,
+        changes: &mut Vec<Change>,
+        act: impl FnOnce(&mut Slot, &mut Vec<Change>) -> Result<(), Refusal>,
+    ) -> Outcome {
+        let Some(number) = self.lookup.recording(recording) else {
+            return Outcome::Refused(Refusal::UnknownRecording);
+        };
+        let slots = self.calls.get_mut(&number).map(|call| &mut call.slots);
+        let slot = slots.and_then(|slots| slots.iter_mut().find(|s| s.recording == recording));
+        let Some(slot) = slot else {
+            return Outcome::Refused(Refusal::UnknownRecording);
+        };
+        let before = slot.holder().map(|holder| holder.node);
+        if let Err(refusal) = act(slot, changes) {
+            return Outcome::Refused(refusal);
+        }
+        let holder = slot.holder().map(|holder| holder.node);
+        if holder != before {
+            changes.push(Change::Holder { recording, holder });
+        }
+        if slot.stretches.is_empty() && slot.sealed.is_none() {
+            self.remove_slot(number, recording);
+            changes.push(Change::Evicted { recording });
+        } else if self.calls[&number].slots.iter().all(|slot| slot.finished(present)) {
+            self.close(number, changes);
+        }
+        Outcome::Done
+    }
+
+    fn remove_slot(&mut self, number: u64, recording: RecordingId) {
+        self.lookup.remove_recording(recording);
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.slots.retain(|slot| slot.recording != recording);
+            if call.slots.is_empty() {
+                self.lookup.remove_call(number, &call.call);
+                self.calls.remove(&number);
+            }
+        }
+    }
+
+    fn close(&mut self, number: u64, changes: &mut Vec<Change>) {
+        let Some(call) = self.take_out(number) else { return };
+        let mut slots = Vec::with_capacity(call.slots.len());
+        for slot in call.slots {
+            let Some(sealed) = slot.sealed else { continue };
+            let (copy, take, recording) = (slot.copy, slot.take, slot.recording);
+            let Sealed { node, from, to, .. } = sealed;
+            slots.push(ClosedSlot { copy, take, recording, node, from, to });
+            self.closed_lookup.add_recording(recording, number);
+            changes.push(Change::Closed { recording });
+        }
+        self.closed_lookup.add_call(number, &call.call);
+        self.closed.insert(number, ClosedCall { call: call.call, slots });
+        while self.closed.len() > Self::CLOSED_MAX {
+            let Some((oldest, call)) = self.closed.pop_first() else { break };
+            self.closed_lookup.remove_call(oldest, &call.call);
+            for slot in call.slots {
+                self.closed_lookup.remove_recording(slot.recording);
+            }
+        }
+    }
+
+    fn evict_oldest(&mut self, changes: &mut Vec<Change>) {
+        let Some(&oldest) = self.calls.keys().next() else { return };
+        let evicted = self.take_out(oldest).map(|call| call.slots).unwrap_or_default();
+        changes.extend(evicted.iter().map(|slot| Change::Evicted { recording: slot.recording }));
+    }
+
+    fn take_out(&mut self, number: u64) -> Option<OpenCall> {
+        let call = self.calls.remove(&number)?;
+        self.lookup.remove_call(number, &call.call);
+        for slot in &call.slots {
+            self.lookup.remove_recording(slot.recording);
+        }
+        Some(call)
+    }
+
+    fn find_open(&self, call: &CallRef, from: Option<WallTime>) -> Option<u64> {
+        self.lookup.candidates(call).into_iter().find(|number| {
+            let known = &self.calls[number];
+            same_call(&known.call, known.over(), call, from)
+        })
+    }
+
+    fn closed_matches<'a>(
+        &'a self,
+        call: &'a CallRef,
+        from: Option<WallTime>,
+    ) -> impl Iterator<Item = &'a ClosedCall> {
+        let candidates = self.closed_lookup.candidates(call).into_iter();
+        let known = candidates.filter_map(|number| self.closed.get(&number));
+        known.filter(move |known| same_call(&known.call, known.over(), call, from))
+    }
+
+    /// The closed recording that a claim belongs to, unless the same take is open.
+    fn find_closed(&self, claim: &Claim, open: Option<u64>) -> Option<ClosedSlot> {
+        let wanted = (claim.copy, claim.take);
+        let slots = open.and_then(|number| self.calls.get(&number)).map(|call| &call.slots);
+        if slots.into_iter().flatten().any(|slot| (slot.copy, slot.take) == wanted) {
+            return None;
+        }
+        self.closed_matches(&claim.call, Some(claim.from))
+            .flat_map(|closed| &closed.slots)
+            .find(|slot| (slot.copy, slot.take) == wanted)
+            .copied()
+    }
+}
+
+/// How a stretch stands, by name.
+impl Ledger {
+    /// The standing of a capture in an open recording.
+    #[must_use]
+    pub fn standing(&self, stretch: &StretchRef) -> Option<Standing> {
+        let stretches = &self.recording(stretch.recording)?.stretches;
+        let same = |s: &&Stretch| (s.node, s.segment) == (stretch.node, stretch.segment);
+        stretches.iter().find(same).map(|s| s.standing)
+    }
+}

@@ -1,0 +1,357 @@
+//! One recording of one call: its stretches of capture, which of them counts, who seals it, and
+//! what each holder is to do. It knows nothing of other calls.
+//!
+//! ```text
+//! claim ──▶ Reserve ──nobody else holds──▶ Holds ──ends, is lost, or is taken over──▶ Held
+//! ```
+//!
+//! At most one stretch holds at any index of the log. What held and what is in reserve are both
+//! material for the sealer: reserves fill what the holders missed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
+
+use crate::command::{Claim, Refusal, Seal, Standing, StretchRef};
+
+/// What the ledger has to know about the group while it applies one entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Who leads recording.
+    pub lead: Option<NodeId>,
+    /// Since which grant.
+    pub epoch: u64,
+    /// Whether that grant moved the calls in progress.
+    pub moves: bool,
+    /// Who answers.
+    pub up: BTreeSet<NodeId>,
+    /// Who of these keeps a catalog (a witness does not).
+    pub catalogs: BTreeSet<NodeId>,
+}
+
+/// One capture's part in a recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Who captured it.
+    pub node: NodeId,
+    /// Its capture there.
+    pub segment: SegmentId,
+    /// When media began, by that node's clock.
+    #[serde(with = "crate::micros")]
+    pub from: WallTime,
+    /// When it ended; unknown while it goes on, or if its node went away.
+    #[serde(with = "crate::micros::option")]
+    pub to: Option<WallTime>,
+    /// The epoch under which it was begun.
+    pub epoch: u64,
+    /// Where its claim stands in the log.
+    pub index: u64,
+    /// How it stands.
+    pub standing: Standing,
+    /// Its node stopped answering while it was open.
+    pub lost: bool,
+}
+
+impl Stretch {
+    /// Whether it may still be capturing.
+    #[must_use]
+    pub const fn open(&self) -> bool {
+        self.to.is_none() && !self.lost
+    }
+}
+
+/// A seal as the ledger remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// Who has the file.
+    pub node: NodeId,
+    /// Counts completions.
+    pub revision: u32,
+    /// First audio.
+    #[serde(with = "crate::micros")]
+    pub from: WallTime,
+    /// Last audio.
+    #[serde(with = "crate::micros")]
+    pub to: WallTime,
+    /// SHA-256 of the voice file.
+    pub sha256: [u8; 32],
+    /// Captures that the file makes superfluous.
+    pub accounted: BTreeSet<(NodeId, SegmentId)>,
+}
+
+/// What a holder may do with a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It may be needed.
+    Keep,
+    /// The sealed recording makes it superfluous.
+    Drop,
+}
+
+/// What a node has to do for a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Another capture holds: leave the call, keep the capture.
+    Leave(StretchRef),
+    /// All captures have ended: write the file, if the call is over, with this revision.
+    Seal {
+        /// Which recording.
+        recording: RecordingId,
+        /// The revision to seal.
+        revision: u32,
+    },
+    /// The capture may go.
+    Drop(StretchRef),
+    /// The catalog does not list this revision yet.
+    Catalog {
+        /// Which recording.
+        recording: RecordingId,
+        /// Its revision.
+        revision: u32,
+        /// Who has it.
+        at: NodeId,
+    },
+}
+
+/// One recording of one call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// 1, or 2 from a parallel recorder.
+    pub copy: u8,
+    /// Which recording of the call, from 1.
+    pub take: u16,
+    /// Its name.
+    pub recording: RecordingId,
+    /// Its captures in the order of their claims.
+    pub stretches: Vec<Stretch>,
+    /// Present once it is published.
+    pub sealed: Option<Sealed>,
+    /// Whose catalog lists it, in which revision.
+    pub acks: BTreeMap<NodeId, u32>,
+}
+
+impl Slot {
+    /// More captures of one recording than any sane call has.
+    pub const STRETCHES_MAX: usize = 64;
+
+    pub(crate) const fn new(copy: u8, take: u16, recording: RecordingId) -> Self {
+        Self { copy, take, recording, stretches: Vec::new(), sealed: None, acks: BTreeMap::new() }
+    }
+
+    pub(crate) fn claim(
+        &mut self,
+        index: u64,
+        claim: &Claim,
+        present: &Present,
+    ) -> Result<Standing, Refusal> {
+        let known = self.find(claim.node, claim.segment);
+        let at = match known {
+            Some(at) => {
+                // The same capture again: a repeated claim, or its node was thought gone and is not.
+                self.stretches[at].lost = false;
+                at
+            }
+            None if self.stretches.len() >= Self::STRETCHES_MAX => return Err(Refusal::TooMany),
+            None => {
+                self.stretches.push(Stretch {
+                    node: claim.node,
+                    segment: claim.segment,
+                    from: claim.from,
+                    to: None,
+                    epoch: claim.epoch,
+                    index,
+                    standing: Standing::Reserve,
+                    lost: false,
+                });
+                self.stretches.len() - 1
+            }
+        };
+        self.settle(present);
+        Ok(self.stretches[at].standing)
+    }
+
+    pub(crate) fn end(
+        &mut self,
+        node: NodeId,
+        segment: SegmentId,
+        to: WallTime,
+        present: &Present,
+    ) -> Result<(), Refusal> {
+        let at = self.find(node, segment).ok_or(Refusal::UnknownStretch)?;
+        let stretch = &mut self.stretches[at];
+        stretch.to.get_or_insert(to);
+        if stretch.standing == Standing::Holds {
+            stretch.standing = Standing::Held;
+        }
+        self.settle(present);
+        Ok(())
+    }
+
+    pub(crate) fn release(
+        &mut self,
+        node: NodeId,
+        segment: SegmentId,
+        present: &Present,
+    ) -> Result<(), Refusal> {
+        let at = self.find(node, segment).ok_or(Refusal::UnknownStretch)?;
+        self.stretches.remove(at);
+        self.settle(present);
+        Ok(())
+    }
+
+    pub(crate) fn seal(&mut self, seal: &Seal, present: &Present) -> Result<(), Refusal> {
+        let revision = self.sealed.as_ref().map_or(0, |sealed| sealed.revision);
+        if let Some(sealed) = &self.sealed
+            && (sealed.node, sealed.revision, sealed.sha256)
+                == (seal.node, seal.revision, seal.sha256)
+        {
+            return Ok(());
+        }
+        let sealer = self.sealer(present);
+        if sealer != Some(seal.node) {
+            return Err(Refusal::NotSealer(sealer));
+        }
+        if seal.revision != revision + 1 {
+            return Err(Refusal::Stale);
+        }
+        let accounted: BTreeSet<_> = seal.used.iter().chain(&seal.covered).copied().collect();
+        // A completed recording may hold more than before, never less.
+        if self.sealed.as_ref().is_some_and(|old| !old.accounted.is_subset(&accounted)) {
+            return Err(Refusal::Senseless("a completed recording accounts for less than before"));
+        }
+        self.sealed = Some(Sealed {
+            node: seal.node,
+            revision: seal.revision,
+            from: seal.from,
+            to: seal.to,
+            sha256: seal.sha256,
+            accounted,
+        });
+        Ok(())
+    }
+
+    /// A member stopped answering (or left for good): its open captures have no known end.
+    pub(crate) fn node_down(&mut self, node: NodeId) {
+        for stretch in self.stretches.iter_mut().filter(|s| s.node == node && s.open()) {
+            stretch.lost = true;
+            if stretch.standing == Standing::Holds {
+                stretch.standing = Standing::Held;
+            }
+        }
+    }
+
+    /// Brings the standings in line with the group: a planned or forced take-over moves the
+    /// holding to the new lead's capture; where nobody holds, the best open capture does.
+    pub(crate) fn settle(&mut self, present: &Present) {
+        if self.sealed.is_some() {
+            return;
+        }
+        let holder = self.holding();
+        let leads = |s: &Stretch| s.open() && Some(s.node) == present.lead;
+        if let Some(at) = holder {
+            let old = &self.stretches[at];
+            let superseded = present.moves
+                && Some(old.node) != present.lead
+                && old.epoch < present.epoch
+                && self.stretches.iter().any(leads);
+            if !superseded {
+                return;
+            }
+            self.stretches[at].standing = Standing::Held;
+        }
+        // A claim is itself a sign of life: a node not yet known to be up may hold, but last.
+        let rank = |s: &Stretch| (!leads(s), !present.up.contains(&s.node), s.index);
+        if let Some(next) = self.stretches.iter_mut().filter(|s| s.open()).min_by_key(|s| rank(s)) {
+            next.standing = Standing::Holds;
+        }
+    }
+
+    /// Who holds it now.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Stretch> {
+        self.holding().map(|at| &self.stretches[at])
+    }
+
+    /// Who is to write the file: whoever has it already, else the one that held last and answers.
+    #[must_use]
+    pub fn sealer(&self, present: &Present) -> Option<NodeId> {
+        if let Some(sealed) = &self.sealed {
+            return Some(sealed.node).filter(|node| present.up.contains(node));
+        }
+        if let Some(holder) = self.holder() {
+            return Some(holder.node);
+        }
+        let reserve = |s: &&Stretch| (s.standing != Standing::Reserve, s.index);
+        let answering = self.stretches.iter().filter(|s| present.up.contains(&s.node));
+        answering.max_by_key(reserve).map(|s| s.node)
+    }
+
+    /// Whether somebody may still be capturing.
+    #[must_use]
+    pub fn open(&self) -> bool {
+        self.stretches.iter().any(Stretch::open)
+    }
+
+    /// What may become of a capture.
+    #[must_use]
+    pub fn fate(&self, node: NodeId, segment: SegmentId) -> Fate {
+        let accounted = |sealed: &Sealed| sealed.accounted.contains(&(node, segment));
+        if self.sealed.as_ref().is_some_and(accounted) { Fate::Drop } else { Fate::Keep }
+    }
+
+    /// Whether nothing is left to be done by anybody who answers, and nothing is missing.
+    #[must_use]
+    pub(crate) fn finished(&self, present: &Present) -> bool {
+        let Some(sealed) = &self.sealed else { return false };
+        let listed = |node: &NodeId| self.acks.get(node) == Some(&sealed.revision);
+        self.stretches.iter().all(|s| sealed.accounted.contains(&(s.node, s.segment)))
+            && present.catalogs.intersection(&present.up).all(listed)
+    }
+
+    /// What this node has to do.
+    pub(crate) fn tasks(&self, node: NodeId, present: &Present, tasks: &mut Vec<Task>) {
+        let recording = self.recording;
+        let held_elsewhere = self.holder().is_some_and(|holder| holder.node != node);
+        for stretch in self.stretches.iter().filter(|s| s.node == node) {
+            let name = StretchRef { recording, node, segment: stretch.segment };
+            if self.fate(node, stretch.segment) == Fate::Drop {
+                tasks.push(Task::Drop(name));
+            } else if held_elsewhere && stretch.open() {
+                tasks.push(Task::Leave(name));
+            }
+        }
+        if self.sealer(present) == Some(node) && self.sealable(present) {
+            let revision = self.sealed.as_ref().map_or(0, |sealed| sealed.revision) + 1;
+            tasks.push(Task::Seal { recording, revision });
+        }
+        if let Some(sealed) = &self.sealed
+            && present.catalogs.contains(&node)
+            && self.acks.get(&node) != Some(&sealed.revision)
+        {
+            let (revision, at) = (sealed.revision, sealed.node);
+            tasks.push(Task::Catalog { recording, revision, at });
+        }
+    }
+
+    /// Whether a seal would bring something: the first once all captures have ended, a further
+    /// one once a capture that is missing can be had.
+    fn sealable(&self, present: &Present) -> bool {
+        match &self.sealed {
+            None => !self.stretches.is_empty() && !self.open(),
+            Some(sealed) => self.stretches.iter().any(|s| {
+                !s.open()
+                    && present.up.contains(&s.node)
+                    && !sealed.accounted.contains(&(s.node, s.segment))
+            }),
+        }
+    }
+
+    fn holding(&self) -> Option<usize> {
+        self.stretches.iter().position(|s| s.standing == Standing::Holds)
+    }
+
+    fn find(&self, node: NodeId, segment: SegmentId) -> Option<usize> {
+        self.stretches.iter().position(|s| (s.node, s.segment) == (node, segment))
+    }
+}
