@@ -181,6 +181,13 @@ impl SwitchHandle {
         self.act(|switch, now| switch.set_agent(now, agent, state))
     }
 
+    /// Telephones without any call.
+    #[must_use]
+    pub fn free_telephones(&self) -> Vec<String> {
+        self.inner
+            .read(|world, _| world.switch.free_telephones().map(ToString::to_string).collect())
+    }
+
     /// A call in progress.
     #[must_use]
     pub fn call(&self, call: CallRef) -> Option<CallView> {

@@ -28,7 +28,7 @@
 //! | `media` | who hears what, RTP packets, the sending thread | all but the thread |
 //! | `world` | switch, AES and media plan together | yes |
 //! | `link`, `server` | sockets, clock, locks | no |
-//! | `handle`, `faults`, `view` | what tests and the demonstration call | no |
+//! | `handle`, `faults`, `view`, `traffic` | what tests and the demonstration call | no |
 
 pub mod aes;
 mod clock;
@@ -44,6 +44,7 @@ pub mod switch;
 pub mod time;
 mod tls;
 pub mod tone;
+pub mod traffic;
 pub mod view;
 pub mod wire;
 mod world;
@@ -56,4 +57,5 @@ pub use media::{RtpFaults, StreamRecord};
 pub use server::{Site, StartError};
 pub use switch::{AgentState, ConnectionState, Direction, Refusal};
 pub use tls::TlsError;
+pub use traffic::{Kind, Mix, TrafficHandle, TrafficOutcome, TrafficPlan};
 pub use view::{CallView, FinishedCall, PartyView};

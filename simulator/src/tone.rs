@@ -90,10 +90,11 @@ fn scan_bits(len: usize, bits: impl Iterator<Item = u8>) -> Vec<(usize, Code)> {
     let mut window = 0_u128;
     for (position, bit) in bits.enumerate() {
         window = window << 1 | u128::from(bit);
-        if (window >> SYNC_AT) as u16 == SYNC && position + 1 >= CODE_BITS {
-            if let Some(code) = decode(window) {
-                found.push((position + 1 - CODE_BITS, code));
-            }
+        if (window >> SYNC_AT) as u16 == SYNC
+            && position + 1 >= CODE_BITS
+            && let Some(code) = decode(window)
+        {
+            found.push((position + 1 - CODE_BITS, code));
         }
     }
     found

@@ -1,5 +1,6 @@
 //! Call control on behalf of a client.
 
+use super::call_events::connection_items;
 use super::filter::private;
 use super::naming::{extension_part, linkage, ordinary, read_device, unhex};
 use super::{Aes, CstaError};
@@ -206,7 +207,7 @@ impl Aes {
             .collect();
         Ok(csta(name)
             .maybe(shown.map(|device| self.naming.connection(csta(field), id, &device)))
-            .with(csta("connections").with_all(self.connection_items(id, &connections)))
+            .with(csta("connections").with_all(connection_items(&self.naming, id, &connections)))
             .maybe(self.linkage_answer(av(details), &call.ucid)))
     }
 

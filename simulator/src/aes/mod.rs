@@ -157,11 +157,11 @@ impl Aes {
     /// A socket is gone; its session waits for the clean-up delay.
     pub fn disconnected(&mut self, now: Time, conn: ConnId) {
         let session = self.conns.remove(&conn).flatten();
-        if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
-            if session.conn == Some(conn) {
-                session.conn = None;
-                session.lost_at = Some(now);
-            }
+        if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id))
+            && session.conn == Some(conn)
+        {
+            session.conn = None;
+            session.lost_at = Some(now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Monitors: what a session has asked to hear of, and who sees which event.
 
+use super::call_events::Telling;
 use super::filter::{Filter, private};
 use super::naming::extension_part;
 use super::{Aes, CstaError};
@@ -150,7 +151,14 @@ impl Aes {
                     continue;
                 }
                 if let Some(state) = monitor.sees(event) {
-                    messages.push((*number, self.call_event(*cross_ref, event, state)));
+                    let telling = Telling {
+                        naming: &self.naming,
+                        odd_names: self.faults.odd_names,
+                        cross_ref: *cross_ref,
+                        event,
+                        local: state,
+                    };
+                    messages.push((*number, telling.message()));
                 }
             }
         }
@@ -166,10 +174,10 @@ impl Aes {
         }
         for session in self.sessions.values_mut() {
             for monitor in session.monitors.values_mut() {
-                if let Target::Call { serial } = &mut monitor.target {
-                    if event.audience.serials.contains(serial) {
-                        *serial = event.call.serial;
-                    }
+                if let Target::Call { serial } = &mut monitor.target
+                    && event.audience.serials.contains(serial)
+                {
+                    *serial = event.call.serial;
                 }
             }
         }

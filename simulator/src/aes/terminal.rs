@@ -222,12 +222,12 @@ impl Aes {
         let mut endpoints = Vec::new();
         if kind == Some(StationKind::Telephone) {
             let set = self.endpoint_id(&device.extension, 0);
-            endpoints.push(endpoint(set, "MAIN", "CLIENT", "IP_Phone"));
+            endpoints.push(endpoint(&set, "MAIN", "CLIENT", "IP_Phone"));
         }
         for (key, held) in switch.registrations_of(&device.extension) {
             let id = self.endpoint_id(&key.0, key.1);
             let (dependency, mode) = (dependency_word(held.dependency), mode_word(held.mode));
-            endpoints.push(endpoint(id, dependency, mode, "IP_API_A"));
+            endpoints.push(endpoint(&id, dependency, mode, "IP_API_A"));
         }
         let service = if switch.is_busied_out(&device.extension) || endpoints.is_empty() {
             "outOfService"
@@ -279,12 +279,8 @@ impl Aes {
         let text = self.endpoint_id(&key.0, key.1);
         let group = "endpointRegistrationStateEvents";
         for (session, cross_ref) in self.device_monitors(&key.0, None, group, "registered") {
-            let fields = endpoint(
-                text.clone(),
-                dependency_word(held.dependency),
-                mode_word(held.mode),
-                "IP_API_A",
-            );
+            let fields =
+                endpoint(&text, dependency_word(held.dependency), mode_word(held.mode), "IP_API_A");
             let message = av("EndpointRegisteredEvent")
                 .leaf(csta("monitorCrossRefID"), cross_ref)
                 .with(terminal(&text))
@@ -448,9 +444,9 @@ fn address(outer: Node, address: SocketAddr) -> Node {
     outer.leaf(av("address"), address.ip()).leaf(av("port"), address.port())
 }
 
-fn endpoint(id: String, dependency: &str, mode: &str, product: &str) -> Vec<Node> {
+fn endpoint(id: &str, dependency: &str, mode: &str, product: &str) -> Vec<Node> {
     vec![
-        eptdevice(&id),
+        eptdevice(id),
         av("productType").text(product),
         av("networkRegion").text(1),
         av("dependencyMode").text(dependency),

@@ -354,11 +354,11 @@ impl StreamRecord {
         self.first_frame.get_or_insert(number);
         self.last_frame = Some(number);
         self.dropped += 1;
-        if let Some((_, last)) = self.dropped_frames.last_mut() {
-            if last.checked_add(1) == Some(number) {
-                *last = number;
-                return;
-            }
+        if let Some((_, last)) = self.dropped_frames.last_mut()
+            && last.checked_add(1) == Some(number)
+        {
+            *last = number;
+            return;
         }
         if self.dropped_frames.len() < DROPS_MAX {
             self.dropped_frames.push((number, number));

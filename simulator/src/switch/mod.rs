@@ -241,6 +241,18 @@ impl Switch {
         self.vdns.contains_key(extension) || self.skills.contains(extension)
     }
 
+    /// Telephones without any call, in order.
+    pub fn free_telephones(&self) -> impl Iterator<Item = &Extension> {
+        self.stations
+            .iter()
+            .filter(|(extension, station)| {
+                station.kind == StationKind::Telephone
+                    && !station.busied_out
+                    && !self.calls_at.contains_key(*extension)
+            })
+            .map(|(extension, _)| extension)
+    }
+
     /// IDs of the calls in which an extension is, oldest first.
     #[must_use]
     pub fn calls_at(&self, extension: &Extension) -> &[CallId] {

@@ -78,6 +78,7 @@ impl Node {
 
     /// Sets the text inside.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass numbers and texts alike")]
     pub fn text(mut self, text: impl ToString) -> Self {
         self.text = text.to_string();
         self
@@ -112,6 +113,7 @@ impl Node {
 
     /// Adds an attribute.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass numbers and texts alike")]
     pub fn attribute(mut self, name: &'static str, value: impl ToString) -> Self {
         self.attributes.push((name, value.to_string()));
         self
