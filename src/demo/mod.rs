@@ -2,6 +2,7 @@
 //! the recorder as a real child process, real RTP), calls, a live table, and a judgement made from
 //! the files on disk. Which calls are made is in `script`, what is judged in `verdict`.
 
+mod cti;
 mod node;
 mod script;
 mod table;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::command::{DemoOptions, Exit, Failure, Scenario, print_json};
 
+pub use cti::Cti;
 pub use node::{Node, free_tcp_port, free_udp_ports, http_get};
 pub use verdict::{DueCall, Published, Verdict, judge};
 
@@ -27,6 +29,9 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 const PUBLISH_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 const REDRAW: Duration = Duration::from_millis(250);
+/// Voice files that are left to listen to, whatever else is removed.
+const EXAMPLES: usize = 3;
+const NODE_FOLDER: &str = "node1";
 const DEFAULT_CALLS: u32 = 20;
 const DEFAULT_SECONDS: u64 = 15;
 
@@ -59,7 +64,10 @@ async fn play(options: DemoOptions) -> Result<Exit> {
     let agents = script::agents_for(options.scenario, calls);
     let site = Site::start(SiteConfig::demo(agents, 1)).await?;
     let binary = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut node = Node::prepare(&binary, &folder.path.join("node1"), &recorder_settings(&site)?)?;
+    let stations = script::monitored(options.scenario, agents);
+    let settings = recorder_settings(&site, stations)? + script::rules(options.scenario);
+    let mut node = Node::prepare(&binary, &folder.path.join(NODE_FOLDER), &settings)?;
+    script::make_users(&node.users_path())?;
     node.start()?;
     node.ready(READY_LIMIT).await?;
     table.say(&format!("Recorder 1 is ready: http://{}/", node.web()));
@@ -68,7 +76,7 @@ async fn play(options: DemoOptions) -> Result<Exit> {
     let published = wait_published(&site, &node, &mut table).await?;
     node.stop(STOP_LIMIT).await?;
     let stuck = site.stuck_phantoms();
-    let due = due_calls(&site.history(), options.scenario);
+    let due = due_calls(&site.history(), |call| script::is_due(options.scenario, call));
     site.stop().await;
 
     let mut verdict = judge(&due, &published)?;
@@ -89,11 +97,12 @@ async fn play(options: DemoOptions) -> Result<Exit> {
     Ok(if ok { Exit::Done } else { Exit::NotSo })
 }
 
-/// The configuration of the recorder that goes with a site of one recorder.
+/// The configuration of the recorder that goes with a site of one recorder, and monitors the first
+/// `stations` of its stations.
 ///
 /// # Errors
 /// If there are not enough free ports.
-pub fn recorder_settings(site: &Site) -> Result<String> {
+pub fn recorder_settings(site: &Site, stations: usize) -> Result<String> {
     let aes = site.aes_address(0);
     let config = site.config();
     let phantoms = config.phantom_list()?.len();
@@ -114,7 +123,7 @@ pub fn recorder_settings(site: &Site) -> Result<String> {
         config.switch_name,
         config.phantoms[0].extensions,
         config.phantoms[0].password,
-        config.stations.join("\", \""),
+        config.station_list()?[..stations].join("\", \""),
         first + ports - 1,
     ))
 }
@@ -188,9 +197,12 @@ async fn wait_published(site: &Site, node: &Node, table: &mut Table) -> Result<V
     }
 }
 
-/// What the switch says should be in the files.
+/// What the switch says should be in the files; `is_due` tells which calls should be recorded.
 #[must_use]
-pub fn due_calls(history: &[FinishedCall], scenario: Scenario) -> Vec<DueCall> {
+pub fn due_calls(
+    history: &[FinishedCall],
+    is_due: impl Fn(&FinishedCall) -> bool,
+) -> Vec<DueCall> {
     history
         .iter()
         .map(|call| {
@@ -202,7 +214,7 @@ pub fn due_calls(history: &[FinishedCall], scenario: Scenario) -> Vec<DueCall> {
                 serial: call.serial,
                 ucids: std::iter::once(&call.ucid).chain(&call.former_ucids).cloned().collect(),
                 sent: first.zip(last).map(|(first, last)| (first, last.min(last_of_call))),
-                due: call.answered && script::is_due(scenario, call),
+                due: is_due(call),
             }
         })
         .collect()
@@ -233,17 +245,16 @@ fn show(
     for fault in verdict.faults.iter().take(20) {
         table.say(&format!("  wrong: {fault}"));
     }
-    if folder.stays {
-        for (path, _) in published.iter().take(3) {
-            table.say(&format!("  listen: {}", path.display()));
+    for (path, _) in published.iter().take(EXAMPLES) {
+        match folder.keep_example(path) {
+            Ok(example) => table.say(&format!("  listen: {}", example.display())),
+            Err(error) => table.say(&format!("  {} cannot be kept: {error}", path.display())),
         }
-    } else {
-        table.say("  (to keep the files and listen to them: --dir DIR --keep)");
     }
     table.say(if ok { "Everything is as it should be." } else { "This is NOT as it should be." });
 }
 
-/// Where the site's files are; removed at the end unless it is to stay.
+/// Where the site's files are. At the end only the examples stay, unless everything is to.
 struct Folder {
     path: PathBuf,
     stays: bool,
@@ -251,23 +262,30 @@ struct Folder {
 
 impl Folder {
     fn make(wanted: Option<&Path>, keep: bool) -> Result<Self> {
-        let (path, stays) = match wanted {
-            Some(path) => (path.to_owned(), true),
-            None => {
-                let name = format!("astlogger-demo-{}", std::process::id());
-                (std::env::temp_dir().join(name), keep)
-            }
-        };
+        let path = wanted.map_or_else(
+            || std::env::temp_dir().join(format!("astlogger-demo-{}", std::process::id())),
+            Path::to_owned,
+        );
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path: path.canonicalize()?, stays })
+        Ok(Self { path: path.canonicalize()?, stays: keep })
+    }
+
+    /// Copies a voice file and its record to where they stay.
+    fn keep_example(&self, voice: &Path) -> Result<PathBuf> {
+        let examples = self.path.join("examples");
+        std::fs::create_dir_all(&examples)?;
+        let example = examples.join(voice.file_name().context("a file has a name")?);
+        std::fs::copy(voice, &example)?;
+        std::fs::copy(voice.with_extension("json"), example.with_extension("json"))?;
+        Ok(example)
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.stays {
-            // What cannot be removed stays in the temporary folder, which is no harm.
-            drop(std::fs::remove_dir_all(&self.path));
+            // What cannot be removed stays, which is no harm.
+            drop(std::fs::remove_dir_all(self.path.join(NODE_FOLDER)));
         }
     }
 }

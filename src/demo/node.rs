@@ -74,6 +74,12 @@ impl Node {
         self.dir.join("astlogger.toml")
     }
 
+    /// The users file.
+    #[must_use]
+    pub fn users_path(&self) -> PathBuf {
+        self.dir.join("users.toml")
+    }
+
     /// The data folder.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {

@@ -1,0 +1,215 @@
+//! The whole recorder over real sockets: calls of all kinds on a simulated switch, and every 20 ms
+//! of them looked for in the files on disk.
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Bench, LIMIT};
+use serde_json::json;
+use simulator::SiteConfig;
+use storage_core::record::{Direction, GapCause, Scope};
+use tokio::time::sleep;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbound_call_is_one_file_with_every_frame() {
+    let bench = Bench::start(2).await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, 100).await;
+    bench.site.switch().hangup_all(call);
+    let published = bench.published(1).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls, verdict.packets_in_declared_gaps), (1, 0));
+    let (path, record) = &published[0];
+    assert_eq!(record.extension.as_str(), "31001");
+    assert_eq!((record.calling.as_str(), record.direction), ("5551230001", Direction::Inbound));
+    assert_eq!((record.trunkgroup.as_str(), record.agentid.as_str()), ("12", "7001"));
+    assert!(record.complete && record.gaps.is_empty(), "{record:#?}");
+    let bytes = std::fs::read(path).expect("the voice file");
+    assert_eq!(record.bytes, bytes.len() as u64);
+    judged_by_sox(path, record.durationms);
+    judged_by_ffprobe(path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_all_kinds_are_recorded() {
+    let bench = Bench::start(8).await;
+    let switch = bench.site.switch();
+    let transferred = bench.answered_call("5551230001", "31001").await;
+    let held = bench.answered_call("5551230002", "31003").await;
+    let outbound = switch.outbound_call("31004", "5559870000").expect("a free station");
+    let internal = switch.internal_call("31005", "31006").expect("free stations");
+    switch.wait_alerting(internal, LIMIT).await;
+    switch.answer("31006").expect("it rings");
+    for call in [transferred, held, outbound, internal] {
+        bench.recorded(call).await;
+    }
+    switch.hold("31003").expect("an active call");
+    let consultation = switch.consult("31001", "31002").expect("an active call");
+    switch.wait_alerting(consultation, LIMIT).await;
+    switch.answer("31002").expect("it rings");
+    bench.recorded(consultation).await;
+    bench.frames(consultation, 40).await;
+    switch.transfer("31001").expect("a held and an active call");
+    switch.retrieve("31003").expect("a held call");
+    bench.frames(internal, 120).await;
+    for call in [transferred, held, outbound, internal] {
+        switch.hangup_all(call);
+    }
+    let published = bench.published(5).await;
+    bench.assert_right();
+    let of = |extension: &str| {
+        let found = published.iter().find(|(_, record)| record.extension.as_str() == extension);
+        &found.expect("a record of this station").1
+    };
+    assert_eq!(of("31004").direction, Direction::Outbound);
+    assert_eq!(of("31005").direction, Direction::Internal);
+    assert!(of("31003").parties.iter().any(|party| !party.holds.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trunk_recording_follows_the_caller_to_an_unmonitored_station() {
+    let config = SiteConfig::demo(4, 1);
+    let settings =
+        "al_stations = [\"31001\"]\n[[al_rule]]\nname = \"asked\"\nrecord = \"ondemand\"\n";
+    let bench = Bench::start_with(config, settings).await;
+    let switch = bench.site.switch();
+    let call = bench.answered_call("5551230001", "31001").await;
+    let mut cti = bench.cti("supervisor").await;
+    let reply = cti.start_recording("31001", "trunk").await.expect("a reply");
+    assert_eq!(reply["result"], "success", "{reply}");
+    bench.frames(call, 100).await;
+    switch.single_step_transfer("31001", "31003").expect("an active call");
+    switch.wait_alerting(call, LIMIT).await;
+    switch.answer("31003").expect("it rings");
+    bench.frames(call, 200).await;
+    switch.hangup_all(call);
+    let published = bench.published(1).await;
+    bench.assert_right();
+    let record = &published[0].1;
+    assert_eq!((record.scope, record.rule.as_str()), (Scope::Trunk, ""));
+    assert_eq!(reply["recordingid"], json!(record.recordingid));
+    assert!(record.parties.iter().any(|party| party.who == "31003"), "{:?}", record.parties);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_cut_for_five_seconds_loses_no_call() {
+    let bench = Bench::start(24).await;
+    let mut calls = Vec::new();
+    for number in 0..20 {
+        let caller = format!("55512{number:05}");
+        calls.push(bench.answered_call(&caller, &format!("{}", 31001 + number)).await);
+    }
+    for call in &calls {
+        bench.recorded(*call).await;
+    }
+    bench.site.faults().cut_aes(0, Duration::from_secs(5));
+    let switch = bench.site.switch();
+    // Some end while nobody tells the recorder, and some begin.
+    bench.frames(calls[0], 150).await;
+    for call in &calls[..5] {
+        switch.hangup_all(*call);
+    }
+    let late = bench.answered_call("5551239999", "31022").await;
+    bench.metric("astlogger_aes_up", |up| up == 0.0).await;
+    bench.metric("astlogger_aes_up", |up| up == 1.0).await;
+    bench.recorded(late).await;
+    bench.frames(late, 400).await;
+    for call in calls[5..].iter().chain([&late]) {
+        switch.hangup_all(*call);
+    }
+    bench.published(21).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls, verdict.calls_recorded), (21, 21));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_and_garbage_on_a_phantoms_port_do_no_harm() {
+    let bench = Bench::start(2).await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, 100).await;
+    let view = bench.site.switch().call(call).expect("it is up");
+    let phantom = view.recorders()[0].to_owned();
+    bench.site.faults().stranger_rtp(&phantom, 50);
+    bench.site.faults().garbage_rtp(&phantom, 50);
+    bench.frames(call, 200).await;
+    bench.site.switch().hangup_all(call);
+    bench.published(1).await;
+    bench.assert_right();
+    bench.metric("astlogger_rtp_strangers_total", |count| count >= 50.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_packets_are_declared_and_counted() {
+    let bench = Bench::start(2).await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.site.faults().drop_rtp(0.05);
+    bench.frames(call, 400).await;
+    bench.site.faults().drop_rtp(0.0);
+    bench.frames(call, 420).await;
+    bench.site.switch().hangup_all(call);
+    let published = bench.published(1).await;
+    let verdict = bench.assert_right();
+    let record = &published[0].1;
+    assert!(verdict.packets_in_declared_gaps > 0, "{verdict:?}");
+    assert_eq!(record.segments[0].lost, verdict.packets_in_declared_gaps);
+    assert!(record.gaps.iter().all(|gap| gap.cause == GapCause::Loss), "{:?}", record.gaps);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_security_code_is_tried_once() {
+    let config = SiteConfig::demo(1, 1);
+    let mut bench = Bench::prepare(config, "").await;
+    let text = std::fs::read_to_string(bench.node.config_path()).expect("the configuration");
+    let wrong = text.replace("al_phantompassword = \"123456\"", "al_phantompassword = \"999999\"");
+    assert_ne!(text, wrong);
+    std::fs::write(bench.node.config_path(), wrong).expect("writable");
+    bench.node.start().expect("the node starts");
+    bench.metric("astlogger_phantoms{state=\"refused\"}", |count| count >= 1.0).await;
+    sleep(Duration::from_secs(3)).await;
+    let phantoms = bench.site.config().phantom_list().expect("valid");
+    for (phantom, _) in &phantoms {
+        assert_eq!(bench.site.wrong_passwords(phantom), 1, "{phantom}");
+    }
+    let (status, body) = bench.node.get("/readyz").await.expect("an answer");
+    assert_eq!(status, 503, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_node_ends_its_recordings_and_leaves_the_calls() {
+    let mut bench = Bench::start(2).await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, 60).await;
+    bench.node.stop(Duration::from_secs(10)).await.expect("an orderly end");
+    assert_eq!(bench.node.recordings().expect("readable").len(), 1);
+    let view = bench.site.switch().call(call).expect("the call goes on");
+    assert!(view.recorders().is_empty(), "{view:?}");
+}
+
+/// sox reads the whole file without a warning and finds the length that the record says.
+fn judged_by_sox(path: &std::path::Path, durationms: u64) {
+    let Ok(output) = Command::new("soxi").arg("-D").arg(path).output() else {
+        eprintln!("soxi is not installed: the file is not judged by it");
+        return;
+    };
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let seconds: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+    assert!((seconds * 1000.0 - durationms as f64).abs() < 1.5, "{seconds} s, {durationms} ms");
+}
+
+/// ffprobe takes it for one channel of telephone audio.
+fn judged_by_ffprobe(path: &std::path::Path) {
+    let arguments = ["-v", "error", "-show_entries", "stream=codec_name,sample_rate,channels"];
+    let probe = Command::new("ffprobe").args(arguments).args(["-of", "csv=p=0"]).arg(path).output();
+    let Ok(output) = probe else {
+        eprintln!("ffprobe is not installed: the file is not judged by it");
+        return;
+    };
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "pcm_alaw,8000,1");
+}
