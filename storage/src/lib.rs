@@ -4,6 +4,7 @@
 
 mod block_list;
 pub mod disk;
+pub mod fetch;
 mod journal_clean;
 pub mod journal_file;
 mod journal_index;
@@ -12,8 +13,14 @@ pub mod journal_read;
 pub mod lock;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod voice_file;
+pub mod voice_store;
+pub mod wav;
 
+pub use fetch::{Fetch, FetchError, FetchFormat};
 pub use journal_clean::Maintained;
 pub use journal_file::{Journal, JournalError, JournalOptions, SyncHandle};
 pub use journal_open::Recovered;
 pub use journal_read::{JournalReader, ReadStats};
+pub use voice_file::{FinishedVoice, VoiceError, VoiceForm, VoiceWriter};
+pub use voice_store::{Unfinished, VoiceStore};
