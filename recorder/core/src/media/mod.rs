@@ -7,6 +7,7 @@
 
 pub(crate) mod hole;
 pub mod index;
+pub mod intake;
 pub mod payload;
 pub mod quality;
 pub mod record;
@@ -20,7 +21,7 @@ pub mod timeline;
 mod tests;
 
 pub use index::Index;
-pub use payload::Law;
+pub use intake::{Hearing, Intake, Verdict};
 pub use record::record;
 pub use render::{Pass, Render, RenderError, VoiceSink};
 pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};

@@ -1,23 +1,14 @@
 //! What a payload type means: which packets carry audio, by which law, and which are none.
 //! It decodes nothing.
 
-/// The two laws of G.711 (RFC 3551, 4.5.14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Law {
-    /// Mu-law, North America and Japan.
-    Mu,
-    /// A-law, elsewhere.
-    A,
-}
+use storage_core::g711::Law;
 
-impl Law {
-    /// Name as in `al_codecs`.
-    #[must_use]
-    pub const fn codec(self) -> &'static str {
-        match self {
-            Self::Mu => "g711u",
-            Self::A => "g711a",
-        }
+/// A law's name as in `al_codecs`.
+#[must_use]
+pub const fn codec_name(law: Law) -> &'static str {
+    match law {
+        Law::Mu => "g711u",
+        Law::A => "g711a",
     }
 }
 

@@ -7,9 +7,9 @@
 
 use std::collections::VecDeque;
 
+use storage_core::g711::Law;
 use storage_core::journal::{Channel, Entry, PacketBlock};
 
-use super::payload::Law;
 use super::rtp::RtpPacket;
 use super::timeline::Plan;
 

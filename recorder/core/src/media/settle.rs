@@ -7,7 +7,7 @@ use storage_core::SegmentId;
 use storage_core::record::Quality;
 
 use super::index::{Index, SegmentFacts, StreamKey};
-use super::payload::{Payload, classify};
+use super::payload::{Payload, classify, codec_name};
 use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
 use super::rtp::{MediaTime, NotRtp, Ssrc};
 use super::run::Run;
@@ -155,7 +155,7 @@ impl Settled {
             phantom: self.facts.get(&extent.segment).and_then(|facts| facts.phantom.clone()),
             from: MediaTime(extent.from),
             to: MediaTime(extent.to),
-            codecs: extent.laws.iter().map(|law| law.codec()).collect(),
+            codecs: extent.laws.iter().copied().map(codec_name).collect(),
             census: self.census.get(&extent.segment).copied().unwrap_or_default(),
             ssrcs: self.ssrcs.get(&extent.segment).cloned().unwrap_or_default(),
         });

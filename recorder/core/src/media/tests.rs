@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
+use storage_core::g711::Law;
 use storage_core::journal::{BlockWriter, Channel, Entry, Fact, Found, Scanner, encode_fact};
 use storage_core::record::GapCause;
 use storage_core::{RecordingId, SegmentId, WallTime};
 
 use super::rtp::tests::packet;
-use super::{Index, Law, Pass, Plan, Render, Unplaceable, VoiceSink};
+use super::{Index, Pass, Plan, Render, Unplaceable, VoiceSink};
 
 const SWITCH: &str = "192.0.2.5:2050";
 const STRANGER: &str = "198.51.100.9:4000";

@@ -18,12 +18,13 @@
 
 use std::ops::Range;
 
+use storage_core::g711::Law;
 use storage_core::record::{GapCause, Quality};
 use storage_core::{Extension, SegmentId, WallTime};
 
 use super::hole::explain;
 use super::index::{Index, SegmentFacts};
-use super::payload::{Law, Payload, classify};
+use super::payload::{Payload, classify};
 use super::rtp::{MediaTime, Ssrc};
 use super::run::{Indexed, Run};
 use super::settle::{Census, Settled, settle};

@@ -1,0 +1,164 @@
+//! Counters of the media thread, read by the metrics page at any time. Plain numbers: what is
+//! good or bad is decided by who reads them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use recorder_core::media::NotRtp;
+use storage_core::{Extension, WallTime};
+
+/// A number that only its owner changes and anybody reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The number.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        if count > 0 {
+            self.0.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Something that is so or not.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// Whether it is so.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets it and tells whether that was a change.
+    pub(crate) fn set(&self, on: bool) -> bool {
+        self.0.swap(on, Ordering::Relaxed) != on
+    }
+}
+
+/// Times in buckets, for a histogram. Bounds in milliseconds, see [`Histogram::BOUNDS_MS`].
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; Self::BOUNDS_MS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    /// Upper bounds of the buckets, milliseconds; one more bucket takes the rest.
+    pub const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
+    pub(crate) fn observe(&self, time: Duration) {
+        let within = |bound: &u64| time <= Duration::from_millis(*bound);
+        let bucket = Self::BOUNDS_MS.iter().position(within).unwrap_or(Self::BOUNDS_MS.len());
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// How many times were seen per bucket, not added up, and the sum of all times.
+    #[must_use]
+    pub fn snapshot(&self) -> ([u64; Self::BOUNDS_MS.len() + 1], Duration) {
+        let buckets = std::array::from_fn(|i| self.buckets[i].load(Ordering::Relaxed));
+        (buckets, Duration::from_micros(self.sum_micros.load(Ordering::Relaxed)))
+    }
+}
+
+/// One phantom's counters.
+#[derive(Debug, Default)]
+pub struct PhantomStats {
+    /// Media packets kept.
+    pub packets: Counter,
+    /// Datagrams that the kernel dropped because its buffer was full.
+    pub kernel_drops: Counter,
+    last_packet: AtomicI64,
+}
+
+impl PhantomStats {
+    /// When the kernel received the last media packet that was kept; `None` if none ever was.
+    #[must_use]
+    pub fn last_packet(&self) -> Option<WallTime> {
+        let micros = self.last_packet.load(Ordering::Relaxed);
+        (micros != 0).then(|| WallTime::from_micros(micros))
+    }
+
+    pub(crate) fn heard(&self, packets: u64, last: WallTime) {
+        self.packets.add(packets);
+        self.last_packet.store(last.as_micros(), Ordering::Relaxed);
+    }
+}
+
+/// All counters of the media thread.
+#[derive(Debug, Default)]
+pub struct MediaStats {
+    /// Media packets kept.
+    pub packets: Counter,
+    /// Bytes of them.
+    pub bytes: Counter,
+    /// Reports kept.
+    pub reports: Counter,
+    /// Datagrams that the kernel dropped because a socket's buffer was full.
+    pub kernel_drops: Counter,
+    /// Datagrams from others than the source that the switch named.
+    pub strangers: Counter,
+    /// Datagrams to phantoms in no call of ours, and what was in a port's buffer from before.
+    pub strays: Counter,
+    /// Datagrams that were too long and were cut.
+    pub truncated: Counter,
+    /// Datagrams that are not what belongs on their port, by [`NotRtp::index`].
+    pub malformed: [Counter; NotRtp::ALL.len()],
+    /// Errors of sockets.
+    pub receive_errors: Counter,
+    /// Blocks appended to the capture journal.
+    pub blocks: Counter,
+    /// Bytes appended to it, facts left out.
+    pub appended_bytes: Counter,
+    /// Packets that came and could not be kept.
+    pub lost_packets: Counter,
+    /// Facts that wait for room on the disk.
+    pub facts_waiting: Counter,
+    /// Facts given up because too many waited.
+    pub facts_lost: Counter,
+    /// Orders refused because too many waited.
+    pub orders_refused: Counter,
+    /// Notices given up because the control plane did not take them.
+    pub notices_lost: Counter,
+    /// Times that a sweep began later than its beat by more than a beat.
+    pub sweeps_late: Counter,
+    /// How long it takes to make the journal durable.
+    pub sync_time: Histogram,
+    /// Syncs that failed.
+    pub sync_errors: Counter,
+    /// The disk is full, or the journal fails: media is being lost.
+    pub not_writing: Flag,
+    /// The last sync failed: what was captured may not survive a power cut.
+    pub not_durable: Flag,
+    /// By phantom.
+    pub phantoms: BTreeMap<Extension, PhantomStats>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_fall_into_their_buckets() {
+        let histogram = Histogram::default();
+        for ms in [0, 1, 2, 7, 5_000, 60_000] {
+            histogram.observe(Duration::from_millis(ms));
+        }
+        let (buckets, sum) = histogram.snapshot();
+        assert_eq!(buckets, [2, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(sum, Duration::from_millis(65_010));
+    }
+}

@@ -1,0 +1,352 @@
+//! The media thread with real sockets and a disk in memory.
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Instant;
+
+use recorder_core::media::RtpPacket;
+use storage::testing::FaultDisk;
+use storage::{JournalOptions, JournalReader};
+use storage_core::draft::Draft;
+use storage_core::journal::Entry;
+use storage_core::record::{Direction, Scope, TriggerKind};
+use storage_core::{NodeId, WallTime};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Even ports that no other test of this process takes.
+fn free_ports(count: usize) -> Vec<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let offset = u16::try_from(std::process::id() % 100).unwrap() * 200;
+    let mut ports = Vec::new();
+    while ports.len() < count {
+        let port = NEXT.fetch_add(2, Ordering::Relaxed).wrapping_add(offset) & !1;
+        let address = SocketAddr::from(([127, 0, 0, 1], port.max(20_000)));
+        if crate::rtp_socket::PhantomSockets::bind(address).is_ok() {
+            ports.push(address);
+        }
+    }
+    ports
+}
+
+fn extension(number: usize) -> Extension {
+    Extension::new(format!("{}", 78_000 + number))
+}
+
+fn id(number: u8) -> RecordingId {
+    RecordingId::new(Clock::wall(), [number; 10])
+}
+
+struct Bench {
+    disk: FaultDisk,
+    reader: JournalReader,
+    ports: Vec<SocketAddr>,
+    thread: MediaThread,
+    media: MediaHandle,
+    notices: tokio::sync::mpsc::Receiver<MediaNotice>,
+    complete: Receiver<RecordingId>,
+    sender: UdpSocket,
+}
+
+impl Bench {
+    fn start(phantoms: usize) -> Self {
+        let disk = FaultDisk::new();
+        let options = JournalOptions { reserve_bytes: 64 << 10, ..JournalOptions::default() };
+        let (journal, _) =
+            Journal::open_on(disk.shared(), Path::new("/data"), NodeId(1), options).unwrap();
+        let reader = journal.reader();
+        let ports = free_ports(phantoms);
+        let (notice, notices) = tokio::sync::mpsc::channel(10_000);
+        let (seal, complete) = sync_channel(100);
+        let thread = MediaThread::spawn(MediaConfig {
+            clock: Clock::start(),
+            phantoms: (0..).map(extension).zip(ports.iter().copied()).collect(),
+            journal,
+            sync_ms: 200,
+            notices: notice,
+            seal,
+        })
+        .unwrap();
+        let media = thread.handle();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self { disk, reader, ports, thread, media, notices, complete, sender }
+    }
+
+    fn open(&self, phantom: usize, segment: u64, recordingid: RecordingId) {
+        let (segment, at) = (SegmentId(segment), Clock::wall());
+        self.media.send(Fact::Recording { draft: draft(recordingid, None) }).unwrap();
+        let phantom = extension(phantom);
+        self.media.send(Fact::SegmentOpened { segment, recordingid, phantom, at }).unwrap();
+    }
+
+    /// Opens a segment and waits until its phantom listens for it.
+    fn open_and_wait(&self, phantom: usize, segment: u64, recordingid: RecordingId) {
+        self.open(phantom, segment, recordingid);
+        until("the segment is in the journal", || {
+            let mut seen = false;
+            let _ = self.reader.read_recording(recordingid, |entry| {
+                seen |= matches!(entry, Entry::Fact(Fact::SegmentOpened { .. }));
+            });
+            seen
+        });
+    }
+
+    fn terms(&self, segment: u64, source: SocketAddr) {
+        let (segment, at, codec) = (SegmentId(segment), Clock::wall(), "g711a".to_owned());
+        let source = Some(source);
+        self.media.send(Fact::MediaTerms { segment, at, source, codec, packetms: 20 }).unwrap();
+    }
+
+    fn close(&self, segment: u64, recordingid: RecordingId) {
+        let at = Clock::wall();
+        self.media.send(Fact::SegmentClosed { segment: SegmentId(segment), at }).unwrap();
+        let draft = draft(recordingid, Some(at));
+        self.media.send(Fact::Recording { draft }).unwrap();
+    }
+
+    fn send(&self, phantom: usize, seq: u16) {
+        self.sender.send_to(&datagram(seq), self.ports[phantom]).unwrap();
+    }
+
+    fn notice(&mut self, wanted: impl Fn(&MediaNotice) -> bool) -> MediaNotice {
+        let mut found = None;
+        until("a notice", || {
+            while let Ok(notice) = self.notices.try_recv() {
+                if wanted(&notice) {
+                    found = Some(notice);
+                    return true;
+                }
+            }
+            false
+        });
+        found.unwrap()
+    }
+
+    /// Sequence numbers with their times, as they are in the journal.
+    fn captured(&self, id: RecordingId) -> Vec<(u16, WallTime)> {
+        let mut rows = Vec::new();
+        let read = self.reader.read_recording(id, |entry| {
+            if let Entry::Packets(block) = entry
+                && block.channel == Channel::Rtp
+            {
+                let row = |(at, bytes)| (RtpPacket::parse(bytes).unwrap().seq.0, at);
+                rows.extend(block.iter().map(row));
+            }
+        });
+        read.unwrap();
+        rows
+    }
+
+    fn facts(&self, id: RecordingId) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let read = self.reader.read_recording(id, |entry| {
+            if let Entry::Fact(fact) = entry {
+                facts.push(fact);
+            }
+        });
+        read.unwrap();
+        facts
+    }
+}
+
+fn datagram(seq: u16) -> Vec<u8> {
+    let mut bytes = vec![0x80, 8];
+    bytes.extend_from_slice(&seq.to_be_bytes());
+    bytes.extend_from_slice(&(u32::from(seq) * 160).to_be_bytes());
+    bytes.extend_from_slice(&[1, 2, 3, 4]);
+    bytes.resize(172, 0x55);
+    bytes
+}
+
+pub(crate) fn draft(recordingid: RecordingId, ended: Option<WallTime>) -> Draft {
+    Draft {
+        recordingid,
+        node: NodeId(1),
+        copy: 1,
+        scope: Scope::Station,
+        trigger: TriggerKind::Rule,
+        rule: "all".to_owned(),
+        ucid: None,
+        formerucids: Vec::new(),
+        callids: Vec::new(),
+        extension: "3001".into(),
+        agentid: String::new(),
+        calling: "5551230001".to_owned(),
+        called: "3001".to_owned(),
+        direction: Direction::Inbound,
+        trunkgroup: String::new(),
+        trunkmember: String::new(),
+        vdn: String::new(),
+        split: String::new(),
+        userdata: String::new(),
+        parties: Vec::new(),
+        opened: Clock::wall(),
+        ended,
+        pauses: Vec::new(),
+    }
+}
+
+#[test]
+fn a_call_is_in_the_capture_at_once_and_whole() {
+    let mut bench = Bench::start(2);
+    let id = id(1);
+    bench.send(0, 9_999);
+    bench.open_and_wait(0, 1, id);
+    let before = Clock::wall();
+    bench.send(0, 0);
+    let first = bench.notice(|n| matches!(n, MediaNotice::FirstPacket { .. }));
+    let MediaNotice::FirstPacket { segment, received, captured } = first else { unreachable!() };
+    assert_eq!(segment, SegmentId(1));
+    assert!(received >= before);
+    let delay = captured.wall.micros_since(received);
+    assert!((0..50_000).contains(&delay), "in the capture after {delay} us");
+    for seq in 1..300 {
+        bench.send(0, seq);
+    }
+    bench.close(1, id);
+    assert_eq!(bench.complete.recv_timeout(PATIENCE), Ok(id));
+    let captured = bench.captured(id);
+    let sequence: Vec<u16> = captured.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(sequence, (0..300).collect::<Vec<_>>(), "and nothing from before the call");
+    assert!(captured.is_sorted_by_key(|(_, at)| *at));
+    let stats = bench.media.stats();
+    assert_eq!((stats.packets.value(), stats.bytes.value()), (300, 300 * 172));
+    assert_eq!(stats.phantoms[&extension(0)].packets.value(), 300);
+    until("it is durable", || stats.sync_time.snapshot().0.iter().sum::<u64>() > 0);
+    bench.thread.stop();
+    assert!(bench.disk.syncs() > 0);
+}
+
+#[test]
+fn silence_and_its_end_are_told_and_strays_are() {
+    let mut bench = Bench::start(2);
+    bench.open_and_wait(0, 1, id(1));
+    bench.send(0, 0);
+    bench.notice(|n| matches!(n, MediaNotice::FirstPacket { .. }));
+    bench.send(1, 0);
+    assert_eq!(
+        bench.notice(|n| !matches!(n, MediaNotice::Silent { .. })),
+        MediaNotice::Stray { phantom: extension(1) },
+    );
+    bench.notice(|n| *n == MediaNotice::Silent { segment: SegmentId(1) });
+    bench.send(0, 1);
+    bench.notice(|n| *n == MediaNotice::Audible { segment: SegmentId(1) });
+    bench.thread.stop();
+}
+
+#[test]
+fn strangers_and_garbage_are_counted_and_kept_out() {
+    let bench = Bench::start(1);
+    let id = id(1);
+    bench.open_and_wait(0, 1, id);
+    bench.terms(1, bench.sender.local_addr().unwrap());
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    bench.send(0, 0);
+    bench.sender.send_to(b"garbage", bench.ports[0]).unwrap();
+    bench.sender.send_to(&[0x80; 4_000], bench.ports[0]).unwrap();
+    let stats = bench.media.stats();
+    let mut seq = 100;
+    until("a stranger is kept out after the grace", || {
+        stranger.send_to(&datagram(seq), bench.ports[0]).unwrap();
+        seq += 1;
+        stats.strangers.value() > 0
+    });
+    bench.send(0, 1);
+    until("the last packet is kept", || bench.captured(id).iter().any(|(seq, _)| *seq == 1));
+    assert_eq!((stats.malformed[0].value(), stats.truncated.value()), (1, 1));
+    bench.thread.stop();
+}
+
+#[test]
+fn two_hundred_calls_at_once_lose_nothing() {
+    const CALLS: usize = 200;
+    const PACKETS: u16 = 100;
+    let bench = Bench::start(CALLS);
+    let ids: Vec<RecordingId> = (0..CALLS).map(|n| id(u8::try_from(n).unwrap())).collect();
+    for (number, id) in ids.iter().enumerate() {
+        bench.open_and_wait(number, number as u64 + 1, *id);
+    }
+    for seq in 0..PACKETS {
+        for number in 0..CALLS {
+            bench.send(number, seq);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for (number, id) in ids.iter().enumerate() {
+        bench.close(number as u64 + 1, *id);
+    }
+    for _ in 0..CALLS {
+        bench.complete.recv_timeout(PATIENCE).unwrap();
+    }
+    for id in ids {
+        let sequence: Vec<u16> = bench.captured(id).iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(sequence, (0..PACKETS).collect::<Vec<_>>());
+    }
+    assert_eq!(bench.media.stats().kernel_drops.value(), 0);
+    bench.thread.stop();
+}
+
+#[test]
+fn a_full_disk_loses_what_it_must_says_so_and_nothing_else_breaks() {
+    let bench = Bench::start(1);
+    let id = id(1);
+    bench.open_and_wait(0, 1, id);
+    bench.send(0, 0);
+    until("one is kept", || bench.captured(id).len() == 1);
+    bench.disk.set_capacity(Some(bench.disk.used()));
+    let stats = bench.media.stats();
+    let mut seq = 1;
+    until("media is lost", || {
+        bench.send(0, seq);
+        seq += 1;
+        stats.lost_packets.value() >= 20
+    });
+    assert!(stats.not_writing.is_set());
+    bench.disk.set_capacity(None);
+    until("media is kept again", || {
+        bench.send(0, seq);
+        seq += 1;
+        !stats.not_writing.is_set()
+    });
+    bench.close(1, id);
+    assert_eq!(bench.complete.recv_timeout(PATIENCE), Ok(id));
+    let kept = bench.captured(id).len() as u64;
+    let told: Vec<u64> = bench
+        .facts(id)
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Lost { packets, cause: GapCause::DiskFull, .. } => Some(*packets),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.iter().sum::<u64>(), stats.lost_packets.value());
+    assert_eq!(kept + told.iter().sum::<u64>(), u64::from(seq), "each packet is accounted for");
+    bench.thread.stop();
+}
+
+#[test]
+fn a_slow_disk_cache_does_not_hold_up_the_capture() {
+    let mut bench = Bench::start(1);
+    bench.disk.set_sync_delay(Duration::from_millis(700));
+    bench.open_and_wait(0, 1, id(1));
+    std::thread::sleep(Duration::from_millis(300));
+    bench.send(0, 0);
+    let first = bench.notice(|n| matches!(n, MediaNotice::FirstPacket { .. }));
+    let MediaNotice::FirstPacket { received, captured, .. } = first else { unreachable!() };
+    assert!(captured.wall.micros_since(received) < 100_000);
+    let stats = bench.media.stats();
+    until("a slow sync is seen", || stats.sync_time.snapshot().0[9] > 0);
+    bench.disk.set_sync_delay(Duration::ZERO);
+    bench.thread.stop();
+}
