@@ -3,6 +3,9 @@
 //! here they meet a disk.
 
 mod block_list;
+pub mod catalog;
+mod catalog_keys;
+pub mod catalog_sled;
 pub mod disk;
 pub mod fetch;
 mod journal_clean;
@@ -11,12 +14,15 @@ mod journal_index;
 mod journal_open;
 pub mod journal_read;
 pub mod lock;
+pub mod reindex;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod voice_file;
 pub mod voice_store;
 pub mod wav;
 
+pub use catalog::{Catalog, CatalogError, MemoryCatalog, Page};
+pub use catalog_sled::{CatalogState, SledCatalog};
 pub use fetch::{Fetch, FetchError, FetchFormat};
 pub use journal_clean::Maintained;
 pub use journal_file::{Journal, JournalError, JournalOptions, SyncHandle};
