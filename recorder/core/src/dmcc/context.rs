@@ -16,8 +16,10 @@ use super::wire::Wire;
 pub(super) enum Purpose {
     /// The session itself.
     Session(SessionStep),
-    /// Watching the link between AES and switch.
+    /// Being told of the link between AES and switch.
     WatchSwitch,
+    /// How that link is now.
+    AskSwitch,
     /// A step of a device's set-up.
     Device(DeviceKey, Step),
     /// Something that the trigger asked for.

@@ -17,7 +17,7 @@ use super::fields::{CrossRef, DeviceId};
 use super::governor::Governor;
 use super::notice::{LostCause, Notice};
 use super::register;
-use super::request::{MonitorKind, Request};
+use super::request::{MonitorKind, Registration, Request};
 use super::response::Response;
 use super::resync::Resync;
 use super::terminal::Terminal;
@@ -423,15 +423,15 @@ fn send_step(
         Step::AskAgent => Request::GetAgentState { device: id()? },
         Step::Register => {
             let phantom = cx.config.phantom(extension).ok_or_else(missing)?;
-            Request::RegisterTerminal {
+            Request::RegisterTerminal(Registration {
                 device: id()?,
-                password: phantom.password.expose(),
+                password: &phantom.password,
                 rtp: phantom.rtp,
                 rtcp: phantom.rtcp,
                 codecs: &cx.config.codecs,
                 packet_ms: cx.config.packet_ms,
                 encryption: &cx.config.encryption,
-            }
+            })
         }
     };
     let patience = if *step == Step::Register { REGISTRATION_PATIENCE } else { PATIENCE };

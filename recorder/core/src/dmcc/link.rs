@@ -10,9 +10,10 @@ use super::devices::{Devices, PATIENCE};
 use super::error::{CstaError, ErrorCategory};
 use super::fields::MessageError;
 use super::frame::{Decoder, Frame, Invoke};
-use super::message::{self, Message, SystemStatus};
+use super::message::{self, Message};
 use super::notice::{Counters, Fault, Notice, Output};
 use super::request::Request;
+use super::response::{Response, SystemStatus};
 use super::session::{Change, Session};
 use super::taps::{Taps, Wish};
 use super::wire::Wire;
@@ -152,7 +153,8 @@ impl Link {
     }
 
     /// Takes a new configuration. Devices come and go, refused phantoms and a refused login are
-    /// tried again; user, switch name and session times take effect with the next session.
+    /// tried again. User, switch name and session times take effect with the next session; a
+    /// phantom's addresses, codecs and encryption with its next registration.
     pub fn reload(&mut self, now: MonoTime, config: LinkConfig) {
         self.wire.dialect = config.dialect.clone();
         self.config = config;
@@ -282,6 +284,11 @@ impl Link {
                     cx.wire.tell(Notice::CtiLinkUnknown { error });
                 }
             }
+            Purpose::AskSwitch => {
+                if let Ok(Response::SystemStatus(status)) = answer {
+                    self.system_status(now, &status);
+                }
+            }
             Purpose::Nothing => {}
         }
     }
@@ -297,6 +304,7 @@ impl Link {
                 if !recovered {
                     self.watch_switch(now);
                 }
+                self.ask_switch(now);
                 self.pump(now);
             }
         }
@@ -321,6 +329,12 @@ impl Link {
         if let Err(error) = self.wire.send(now, &request, PATIENCE, Purpose::WatchSwitch) {
             self.wire.tell(Notice::CtiLinkUnknown { error });
         }
+    }
+
+    /// Events tell only changes, and those of an outage were missed. A server that cannot be asked
+    /// is believed to be as it was.
+    fn ask_switch(&mut self, now: MonoTime) {
+        let _ = self.wire.send(now, &Request::RequestSystemStatus, PATIENCE, Purpose::AskSwitch);
     }
 
     /// After the switch link was down, call control must be set up again (dossier 6.10).

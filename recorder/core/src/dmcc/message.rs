@@ -3,8 +3,8 @@
 
 use super::error::CstaError;
 use super::event::MonitorEvent;
-use super::fields::{self, MessageError};
-use super::response::Response;
+use super::fields::MessageError;
+use super::response::{self, Response, SystemStatus};
 use super::xml::Element;
 
 /// A message of the server.
@@ -28,28 +28,6 @@ pub enum Message {
     SystemStatus(SystemStatus),
 }
 
-/// What `SystemStatus` says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SystemStatus {
-    /// State of each switch's link, up or not; empty if the private data was left out.
-    pub links: Vec<(String, bool)>,
-    /// What `systemStatus` says of the whole: up, down, or nothing of either.
-    pub whole: Option<bool>,
-}
-
-impl SystemStatus {
-    /// Whether the link to this switch is up; `None` if the message does not tell.
-    #[must_use]
-    pub fn of_switch(&self, switch_name: &str) -> Option<bool> {
-        let link = self.links.iter().find(|(name, _)| name.eq_ignore_ascii_case(switch_name));
-        match link {
-            Some((_, up)) => Some(*up),
-            None if self.links.is_empty() => self.whole,
-            None => None,
-        }
-    }
-}
-
 /// Understands a message.
 ///
 /// # Errors
@@ -69,23 +47,7 @@ pub fn parse(message: &Element) -> Result<Message, MessageError> {
             session: message.text_of("sessionID").map(str::to_owned),
             reason: message.child("sessionTermReason").map(Element::all_text).unwrap_or_default(),
         }),
-        "SystemStatus" => Ok(Message::SystemStatus(system_status(message))),
+        "SystemStatus" => Ok(Message::SystemStatus(response::system_status(message))),
         _ => Err(MessageError::unknown(message)),
     }
-}
-
-fn system_status(message: &Element) -> SystemStatus {
-    let links = fields::private_data(message)
-        .flat_map(|data| data.children_named("switchTlinkStatus"))
-        .filter_map(|link| {
-            let up = link.text_of("tlinkStatus")? == "tlinkUp";
-            Some((link.text_of("switchName")?.to_owned(), up))
-        })
-        .collect();
-    let whole = match message.text_of("systemStatus") {
-        Some("normal" | "enabled") => Some(true),
-        Some("disabled") => Some(false),
-        _ => None,
-    };
-    SystemStatus { links, whole }
 }

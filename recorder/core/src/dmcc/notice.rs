@@ -113,7 +113,7 @@ pub enum Fault {
     RequestTooLong,
 }
 
-/// What has become known.
+/// What has become known. Telephone numbers are in it, so its debug form is not for logs.
 #[expect(clippy::large_enum_variant, reason = "most notices are call events, the large ones")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -132,7 +132,7 @@ pub enum Notice {
         /// The server's words.
         detail: String,
     },
-    /// The AES refuses a session for a reason of its own. It is tried again.
+    /// The AES refuses a session for a reason of its own, or does not answer. It is tried again.
     SessionRefused {
         /// The server's words.
         detail: String,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use storage_core::{CallId, Extension};
 
-use super::config::LinkConfig;
+use super::config::{LinkConfig, Secret};
 use super::fields::{CrossRef, DeviceId};
 use super::register::{self, Dialect};
 use super::xml::Writer;
@@ -66,6 +66,25 @@ pub enum MonitorKind {
     Agents,
 }
 
+/// How a phantom is to be registered.
+#[derive(Clone, Debug)]
+pub struct Registration<'a> {
+    /// The phantom.
+    pub device: &'a DeviceId,
+    /// Its security code.
+    pub password: &'a Secret,
+    /// Where it receives RTP.
+    pub rtp: SocketAddr,
+    /// Where it receives RTCP.
+    pub rtcp: SocketAddr,
+    /// `al_codecs` names.
+    pub codecs: &'a [String],
+    /// Milliseconds in a packet.
+    pub packet_ms: u32,
+    /// `al_mediaencryption` names.
+    pub encryption: &'a [String],
+}
+
 /// A request, borrowing what it names.
 #[derive(Clone, Debug)]
 pub enum Request<'a> {
@@ -115,22 +134,7 @@ pub enum Request<'a> {
         crossref: &'a CrossRef,
     },
     /// `RegisterTerminalRequest`, MAIN and CLIENT.
-    RegisterTerminal {
-        /// The phantom.
-        device: &'a DeviceId,
-        /// Its security code.
-        password: &'a str,
-        /// Where it receives RTP.
-        rtp: SocketAddr,
-        /// Where it receives RTCP.
-        rtcp: SocketAddr,
-        /// `al_codecs` names.
-        codecs: &'a [String],
-        /// Milliseconds in a packet.
-        packet_ms: u32,
-        /// `al_mediaencryption` names.
-        encryption: &'a [String],
-    },
+    RegisterTerminal(Registration<'a>),
     /// `UnregisterTerminalRequest`.
     UnregisterTerminal {
         /// The phantom.
@@ -191,6 +195,8 @@ pub enum Request<'a> {
         /// The switch connection.
         switch_name: &'a str,
     },
+    /// `RequestSystemStatus`.
+    RequestSystemStatus,
 }
 
 impl Request<'_> {
@@ -214,45 +220,34 @@ struct Body<'a> {
 
 impl Body<'_> {
     fn request(&mut self, request: &Request) {
-        match request {
-            Request::StartSession { config, session } => self.start_session(config, *session),
-            Request::KeepAlive { session, seconds } => {
-                self.root("ResetApplicationSessionTimer", APP);
-                self.xml.leaf("sessionID", session);
-                self.xml.leaf("requestedSessionDuration", &seconds.to_string());
-            }
-            Request::StopSession { session } => {
-                self.root("StopApplicationSession", APP);
-                self.xml.leaf("sessionID", session);
-                self.xml.open("sessionEndReason", &[]);
-                self.xml.leaf("definedEndReason", "normal");
-            }
+        match *request {
+            Request::StartSession { config, session } => self.start_session(config, session),
+            Request::KeepAlive { session, seconds } => self.keep_alive(session, seconds),
+            Request::StopSession { session } => self.stop_session(session),
             Request::GetDeviceId { switch_name, extension } => {
-                self.root("GetDeviceId", AVAYA);
-                self.xml.leaf("switchName", switch_name);
-                self.xml.leaf("extension", extension.as_str());
+                self.ask_id("GetDeviceId", switch_name, extension);
                 if self.dialect.shared_devices {
                     self.xml.leaf("controllableByOtherSessions", "true");
                 }
             }
             Request::GetThirdPartyDeviceId { switch_name, extension } => {
-                self.root("GetThirdPartyDeviceId", AVAYA);
-                self.xml.leaf("switchName", switch_name);
-                self.xml.leaf("extension", extension.as_str());
+                self.ask_id("GetThirdPartyDeviceId", switch_name, extension);
             }
-            Request::MonitorStart { device, kind } => self.monitor_start(device, *kind),
+            Request::MonitorStart { device, kind } => self.monitor_start(device, kind),
             Request::MonitorStop { crossref } => {
                 self.csta_root("MonitorStop");
                 self.xml.leaf("monitorCrossRefID", crossref.as_str());
             }
-            Request::RegisterTerminal { .. } => self.register_terminal(request),
+            Request::RegisterTerminal(ref registration) => self.register_terminal(registration),
             Request::UnregisterTerminal { device } => {
-                self.device_request("UnregisterTerminalRequest", device);
+                self.about("UnregisterTerminalRequest", AVAYA, "device", device);
                 self.xml.leaf("forceLogout", "true");
             }
-            Request::ReleaseDeviceId { device } => self.device_request("ReleaseDeviceId", device),
+            Request::ReleaseDeviceId { device } => {
+                self.about("ReleaseDeviceId", AVAYA, "device", device);
+            }
             Request::GetRegistrationState { device } => {
-                self.device_request("GetRegistrationState", device);
+                self.about("GetRegistrationState", AVAYA, "device", device);
             }
             Request::Join { party, call, phantom } => {
                 self.csta_root("SingleStepConferenceCall");
@@ -265,24 +260,18 @@ impl Body<'_> {
                 self.connection("connectionToBeCleared", phantom, call);
             }
             Request::SnapshotDevice { device } => {
-                self.csta_root("SnapshotDevice");
-                self.device("snapshotObject", device);
+                self.about("SnapshotDevice", self.csta, "snapshotObject", device);
             }
             Request::SnapshotCall { party, call } => {
                 self.csta_root("SnapshotCall");
                 self.connection("snapshotObject", party, call);
             }
-            Request::GetCallLinkage { party, call } => {
-                self.xml.open("GetCallLinkageData", &[("xmlns", AVAYA), ("xmlns:c", self.csta)]);
-                self.xml.open("call", &[]);
-                self.xml.leaf_with("c:deviceID", &DEVICE, party.as_str());
-                self.xml.leaf("c:callID", call.as_str());
-            }
+            Request::GetCallLinkage { party, call } => self.get_call_linkage(party, call),
             Request::GetAgentState { device } => {
-                self.csta_root("GetAgentState");
-                self.device("device", device);
+                self.about("GetAgentState", self.csta, "device", device);
             }
             Request::SystemRegister { switch_name } => self.system_register(switch_name),
+            Request::RequestSystemStatus => self.csta_root("RequestSystemStatus"),
         }
     }
 
@@ -294,9 +283,22 @@ impl Body<'_> {
         self.xml.open(name, &[("xmlns", self.csta)]);
     }
 
-    fn device_request(&mut self, name: &'static str, device: &DeviceId) {
+    /// A request whose first member is a device.
+    fn about(
+        &mut self,
+        name: &'static str,
+        namespace: &str,
+        member: &'static str,
+        device: &DeviceId,
+    ) {
+        self.root(name, namespace);
+        self.device(member, device);
+    }
+
+    fn ask_id(&mut self, name: &'static str, switch_name: &str, extension: &Extension) {
         self.root(name, AVAYA);
-        self.device("device", device);
+        self.xml.leaf("switchName", switch_name);
+        self.xml.leaf("extension", extension.as_str());
     }
 
     fn device(&mut self, name: &'static str, device: &DeviceId) {
@@ -347,6 +349,19 @@ impl Body<'_> {
         self.xml.leaf("requestedSessionDuration", &config.session_seconds.to_string());
     }
 
+    fn keep_alive(&mut self, session: &str, seconds: u64) {
+        self.root("ResetApplicationSessionTimer", APP);
+        self.xml.leaf("sessionID", session);
+        self.xml.leaf("requestedSessionDuration", &seconds.to_string());
+    }
+
+    fn stop_session(&mut self, session: &str) {
+        self.root("StopApplicationSession", APP);
+        self.xml.leaf("sessionID", session);
+        self.xml.open("sessionEndReason", &[]);
+        self.xml.leaf("definedEndReason", "normal");
+    }
+
     fn monitor_start(&mut self, device: &DeviceId, kind: MonitorKind) {
         self.csta_root("MonitorStart");
         self.xml.open("monitorObject", &[]);
@@ -394,34 +409,22 @@ impl Body<'_> {
         }
     }
 
-    fn register_terminal(&mut self, request: &Request) {
-        let Request::RegisterTerminal {
-            device,
-            password,
-            rtp,
-            rtcp,
-            codecs,
-            packet_ms,
-            encryption,
-        } = request
-        else {
-            return;
-        };
-        self.device_request("RegisterTerminalRequest", device);
+    fn register_terminal(&mut self, registration: &Registration) {
+        self.about("RegisterTerminalRequest", AVAYA, "device", registration.device);
         self.xml.open("loginInfo", &[]);
         self.xml.leaf("forceLogin", "true");
-        self.xml.leaf("password", password);
+        self.xml.leaf("password", registration.password.expose());
         self.xml.leaf("mediaMode", "CLIENT");
         self.xml.leaf("dependencyMode", "MAIN");
         self.xml.close();
         self.xml.open("localMediaInfo", &[]);
-        self.address("rtpAddress", *rtp);
-        self.address("rtcpAddress", *rtcp);
-        for codec in *codecs {
+        self.address("rtpAddress", registration.rtp);
+        self.address("rtcpAddress", registration.rtcp);
+        for codec in registration.codecs {
             self.xml.leaf("codecs", register::codec_to_wire(codec));
         }
-        self.xml.leaf("packetSize", &packet_ms.to_string());
-        for name in *encryption {
+        self.xml.leaf("packetSize", &registration.packet_ms.to_string());
+        for name in registration.encryption {
             self.xml.leaf("encryptionList", self.dialect.encryption_to_wire(name));
         }
     }
@@ -431,6 +434,14 @@ impl Body<'_> {
         self.xml.leaf("address", &address.ip().to_string());
         self.xml.leaf("port", &address.port().to_string());
         self.xml.close();
+    }
+
+    /// The element is Avaya's, its children are CSTA's (dossier 6.7).
+    fn get_call_linkage(&mut self, party: &DeviceId, call: &CallId) {
+        self.xml.open("GetCallLinkageData", &[("xmlns", AVAYA), ("xmlns:c", self.csta)]);
+        self.xml.open("call", &[]);
+        self.xml.leaf_with("c:deviceID", &DEVICE, party.as_str());
+        self.xml.leaf("c:callID", call.as_str());
     }
 
     fn system_register(&mut self, switch_name: &str) {

@@ -70,6 +70,28 @@ pub struct SnapshotAnswer {
     pub facts: CallFacts,
 }
 
+/// What `SystemStatus` and `RequestSystemStatusResponse` say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemStatus {
+    /// State of each switch's link, up or not; empty if the private data was left out.
+    pub links: Vec<(String, bool)>,
+    /// What `systemStatus` says of the whole: up, down, or nothing of either.
+    pub whole: Option<bool>,
+}
+
+impl SystemStatus {
+    /// Whether the link to this switch is up; `None` if the message does not tell.
+    #[must_use]
+    pub fn of_switch(&self, switch_name: &str) -> Option<bool> {
+        let link = self.links.iter().find(|(name, _)| name.eq_ignore_ascii_case(switch_name));
+        match link {
+            Some((_, up)) => Some(*up),
+            None if self.links.is_empty() => self.whole,
+            None => None,
+        }
+    }
+}
+
 /// Answers to requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -101,6 +123,8 @@ pub enum Response {
     Linkage(Option<Ucid>),
     /// `GetAgentStateResponse`: who is logged in there.
     Agent(Option<String>),
+    /// `RequestSystemStatusResponse`.
+    SystemStatus(SystemStatus),
     /// An answer whose coming says all: `ClearConnectionResponse`, `MonitorStopResponse`, …
     Done,
 }
@@ -141,6 +165,7 @@ impl Response {
                 Self::Linkage(message.child("callLinkageData").and_then(fields::ucid))
             }
             "GetAgentStateResponse" => Self::Agent(agent(message)),
+            "RequestSystemStatusResponse" => Self::SystemStatus(system_status(message)),
             "ClearConnectionResponse"
             | "MonitorStopResponse"
             | "UnregisterTerminalResponse"
@@ -268,4 +293,22 @@ fn agent(message: &Element) -> Option<String> {
     let mut logged_on =
         entries.filter(|entry| entry.text_of("loggedOnState").is_some_and(fields::is_true));
     logged_on.find_map(|entry| entry.text_of("agentID")).map(str::to_owned)
+}
+
+/// `SystemStatus` and `RequestSystemStatusResponse` share their fields.
+#[must_use]
+pub fn system_status(message: &Element) -> SystemStatus {
+    let links = fields::private_data(message)
+        .flat_map(|data| data.children_named("switchTlinkStatus"))
+        .filter_map(|link| {
+            let up = link.text_of("tlinkStatus")? == "tlinkUp";
+            Some((link.text_of("switchName")?.to_owned(), up))
+        })
+        .collect();
+    let whole = match message.text_of("systemStatus") {
+        Some("normal" | "enabled") => Some(true),
+        Some("disabled") => Some(false),
+        _ => None,
+    };
+    SystemStatus { links, whole }
 }

@@ -64,6 +64,14 @@ enum Phase {
     Stopping,
 }
 
+/// Why a session does not come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Login,
+    Server,
+    Silence,
+}
+
 #[derive(Debug)]
 pub(super) struct Session {
     phase: Phase,
@@ -74,7 +82,8 @@ pub(super) struct Session {
     /// Attempts in a row that led to no session that worked.
     failures: u32,
     refusals: u32,
-    refusal_told: bool,
+    /// What was told last of a session that does not come about.
+    told: Option<Told>,
 }
 
 impl Session {
@@ -85,7 +94,7 @@ impl Session {
             keep_alive_every: Duration::from_secs(register::SESSION_SECONDS / 3),
             failures: 0,
             refusals: 0,
-            refusal_told: false,
+            told: None,
         }
     }
 
@@ -170,7 +179,7 @@ impl Session {
 
     /// The configuration was read again: a refused login is tried at once.
     pub fn reload(&mut self, cx: &mut Context) {
-        self.refusal_told = false;
+        self.told = None;
         if self.refusals > 0 && matches!(self.phase, Phase::Waiting { .. }) {
             self.refusals = 0;
             self.connect(cx);
@@ -210,6 +219,7 @@ impl Session {
                 self.start_refused(cx, taking_back, &refusal)
             }
             (SessionStep::Start { .. }, Err(error)) if tells_nothing(&error) => {
+                self.tell(cx, Told::Silence, "the AES does not answer the start of a session");
                 self.lost(cx, DownCause::SocketLost, true)
             }
             (SessionStep::Start { taking_back }, Err(error)) => {
@@ -274,7 +284,7 @@ impl Session {
         cx.wire.version = grant.version;
         self.id = Some(grant.session);
         self.refusals = 0;
-        self.refusal_told = false;
+        self.told = None;
         self.set_duration(grant.seconds.unwrap_or(cx.config.session_seconds));
         let keep_alive_at = Some(cx.now + self.keep_alive_every);
         self.phase = Phase::Up { since: cx.now, keep_alive_at };
@@ -300,20 +310,24 @@ impl Session {
             return self.send_start(cx);
         }
         let login = register::login_refused(refusal);
-        if !std::mem::replace(&mut self.refusal_told, true) {
-            let detail = refusal.detail.clone();
-            cx.wire.tell(if login {
-                Notice::CredentialsRefused { detail }
-            } else {
-                Notice::SessionRefused { detail }
-            });
-        }
+        self.tell(cx, if login { Told::Login } else { Told::Server }, &refusal.detail);
         cx.wire.close();
         self.refusals = self.refusals.saturating_add(1);
         let longest = if login { LOGIN_REFUSED_MAX } else { BUSY_MAX };
         let delay = cx.spread.lengthened(doubling(REFUSED_MIN, longest, self.refusals));
         self.phase = Phase::Waiting { until: cx.now + delay.min(longest) };
         Change::Down
+    }
+
+    /// Says why there is no session, once until that changes.
+    fn tell(&mut self, cx: &mut Context, what: Told, detail: &str) {
+        if self.told.replace(what) != Some(what) {
+            let detail = detail.to_owned();
+            cx.wire.tell(match what {
+                Told::Login => Notice::CredentialsRefused { detail },
+                Told::Server | Told::Silence => Notice::SessionRefused { detail },
+            });
+        }
     }
 
     fn keep_alive(&mut self, cx: &mut Context, since: MonoTime) -> Change {

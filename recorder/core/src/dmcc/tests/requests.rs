@@ -9,7 +9,7 @@ use super::example;
 use crate::dmcc::config::{LinkConfig, Secret};
 use crate::dmcc::fields::{CrossRef, DeviceId};
 use crate::dmcc::register::Dialect;
-use crate::dmcc::request::{MonitorKind, Request};
+use crate::dmcc::request::{MonitorKind, Registration, Request};
 
 /// Elements with their namespaces, one a line, indented, without those named in `left_out`.
 fn outline(text: &str, left_out: &[&str]) -> String {
@@ -109,15 +109,15 @@ fn a_registration() {
     let device = DeviceId::new("41001:cm1:0.0.0.0:0");
     let codecs = ["g711a", "g711u", "g729"].map(str::to_owned);
     let encryption = ["aes", "none"].map(str::to_owned);
-    let request = Request::RegisterTerminal {
+    let request = Request::RegisterTerminal(Registration {
         device: &device,
-        password: "123456",
+        password: &Secret::new("123456"),
         rtp: "192.0.2.20:40000".parse().unwrap(),
         rtcp: "192.0.2.20:40001".parse().unwrap(),
         codecs: &codecs,
         packet_ms: 20,
         encryption: &encryption,
-    };
+    });
     same(&request, "RegisterTerminalRequest", 1, &[]);
 }
 

@@ -80,6 +80,7 @@ fn one_broken_device_does_not_stop_the_others_and_is_tried_again() {
     let asked = |rig: &Rig| rig.sent.iter().filter(|s| s.name() == "GetDeviceId").count();
     assert!((5..=7).contains(&asked(&rig)), "{}", asked(&rig));
     assert_eq!(refused(&rig, &Monitor::Phantom("41001".into())), 1);
+    assert_eq!(refused(&rig, &Monitor::Station("31001".into())), 1);
     rig.aes.instead.clear();
     rig.advance(400 * SECOND);
     rig.position(|notice| *notice == Notice::PhantomReady { phantom: "41001".into() });
@@ -292,6 +293,18 @@ fn the_switch_link_is_told_and_call_monitors_are_renewed_when_it_is_back() {
     assert_eq!(rig.count("MonitorStop"), 2);
     assert_eq!(rig.told(|notice| matches!(notice, Notice::ResyncDone { .. })), 1);
     assert_eq!(rig.told(|notice| matches!(notice, Notice::PhantomLost { .. })), 0);
+}
+
+#[test]
+fn the_switch_link_is_asked_for_after_an_outage() {
+    let mut rig = Rig::up(config(0, 0));
+    let down = "<RequestSystemStatusResponse><systemStatus>disabled</systemStatus>\
+                </RequestSystemStatusResponse>";
+    rig.aes.instead.push(("RequestSystemStatus", String::new(), down.to_owned()));
+    rig.lose_socket();
+    rig.serve();
+    rig.advance(2 * SECOND);
+    rig.position(|notice| *notice == Notice::CtiLink { up: false });
 }
 
 #[test]
