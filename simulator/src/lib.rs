@@ -31,7 +31,7 @@
 //! | `handle`, `faults`, `view`, `traffic` | what tests and the demonstration call | no |
 
 pub mod aes;
-mod clock;
+pub mod clock;
 pub mod config;
 pub mod faults;
 mod g711;

@@ -1,12 +1,15 @@
 //! The thread that sends what the table makes, on a beat of 20 ms. A late beat is made up for, so
 //! that no frame is missing; only after a standstill of seconds the beat starts anew.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 
 use super::stream::{Packet, Table};
 use crate::clock::Clock;
@@ -14,6 +17,8 @@ use crate::time::{FRAME_NS, Time};
 
 /// Beats that are made up for after a standstill: 10 s.
 const CATCH_UP_MAX: u64 = 500;
+/// Packets of one system call.
+const BATCH_MAX: usize = 256;
 /// Longest sleep, so that a stop is noticed and delayed packets are not kept waiting.
 const NAP: Duration = Duration::from_millis(20);
 
@@ -90,11 +95,32 @@ fn run(
     }
 }
 
-/// A packet that cannot be sent is lost, as packets are.
+/// Sends each run of packets of the same socket with few system calls.
 fn send(packets: &[Packet], sockets: &[UdpSocket], stranger: &UdpSocket) {
-    for packet in packets {
-        let socket = packet.aes.and_then(|aes| sockets.get(aes)).unwrap_or(stranger);
-        let _ = socket.send_to(&packet.bytes, packet.to);
+    for run in packets.chunk_by(|one, two| one.aes == two.aes) {
+        let Some(first) = run.first() else { continue };
+        let socket = first.aes.and_then(|aes| sockets.get(aes)).unwrap_or(stranger);
+        for batch in run.chunks(BATCH_MAX) {
+            send_batch(batch, socket);
+        }
+    }
+}
+
+/// A packet that the kernel will not take is lost, as packets are; those behind it are not.
+fn send_batch(batch: &[Packet], socket: &UdpSocket) {
+    let slices: Vec<_> = batch.iter().map(|packet| [IoSlice::new(&packet.bytes)]).collect();
+    let addresses: Vec<_> =
+        batch.iter().map(|packet| Some(SockaddrStorage::from(packet.to))).collect();
+    let mut headers = MultiHeaders::preallocate(batch.len(), None);
+    let mut at = 0;
+    while at < batch.len() {
+        let (rest, to) = (&slices[at..], &addresses[at..]);
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let sent = match sendmmsg(socket.as_raw_fd(), &mut headers, rest, to, [], flags) {
+            Ok(sent) => sent.count(),
+            Err(_) => 0,
+        };
+        at += sent.max(1);
     }
 }
 
@@ -112,4 +138,55 @@ pub fn media_socket(address: std::net::IpAddr) -> io::Result<UdpSocket> {
         last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::media::{Change, Play};
+    use crate::switch::{Extension, Serial};
+    use crate::tone::{self, Law};
+
+    fn play(number: u32, to: SocketAddr) -> Play {
+        Play {
+            key: (Extension::from(number.to_string()), 0),
+            aes: 0,
+            to,
+            law: Law::Mu,
+            serial: Serial(number),
+            established: Some(Time::default()),
+            not_before: Time::default(),
+        }
+    }
+
+    #[test]
+    fn every_stream_gets_every_frame_in_time() {
+        let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sink.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let to = sink.local_addr().unwrap();
+        let socket = media_socket("127.0.0.1".parse().unwrap()).unwrap();
+        let from = socket.local_addr().unwrap();
+        let clock = Clock::start();
+        let sender = Sender::start(clock, vec![socket], 1).unwrap();
+        let now = clock.now();
+        for number in 0..100 {
+            sender.table().apply(now, Change::Restart(play(number, to)));
+        }
+        let mut last = BTreeMap::new();
+        let mut buffer = [0; 2000];
+        let started = Instant::now();
+        for _ in 0..100 * 10 {
+            let (len, source) = sink.recv_from(&mut buffer).unwrap();
+            assert_eq!((len, source), (172, from));
+            let code = tone::read_at(Law::Mu, &buffer[12..len]).unwrap();
+            if let Some(before) = last.insert(code.serial, code.frame) {
+                assert_eq!(code.frame, before + 1);
+            }
+        }
+        assert_eq!(last.len(), 100);
+        assert!(started.elapsed() >= Duration::from_millis(150), "not faster than real time");
+    }
 }

@@ -181,6 +181,10 @@ impl Switch {
         {
             return Err(Refusal::WrongState(format!("{station} (nobody to connect to)")));
         }
+        let twice = first.parties.iter().filter(other).find(|p| second.party(&p.device).is_some());
+        if let Some(party) = twice {
+            return Err(Refusal::WrongState(party.number.0.clone()));
+        }
         if all > limit {
             if people <= limit {
                 self.party_limit_refusals += 1;
