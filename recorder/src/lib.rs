@@ -1,8 +1,14 @@
 //! The recorder's shells: the link to the AES, the media thread, the sealer.
 
+pub mod aes_link;
 pub mod clock;
+pub mod control_task;
 mod journal_sync;
 mod media_port;
 pub mod media_stats;
 pub mod media_thread;
+pub mod recovery;
 pub mod rtp_socket;
+pub mod seal_queue;
+pub mod sealer;
+pub mod sealing;

@@ -29,6 +29,7 @@ use crate::journal_sync::JournalSync;
 use crate::media_port::{Gathered, Port, Sweep};
 use crate::media_stats::{MediaStats, PhantomStats};
 use crate::rtp_socket::{Batch, BindError};
+use crate::seal_queue::SealQueue;
 
 /// Between two sweeps of all sockets in calls.
 const BEAT: Duration = Duration::from_millis(100);
@@ -63,7 +64,7 @@ pub struct MediaConfig {
     /// Takes what changed.
     pub notices: Sender<MediaNotice>,
     /// Takes recordings that are complete in the journal.
-    pub seal: SyncSender<RecordingId>,
+    pub seal: SealQueue,
 }
 
 /// Why the media thread cannot start.
@@ -210,7 +211,7 @@ struct Worker {
     losing: bool,
     stats: Arc<MediaStats>,
     notices: Sender<MediaNotice>,
-    seal: SyncSender<RecordingId>,
+    seal: SealQueue,
 }
 
 impl Worker {
@@ -230,8 +231,9 @@ impl Worker {
                     self.stats.sweeps_late.add(1);
                 }
                 self.sweep(batch, now, |number, port| Due {
-                    rtp: port.intake.segment().is_some() || (number + beat) % SLOW_BEATS == 0,
-                    rtcp: (number + beat) % SLOW_BEATS == 0,
+                    rtp: port.intake.segment().is_some()
+                        || (number + beat).is_multiple_of(SLOW_BEATS),
+                    rtcp: (number + beat).is_multiple_of(SLOW_BEATS),
                 });
                 self.after_beat(now, beat);
                 beat += 1;
@@ -476,7 +478,7 @@ impl Worker {
                 None => {}
             }
         }
-        if beat % MAINTAIN_BEATS == 0
+        if beat.is_multiple_of(MAINTAIN_BEATS)
             && let Err(error) = self.journal.maintain()
         {
             tracing::debug!(%error, "the capture journal could not be cleaned");
@@ -496,7 +498,7 @@ impl Worker {
             self.stats.notices_lost.add(1);
         }
         while let Some(id) = self.complete.front() {
-            if self.seal.try_send(*id).is_err() {
+            if !self.seal.push(*id) {
                 break;
             }
             self.complete.pop_front();
@@ -529,4 +531,4 @@ struct Due {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

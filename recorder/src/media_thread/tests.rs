@@ -14,10 +14,11 @@ use storage_core::record::{Direction, Scope, TriggerKind};
 use storage_core::{NodeId, WallTime};
 
 use super::*;
+use crate::seal_queue::{SealOrders, seal_queue};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
@@ -28,7 +29,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// Even ports that no other test of this process takes.
 fn free_ports(count: usize) -> Vec<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    let offset = u16::try_from(std::process::id() % 100).unwrap() * 200;
+    let offset = u16::try_from(std::process::id() % 40).unwrap() * 1000;
     let mut ports = Vec::new();
     while ports.len() < count {
         let port = NEXT.fetch_add(2, Ordering::Relaxed).wrapping_add(offset) & !1;
@@ -44,23 +45,23 @@ fn extension(number: usize) -> Extension {
     Extension::new(format!("{}", 78_000 + number))
 }
 
-fn id(number: u8) -> RecordingId {
+pub(crate) fn id(number: u8) -> RecordingId {
     RecordingId::new(Clock::wall(), [number; 10])
 }
 
-struct Bench {
-    disk: FaultDisk,
-    reader: JournalReader,
-    ports: Vec<SocketAddr>,
-    thread: MediaThread,
-    media: MediaHandle,
-    notices: tokio::sync::mpsc::Receiver<MediaNotice>,
-    complete: Receiver<RecordingId>,
-    sender: UdpSocket,
+pub(crate) struct Bench {
+    pub disk: FaultDisk,
+    pub reader: JournalReader,
+    pub ports: Vec<SocketAddr>,
+    pub thread: MediaThread,
+    pub media: MediaHandle,
+    pub notices: tokio::sync::mpsc::Receiver<MediaNotice>,
+    pub complete: SealOrders,
+    pub sender: UdpSocket,
 }
 
 impl Bench {
-    fn start(phantoms: usize) -> Self {
+    pub(crate) fn start(phantoms: usize) -> Self {
         let disk = FaultDisk::new();
         let options = JournalOptions { reserve_bytes: 64 << 10, ..JournalOptions::default() };
         let (journal, _) =
@@ -68,7 +69,7 @@ impl Bench {
         let reader = journal.reader();
         let ports = free_ports(phantoms);
         let (notice, notices) = tokio::sync::mpsc::channel(10_000);
-        let (seal, complete) = sync_channel(100);
+        let (seal, complete) = seal_queue();
         let thread = MediaThread::spawn(MediaConfig {
             clock: Clock::start(),
             phantoms: (0..).map(extension).zip(ports.iter().copied()).collect(),
@@ -83,7 +84,7 @@ impl Bench {
         Self { disk, reader, ports, thread, media, notices, complete, sender }
     }
 
-    fn open(&self, phantom: usize, segment: u64, recordingid: RecordingId) {
+    pub(crate) fn open(&self, phantom: usize, segment: u64, recordingid: RecordingId) {
         let (segment, at) = (SegmentId(segment), Clock::wall());
         self.media.send(Fact::Recording { draft: draft(recordingid, None) }).unwrap();
         let phantom = extension(phantom);
@@ -91,7 +92,7 @@ impl Bench {
     }
 
     /// Opens a segment and waits until its phantom listens for it.
-    fn open_and_wait(&self, phantom: usize, segment: u64, recordingid: RecordingId) {
+    pub(crate) fn open_and_wait(&self, phantom: usize, segment: u64, recordingid: RecordingId) {
         self.open(phantom, segment, recordingid);
         until("the segment is in the journal", || {
             let mut seen = false;
@@ -102,24 +103,24 @@ impl Bench {
         });
     }
 
-    fn terms(&self, segment: u64, source: SocketAddr) {
+    pub(crate) fn terms(&self, segment: u64, source: SocketAddr) {
         let (segment, at, codec) = (SegmentId(segment), Clock::wall(), "g711a".to_owned());
         let source = Some(source);
         self.media.send(Fact::MediaTerms { segment, at, source, codec, packetms: 20 }).unwrap();
     }
 
-    fn close(&self, segment: u64, recordingid: RecordingId) {
+    pub(crate) fn close(&self, segment: u64, recordingid: RecordingId) {
         let at = Clock::wall();
         self.media.send(Fact::SegmentClosed { segment: SegmentId(segment), at }).unwrap();
         let draft = draft(recordingid, Some(at));
         self.media.send(Fact::Recording { draft }).unwrap();
     }
 
-    fn send(&self, phantom: usize, seq: u16) {
+    pub(crate) fn send(&self, phantom: usize, seq: u16) {
         self.sender.send_to(&datagram(seq), self.ports[phantom]).unwrap();
     }
 
-    fn notice(&mut self, wanted: impl Fn(&MediaNotice) -> bool) -> MediaNotice {
+    pub(crate) fn notice(&mut self, wanted: impl Fn(&MediaNotice) -> bool) -> MediaNotice {
         let mut found = None;
         until("a notice", || {
             while let Ok(notice) = self.notices.try_recv() {
@@ -134,7 +135,7 @@ impl Bench {
     }
 
     /// Sequence numbers with their times, as they are in the journal.
-    fn captured(&self, id: RecordingId) -> Vec<(u16, WallTime)> {
+    pub(crate) fn captured(&self, id: RecordingId) -> Vec<(u16, WallTime)> {
         let mut rows = Vec::new();
         let read = self.reader.read_recording(id, |entry| {
             if let Entry::Packets(block) = entry
@@ -148,7 +149,7 @@ impl Bench {
         rows
     }
 
-    fn facts(&self, id: RecordingId) -> Vec<Fact> {
+    pub(crate) fn facts(&self, id: RecordingId) -> Vec<Fact> {
         let mut facts = Vec::new();
         let read = self.reader.read_recording(id, |entry| {
             if let Entry::Fact(fact) = entry {
@@ -160,7 +161,7 @@ impl Bench {
     }
 }
 
-fn datagram(seq: u16) -> Vec<u8> {
+pub(crate) fn datagram(seq: u16) -> Vec<u8> {
     let mut bytes = vec![0x80, 8];
     bytes.extend_from_slice(&seq.to_be_bytes());
     bytes.extend_from_slice(&(u32::from(seq) * 160).to_be_bytes());
@@ -215,7 +216,7 @@ fn a_call_is_in_the_capture_at_once_and_whole() {
         bench.send(0, seq);
     }
     bench.close(1, id);
-    assert_eq!(bench.complete.recv_timeout(PATIENCE), Ok(id));
+    assert_eq!(bench.complete.receiver.recv_timeout(PATIENCE), Ok(id));
     let captured = bench.captured(id);
     let sequence: Vec<u16> = captured.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(sequence, (0..300).collect::<Vec<_>>(), "and nothing from before the call");
@@ -287,7 +288,7 @@ fn two_hundred_calls_at_once_lose_nothing() {
         bench.close(number as u64 + 1, *id);
     }
     for _ in 0..CALLS {
-        bench.complete.recv_timeout(PATIENCE).unwrap();
+        bench.complete.receiver.recv_timeout(PATIENCE).unwrap();
     }
     for id in ids {
         let sequence: Vec<u16> = bench.captured(id).iter().map(|(seq, _)| *seq).collect();
@@ -320,7 +321,7 @@ fn a_full_disk_loses_what_it_must_says_so_and_nothing_else_breaks() {
         !stats.not_writing.is_set()
     });
     bench.close(1, id);
-    assert_eq!(bench.complete.recv_timeout(PATIENCE), Ok(id));
+    assert_eq!(bench.complete.receiver.recv_timeout(PATIENCE), Ok(id));
     let kept = bench.captured(id).len() as u64;
     let told: Vec<u64> = bench
         .facts(id)

@@ -2,8 +2,8 @@
 //! times become positions here and nowhere else.
 
 use storage_core::draft::{Presence, Stretch};
-use storage_core::record::{Gap, Party, Segment, Span, VoiceFormat};
-use storage_core::{Draft, Extension, Recording};
+use storage_core::record::{Gap, GapCause, Party, Quality, Segment, Span, VoiceFormat};
+use storage_core::{Draft, Extension, Recording, WallTime};
 
 use super::timeline::{Plan, PlannedGap, PlannedSegment};
 
@@ -31,8 +31,8 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         split: draft.split,
         userdata: draft.userdata,
         parties,
-        started: plan.started,
-        ended: plan.ended,
+        started: to_millis(plan.started),
+        ended: to_millis(plan.ended),
         durationms: plan.total.0.div_ceil(8),
         scope: draft.scope,
         trigger: draft.trigger,
@@ -40,16 +40,42 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         copy: draft.copy,
         node: draft.node,
         segments: plan.segments.iter().map(|s| segment(draft.node, s)).collect(),
-        complete: gaps.is_empty(),
+        complete: !plan.gaps.iter().any(|gap| is_ours(gap.cause)),
         gaps,
         pauses: spans(&draft.pauses),
-        quality: plan.quality.clone(),
+        quality: rounded(&plan.quality),
         format,
         bytes: 0,
         sha256: String::new(),
         tags: Vec::new(),
         notes: Vec::new(),
         hold: false,
+    }
+}
+
+/// A record is the same before it is written down and after it was read, so nothing finer is in
+/// it than its JSON can say.
+const fn to_millis(time: WallTime) -> WallTime {
+    WallTime::from_millis(time.as_millis())
+}
+
+/// To as many digits as mean anything.
+fn rounded(quality: &Quality) -> Quality {
+    let round = |value: f64, digits: f64| (value * digits).round() / digits;
+    Quality {
+        lossratio: round(quality.lossratio, 1e6),
+        jitterms: round(quality.jitterms, 1e3),
+        clockdriftppm: round(quality.clockdriftppm, 10.0),
+        ..*quality
+    }
+}
+
+/// Whether audio is missing for which the recorder is to blame, and which another capture of the
+/// same call may have. What the network lost or the switch did not send nobody has.
+const fn is_ours(cause: GapCause) -> bool {
+    match cause {
+        GapCause::Takeover | GapCause::DiskFull => true,
+        GapCause::Loss | GapCause::Paused | GapCause::Hold | GapCause::NoMedia => false,
     }
 }
 

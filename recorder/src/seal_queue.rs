@@ -1,0 +1,85 @@
+//! The queue of recordings that are complete in the capture journal, and the sealer's counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use storage_core::RecordingId;
+
+use crate::media_stats::Counter;
+
+/// Recordings that wait to be sealed. More stay in the journal until the media thread, or the
+/// next start, offers them again.
+const WAITING_MAX: usize = 65_536;
+
+/// Counters of the sealer.
+#[derive(Debug, Default)]
+pub struct SealStats {
+    waiting: AtomicU64,
+    /// Recordings published.
+    pub published: Counter,
+    /// Recordings in which nothing was heard.
+    pub missed: Counter,
+    /// Recordings that cannot be sealed; they stay in the journal.
+    pub set_aside: Counter,
+    /// Attempts that failed and are made again.
+    pub retries: Counter,
+    /// Milliseconds of audio published.
+    pub audio_ms: Counter,
+    /// Milliseconds spent sealing.
+    pub busy_ms: Counter,
+}
+
+impl SealStats {
+    /// Recordings that wait or are being sealed.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn done(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The queue's entrance, for any number of threads.
+#[derive(Clone, Debug)]
+pub struct SealQueue {
+    sender: SyncSender<RecordingId>,
+    stats: Arc<SealStats>,
+}
+
+/// The queue's end: one sealer takes it.
+#[derive(Debug)]
+pub struct SealOrders {
+    pub(crate) receiver: Receiver<RecordingId>,
+    pub(crate) stats: Arc<SealStats>,
+}
+
+/// Makes a queue.
+#[must_use]
+pub fn seal_queue() -> (SealQueue, SealOrders) {
+    let (sender, receiver) = sync_channel(WAITING_MAX);
+    let stats = Arc::new(SealStats::default());
+    (SealQueue { sender, stats: Arc::clone(&stats) }, SealOrders { receiver, stats })
+}
+
+impl SealQueue {
+    /// Has a recording sealed. Never waits; `false` if the queue is full or the sealer has
+    /// stopped.
+    #[must_use]
+    pub fn push(&self, id: RecordingId) -> bool {
+        self.stats.waiting.fetch_add(1, Ordering::Relaxed);
+        let taken = self.sender.try_send(id).is_ok();
+        if !taken {
+            self.stats.done();
+        }
+        taken
+    }
+
+    /// The sealer's counters.
+    #[must_use]
+    pub fn stats(&self) -> &SealStats {
+        &self.stats
+    }
+}
