@@ -2,7 +2,7 @@
 //! and how damage to either is noticed. It knows no index engine.
 //!
 //! ```text
-//! m                                           how many recordings there are
+//! m                                           how many recordings and commits there are
 //! r id(16)                                    the record, JSON
 //! t started(8) id(16)                         order of time
 //! i field(1) length(1) value started id       order of time for one value of a field
@@ -21,15 +21,39 @@ const VALUE_HEAD_BYTES: usize = 5;
 /// Values of a field are cut to this length in keys; what matches is compared as a whole.
 const FIELD_BYTES_MAX: usize = 200;
 
-/// Where the number of recordings is.
-pub(crate) const COUNT_KEY: &[u8] = b"m";
+/// Where [`Counts`] are.
+pub(crate) const COUNTS_KEY: &[u8] = b"m";
+
+/// What is counted in each commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Recordings there are.
+    pub recordings: u64,
+    /// Commits there were.
+    pub commits: u64,
+}
+
+impl Counts {
+    pub fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.recordings.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.commits.to_be_bytes());
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (recordings, commits) = bytes.split_first_chunk::<8>()?;
+        let commits = u64::from_be_bytes(commits.try_into().ok()?);
+        Some(Self { recordings: u64::from_be_bytes(*recordings), commits })
+    }
+}
 
 /// What a key leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
     Record,
     Index,
-    Count,
+    Counts,
 }
 
 /// What a key leads to; `None` if it is none of ours.
@@ -37,7 +61,7 @@ pub(crate) fn key_kind(key: &[u8]) -> Option<KeyKind> {
     match key.first() {
         Some(b'r') => Some(KeyKind::Record),
         Some(b't' | b'i') => Some(KeyKind::Index),
-        Some(b'm') => Some(KeyKind::Count),
+        Some(b'm') => Some(KeyKind::Counts),
         _ => None,
     }
 }

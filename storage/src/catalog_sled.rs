@@ -9,12 +9,16 @@
 //!   while they run. A mark found at the start means that the last attempt did not come back.
 //!   The first scan reads every value, so it takes seconds where there are many recordings:
 //!   capture must not wait for it.
+//! * Damage can also make it forget the newest commits, or all, without a word. Commits are
+//!   counted, and the number is written beside the index after each one, unsynced: it is never
+//!   ahead of an index that has forgotten nothing.
 //! * What cannot be opened is moved aside and made anew; the records rebuild it.
 //! * After an error it is closed and opened again, because it remembers errors.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -27,8 +31,8 @@ use storage_core::{Recording, RecordingId};
 
 use crate::catalog::{Catalog, CatalogError, Page, PageBuilder};
 use crate::catalog_keys::{
-    COUNT_KEY, KeyKind, check_index_entry, content, damaged, index_keys, index_value, key_kind,
-    parse_record, position, record_key, value, walk_range,
+    COUNTS_KEY, Counts, KeyKind, check_index_entry, content, damaged, index_keys, index_value,
+    key_kind, parse_record, position, record_key, value, walk_range,
 };
 use crate::disk::is_full;
 use crate::lock::DataLock;
@@ -162,7 +166,7 @@ impl Catalog for SledCatalog {
     }
 
     fn len(&self) -> Result<u64, CatalogError> {
-        self.engine.read(Tree::count)
+        self.engine.read(|tree| Ok(tree.counts()?.recordings))
     }
 }
 
@@ -204,7 +208,7 @@ impl Place {
         } else if fresh {
             "there was none".to_owned()
         } else {
-            match self.marked(|| Tree::open_sound(&self.index())) {
+            match self.marked(|| self.open_sound()) {
                 Ok(tree) if self.rebuilding().exists() => {
                     let because = "its rebuild was interrupted".to_owned();
                     return Ok((tree, CatalogState::Empty { because }));
@@ -219,9 +223,26 @@ impl Place {
             self.move_aside().map_err(failed)?;
         }
         self.begin_rebuild()?;
-        let tree = self.marked(|| Tree::open(&self.index()))?;
+        remove_if_there(&self.commits()).map_err(failed)?;
+        let tree = self.marked(|| Tree::open(&self.index(), &self.commits()))?;
         sync_folder(&self.index()).and_then(|()| sync_folder(&self.folder)).map_err(failed)?;
         Ok((tree, CatalogState::Empty { because }))
+    }
+
+    fn commits(&self) -> PathBuf {
+        self.folder.join("commits")
+    }
+
+    fn open_sound(&self) -> Result<Tree, CatalogError> {
+        let tree = Tree::open(&self.index(), &self.commits())?;
+        tree.scan()?;
+        let noted = std::fs::read(self.commits()).unwrap_or_default();
+        // A note that is not whole was cut by a power cut; it does not say anything.
+        let noted = content(&noted).ok().and_then(Counts::from_bytes).unwrap_or_default();
+        if noted.commits > tree.counts()?.commits {
+            return Err(damaged("it has forgotten changes"));
+        }
+        Ok(tree)
     }
 
     fn begin_rebuild(&self) -> Result<(), CatalogError> {
@@ -307,7 +328,7 @@ impl Engine {
         let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
         // Dropped first: it is locked while it is open.
         *tree = None;
-        *tree = guarded(|| Tree::open(&self.place.index())).ok();
+        *tree = guarded(|| Tree::open(&self.place.index(), &self.place.commits())).ok();
     }
 }
 
@@ -353,7 +374,7 @@ fn collect(first: Change, changes: &Receiver<Change>) -> Vec<Change> {
 /// Makes one durable batch of a group of changes; answers whether each changed something.
 fn commit(tree: &Tree, group: &[Change]) -> Result<Vec<bool>, CatalogError> {
     let mut batch =
-        Batch { tree, count: tree.count()?, records: BTreeMap::new(), keys: BTreeMap::new() };
+        Batch { tree, counts: tree.counts()?, records: BTreeMap::new(), keys: BTreeMap::new() };
     let answers = group.iter().map(|change| match &change.what {
         What::Put(recording) => batch.put(recording).map(|()| true),
         What::Remove(id) => batch.remove(*id),
@@ -367,7 +388,7 @@ fn commit(tree: &Tree, group: &[Change]) -> Result<Vec<bool>, CatalogError> {
 /// A group of changes, before it is applied.
 struct Batch<'t> {
     tree: &'t Tree,
-    count: u64,
+    counts: Counts,
     /// Records as they will be; they hide what the tree still says.
     records: BTreeMap<RecordingId, Option<Recording>>,
     keys: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
@@ -384,7 +405,7 @@ impl Batch<'_> {
             self.keys.insert(key, Some(value));
         }
         self.records.insert(recording.recordingid, Some(recording.clone()));
-        self.count += 1;
+        self.counts.recordings += 1;
         Ok(())
     }
 
@@ -399,7 +420,7 @@ impl Batch<'_> {
             self.keys.insert(key, None);
         }
         self.records.insert(id, None);
-        self.count = self.count.saturating_sub(1);
+        self.counts.recordings = self.counts.recordings.saturating_sub(1);
         Ok(true)
     }
 
@@ -407,13 +428,19 @@ impl Batch<'_> {
     fn clear(&mut self) -> Result<(), CatalogError> {
         self.tree.clear()?;
         self.keys.clear();
-        (self.count, self.records) = (0, BTreeMap::new());
+        self.records.clear();
+        self.counts.recordings = 0;
         Ok(())
     }
 
     fn apply(mut self) -> Result<(), CatalogError> {
-        self.keys.insert(COUNT_KEY.to_vec(), Some(value(&self.count.to_be_bytes())));
-        self.tree.commit(self.keys)
+        self.counts.commits += 1;
+        let counts = value(&self.counts.to_bytes());
+        self.keys.insert(COUNTS_KEY.to_vec(), Some(counts.clone()));
+        self.tree.commit(self.keys)?;
+        // Only a help against silent damage: without it the commit is as good.
+        let _ = self.tree.note.write_all_at(&counts, 0);
+        Ok(())
     }
 }
 
@@ -431,7 +458,7 @@ fn search(tree: &Tree, query: &Query) -> Result<Page, CatalogError> {
             }))
         })?;
     }
-    Ok(page.finish(tree.count()?))
+    Ok(page.finish(tree.counts()?.recordings))
 }
 
 /// The open index.
@@ -440,10 +467,12 @@ struct Tree {
     tree: sled::Db,
     /// For the sync that sled does not do.
     file: File,
+    /// Where the number of commits is noted.
+    note: File,
 }
 
 impl Tree {
-    fn open(path: &Path) -> Result<Self, CatalogError> {
+    fn open(path: &Path, note: &Path) -> Result<Self, CatalogError> {
         let tree = sled::Config::new()
             .path(path)
             .mode(sled::Mode::HighThroughput)
@@ -453,13 +482,9 @@ impl Tree {
             .open()
             .map_err(|error| Self::failed("read", &error))?;
         let file = File::open(path.join("db")).map_err(|error| io_failed("read", &error))?;
-        Ok(Self { tree, file })
-    }
-
-    fn open_sound(path: &Path) -> Result<Self, CatalogError> {
-        let tree = Self::open(path)?;
-        tree.scan()?;
-        Ok(tree)
+        let note = OpenOptions::new().write(true).create(true).truncate(false).open(note);
+        let note = note.map_err(|error| io_failed("written", &error))?;
+        Ok(Self { tree, file, note })
     }
 
     fn failed(action: &'static str, error: &sled::Error) -> CatalogError {
@@ -475,10 +500,9 @@ impl Tree {
         value.map(|value| content(&value).map(<[u8]>::to_vec)).transpose()
     }
 
-    fn count(&self) -> Result<u64, CatalogError> {
-        let Some(value) = self.get(COUNT_KEY)? else { return Ok(0) };
-        let value = value.try_into().map_err(|_| damaged("the count is no number"))?;
-        Ok(u64::from_be_bytes(value))
+    fn counts(&self) -> Result<Counts, CatalogError> {
+        let Some(value) = self.get(COUNTS_KEY)? else { return Ok(Counts::default()) };
+        Counts::from_bytes(&value).ok_or_else(|| damaged("the counts are no numbers"))
     }
 
     fn record(&self, id: RecordingId) -> Result<Option<Recording>, CatalogError> {
@@ -496,11 +520,15 @@ impl Tree {
                     content(&value)?;
                     count += 1;
                 }
-                Some(KeyKind::Count) => {}
+                Some(KeyKind::Counts) => {}
                 None => return Err(damaged("a key is none of ours")),
             }
         }
-        if count == self.count()? { Ok(()) } else { Err(damaged("records are missing")) }
+        if count == self.counts()?.recordings {
+            Ok(())
+        } else {
+            Err(damaged("records are missing"))
+        }
     }
 
     /// Gives each key from `from` to before `to` to `visit`, until that says `false`.

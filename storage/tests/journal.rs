@@ -442,7 +442,7 @@ impl World {
                 // Its draft may be what was lost.
                 model.appended = packets;
                 model.sealed = false;
-                found.segments == [*number]
+                found.segments == [*number] && found.draft.is_some()
             }
             Err(_) => {
                 assert!(model.sealed || !model.begun_durable, "recording {number} is lost");

@@ -129,3 +129,45 @@ pub fn begin(journal: &mut Journal, number: u64) -> Result<(), JournalError> {
     journal.append_fact(&Fact::Recording { draft: draft(number) })?;
     journal.append_fact(&opened(number, number))
 }
+
+/// A record with what tests do not care about filled in.
+pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
+    let draft = draft(number);
+    storage_core::Recording {
+        version: storage_core::Recording::VERSION,
+        recordingid: draft.recordingid,
+        ucid: None,
+        formerucids: Vec::new(),
+        callids: draft.callids,
+        extension: draft.extension,
+        agentid: String::new(),
+        calling: String::new(),
+        called: String::new(),
+        direction: Direction::Inbound,
+        trunkgroup: String::new(),
+        trunkmember: String::new(),
+        vdn: String::new(),
+        split: String::new(),
+        userdata: String::new(),
+        parties: Vec::new(),
+        started: WallTime::from_millis(started_ms),
+        ended: WallTime::from_millis(started_ms),
+        durationms: 0,
+        scope: Scope::Station,
+        trigger: TriggerKind::Rule,
+        rule: String::new(),
+        copy: 1,
+        node: NodeId(1),
+        segments: Vec::new(),
+        gaps: Vec::new(),
+        pauses: Vec::new(),
+        complete: true,
+        quality: storage_core::record::Quality::default(),
+        format: storage_core::record::VoiceFormat::WavG711,
+        bytes: 0,
+        sha256: String::new(),
+        tags: Vec::new(),
+        notes: Vec::new(),
+        hold: false,
+    }
+}

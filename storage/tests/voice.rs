@@ -1,0 +1,273 @@
+//! Voice files: written, published through power cuts, fetched in any form and range, and found
+//! again by a rebuild of the catalog.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{dir, recording, recording_id};
+use sha2::{Digest, Sha256};
+use storage::testing::{FaultDisk, Survivors};
+use storage::{
+    Catalog, Fetch, FetchError, FetchFormat, SledCatalog, VoiceError, VoiceForm, VoiceStore,
+    reindex,
+};
+use storage_core::Recording;
+use storage_core::g711::Law;
+use storage_core::record::VoiceFormat;
+
+const STARTED: i64 = 1_795_000_000_000;
+
+fn publish(
+    store: &VoiceStore,
+    number: u64,
+    form: VoiceForm,
+    audio: &[u8],
+) -> Result<Recording, VoiceError> {
+    let mut writer = store.write(recording_id(number), form, audio.len() as u64)?;
+    writer.write_g711(Law::A, audio)?;
+    store.publish(writer.finish()?, recording(number, STARTED))
+}
+
+fn read(fetch: &Fetch) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(fetch.bytes()).unwrap()];
+    assert_eq!(fetch.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn samples(wav: &[u8]) -> Vec<i16> {
+    let mut reader = hound::WavReader::new(wav).unwrap();
+    let spec = reader.spec();
+    assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (1, 8000, 16));
+    reader.samples().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_g711_file_is_kept_as_it_came_and_read_as_linear() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    for length in [0, 1, 2, 161, 70_001] {
+        let audio: Vec<u8> = (0..length).map(|n| (n * 7 % 256) as u8).collect();
+        let record = publish(&store, 1, VoiceForm::G711(Law::A), &audio).unwrap();
+        store.verify(&record).unwrap();
+        assert_eq!(record.format, VoiceFormat::WavG711);
+
+        let original = Fetch::open(&store, &record, FetchFormat::Original).unwrap();
+        let bytes = read(&original);
+        assert_eq!(bytes.len() as u64, record.bytes);
+        assert_eq!(bytes.len() % 2, 0, "chunks are padded");
+        assert_eq!(&bytes[58..58 + audio.len()], audio);
+        assert_eq!(u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize + 8, bytes.len());
+        assert_eq!(hex(&bytes), record.sha256);
+        assert_eq!(original.sha256().unwrap(), record.sha256);
+
+        let wav = Fetch::open(&store, &record, FetchFormat::Wav).unwrap();
+        let bytes = read(&wav);
+        let linear: Vec<_> = audio.iter().map(|byte| Law::A.decode(*byte)).collect();
+        assert_eq!(samples(&bytes), linear);
+        assert_eq!(hex(&bytes), wav.sha256().unwrap());
+        // Any range is the same bytes.
+        for (from, to) in [(0, 10), (40, 47), (43, 44), (45, 300), (46, 1000), (7, 1_000_000)] {
+            let (from, to) = (from.min(bytes.len()), to.min(bytes.len()));
+            let mut piece = vec![0; to - from];
+            assert_eq!(wav.read_at(&mut piece, from as u64).unwrap(), piece.len());
+            assert_eq!(piece, bytes[from..to], "{from} to {to} of {length} samples");
+        }
+        assert_eq!(wav.read_at(&mut [0; 10], wav.bytes() + 5).unwrap(), 0);
+        let error = Fetch::open(&store, &record, FetchFormat::Opus).unwrap_err();
+        assert!(matches!(error, FetchError::Format { wanted: FetchFormat::Opus }));
+    }
+}
+
+#[test]
+fn a_linear_file_is_what_hound_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    let mut writer = store.write(recording_id(1), VoiceForm::Pcm, 4 + 40_000).unwrap();
+    writer.write_pcm(&[5, -5]).unwrap();
+    writer.write_g711(Law::Mu, &[0, 0x80]).unwrap();
+    writer.write_silence(40_000).unwrap();
+    let record = store.publish(writer.finish().unwrap(), recording(1, STARTED)).unwrap();
+    assert_eq!(record.format, VoiceFormat::Wav);
+    store.verify(&record).unwrap();
+    for wanted in [FetchFormat::Original, FetchFormat::Wav] {
+        let samples = samples(&read(&Fetch::open(&store, &record, wanted).unwrap()));
+        assert_eq!(samples[..5], [5, -5, -32124, 32124, 0]);
+        assert_eq!(samples.len(), 40_004);
+    }
+}
+
+#[test]
+fn audio_of_the_other_law_is_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    let mut writer = store.write(recording_id(1), VoiceForm::G711(Law::Mu), 4).unwrap();
+    writer.write_g711(Law::Mu, &[1]).unwrap();
+    writer.write_g711(Law::A, &[Law::A.encode(1000)]).unwrap();
+    writer.write_pcm(&[-1000]).unwrap();
+    writer.write_silence(1).unwrap();
+    let record = store.publish(writer.finish().unwrap(), recording(1, STARTED)).unwrap();
+    let bytes = read(&Fetch::open(&store, &record, FetchFormat::Original).unwrap());
+    let linear: Vec<_> =
+        bytes[58..62].iter().map(|byte| i32::from(Law::Mu.decode(*byte))).collect();
+    assert_eq!((linear[0], linear[3]), (i32::from(Law::Mu.decode(1)), 0));
+    assert!((linear[1] - 1000).abs() < 40 && (linear[2] + 1000).abs() < 40, "{linear:?}");
+}
+
+#[test]
+fn a_wrong_length_or_a_wrong_record_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    let form = VoiceForm::G711(Law::A);
+    let mut writer = store.write(recording_id(1), form, 3).unwrap();
+    writer.write_silence(2).unwrap();
+    let error = writer.finish().unwrap_err();
+    assert!(matches!(error, VoiceError::Length { expected: 3, written: 2 }));
+    let voice = store.write(recording_id(1), form, 0).unwrap().finish().unwrap();
+    let error = store.publish(voice, recording(2, STARTED)).unwrap_err();
+    assert!(matches!(error, VoiceError::Mismatch { .. }));
+    let error = store.write(recording_id(1), form, u64::from(u32::MAX)).unwrap_err();
+    assert!(matches!(error, VoiceError::TooLong { .. }));
+}
+
+#[test]
+fn an_altered_file_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    let record = publish(&store, 1, VoiceForm::G711(Law::A), &[1, 2, 3, 4]).unwrap();
+    let path = store.voice_path(&record);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[60] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(store.verify(&record), Err(VoiceError::Altered { .. })));
+    bytes.pop();
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(store.voice(&record), Err(VoiceError::Altered { .. })));
+}
+
+/// After a power cut: what is there is whole, and is one of the two versions.
+fn check_after_cut(disk: &FaultDisk, versions: &[&[u8]], must_be: Option<&[u8]>) {
+    let store = VoiceStore::open_on(disk.shared(), dir()).unwrap();
+    store.finish().unwrap();
+    let listed = disk.shared().list(&dir().join(storage_core::naming::sealing_folder())).unwrap();
+    assert_eq!(listed, [], "nothing is left lying about");
+    match store.record(recording_id(1), recording(1, STARTED).started) {
+        Ok(record) => {
+            store.verify(&record).unwrap();
+            let wav = read(&Fetch::open(&store, &record, FetchFormat::Original).unwrap());
+            let audio = &wav[58..58 + wav.len().min(60) - 58];
+            assert!(versions.iter().any(|version| *version == audio), "neither version");
+            assert!(must_be.is_none_or(|version| version == audio), "not the newest");
+        }
+        Err(error) => assert!(must_be.is_none(), "a published recording is lost: {error}"),
+    }
+}
+
+#[test]
+fn publishing_survives_a_power_cut_at_any_sync() {
+    let form = VoiceForm::G711(Law::A);
+    let (first, second) = (&[1_u8, 2][..], &[3_u8, 4][..]);
+    for again in [false, true] {
+        let mut cuts = 0;
+        for cut in 1.. {
+            let disk = FaultDisk::new();
+            let store = VoiceStore::open_on(disk.shared(), dir()).unwrap();
+            let begun = if again { publish(&store, 1, form, first).map(drop) } else { Ok(()) };
+            begun.unwrap();
+            disk.off_at_sync(disk.syncs() + cut);
+            let done = publish(&store, 1, form, second).is_ok();
+            for seed in 0..40 {
+                let survivors = match seed {
+                    0 => Survivors::None,
+                    1 => Survivors::All,
+                    seed => Survivors::Seed(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15)),
+                };
+                let left = disk.power_cut(survivors);
+                let must_be = match (done, again) {
+                    (true, _) => Some(second),
+                    // The older one, or the newer: but one of them.
+                    (false, _) => None,
+                };
+                check_after_cut(&left, &[first, second], must_be);
+                if again {
+                    let store = VoiceStore::open_on(left.shared(), dir()).unwrap();
+                    store.record(recording_id(1), recording(1, STARTED).started).unwrap();
+                }
+            }
+            cuts = cut;
+            if done {
+                break;
+            }
+        }
+        assert!(cuts > 4, "the power went off only {cuts} times");
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there_and_it_can_be_tried_again() {
+    let form = VoiceForm::G711(Law::A);
+    let disk = FaultDisk::new();
+    let store = VoiceStore::open_on(disk.shared(), dir()).unwrap();
+    let before = publish(&store, 1, form, &[1; 1000]).unwrap();
+    for room in (0..4000).step_by(100) {
+        disk.set_capacity(Some(disk.used() + room));
+        if let Err(error) = publish(&store, 2, form, &[2; 1500]) {
+            assert!(error.is_full(), "{error}");
+        }
+        disk.set_capacity(None);
+        store.verify(&before).unwrap();
+        let record = publish(&store, 2, form, &[2; 1500]).unwrap();
+        store.verify(&record).unwrap();
+    }
+}
+
+fn rebuilt(folder: &Path) -> (Arc<SledCatalog>, reindex::Reindexed) {
+    let store = VoiceStore::open(folder).unwrap();
+    let (catalog, state) = SledCatalog::open(&folder.join("catalog")).unwrap();
+    let reindexed = reindex::at_start(&store, &catalog, &state).unwrap();
+    (Arc::new(catalog), reindexed)
+}
+
+#[test]
+fn the_catalog_is_rebuilt_from_the_files_and_broken_pairs_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    let form = VoiceForm::G711(Law::A);
+    let records: Vec<_> =
+        (1..=6).map(|number| publish(&store, number, form, &[1, 2]).unwrap()).collect();
+    std::fs::remove_file(store.voice_path(&records[0])).unwrap();
+    std::fs::remove_file(store.record_path(&records[1])).unwrap();
+    std::fs::write(store.record_path(&records[2]), "{").unwrap();
+    std::fs::rename(store.record_path(&records[3]), store.record_path(&records[0])).unwrap();
+
+    let (catalog, reindexed) = rebuilt(folder.path());
+    assert_eq!(reindexed.entered, 2);
+    assert_eq!(catalog.get(recording_id(5)).unwrap().as_ref(), Some(&records[4]));
+    assert_eq!(catalog.len().unwrap(), 2);
+    let broken: Vec<_> = reindexed.broken.iter().map(ToString::to_string).collect();
+    // 1: foreign record; 2: no record; 3: no JSON; 4: no record.
+    assert_eq!(broken.len(), 4, "{broken:#?}");
+    for number in 1..=4 {
+        let id = recording_id(number).to_string();
+        assert!(broken.iter().any(|text| text.contains(&id)), "{id} is not in {broken:#?}");
+    }
+}
+
+#[test]
+fn a_start_enters_what_a_crash_kept_from_the_catalog() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    let form = VoiceForm::G711(Law::A);
+    drop(rebuilt(folder.path()));
+    publish(&store, 1, form, &[1]).unwrap();
+    let (catalog, reindexed) = rebuilt(folder.path());
+    assert_eq!((reindexed.entered, reindexed.broken.len()), (1, 0));
+    drop(catalog);
+    let (_, reindexed) = rebuilt(folder.path());
+    assert_eq!(reindexed.entered, 0);
+}
