@@ -255,6 +255,20 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether this member may say this: what a capture, a seal or a health is, its owner tells.
+    pub(crate) fn speaks_for(&self, proposer: NodeId) -> bool {
+        match self {
+            Self::Announce(announce) => announce.node == proposer,
+            Self::Health { node, .. } | Self::Ack { node, .. } => *node == proposer,
+            Self::Claim(claim) => claim.node == proposer,
+            Self::End { stretch, .. } | Self::Release { stretch } => stretch.node == proposer,
+            Self::Seal(seal) => seal.node == proposer,
+            _ => true,
+        }
+    }
+}
+
 /// A command with its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {

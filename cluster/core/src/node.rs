@@ -194,6 +194,7 @@ pub struct Node {
     applied_term: u64,
     ready: Option<(Ready, Vec<eraftpb::Entry>)>,
     restored: bool,
+    snapshot_due: bool,
     rebase: Option<Stored>,
     snapshots_out: BTreeSet<NodeId>,
     finished: Vec<Finished>,
@@ -255,6 +256,7 @@ impl Node {
             applied_term,
             ready: None,
             restored: false,
+            snapshot_due: false,
             rebase: None,
             snapshots_out: BTreeSet::new(),
             finished: Vec::new(),
@@ -649,6 +651,8 @@ impl Node {
             // The same on every member: it depends on the members alone.
             Err(_) => return Outcome::Refused(Refusal::Senseless("raft refuses the change")),
         }
+        // A newcomer refuses a snapshot that does not name it, so it needs one from now.
+        self.snapshot_due |= matches!(change, MemberChange::Learner(_));
         let outcome = self.state.apply_membership(proposal, changes);
         let members = self.state.members();
         self.peers.retain(|node| members.contains_key(&node));
@@ -658,11 +662,12 @@ impl Node {
     fn compaction_due(&self) -> bool {
         let covered = self.raw.store().snapshot_ref().get_metadata().index;
         let wanted = self.raw.store().snapshot_wanted() && self.applied > covered;
-        wanted || self.applied >= covered + Self::COMPACT_EVERY
+        wanted || self.snapshot_due || self.applied >= covered + Self::COMPACT_EVERY
     }
 
     /// Makes a snapshot of what is applied and forgets the entries behind it.
     fn compact(&mut self) -> Result<(), Alarm> {
+        self.snapshot_due = false;
         let nodes = |ids: &[u64]| -> Vec<NodeId> {
             ids.iter().filter_map(|id| u16::try_from(*id).ok()).map(NodeId).collect()
         };

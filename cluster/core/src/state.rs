@@ -27,6 +27,8 @@ pub struct Member {
     pub program: String,
     /// Which start of it is known.
     pub boot: u64,
+    /// Which of its proposals told its health: repetition may bring an older one later.
+    health_told: u64,
     /// How it said it is; unknown since its last start until it says so.
     pub health: Option<Health>,
     /// Whether it answered when duties were last given.
@@ -47,11 +49,19 @@ impl Member {
             phantoms: Vec::new(),
             program: String::new(),
             boot: 0,
+            health_told: 0,
             health: None,
             up: false,
             duty: Duty::None,
             drained: None,
             voter,
+        }
+    }
+
+    /// What an earlier process said of its health is void.
+    fn restarted(&mut self, boot: u64) {
+        if self.boot < boot {
+            (self.boot, self.health, self.health_told) = (boot, None, 0);
         }
     }
 
@@ -190,11 +200,20 @@ impl State {
         if !self.seen.entry(proposal.id.node).or_default().note(proposal) {
             return self.repeated(index, &proposal.command);
         }
+        if !proposal.command.speaks_for(proposal.id.node) {
+            return Outcome::Refused(Refusal::Senseless("a member speaks only for itself"));
+        }
         match &proposal.command {
             Command::Announce(announce) => self.announce(proposal.id.boot, announce, changes),
-            Command::Health { node, health } => self.on_member(*node, changes, |member| {
-                member.health = Some(*health);
-            }),
+            Command::Health { node, health } => {
+                let ProposalId { boot, seq, .. } = proposal.id;
+                self.on_member(*node, changes, |member| {
+                    member.restarted(boot);
+                    if seq > member.health_told {
+                        (member.health, member.health_told) = (Some(*health), seq);
+                    }
+                })
+            }
             Command::Grant(grant) => self.grant(index, grant, changes),
             Command::Claim(claim) => {
                 let present = self.present();
@@ -427,11 +446,7 @@ impl State {
             member.role = Some(announce.role);
             member.phantoms.clone_from(&announce.phantoms);
             member.program.clone_from(&announce.program);
-            if member.boot != boot {
-                // What the process before it said of its health is void.
-                member.boot = boot;
-                member.health = None;
-            }
+            member.restarted(boot);
         })
     }
 
