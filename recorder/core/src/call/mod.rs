@@ -1,3 +1,37 @@
 //! Calls: what the switch says of them, what we make of it, and whether to record.
+//!
+//! [`event`] holds the words of the switch. [`tracker`] makes calls of them. [`Calls`] owns the
+//! tracker, the phantoms and the recordings, and turns all that happens into [`Order`]s: put a
+//! phantom in, take it out, write this into the capture journal, tell people. Nothing here knows
+//! DMCC, sockets, files or the group of nodes.
 
 pub mod event;
+pub mod order;
+pub mod pattern;
+pub mod pool;
+pub mod request;
+pub mod roster;
+pub mod rule;
+pub mod tracker;
+pub mod view;
+
+mod adopt;
+mod calls;
+mod draft;
+mod merge;
+mod party;
+mod recording;
+mod resync;
+mod room;
+mod serve;
+mod tap;
+mod timer;
+mod tracked;
+mod trigger;
+mod watchdog;
+
+pub use calls::{Calls, TriggerConfig};
+pub use order::{Alarm, JoinRefusal, MissedReason, Order};
+pub use party::{Party, PartyKind};
+pub use request::{Action, Refusal, Request, Requester, Target};
+pub use view::{CallView, LiveEvent};

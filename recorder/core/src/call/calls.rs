@@ -1,0 +1,466 @@
+//! The call machine: everything that tells of calls, phantoms, media and people's wishes comes in
+//! here, and [`Order`]s come out. It holds the parts together and decides nothing by itself: the
+//! tracker knows the calls, the trigger what to do about them, the taps how phantoms get in and out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use storage_core::draft::Draft;
+use storage_core::journal::Fact;
+use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId, Ucid};
+
+use super::event::{AgentEvent, CallEvent, CallSnapshot};
+use super::order::{Alarm, JoinRefusal, Order, Ticket};
+use super::pool::{PhantomState, Pool};
+use super::recording::{Active, Missed, Seeds, missed_order};
+use super::request::{Refusal, Request};
+use super::roster::Roster;
+use super::rule::Rules;
+use super::serve::Waiting;
+use super::tap::Tap;
+use super::timer::{Timer, Timers};
+use super::tracked::{CallKey, TrackedCall};
+use super::tracker::{Change, Tracker};
+use super::trigger::Work;
+use super::view::{CallView, LiveEvent, RecordedView, view_of};
+use crate::media::MediaNotice;
+
+/// What the call machine must know beforehand.
+#[derive(Clone, Debug)]
+pub struct TriggerConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Who is who.
+    pub roster: Roster,
+    /// The recording rules.
+    pub rules: Rules,
+    /// `al_maxparties`: no phantom of ours makes a call reach more than this.
+    pub max_parties: usize,
+    /// Random bits for the names of recordings; fresh at each start.
+    pub id_seed: u128,
+    /// First number for segments, above all that the capture journal holds.
+    pub first_segment: SegmentId,
+}
+
+/// All calls, and what this node does about them.
+///
+/// After each `handle_…` all orders are to be taken with [`Self::poll_order`]; when
+/// [`Self::poll_timeout`] has come, [`Self::handle_timeout`] is to be called.
+#[derive(Debug)]
+pub struct Calls {
+    pub(super) node: NodeId,
+    pub(super) rules: Rules,
+    pub(super) max_parties: usize,
+    pub(super) tracker: Tracker,
+    pub(super) pool: Pool,
+    pub(super) timers: Timers,
+    pub(super) orders: VecDeque<Order>,
+    pub(super) work: BTreeMap<CallKey, Work>,
+    pub(super) taps: BTreeMap<Extension, Tap>,
+    pub(super) recordings: BTreeMap<RecordingId, Active>,
+    pub(super) judged: BTreeMap<RecordingId, Missed>,
+    pub(super) adoptable: BTreeMap<RecordingId, Draft>,
+    pub(super) requests: BTreeMap<u64, Waiting>,
+    pub(super) alarms: BTreeSet<Alarm>,
+    /// Calls to look at before the input in hand is done with.
+    pub(super) touched: BTreeSet<CallKey>,
+    pub(super) seeds: Seeds,
+    pub(super) duty: Duty,
+    pub(super) link_up: bool,
+    /// When the link went down, until the calls are known again.
+    pub(super) link_lost: Option<MonoTime>,
+    pub(super) draining: bool,
+    segment: SegmentId,
+    ticket: Ticket,
+}
+
+impl Calls {
+    /// A machine that knows no call, no phantom and no duty yet, and whose link is down.
+    #[must_use]
+    pub fn new(config: TriggerConfig) -> Self {
+        Self {
+            node: config.node,
+            rules: config.rules,
+            max_parties: config.max_parties,
+            pool: Pool::new(&config.roster.phantoms),
+            tracker: Tracker::new(config.roster),
+            timers: Timers::default(),
+            orders: VecDeque::new(),
+            work: BTreeMap::new(),
+            taps: BTreeMap::new(),
+            recordings: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            adoptable: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            alarms: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            seeds: Seeds::new(config.id_seed),
+            duty: Duty::None,
+            link_up: false,
+            link_lost: None,
+            draining: false,
+            segment: config.first_segment,
+            ticket: Ticket(0),
+        }
+    }
+
+    /// An event of a call-control monitor.
+    pub fn handle_call_event(&mut self, now: Now, event: &CallEvent) {
+        self.tracker.handle_event(now, event);
+        self.settle(now);
+    }
+
+    /// An agent logged in or out.
+    pub fn handle_agent(&mut self, now: Now, event: &AgentEvent) {
+        self.tracker.handle_agent(event);
+        self.settle(now);
+    }
+
+    /// Answer to [`Order::SnapshotCall`], or a call found while resynchronising.
+    pub fn handle_snapshot(&mut self, now: Now, snapshot: &CallSnapshot) {
+        self.tracker.handle_snapshot(now, snapshot);
+        self.settle(now);
+    }
+
+    /// The switch denies knowing this call.
+    pub fn handle_unknown_call(&mut self, now: Now, call: &CallId) {
+        self.tracker.handle_unknown(now, call);
+        self.settle(now);
+    }
+
+    /// Answer to [`Order::AskLinkage`].
+    pub fn handle_ucid(&mut self, now: Now, call: &CallId, ucid: Ucid) {
+        self.tracker.handle_ucid(call, ucid);
+        self.settle(now);
+    }
+
+    /// The link to the switch is up or down. While it is down media goes on and calls are kept;
+    /// after it, [`Self::begin_resync`] is to follow.
+    pub fn handle_link(&mut self, now: Now, up: bool) {
+        self.link_up = up;
+        if !up {
+            self.link_lost = Some(now.mono);
+            self.tracker.begin_resync();
+        }
+        self.settle(now);
+    }
+
+    /// From here on every call that is up will be named by a snapshot or an event.
+    pub fn begin_resync(&mut self, now: Now) {
+        self.tracker.begin_resync();
+        self.settle(now);
+    }
+
+    /// Every call that is up has been named; to include the devices of our phantoms.
+    pub fn end_resync(&mut self, now: Now) {
+        self.tracker.end_resync(now);
+        self.drain_changes(now);
+        self.check_taps(now);
+        self.resume_adoptable(now);
+        self.touched.extend(self.tracker.calls().map(|call| call.key));
+        self.settle(now);
+    }
+
+    /// The switch has let a phantom in.
+    pub fn handle_joined(&mut self, now: Now, ticket: Ticket) {
+        self.tap_joined(now, ticket);
+        self.settle(now);
+    }
+
+    /// The switch has not let a phantom in.
+    pub fn handle_join_refused(&mut self, now: Now, ticket: Ticket, why: &JoinRefusal) {
+        self.tap_refused(now, ticket, why);
+        self.settle(now);
+    }
+
+    /// A phantom has left its call, or the switch says that it was not in it.
+    pub fn handle_left(&mut self, now: Now, phantom: &Extension) {
+        self.tap_left(now, phantom);
+        self.settle(now);
+    }
+
+    /// A phantom is registered.
+    pub fn handle_phantom_ready(&mut self, now: Now, phantom: &Extension) {
+        self.pool.ready(now.mono, phantom);
+        if self.taps.contains_key(phantom) {
+            // It was lost in a call and is still being taken out of it.
+            self.pool.busy(phantom, PhantomState::Leaving);
+        } else if let Some(key) = self.tracker.call_of_phantom(phantom) {
+            self.evict(now, key, phantom);
+        }
+        self.touch_waiting();
+        self.settle(now);
+    }
+
+    /// A phantom is not registered any more: what it heard ends, another goes on.
+    pub fn handle_phantom_lost(&mut self, now: Now, phantom: &Extension) {
+        self.pool.lost(phantom);
+        self.end_tap_of_lost(now, phantom);
+        self.settle(now);
+    }
+
+    /// The switch refuses to register a phantom.
+    pub fn handle_phantom_refused(&mut self, now: Now, phantom: &Extension) {
+        self.pool.refused(phantom);
+        self.end_tap_of_lost(now, phantom);
+        self.settle(now);
+    }
+
+    /// `MediaStartEvent` of a phantom: from where, which codec (`g711a`, …), how much in a packet.
+    pub fn handle_media_started(
+        &mut self,
+        now: Now,
+        phantom: &Extension,
+        source: Option<SocketAddr>,
+        codec: &str,
+        packetms: u32,
+    ) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        tap.media.get_or_insert(now.mono);
+        if let Some(segment) = tap.segment {
+            let codec = codec.to_owned();
+            let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
+            self.orders.push_back(Order::Capture(fact));
+        }
+        self.arm_tap(phantom);
+        self.settle(now);
+    }
+
+    /// `MediaStopEvent` of a phantom. It may start again, as after a hold, so it ends nothing.
+    pub fn handle_media_stopped(&mut self, now: Now, phantom: &Extension) {
+        if let Some(tap) = self.taps.get_mut(phantom) {
+            tap.media = None;
+        }
+        self.settle(now);
+    }
+
+    /// What the media thread has noticed.
+    pub fn handle_media_notice(&mut self, now: Now, notice: &MediaNotice) {
+        match notice {
+            MediaNotice::FirstPacket { segment, captured, .. } => {
+                self.segment_heard(*segment, *captured);
+            }
+            MediaNotice::Silent { segment } => self.segment_silent(now, *segment),
+            MediaNotice::Audible { segment } => self.segment_audible(*segment),
+            MediaNotice::Stray { phantom } => self.phantom_strays(now, phantom),
+        }
+        self.settle(now);
+    }
+
+    /// A person asks for something; [`Order::Answer`] follows within three seconds.
+    pub fn handle_request(&mut self, now: Now, request: &Request) {
+        self.serve(now, request);
+        self.settle(now);
+    }
+
+    /// The group tells this node what to do. Recordings in progress go on under any duty.
+    pub fn set_duty(&mut self, now: Now, duty: Duty) {
+        self.duty = duty;
+        self.touched.extend(self.tracker.calls().map(|call| call.key));
+        self.settle(now);
+    }
+
+    /// Ends all recordings and starts none; [`Self::is_idle`] tells when it is done.
+    pub fn drain(&mut self, now: Now) {
+        self.draining = true;
+        self.refuse_waiting(None, Refusal::Unavailable);
+        for id in self.recordings.keys().copied().collect::<Vec<_>>() {
+            self.end_recording(now, id, None);
+        }
+        self.end_adoptable(now);
+        self.settle(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.tracker.handle_timeout(now);
+        while let Some(timer) = self.timers.expire(now.mono) {
+            match timer {
+                Timer::Call(key) => {
+                    self.touched.insert(key);
+                }
+                Timer::Tap(phantom) => self.tap_overdue(now, &phantom),
+                Timer::Request(request) => self.request_overdue(now, request),
+                Timer::Judge(id) => {
+                    self.orders.extend(self.judged.remove(&id).map(|missed| missed.order));
+                }
+                Timer::Phantoms => self.touch_waiting(),
+                Timer::Adoption => self.end_adoptable(now),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<MonoTime> {
+        self.timers.next().into_iter().chain(self.tracker.deadline()).min()
+    }
+
+    /// The calls in progress.
+    #[must_use]
+    pub fn calls(&self) -> Vec<CallView> {
+        self.tracker.calls().map(|call| self.view(call)).collect()
+    }
+
+    /// How many calls are in progress.
+    #[must_use]
+    pub fn calls_active(&self) -> usize {
+        self.tracker.calls().count()
+    }
+
+    /// How many recordings are in progress.
+    #[must_use]
+    pub fn recordings_active(&self) -> usize {
+        self.recordings.len()
+    }
+
+    /// How many phantoms are in each state.
+    #[must_use]
+    pub fn phantoms(&self, now: Now) -> BTreeMap<PhantomState, usize> {
+        self.pool.counts(now.mono)
+    }
+
+    /// Alarms that are raised.
+    pub fn alarms(&self) -> impl Iterator<Item = &Alarm> {
+        self.alarms.iter()
+    }
+
+    /// Whether no recording is in progress and no phantom is in a call.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.recordings.is_empty() && self.taps.is_empty()
+    }
+
+    /// The calls as the tracker knows them.
+    #[must_use]
+    pub const fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    pub(super) const fn next_segment(&mut self) -> SegmentId {
+        let segment = self.segment;
+        self.segment = SegmentId(segment.0 + 1);
+        segment
+    }
+
+    pub(super) const fn next_ticket(&mut self) -> Ticket {
+        self.ticket = Ticket(self.ticket.0 + 1);
+        self.ticket
+    }
+
+    /// Tells people what has changed about a call.
+    pub(super) fn show(&mut self, key: CallKey) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let view = self.view(call);
+        // A receiver lifted by mistake is no call yet.
+        if view.parties.iter().all(|party| party.state == "initiated") {
+            return;
+        }
+        let shown = &mut self.work_of(key).shown;
+        if shown.as_ref() == Some(&view) {
+            return;
+        }
+        let event = match shown.replace(view.clone()) {
+            None => LiveEvent::CallStarted(view),
+            Some(_) => LiveEvent::CallUpdated(view),
+        };
+        self.orders.push_back(Order::Live(event));
+    }
+
+    pub(super) fn tell_recording_started(&mut self, key: CallKey) {
+        if let Some(call) = self.tracker.call(key) {
+            self.orders.push_back(Order::Live(LiveEvent::RecordingStarted(self.view(call))));
+        }
+    }
+
+    fn view(&self, call: &TrackedCall) -> CallView {
+        let id = self.work.get(&call.key).and_then(|work| work.recording);
+        let recorded = id.and_then(|id| self.recordings.get(&id)).map(|active| RecordedView {
+            recordingid: active.draft.recordingid,
+            phantom: self.tap_of(active.draft.recordingid).map(|tap| tap.phantom.clone()),
+            node: self.node,
+            scope: active.draft.scope,
+            trigger: active.draft.trigger,
+        });
+        view_of(&self.tracker, call, recorded)
+    }
+
+    /// Follows up what an input has changed until nothing is left to look at. Deciding about a
+    /// call touches no other call, so this ends.
+    fn settle(&mut self, now: Now) {
+        self.drain_changes(now);
+        while let Some(key) = self.touched.pop_first() {
+            self.decide(now, key);
+            self.drain_changes(now);
+        }
+    }
+
+    fn drain_changes(&mut self, now: Now) {
+        while let Some(change) = self.tracker.poll_change() {
+            match change {
+                Change::Updated(key) => self.touch_with_neighbours(key),
+                Change::PhantomIn { call, phantom } => self.phantom_came(now, call, &phantom),
+                Change::PhantomOut { call, phantom } => self.phantom_went(now, call, &phantom),
+                Change::Merged { from, into } => self.call_merged(now, &from, into),
+                Change::Ended { call, .. } => self.call_ended(now, &call),
+                Change::Doubt(key) => self.ask_snapshot(key),
+            }
+        }
+    }
+
+    fn touch_with_neighbours(&mut self, key: CallKey) {
+        let Some(call) = self.tracker.call(key) else { return };
+        self.touched.extend(self.tracker.linked(call));
+        self.touched.insert(key);
+    }
+
+    /// Two calls are one: the longer recording goes on, the other ends where it is.
+    fn call_merged(&mut self, now: Now, from: &TrackedCall, into: CallKey) {
+        for tap in self.taps.values_mut().filter(|tap| tap.call == from.key) {
+            tap.call = into;
+        }
+        let work = self.work_of(from.key);
+        let (recording, asked) = (work.recording, work.asked.take());
+        if let Some(id) = recording {
+            self.pass_scope(id, into);
+        }
+        self.part_with(now, from);
+        self.move_requests(from.key, into);
+        let work = self.work_of(into);
+        work.asked = work.asked.or(asked);
+        self.touched.insert(into);
+    }
+
+    fn call_ended(&mut self, now: Now, call: &TrackedCall) {
+        self.part_with(now, call);
+        for phantom in self.phantoms_at(call.key) {
+            self.take_out(now, &phantom);
+        }
+        self.refuse_waiting(Some(call.key), Refusal::NoCall);
+        self.touched.extend(self.tracker.linked(call));
+    }
+
+    /// Ends what is going on for a call that is no more, and tells people.
+    fn part_with(&mut self, now: Now, call: &TrackedCall) {
+        let recording = self.work_of(call.key).recording;
+        if let Some(id) = recording {
+            self.end_recording(now, id, Some(call));
+        }
+        let work = self.work.remove(&call.key).unwrap_or_default();
+        if recording.is_none() {
+            self.orders.extend(missed_order(call, &work));
+        }
+        self.timers.stop(&Timer::Call(call.key));
+        self.touched.remove(&call.key);
+        self.orders.extend(work.shown.map(|view| Order::Live(LiveEvent::CallEnded(view))));
+        if let Some(alarm) = work.alarm {
+            self.clear(alarm);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a recording's draft says of its call. The tracker knows the call; here it is put into the
+//! form that is written down.
+
+use storage_core::draft::{Draft, Presence};
+use storage_core::record::{Direction, Scope, TriggerKind};
+use storage_core::{Extension, NodeId, RecordingId, WallTime};
+
+use super::party::{Party, PartyKind};
+use super::recording::Active;
+use super::tracked::TrackedCall;
+use super::tracker::Tracker;
+
+/// A draft that says nothing of its call yet.
+pub(super) fn blank(id: RecordingId, node: NodeId, opened: WallTime) -> Draft {
+    Draft {
+        recordingid: id,
+        node,
+        copy: 1,
+        scope: Scope::Station,
+        trigger: TriggerKind::Rule,
+        rule: String::new(),
+        ucid: None,
+        formerucids: Vec::new(),
+        callids: Vec::new(),
+        extension: Extension::new(""),
+        agentid: String::new(),
+        calling: String::new(),
+        called: String::new(),
+        direction: Direction::default(),
+        trunkgroup: String::new(),
+        trunkmember: String::new(),
+        vdn: String::new(),
+        split: String::new(),
+        userdata: String::new(),
+        parties: Vec::new(),
+        opened,
+        ended: None,
+        pauses: Vec::new(),
+    }
+}
+
+/// The station for which a call is recorded: the monitored one that has been in it longest; if
+/// there is none (a trunk recording asked for by UCID), the station that serves the call.
+pub(super) fn extension_of(call: &TrackedCall) -> Extension {
+    let inside = call.talking().filter(|party| party.kind == PartyKind::Inside);
+    let party = call.stations().min_by_key(|party| party.came).or_else(|| inside.last());
+    party.and_then(|party| party.name.number.clone()).unwrap_or_else(|| Extension::new(""))
+}
+
+/// Brings a draft up to date with its call. What the call does not know (after a restart it knows
+/// little) stays as it was.
+pub(super) fn refresh(active: &mut Active, tracker: &Tracker, call: &TrackedCall) {
+    let resumed = active.inherited.is_some();
+    let draft = &mut active.draft;
+    refresh_identity(draft, call);
+    if draft.extension.as_str().is_empty() {
+        draft.extension = extension_of(call);
+    }
+    if draft.agentid.is_empty() {
+        tracker.agent(&draft.extension).clone_into(&mut draft.agentid);
+    }
+    let numbers = [
+        (&mut draft.calling, call.calling_text()),
+        (&mut draft.called, call.called_text()),
+        (&mut draft.trunkgroup, call.trunkgroup.clone().unwrap_or_default()),
+        (&mut draft.trunkmember, call.trunkmember.clone().unwrap_or_default()),
+    ];
+    for (mine, told) in numbers {
+        if !told.is_empty() && (mine.is_empty() || !resumed) {
+            *mine = told;
+        }
+    }
+    if !resumed {
+        draft.direction = call.direction(tracker.roster());
+    }
+    let places = [
+        (&mut draft.vdn, call.vdn.as_ref().map(Extension::to_string)),
+        (&mut draft.split, call.split.as_ref().map(Extension::to_string)),
+        (&mut draft.userdata, call.userdata.clone()),
+    ];
+    for (mine, told) in places {
+        if let Some(told) = told {
+            *mine = told;
+        }
+    }
+    let inherited = active.inherited.as_deref().unwrap_or_default();
+    draft.parties = with_history(inherited, call.parties.presences());
+}
+
+fn refresh_identity(draft: &mut Draft, call: &TrackedCall) {
+    if let Some(ucid) = &call.ucid
+        && draft.ucid.as_ref() != Some(ucid)
+    {
+        let before = draft.ucid.replace(ucid.clone());
+        draft.formerucids.extend(before.filter(|before| !draft.formerucids.contains(before)));
+    }
+    for ucid in &call.former {
+        if !draft.formerucids.contains(ucid) {
+            draft.formerucids.push(ucid.clone());
+        }
+    }
+    let Draft { formerucids, ucid, .. } = draft;
+    formerucids.retain(|former| Some(former) != ucid.as_ref());
+    for id in &call.ids {
+        if !draft.callids.iter().any(|known| known == id.as_str()) {
+            draft.callids.push(id.to_string());
+        }
+    }
+}
+
+/// Everybody who is still there gets an end.
+pub(super) fn close(mut parties: Vec<Presence>, at: WallTime) -> Vec<Presence> {
+    for presence in &mut parties {
+        presence.stretch.to.get_or_insert(at);
+        for hold in &mut presence.holds {
+            hold.to.get_or_insert(at);
+        }
+    }
+    parties
+}
+
+/// After a restart a party that is found in the call was there all the time.
+fn with_history(before: &[Presence], mut now: Vec<Presence>) -> Vec<Presence> {
+    let mut history = Vec::new();
+    for old in before {
+        let last_known = before.iter().map(|presence| presence.stretch.to).max().flatten();
+        let was_there = old.stretch.to == last_known;
+        match now.iter_mut().find(|presence| was_there && presence.who == old.who) {
+            Some(presence) => {
+                presence.stretch.from = presence.stretch.from.min(old.stretch.from);
+                presence.holds.splice(0..0, old.holds.iter().cloned());
+            }
+            None => history.push(old.clone()),
+        }
+    }
+    history.extend(now);
+    history
+}
+
+/// A party by which the switch can be asked about the call: talking rather than holding, of ours
+/// rather than from outside.
+pub(super) fn handle_of(call: &TrackedCall) -> Option<Extension> {
+    let rank = |party: &&Party| {
+        (party.state != super::event::PartyState::Connected, party.kind, party.came)
+    };
+    let party = call.talking().min_by_key(rank).or_else(|| call.parties.iter().next())?;
+    // A trunk's connection is named by the trunk, not by the number at its far end.
+    let who = match (&party.name.trunk, party.kind) {
+        (Some((group, member)), PartyKind::Outside) => format!("T{group}#{member}"),
+        _ => party.who(),
+    };
+    Some(Extension::new(who))
+}

@@ -1,0 +1,166 @@
+//! What the call machine wants done. Each variant's comment tells the shell what to do.
+
+use std::time::Duration;
+
+use storage_core::journal::Fact;
+use storage_core::{CallId, Extension, RecordingId, Ucid};
+
+use super::request::Refusal;
+use super::view::LiveEvent;
+
+/// Names one attempt to put a phantom into a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// One thing to do. All orders are taken before the next input is given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Add the phantom to the call as a silent party (single-step conference), and report the
+    /// outcome under this ticket with `handle_joined` or `handle_join_refused`.
+    Join {
+        /// Names this attempt.
+        ticket: Ticket,
+        /// The call.
+        call: CallId,
+        /// A party of it, whose connection the request names; a trunk is written
+        /// `T<group>#<member>`.
+        party: Extension,
+        /// Which phantom.
+        phantom: Extension,
+    },
+    /// Clear the phantom's connection, and report with `handle_left` or `handle_leave_refused`.
+    Leave {
+        /// Which phantom; always one of ours.
+        phantom: Extension,
+        /// The call.
+        call: CallId,
+    },
+    /// Ask for the call's identity, and report with `handle_ucid`.
+    AskLinkage {
+        /// The call.
+        call: CallId,
+        /// A party of it.
+        party: Extension,
+    },
+    /// Ask who is in the call, and report with `handle_snapshot`, or `handle_unknown_call` if the
+    /// switch knows no such call.
+    SnapshotCall {
+        /// The call.
+        call: CallId,
+        /// A party of it.
+        party: Extension,
+    },
+    /// Append to the capture journal. The media thread obeys `SegmentOpened` and `SegmentClosed`
+    /// in this order: what reaches a phantom's port between them belongs to the segment.
+    Capture(Fact),
+    /// Answer a request.
+    Answer {
+        /// The request's number.
+        request: u64,
+        /// The recording that it started, widened or stopped.
+        result: Result<RecordingId, Refusal>,
+    },
+    /// Raise an alarm; the same one is not raised twice before it is cleared.
+    Alarm(Alarm),
+    /// The reason for this alarm is gone.
+    AlarmCleared(Alarm),
+    /// Tell people who watch.
+    Live(LiveEvent),
+    /// Count a call that should have been recorded and was not, not even in part.
+    Missed {
+        /// The call's identity, if it had one.
+        ucid: Option<Ucid>,
+        /// The call's last number.
+        call: CallId,
+        /// Why.
+        reason: MissedReason,
+    },
+    /// Time from the switch's `Established` to the first packet in the capture.
+    CaptureDelay(Duration),
+}
+
+/// Something that a person should look at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alarm {
+    /// A call has been up for five seconds and is not recorded.
+    CallNotRecorded {
+        /// The call's last number.
+        call: CallId,
+        /// The station.
+        extension: Extension,
+        /// What stands in the way.
+        reason: MissedReason,
+    },
+    /// A phantom in a call receives nothing.
+    NoMedia {
+        /// The phantom.
+        phantom: Extension,
+    },
+    /// A phantom that is in no call receives media.
+    StrayMedia {
+        /// The phantom.
+        phantom: Extension,
+    },
+    /// A phantom does not get out of a call.
+    PhantomStuck {
+        /// The phantom.
+        phantom: Extension,
+    },
+}
+
+impl Alarm {
+    /// Its stable name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CallNotRecorded { .. } => "callnotrecorded",
+            Self::NoMedia { .. } => "nomedia",
+            Self::StrayMedia { .. } => "straymedia",
+            Self::PhantomStuck { .. } => "phantomstuck",
+        }
+    }
+}
+
+/// Why a call was missed, or is in danger of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MissedReason {
+    /// No phantom was free.
+    NoPhantom,
+    /// The switch refused.
+    Refused,
+    /// The AES could not be reached.
+    LinkDown,
+    /// The call had no place for another party.
+    PartyLimit,
+    /// The switch sent no audio.
+    NoMedia,
+}
+
+impl MissedReason {
+    /// Value of the metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoPhantom => "nophantom",
+            Self::Refused => "refused",
+            Self::LinkDown => "linkdown",
+            Self::PartyLimit => "partylimit",
+            Self::NoMedia => "nomedia",
+        }
+    }
+}
+
+/// Why the switch did not let a phantom in, by category (dossier 6.9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinRefusal {
+    /// The call has as many parties as it may.
+    PartyLimit,
+    /// The phantom is in another call or not in service.
+    PhantomBusy,
+    /// There is no such call or party any more.
+    CallGone,
+    /// The request was not sent, or no answer came before the link was lost.
+    LinkDown,
+    /// Anything else, in the switch's words.
+    Other(String),
+}

@@ -1,0 +1,244 @@
+//! Recordings in progress: opened, written down whenever what is known of them changes, ended once
+//! their last phantom is out. When one begins and ends is the trigger's decision.
+
+use storage_core::draft::{Draft, Presence};
+use storage_core::journal::Fact;
+use storage_core::record::{Scope, TriggerKind};
+use storage_core::{Now, RecordingId, SegmentId, WallTime};
+
+use super::calls::Calls;
+use super::draft;
+use super::order::{MissedReason, Order};
+use super::timer::Timer;
+use super::tracked::{CallKey, TrackedCall};
+use super::trigger::{JUDGE_AFTER, Work};
+
+/// A recording in progress.
+#[derive(Debug)]
+pub(super) struct Active {
+    /// What is known of it.
+    pub draft: Draft,
+    /// What was last written down.
+    pub written: Option<Draft>,
+    /// The call it follows; `None` once it is ending.
+    pub call: Option<CallKey>,
+    /// Whether a packet is in the capture.
+    pub captured: bool,
+    /// For a recording that a crash left open: who was in the call before.
+    pub inherited: Option<Vec<Presence>>,
+    /// Once its call is over: what is to be said if no packet was ever captured.
+    pub missed: Option<Order>,
+    /// Its segments on which nothing was heard yet.
+    pub unheard: Vec<SegmentId>,
+}
+
+/// A call that will count as missed unless a late packet says otherwise.
+#[derive(Debug)]
+pub(super) struct Missed {
+    /// What to say.
+    pub order: Order,
+    /// The segments of which a packet would clear it.
+    pub segments: Vec<SegmentId>,
+}
+
+impl Calls {
+    /// Opens a recording of a call, or resumes the one that a crash left open.
+    pub(super) fn open_recording(
+        &mut self,
+        now: Now,
+        key: CallKey,
+        scope: Scope,
+        trigger: TriggerKind,
+        rule: &str,
+    ) -> Option<RecordingId> {
+        if let Some(draft) = self.take_adoptable(key) {
+            return Some(self.resume(now, key, draft));
+        }
+        let call = self.tracker.call(key)?;
+        let id = self.seeds.recording(now.wall);
+        let mut draft = draft::blank(id, self.node, now.wall);
+        (draft.scope, draft.trigger) = (scope, trigger);
+        rule.clone_into(&mut draft.rule);
+        draft.extension = draft::extension_of(call);
+        self.follow(now, key, id, Active::new(draft, None));
+        Some(id)
+    }
+
+    /// Goes on with a recording that a crash left open.
+    pub(super) fn resume(&mut self, now: Now, key: CallKey, draft: Draft) -> RecordingId {
+        let (id, before) = (draft.recordingid, draft.parties.clone());
+        let mut active = Active::new(draft, Some(draft::close(before, now.wall)));
+        active.captured = true;
+        self.work_of(key).recorded = true;
+        self.follow(now, key, id, active);
+        id
+    }
+
+    /// A recording that is about to end in a merge leaves its wider scope to the one that goes on.
+    pub(super) fn pass_scope(&mut self, from: RecordingId, into: CallKey) {
+        let scope = self.recordings.get(&from).map(|active| active.draft.scope);
+        let heir = self.work.get(&into).and_then(|work| work.recording);
+        if let (Some(Scope::Trunk), Some(heir)) = (scope, heir)
+            && let Some(active) = self.recordings.get_mut(&heir)
+        {
+            active.draft.scope = Scope::Trunk;
+        }
+    }
+
+    fn follow(&mut self, now: Now, key: CallKey, id: RecordingId, mut active: Active) {
+        active.call = Some(key);
+        self.recordings.insert(id, active);
+        self.work_of(key).recording = Some(id);
+        self.tracker.mark_recorded(key, Some(now.mono));
+        self.write_down(key);
+    }
+
+    /// Writes down what has changed.
+    pub(super) fn write_down(&mut self, key: CallKey) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let Some(id) = self.work.get(&key).and_then(|work| work.recording) else { return };
+        let Some(active) = self.recordings.get_mut(&id) else { return };
+        draft::refresh(active, &self.tracker, call);
+        write_changed(active, &mut self.orders);
+    }
+
+    /// Takes a recording off its call. `last` is the call if the tracker has it no longer. The
+    /// recording ends when its phantom is out, so that every packet heard until then is in it.
+    pub(super) fn end_recording(&mut self, now: Now, id: RecordingId, last: Option<&TrackedCall>) {
+        let Some(active) = self.recordings.get_mut(&id) else { return };
+        let Some(key) = active.call.take() else { return };
+        if let Some(call) = last.or_else(|| self.tracker.call(key)) {
+            draft::refresh(active, &self.tracker, call);
+            active.draft.parties =
+                draft::close(std::mem::take(&mut active.draft.parties), now.wall);
+        }
+        let work = self.work.entry(key).or_default();
+        (work.recording, work.fading) = (None, None);
+        if let Some(call) = last {
+            active.missed = missed_order(call, work);
+        }
+        self.tracker.mark_recorded(key, None);
+        self.touched.insert(key);
+        for phantom in self.taps_of(id) {
+            self.take_out(now, &phantom);
+        }
+        self.finish_if_quiet(now, id);
+    }
+
+    /// Ends a recording for good once none of its segments is open.
+    pub(super) fn finish_if_quiet(&mut self, now: Now, id: RecordingId) {
+        let open = self.taps.values().any(|tap| tap.recording == Some(id) && tap.segment.is_some());
+        let ending = self.recordings.get(&id).is_some_and(|active| active.call.is_none());
+        if open || !ending {
+            return;
+        }
+        let Some(mut active) = self.recordings.remove(&id) else { return };
+        active.draft.ended = Some(now.wall);
+        write_changed(&mut active, &mut self.orders);
+        for tap in self.taps.values_mut().filter(|tap| tap.recording == Some(id)) {
+            tap.recording = None;
+        }
+        if let (false, Some(order)) = (active.captured, active.missed) {
+            self.judged.insert(id, Missed { order, segments: active.unheard });
+            self.timers.set(Timer::Judge(id), now.mono + JUDGE_AFTER);
+        }
+    }
+
+    /// The first packet of a segment is in the capture.
+    pub(super) fn segment_heard(&mut self, segment: SegmentId, captured: Now) {
+        self.judged.retain(|_, missed| !missed.segments.contains(&segment));
+        let Some(tap) = self.taps.values_mut().find(|tap| tap.segment == Some(segment)) else {
+            return;
+        };
+        tap.heard = true;
+        let (phantom, recording) = (tap.phantom.clone(), tap.recording);
+        self.arm_tap(&phantom);
+        self.clear_media_alarm(&phantom);
+        if let Some(id) = recording {
+            self.recording_heard(id, segment, captured);
+        }
+    }
+
+    fn recording_heard(&mut self, id: RecordingId, segment: SegmentId, captured: Now) {
+        let Some(active) = self.recordings.get_mut(&id) else { return };
+        active.unheard.retain(|other| *other != segment);
+        let first = !std::mem::replace(&mut active.captured, true);
+        let trigger = active.draft.trigger;
+        let Some(key) = active.call else { return };
+        let due = self.work.get_mut(&key).and_then(|work| {
+            work.tries = 0;
+            let first_of_call = !std::mem::replace(&mut work.recorded, true);
+            work.due.filter(|_| first && first_of_call)
+        });
+        if let (Some(due), TriggerKind::Rule) = (due, trigger) {
+            self.orders.push_back(Order::CaptureDelay(captured.mono.since(due.mono)));
+        }
+        self.answer_captured(id);
+        if first {
+            self.tell_recording_started(key);
+        }
+        self.touched.insert(key);
+    }
+}
+
+impl Active {
+    fn new(draft: Draft, inherited: Option<Vec<Presence>>) -> Self {
+        Self {
+            draft,
+            written: None,
+            call: None,
+            captured: false,
+            inherited,
+            missed: None,
+            unheard: Vec::new(),
+        }
+    }
+}
+
+/// What is to be told of a call that is over: one that was due and of which nothing was captured,
+/// not even in part, was missed.
+pub(super) fn missed_order(call: &TrackedCall, work: &Work) -> Option<Order> {
+    let missed = work.due.is_some() && !work.recorded && !work.stopped;
+    let reason = work.block.unwrap_or(MissedReason::NoMedia);
+    missed.then(|| Order::Missed { ucid: call.ucid.clone(), call: call.id().clone(), reason })
+}
+
+fn write_changed(active: &mut Active, orders: &mut std::collections::VecDeque<Order>) {
+    if active.written.as_ref() != Some(&active.draft) {
+        active.written = Some(active.draft.clone());
+        orders.push_back(Order::Capture(Fact::Recording { draft: active.draft.clone() }));
+    }
+}
+
+/// Makes names for recordings out of the entropy that the shell brought.
+#[derive(Debug)]
+pub(super) struct Seeds {
+    seed: u128,
+    made: u64,
+}
+
+impl Seeds {
+    pub const fn new(seed: u128) -> Self {
+        Self { seed, made: 0 }
+    }
+
+    fn recording(&mut self, opened: WallTime) -> RecordingId {
+        self.made += 1;
+        let [a, b] = [self.seed, self.seed >> 64].map(|half| half.to_le_bytes());
+        let word = |half: [u8; 16], salt: u64| {
+            let low = u64::from_le_bytes(half[..8].try_into().expect("eight of sixteen bytes"));
+            mix(low.wrapping_add((2 * self.made + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        };
+        let mut entropy = [0; 10];
+        entropy[..8].copy_from_slice(&word(a, 0).to_le_bytes());
+        entropy[8..].copy_from_slice(&word(b, 1).to_le_bytes()[..2]);
+        RecordingId::new(opened, entropy)
+    }
+}
+
+/// The finalizer of `SplitMix64`: neighbouring inputs give unlike outputs, and no two the same.
+const fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,86 @@
+//! After a loss of the link: which calls are still up, which are new, which are over. Snapshots are
+//! right about who is in a call; a call that neither a snapshot nor an event names any more is over.
+
+use storage_core::Now;
+
+use super::event::{CallSnapshot, PartyState};
+use super::party::{Identity, Parties, Party, PartyKind};
+use super::tracked::{CallKey, TrackedCall};
+use super::tracker::{CallEnd, Start, Tracker};
+
+impl Tracker {
+    /// The link is in doubt: from now on a call counts as up only when it is heard of again.
+    pub fn begin_resync(&mut self) {
+        for call in self.calls.values_mut() {
+            call.confirmed = false;
+        }
+    }
+
+    /// Takes a snapshot of one call, during a resync or because of a doubt.
+    pub fn handle_snapshot(&mut self, now: Now, snapshot: &CallSnapshot) {
+        if snapshot.parties.is_empty() {
+            return self.handle_unknown(now, &snapshot.call);
+        }
+        self.replace_if_reused(now, snapshot);
+        let ucid = snapshot.facts.ucid.as_ref();
+        let Some(key) = self.locate(now, &snapshot.call, ucid, Start::Begin) else { return };
+        self.with_phantoms_noted(key, |tracker| tracker.copy(now, key, snapshot));
+        self.conclude(now, key);
+    }
+
+    /// Ends every call that has not been heard of since [`Self::begin_resync`].
+    pub fn end_resync(&mut self, now: Now) {
+        let lost: Vec<CallKey> =
+            self.calls.values().filter(|call| !call.confirmed).map(|call| call.key).collect();
+        for key in lost {
+            self.end(now, key, CallEnd::Unknown);
+        }
+    }
+
+    /// Without a UCID only the parties can tell that a number was reused while nobody looked.
+    fn replace_if_reused(&mut self, now: Now, snapshot: &CallSnapshot) {
+        let Some(call) = self.by_id(&snapshot.call) else { return };
+        let known = call.ucid.is_some() && snapshot.facts.ucid.is_some();
+        if !known && !call.confirmed && !overlaps(call, snapshot) {
+            let key = call.key;
+            self.end(now, key, CallEnd::Replaced);
+        }
+    }
+
+    fn copy(&mut self, now: Now, key: CallKey, snapshot: &CallSnapshot) {
+        let roster = &self.roster;
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        call.confirmed = true;
+        call.viewers.insert(snapshot.monitor.clone());
+        call.learn(&snapshot.facts);
+        call.caller_known = true;
+        let mut before = std::mem::take(&mut call.parties);
+        let mut after = Parties::default();
+        for (device, state) in &snapshot.parties {
+            let kind = roster.kind(device);
+            if kind == PartyKind::Queue || *state == PartyState::Queued {
+                call.waiting = true;
+                continue;
+            }
+            let name = Identity::of(&[device]);
+            let party = before.take(&name, kind);
+            after.put(party.map_or_else(
+                || Party::new(now.wall, name.clone(), kind, *state),
+                |party| party.seen_as(now.wall, &name, *state),
+            ));
+        }
+        before.leave_all(now.wall, |_| true);
+        after.inherit(before);
+        call.parties = after;
+        if call.talking().count() >= 2 {
+            call.establish(now, roster);
+        }
+    }
+}
+
+fn overlaps(call: &TrackedCall, snapshot: &CallSnapshot) -> bool {
+    let named = |device| Identity::of(&[device]);
+    call.parties
+        .iter()
+        .any(|party| snapshot.parties.iter().any(|(device, _)| party.name.shares(&named(device))))
+}

@@ -1,0 +1,325 @@
+//! One phantom's way into a call and out again. Every phantom that is asked into a call, is in one
+//! or is being taken out has one tap, so it can be in one call only.
+//!
+//! ```text
+//!            ask_in                joined, or seen in the call
+//!   (none) ─────────▶ Asked ─────────────────────────────▶ In
+//!      ▲                │ refused, seen leaving              │ take_out
+//!      ├────────────────┘          │ unwanted meanwhile      ▼
+//!      └───────────────────────────┴──────────────────── Leaving
+//!             left, seen leaving, not in the call
+//! ```
+
+use std::time::Duration;
+
+use storage_core::journal::Fact;
+use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, SegmentId};
+
+use super::calls::Calls;
+use super::draft;
+use super::order::{JoinRefusal, MissedReason, Order, Ticket};
+use super::pool::{LONG_REST, PhantomState, REST};
+use super::timer::Timer;
+use super::tracked::CallKey;
+
+/// What a tap is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The switch was asked to let it in.
+    Asked {
+        /// It is to leave as soon as it is in.
+        unwanted: bool,
+    },
+    /// It is in the call.
+    In,
+    /// The switch was asked to let it out.
+    Leaving,
+}
+
+/// A phantom in use.
+#[derive(Debug)]
+pub(super) struct Tap {
+    pub phantom: Extension,
+    pub call: CallKey,
+    /// The call's number when it was last known.
+    pub id: CallId,
+    /// For which recording; `None` for a phantom that is only to be got out of a call.
+    pub recording: Option<RecordingId>,
+    /// The open segment.
+    pub segment: Option<SegmentId>,
+    pub ticket: Ticket,
+    pub phase: Phase,
+    /// When the phase began.
+    pub since: MonoTime,
+    /// When the switch told of its media.
+    pub media: Option<MonoTime>,
+    /// Whether a packet was heard.
+    pub heard: bool,
+    /// How often it was asked to leave.
+    pub leaves: u32,
+    /// How long it rests afterwards.
+    pub rest: Duration,
+}
+
+impl Calls {
+    /// Asks a phantom into a call for a recording.
+    pub(super) fn ask_in(
+        &mut self,
+        now: Now,
+        key: CallKey,
+        recording: RecordingId,
+        phantom: &Extension,
+    ) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let Some(party) = draft::handle_of(call) else { return };
+        let id = call.id().clone();
+        let (segment, ticket) = (self.next_segment(), self.next_ticket());
+        if let Some(active) = self.recordings.get_mut(&recording) {
+            active.unheard.push(segment);
+        }
+        // The segment is opened first: media may come before the switch has answered.
+        self.orders.push_back(Order::Capture(Fact::SegmentOpened {
+            segment,
+            recordingid: recording,
+            phantom: phantom.clone(),
+            at: now.wall,
+        }));
+        self.orders.push_back(Order::Join {
+            ticket,
+            call: id.clone(),
+            party,
+            phantom: phantom.clone(),
+        });
+        let tap = Tap {
+            phantom: phantom.clone(),
+            call: key,
+            id,
+            recording: Some(recording),
+            segment: Some(segment),
+            ticket,
+            phase: Phase::Asked { unwanted: false },
+            since: now.mono,
+            media: None,
+            heard: false,
+            leaves: 0,
+            rest: REST,
+        };
+        self.clear_stray_alarm(phantom);
+        self.taps.insert(phantom.clone(), tap);
+        self.arm_tap(phantom);
+    }
+
+    /// The switch has let a phantom in.
+    pub(super) fn tap_joined(&mut self, now: Now, ticket: Ticket) {
+        let Some(tap) = self.taps.values().find(|tap| tap.ticket == ticket) else { return };
+        let (phantom, key) = (tap.phantom.clone(), tap.call);
+        if tap.phase == Phase::Leaving {
+            return self.ask_out(now, &phantom);
+        }
+        self.tracker.handle_phantom(now, key, &phantom, true);
+        if self.tracker.call(key).is_none() {
+            self.tap_is_in(now, &phantom);
+        }
+    }
+
+    /// The switch has not let a phantom in.
+    pub(super) fn tap_refused(&mut self, now: Now, ticket: Ticket, why: &JoinRefusal) {
+        let Some(tap) = self.taps.values().find(|tap| tap.ticket == ticket) else { return };
+        let (phantom, key, phase) = (tap.phantom.clone(), tap.call, tap.phase);
+        let rest = if *why == JoinRefusal::PhantomBusy { LONG_REST } else { REST };
+        self.drop_tap(now, &phantom, rest);
+        if phase != (Phase::Asked { unwanted: true }) {
+            self.join_failed(now, key, why);
+        }
+    }
+
+    /// A phantom was seen coming into a call.
+    pub(super) fn phantom_came(&mut self, now: Now, key: CallKey, phantom: &Extension) {
+        match self.taps.get(phantom) {
+            Some(tap) if tap.call == key && matches!(tap.phase, Phase::Asked { .. }) => {
+                self.tap_is_in(now, phantom);
+            }
+            Some(_) => {}
+            None => self.evict(now, key, phantom),
+        }
+    }
+
+    /// A phantom was seen leaving a call.
+    pub(super) fn phantom_went(&mut self, now: Now, key: CallKey, phantom: &Extension) {
+        let Some(tap) = self.taps.get(phantom).filter(|tap| tap.call == key) else { return };
+        let (phase, rest) = (tap.phase, tap.rest);
+        if matches!(phase, Phase::Asked { .. }) {
+            return;
+        }
+        self.drop_tap(now, phantom, rest);
+        if phase == Phase::In {
+            self.hold_back(now, key, MissedReason::Refused);
+        }
+    }
+
+    /// Asks a phantom out of its call; one that is still on its way in leaves when it is in.
+    pub(super) fn take_out(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        match tap.phase {
+            Phase::Asked { ref mut unwanted } => *unwanted = true,
+            Phase::In => self.ask_out(now, phantom),
+            Phase::Leaving => {}
+        }
+    }
+
+    /// Orders a phantom out, for the first time or again.
+    pub(super) fn ask_out(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        if tap.phase != Phase::Leaving {
+            tap.leaves = 0;
+        }
+        (tap.phase, tap.since) = (Phase::Leaving, now.mono);
+        tap.leaves += 1;
+        if let Some(call) = self.tracker.call(tap.call) {
+            tap.id = call.id().clone();
+        }
+        self.orders.push_back(Order::Leave { phantom: phantom.clone(), call: tap.id.clone() });
+        self.pool.busy(phantom, PhantomState::Leaving);
+        self.arm_tap(phantom);
+    }
+
+    /// A phantom has left its call, or was not in it.
+    pub(super) fn tap_left(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get(phantom) else { return };
+        if tap.phase != Phase::Leaving {
+            return;
+        }
+        let (key, rest) = (tap.call, tap.rest);
+        self.drop_tap(now, phantom, rest);
+        self.tracker.handle_phantom(now, key, phantom, false);
+    }
+
+    /// A phantom is not registered any more. What it hears ends, and its place in the call is given
+    /// up; another takes its part.
+    pub(super) fn end_tap_of_lost(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get(phantom) else { return };
+        let (key, phase) = (tap.call, tap.phase);
+        self.close_over(now, phantom);
+        if phase != Phase::Leaving {
+            self.ask_out(now, phantom);
+        }
+        self.touched.insert(key);
+    }
+
+    /// After a loss of the link: what the switch was asked before it was lost will not be answered
+    /// any more, but where each phantom is can be seen from the calls.
+    pub(super) fn check_taps(&mut self, now: Now) {
+        let Some(lost) = self.link_lost.take() else { return };
+        let old = self.taps.values().filter(|tap| tap.since <= lost);
+        for phantom in old.map(|tap| tap.phantom.clone()).collect::<Vec<_>>() {
+            self.check_tap(now, &phantom);
+        }
+    }
+
+    fn check_tap(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        let (key, phase, rest) = (tap.call, tap.phase, tap.rest);
+        let call = self.tracker.call(key);
+        let there = call.is_some_and(|call| call.phantoms().any(|other| other == phantom));
+        match phase {
+            Phase::Asked { .. } if there => self.tap_is_in(now, phantom),
+            Phase::Asked { unwanted } => {
+                self.drop_tap(now, phantom, rest);
+                if !unwanted {
+                    self.join_failed(now, key, &JoinRefusal::LinkDown);
+                }
+            }
+            Phase::In => {
+                tap.since = now.mono;
+                self.arm_tap(phantom);
+            }
+            Phase::Leaving if there => self.ask_out(now, phantom),
+            Phase::Leaving => self.drop_tap(now, phantom, rest),
+        }
+    }
+
+    /// The phantoms that are in a call or on their way.
+    pub(super) fn phantoms_at(&self, key: CallKey) -> Vec<Extension> {
+        let taps = self.taps.values().filter(|tap| tap.call == key);
+        taps.map(|tap| tap.phantom.clone()).collect()
+    }
+
+    /// Ends a tap: its segment is closed and its phantom rests.
+    pub(super) fn drop_tap(&mut self, now: Now, phantom: &Extension, rest: Duration) {
+        self.close_segment(now, phantom);
+        self.clear_media_alarm(phantom);
+        self.clear_stuck_alarm(phantom);
+        self.timers.stop(&Timer::Tap(phantom.clone()));
+        let Some(tap) = self.taps.remove(phantom) else { return };
+        self.pool.give_back(now.mono, phantom, rest);
+        self.touched.insert(tap.call);
+        self.wake_waiting(now);
+        if let Some(id) = tap.recording {
+            self.finish_if_quiet(now, id);
+        }
+    }
+
+    /// Nothing that the phantom receives from now on is part of the recording.
+    pub(super) fn close_segment(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        if let Some(segment) = tap.segment.take() {
+            let fact = Fact::SegmentClosed { segment, at: now.wall };
+            self.orders.push_back(Order::Capture(fact));
+        }
+    }
+
+    /// The phantoms that hear a recording's call, or are on their way.
+    pub(super) fn taps_of(&self, id: RecordingId) -> Vec<Extension> {
+        let taps = self.taps.values().filter(|tap| tap.recording == Some(id));
+        taps.map(|tap| tap.phantom.clone()).collect()
+    }
+
+    /// The phantom that hears a recording's call or is on its way, and is to stay.
+    pub(super) fn tap_of(&self, id: RecordingId) -> Option<&Tap> {
+        self.taps.values().find(|tap| tap.recording == Some(id) && tap.stays())
+    }
+
+    fn tap_is_in(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        let (unwanted, key) = (tap.phase == Phase::Asked { unwanted: true }, tap.call);
+        (tap.phase, tap.since) = (Phase::In, now.mono);
+        if let Some(work) = self.work.get_mut(&key) {
+            work.block = None;
+        }
+        self.touched.insert(key);
+        self.pool.busy(phantom, PhantomState::Recording);
+        if unwanted {
+            self.ask_out(now, phantom);
+        } else {
+            self.arm_tap(phantom);
+        }
+    }
+
+    /// A phantom of ours is in a call for no recording: a crash or a lost answer left it there.
+    pub(super) fn evict(&mut self, now: Now, key: CallKey, phantom: &Extension) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let tap = Tap {
+            phantom: phantom.clone(),
+            call: key,
+            id: call.id().clone(),
+            recording: None,
+            segment: None,
+            ticket: self.next_ticket(),
+            phase: Phase::In,
+            since: now.mono,
+            media: None,
+            heard: false,
+            leaves: 0,
+            rest: REST,
+        };
+        self.taps.insert(phantom.clone(), tap);
+        self.ask_out(now, phantom);
+    }
+}
+
+impl Tap {
+    /// Whether it is, or will be, in the call to record it.
+    pub fn stays(&self) -> bool {
+        matches!(self.phase, Phase::Asked { unwanted: false } | Phase::In)
+    }
+}

@@ -1,0 +1,396 @@
+//! Per call: whether a phantom is to be put in now, later or not at all, and when it is to come out
+//! again. It decides from the rules, from requests, from this node's duty, from who is in the call,
+//! and from the time. Which phantom, and how it gets in, is the pool's and the tap's business.
+
+use std::time::Duration;
+
+use storage_core::record::{Scope, TriggerKind};
+use storage_core::{Duty, Extension, MonoTime, Now, RecordingId};
+
+use super::calls::Calls;
+use super::draft;
+use super::order::{Alarm, JoinRefusal, MissedReason, Order};
+use super::party::{Party, PartyKind};
+use super::request::Requester;
+use super::rule::{RuleFacts, lot};
+use super::timer::Timer;
+use super::tracked::{CallKey, TrackedCall};
+use super::view::CallView;
+
+/// Who is left alone, or without a recorded station, may be in the middle of a transfer.
+const GRACE: Duration = Duration::from_millis(500);
+/// Whoever is left alone that long will not get company: the recording is over.
+const ALONE: Duration = Duration::from_secs(3);
+/// First wait before another attempt; doubled each time.
+const RETRY: Duration = Duration::from_millis(200);
+/// Longest wait before another attempt.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Longest wait where phantoms get in but hear nothing: each attempt bothers the switch.
+const RETRY_MEDIA_MAX: Duration = Duration::from_secs(30);
+/// A call that is not recorded for so long is an alarm.
+const OVERDUE: Duration = Duration::from_secs(5);
+/// The media thread's word of a first packet may come so late.
+pub(super) const JUDGE_AFTER: Duration = Duration::from_millis(500);
+
+/// What is decided about one call.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// The recording in progress.
+    pub recording: Option<RecordingId>,
+    /// Somebody asked for a recording that is not open yet.
+    pub asked: Option<(Requester, Scope)>,
+    /// Somebody stopped the recording: rules do not start another.
+    pub stopped: bool,
+    /// Since when the rules want it recorded.
+    pub due: Option<Now>,
+    /// Whether any packet of it was captured.
+    pub recorded: bool,
+    /// What stood in the way last.
+    pub block: Option<MissedReason>,
+    /// Attempts that failed since one succeeded.
+    pub tries: u32,
+    /// When the next attempt may be made.
+    pub not_before: Option<MonoTime>,
+    /// Places taken when the switch said that the call is full.
+    pub full_at: Option<usize>,
+    /// Since when nobody is in it who is worth recording.
+    pub fading: Option<MonoTime>,
+    /// The alarm that is raised for it.
+    pub alarm: Option<Alarm>,
+    /// Whether its identity was asked for.
+    pub linkage_asked: bool,
+    /// What people who watch were told last.
+    pub shown: Option<CallView>,
+}
+
+/// What is left of a call for a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlook {
+    /// It goes on.
+    Good,
+    /// One person is left and talks to nobody.
+    Alone,
+    /// No recorded station is in it, and none is coming.
+    Unserved,
+    /// Nobody whom it follows is left.
+    Over,
+}
+
+impl Calls {
+    /// Looks at a call after anything about it may have changed.
+    pub(super) fn decide(&mut self, now: Now, key: CallKey) {
+        self.timers.stop(&Timer::Call(key));
+        // After a loss of the link nothing is decided about a call before it is heard of again.
+        if self.tracker.call(key).is_none_or(|call| !call.is_confirmed()) {
+            return;
+        }
+        self.ask_identity(key);
+        match self.work_of(key).recording {
+            Some(id) => self.go_on(now, key, id),
+            None => self.begin_if_wanted(now, key),
+        }
+        self.watch_overdue(now, key);
+        self.write_down(key);
+        self.show(key);
+    }
+
+    /// Whether this node starts recordings by itself. Claims of other nodes, and calls that the
+    /// lead did not pick up, will be weighed here.
+    const fn may_trigger(&self) -> bool {
+        !self.draining && matches!(self.duty, Duty::Lead)
+    }
+
+    fn go_on(&mut self, now: Now, key: CallKey, id: RecordingId) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let Some(active) = self.recordings.get(&id) else { return };
+        let outlook = Outlook::of(call, active.draft.scope, &active.draft.extension);
+        let give_way = self.must_make_room(call);
+        match outlook {
+            Outlook::Over => return self.end_recording(now, id, None),
+            Outlook::Alone | Outlook::Unserved => return self.fade(now, key, id, outlook),
+            Outlook::Good => self.work_of(key).fading = None,
+        }
+        if give_way {
+            self.block(key, MissedReason::PartyLimit);
+            for phantom in self.taps_of(id) {
+                self.take_out(now, &phantom);
+            }
+        } else if self.tap_of(id).is_none() {
+            self.try_join(now, key, Some(id));
+        }
+    }
+
+    fn fade(&mut self, now: Now, key: CallKey, id: RecordingId, outlook: Outlook) {
+        let since = *self.work_of(key).fading.get_or_insert(now.mono);
+        let end = if outlook == Outlook::Alone { ALONE } else { GRACE };
+        if now.mono >= since + end {
+            return self.end_recording(now, id, None);
+        }
+        if now.mono >= since + GRACE {
+            for phantom in self.taps_of(id) {
+                self.take_out(now, &phantom);
+            }
+        }
+        let next = if now.mono < since + GRACE { since + GRACE } else { since + end };
+        self.timers.set_earlier(Timer::Call(key), next);
+    }
+
+    fn begin_if_wanted(&mut self, now: Now, key: CallKey) {
+        let Some(call) = self.tracker.call(key) else { return };
+        if self.draining || call.talking().count() < 2 {
+            return;
+        }
+        let ruled = self.may_trigger()
+            && call.stations().next().is_some()
+            && !self.work_of(key).stopped
+            && self.rules_want(key);
+        if ruled {
+            self.work_of(key).due.get_or_insert(now);
+        }
+        if ruled || self.work_of(key).asked.is_some() {
+            self.try_join(now, key, None);
+        }
+    }
+
+    /// Puts a phantom in if one may and can be. The recording is opened with its first attempt.
+    fn try_join(&mut self, now: Now, key: CallKey, id: Option<RecordingId>) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let (places, room) = (call.places(), self.has_room(call));
+        let link_up = self.link_up;
+        let work = self.work_of(key);
+        if work.full_at.is_some_and(|full| places < full) {
+            (work.full_at, work.not_before) = (None, None);
+        }
+        if let Some(at) = work.not_before.filter(|at| *at > now.mono) {
+            return self.timers.set_earlier(Timer::Call(key), at);
+        }
+        if !link_up {
+            return self.block(key, MissedReason::LinkDown);
+        }
+        if !room {
+            return self.block(key, MissedReason::PartyLimit);
+        }
+        let Some(phantom) = self.pool.take(now.mono) else {
+            self.block(key, MissedReason::NoPhantom);
+            return self.wake_waiting(now);
+        };
+        let id = id.or_else(|| self.open_wanted(now, key));
+        match id {
+            Some(id) => self.ask_in(now, key, id, &phantom),
+            None => self.pool.give_back(now.mono, &phantom, Duration::ZERO),
+        }
+    }
+
+    fn open_wanted(&mut self, now: Now, key: CallKey) -> Option<RecordingId> {
+        let rule = self.tracker.call(key).map(|call| self.rules.decide(&self.rule_facts(call)));
+        let (scope, trigger) = match self.work_of(key).asked.take() {
+            Some((by, scope)) => (scope, by.trigger()),
+            None => (Scope::Station, TriggerKind::Rule),
+        };
+        // A request overrules the rules, so none of them decided.
+        let rule = rule.filter(|_| trigger == TriggerKind::Rule);
+        let id = self.open_recording(
+            now,
+            key,
+            scope,
+            trigger,
+            rule.as_ref().map_or("", |rule| rule.rule.as_str()),
+        );
+        self.attach_requests(key, id);
+        id
+    }
+
+    fn rules_want(&self, key: CallKey) -> bool {
+        let call = self.tracker.call(key);
+        call.is_some_and(|call| self.rules.decide(&self.rule_facts(call)).record)
+    }
+
+    fn rule_facts(&self, call: &TrackedCall) -> RuleFacts {
+        let stations = || call.stations().filter_map(|party| party.name.number.as_ref());
+        let text = |number: Option<&Extension>| number.map(ToString::to_string).unwrap_or_default();
+        let mut parties = vec![call.calling_text(), call.called_text()];
+        parties.extend(call.real().map(Party::who));
+        RuleFacts {
+            extensions: stations().map(ToString::to_string).collect(),
+            agentids: stations().map(|station| self.tracker.agent(station).to_owned()).collect(),
+            vdn: text(call.vdn.as_ref()),
+            skill: text(call.split.as_ref()),
+            trunkgroup: call.trunkgroup.clone().unwrap_or_default(),
+            direction: call.direction(self.tracker.roster()),
+            parties,
+            // Former identities count, so that a merge does not draw the lot again.
+            lot: lot(call.former.first().or(call.ucid.as_ref()), call.id()),
+        }
+    }
+
+    /// The switch did not let a phantom in.
+    pub(super) fn join_failed(&mut self, now: Now, key: CallKey, why: &JoinRefusal) {
+        let places = self.tracker.call(key).map(TrackedCall::places);
+        match why {
+            JoinRefusal::PartyLimit => {
+                self.hold_back(now, key, MissedReason::PartyLimit);
+                self.work_of(key).full_at = places;
+            }
+            JoinRefusal::LinkDown => self.block(key, MissedReason::LinkDown),
+            JoinRefusal::CallGone => {
+                self.hold_back(now, key, MissedReason::Refused);
+                self.ask_snapshot(key);
+            }
+            JoinRefusal::PhantomBusy | JoinRefusal::Other(_) => {
+                self.hold_back(now, key, MissedReason::Refused);
+            }
+        }
+        self.touched.insert(key);
+    }
+
+    /// Waits before the next attempt, longer each time.
+    pub(super) fn hold_back(&mut self, now: Now, key: CallKey, reason: MissedReason) {
+        if self.tracker.call(key).is_none() {
+            return;
+        }
+        let max = if reason == MissedReason::NoMedia { RETRY_MEDIA_MAX } else { RETRY_MAX };
+        let work = self.work_of(key);
+        work.not_before = Some(now.mono + (RETRY * 2_u32.pow(work.tries.min(16))).min(max));
+        work.tries += 1;
+        self.block(key, reason);
+        self.touched.insert(key);
+    }
+
+    /// Notes what stands in the way.
+    fn block(&mut self, key: CallKey, reason: MissedReason) {
+        self.work_of(key).block = Some(reason);
+    }
+
+    /// Asks for the switch's list of who is in the call.
+    pub(super) fn ask_snapshot(&mut self, key: CallKey) {
+        if let Some(call) = self.tracker.call(key)
+            && let Some(party) = draft::handle_of(call)
+        {
+            let call = call.id().clone();
+            self.orders.push_back(Order::SnapshotCall { call, party });
+        }
+    }
+
+    /// Wakes the calls that wait for a phantom when the next one is free.
+    pub(super) fn wake_waiting(&mut self, now: Now) {
+        let mut waiting =
+            self.work.iter().filter(|(_, work)| work.block == Some(MissedReason::NoPhantom));
+        if waiting.next().is_some()
+            && let Some(at) = self.pool.next_free(now.mono)
+        {
+            self.timers.set(Timer::Phantoms, at);
+        }
+    }
+
+    /// Calls that wait for a phantom are looked at again, the eldest first.
+    pub(super) fn touch_waiting(&mut self) {
+        let waiting =
+            self.work.iter().filter(|(_, work)| work.block == Some(MissedReason::NoPhantom));
+        self.touched.extend(waiting.map(|(key, _)| *key));
+    }
+
+    /// A call that should be recorded and is not becomes an alarm.
+    fn watch_overdue(&mut self, now: Now, key: CallKey) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let (id, extension) = (call.id().clone(), draft::extension_of(call));
+        let work = self.work_of(key);
+        let wanted = !work.recorded && !work.stopped;
+        let overdue = work.due.filter(|_| wanted).map(|due| due.mono + OVERDUE);
+        let raised = work.alarm.clone();
+        match (overdue, raised) {
+            (None, Some(alarm)) => {
+                self.work_of(key).alarm = None;
+                self.clear(alarm);
+            }
+            (Some(at), None) if at <= now.mono => {
+                let reason = self.work_of(key).block.unwrap_or(MissedReason::NoMedia);
+                let alarm = Alarm::CallNotRecorded { call: id, extension, reason };
+                self.work_of(key).alarm = Some(alarm.clone());
+                self.raise(alarm);
+            }
+            (Some(at), None) => self.timers.set_earlier(Timer::Call(key), at),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+    }
+
+    fn ask_identity(&mut self, key: CallKey) {
+        let Some(call) = self.tracker.call(key) else { return };
+        if call.ucid.is_some() || call.established.is_none() || !self.link_up {
+            return;
+        }
+        let order = draft::handle_of(call)
+            .map(|party| Order::AskLinkage { call: call.id().clone(), party });
+        if !std::mem::replace(&mut self.work_of(key).linkage_asked, true) {
+            self.orders.extend(order);
+        }
+    }
+
+    pub(super) fn work_of(&mut self, key: CallKey) -> &mut Work {
+        self.work.entry(key).or_default()
+    }
+}
+
+impl Outlook {
+    fn of(call: &TrackedCall, scope: Scope, extension: &Extension) -> Self {
+        let people = call.real().count();
+        let outside = call.has_outside();
+        // Somebody may have asked for a station that is not monitored: that one counts, too.
+        let serves = |party: &Party| party.kind == PartyKind::Station || party.is(extension);
+        let served = call.waiting || call.real().any(serves);
+        match scope {
+            _ if people == 0 => Self::Over,
+            Scope::Trunk if !outside => Self::Over,
+            Scope::Trunk => Self::Good,
+            Scope::Station if people == 1 && !outside => Self::Alone,
+            Scope::Station if !served => Self::Unserved,
+            Scope::Station => Self::Good,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage_core::CallId;
+
+    use super::*;
+    use crate::call::event::{Device, PartyState};
+    use crate::call::party::Identity;
+
+    #[test]
+    fn a_recording_lasts_as_long_as_those_whom_it_follows() {
+        use Outlook::{Alone, Good, Over, Unserved};
+        let (station, trunk) = (Scope::Station, Scope::Trunk);
+        let cases = [
+            (station, &["s31002", "o555"][..], false, Good),
+            (station, &["s31002"], false, Alone),
+            (station, &["i32000"], false, Alone),
+            (station, &["o555"], false, Unserved),
+            (station, &["o555"], true, Good),
+            (station, &["o555", "i32000"], false, Unserved),
+            (station, &["p78001"], false, Over),
+            (trunk, &["o555", "i32000"], false, Good),
+            (trunk, &["o555"], false, Good),
+            (trunk, &["s31002", "s31003"], false, Over),
+        ];
+        for (scope, parties, waiting, outlook) in cases {
+            let mut call = TrackedCall::new(Now::default(), CallKey(1), CallId::new("1207"));
+            call.waiting = waiting;
+            for party in parties {
+                let kind = match party.as_bytes()[0] {
+                    b's' => PartyKind::Station,
+                    b'i' => PartyKind::Inside,
+                    b'p' => PartyKind::Phantom,
+                    _ => PartyKind::Outside,
+                };
+                let name = Identity::of(&[&Device::parse(&party[1..])]);
+                let at = storage_core::WallTime::default();
+                call.parties.arrive(at, &name, kind, PartyState::Connected);
+            }
+            assert_eq!(
+                Outlook::of(&call, scope, &"31002".into()),
+                outlook,
+                "{scope:?} {parties:?} {waiting}"
+            );
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Silent losses (dossier 8.3): a phantom that was let in but gets no media, media that brings no
+//! packets, a phantom that does not get out, media where no call is. What can be mended is mended
+//! by another phantom; what a person must look at becomes an alarm.
+
+use std::time::Duration;
+
+use storage_core::{Extension, MonoTime, Now, SegmentId};
+
+use super::calls::Calls;
+use super::order::{Alarm, JoinRefusal, MissedReason, Order};
+use super::pool::{LONG_REST, PhantomState};
+use super::tap::{Phase, Tap};
+use super::timer::Timer;
+
+/// A join that is not answered by now never will be.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Media must be told of, and packets must come, within this (dossier 8.3 a, b).
+const MEDIA: Duration = Duration::from_secs(3);
+/// A phantom must be out within this; it is asked again after twice as long each time.
+const LEAVE: Duration = Duration::from_secs(1);
+/// So many vain attempts to get a phantom out raise an alarm.
+const LEAVES_ALARMED: u32 = 3;
+/// The longest wait before a phantom is asked out again is `LEAVE` doubled so many times.
+const LEAVES_DOUBLED: u32 = 5;
+/// A segment of a recording that is over waits so long for its phantom to be let in or out.
+const CLOSE: Duration = Duration::from_secs(1);
+
+impl Calls {
+    /// Sets the tap's timer for what it waits for now.
+    pub(super) fn arm_tap(&mut self, phantom: &Extension) {
+        let Some(tap) = self.taps.get(phantom) else { return };
+        let timer = Timer::Tap(phantom.clone());
+        match deadline(tap) {
+            Some(at) => self.timers.set(timer, at),
+            None => self.timers.stop(&timer),
+        }
+    }
+
+    /// What a tap waits for has not come in time.
+    pub(super) fn tap_overdue(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get(phantom) else { return };
+        match tap.phase {
+            _ if !self.link_up => self.close_if_leaving(now, phantom),
+            Phase::Asked { unwanted } => self.answer_overdue(now, phantom, unwanted),
+            Phase::In => self.media_overdue(now, phantom),
+            Phase::Leaving => self.leave_overdue(now, phantom),
+        }
+    }
+
+    /// A segment receives nothing. Before the first packet that is a failed attempt; later it may
+    /// be a hold without music, so a person is told only while nobody holds.
+    pub(super) fn segment_silent(&mut self, now: Now, segment: SegmentId) {
+        let Some(tap) = self.taps.values().find(|tap| tap.segment == Some(segment)) else { return };
+        let (phantom, heard, key) = (tap.phantom.clone(), tap.heard, tap.call);
+        let waited = tap.phase == Phase::In && now.mono.since(tap.since) >= MEDIA;
+        if heard {
+            let held = self.tracker.call(key).is_none_or(|call| {
+                call.real().any(|party| party.state == super::event::PartyState::Held)
+            });
+            if !held {
+                self.raise(Alarm::NoMedia { phantom });
+            }
+        } else if waited {
+            self.media_overdue(now, &phantom);
+        }
+    }
+
+    /// A silent segment receives again.
+    pub(super) fn segment_audible(&mut self, segment: SegmentId) {
+        let tap = self.taps.values().find(|tap| tap.segment == Some(segment));
+        if let Some(phantom) = tap.map(|tap| tap.phantom.clone()) {
+            self.clear_media_alarm(&phantom);
+        }
+    }
+
+    /// A phantom that no segment is open for receives media. One that has just left a call gets
+    /// what was still on its way.
+    pub(super) fn phantom_strays(&mut self, now: Now, phantom: &Extension) {
+        let idle = self.pool.state(now.mono, phantom) == Some(PhantomState::Free);
+        if !idle || self.taps.contains_key(phantom) {
+            return;
+        }
+        self.raise(Alarm::StrayMedia { phantom: phantom.clone() });
+        if let Some(key) = self.tracker.call_of_phantom(phantom) {
+            self.evict(now, key, phantom);
+        }
+    }
+
+    pub(super) fn raise(&mut self, alarm: Alarm) {
+        if self.alarms.insert(alarm.clone()) {
+            self.orders.push_back(Order::Alarm(alarm));
+        }
+    }
+
+    pub(super) fn clear(&mut self, alarm: Alarm) {
+        if self.alarms.remove(&alarm) {
+            self.orders.push_back(Order::AlarmCleared(alarm));
+        }
+    }
+
+    pub(super) fn clear_media_alarm(&mut self, phantom: &Extension) {
+        self.clear(Alarm::NoMedia { phantom: phantom.clone() });
+    }
+
+    pub(super) fn clear_stray_alarm(&mut self, phantom: &Extension) {
+        self.clear(Alarm::StrayMedia { phantom: phantom.clone() });
+    }
+
+    pub(super) fn clear_stuck_alarm(&mut self, phantom: &Extension) {
+        self.clear(Alarm::PhantomStuck { phantom: phantom.clone() });
+    }
+
+    /// While the AES cannot be reached nobody can be asked out; but a recording that is over is
+    /// finished all the same.
+    fn close_if_leaving(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get(phantom) else { return };
+        if !tap.stays() {
+            self.close_over(now, phantom);
+        }
+    }
+
+    pub(super) fn close_over(&mut self, now: Now, phantom: &Extension) {
+        self.close_segment(now, phantom);
+        if let Some(id) = self.taps.get(phantom).and_then(|tap| tap.recording) {
+            self.finish_if_quiet(now, id);
+        }
+    }
+
+    /// Nobody knows whether an unanswered phantom is in, so it is asked out.
+    fn answer_overdue(&mut self, now: Now, phantom: &Extension, unwanted: bool) {
+        if unwanted {
+            self.close_over(now, phantom);
+        }
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        let (key, since) = (tap.call, tap.since);
+        if now.mono.since(since) < ANSWER {
+            return self.timers.set(Timer::Tap(phantom.clone()), since + ANSWER);
+        }
+        tap.rest = LONG_REST;
+        self.close_over(now, phantom);
+        self.ask_out(now, phantom);
+        if !unwanted {
+            self.join_failed(now, key, &JoinRefusal::Other("no answer".to_owned()));
+        }
+    }
+
+    fn media_overdue(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        let key = tap.call;
+        tap.rest = LONG_REST;
+        self.raise(Alarm::NoMedia { phantom: phantom.clone() });
+        self.ask_out(now, phantom);
+        self.hold_back(now, key, MissedReason::NoMedia);
+    }
+
+    fn leave_overdue(&mut self, now: Now, phantom: &Extension) {
+        self.close_over(now, phantom);
+        self.ask_out(now, phantom);
+        if self.taps.get(phantom).is_some_and(|tap| tap.leaves > LEAVES_ALARMED) {
+            self.raise(Alarm::PhantomStuck { phantom: phantom.clone() });
+        }
+    }
+}
+
+fn deadline(tap: &Tap) -> Option<MonoTime> {
+    match tap.phase {
+        Phase::Asked { unwanted: true } => Some(tap.since + CLOSE),
+        Phase::Asked { unwanted: false } => Some(tap.since + ANSWER),
+        Phase::In if tap.heard || tap.recording.is_none() => None,
+        Phase::In => Some(tap.media.map_or(tap.since, |at| at.max(tap.since)) + MEDIA),
+        Phase::Leaving => {
+            let doubled = tap.leaves.saturating_sub(1).min(LEAVES_DOUBLED);
+            Some(tap.since + LEAVE * 2_u32.pow(doubled))
+        }
+    }
+}

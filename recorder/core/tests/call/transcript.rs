@@ -1,0 +1,182 @@
+//! Orders as lines of text, and the difference of two texts.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use recorder_core::call::{Alarm, LiveEvent, Order};
+use serde_json::Value;
+use storage_core::draft::Draft;
+use storage_core::journal::Fact;
+use storage_core::{RecordingId, Ucid, WallTime};
+
+use crate::site::EPOCH;
+
+/// Writes orders down, with short names for recordings.
+#[derive(Default)]
+pub struct Writer {
+    names: BTreeMap<RecordingId, String>,
+    last: BTreeMap<RecordingId, Value>,
+    pub show_live: bool,
+}
+
+impl Writer {
+    pub fn line(&mut self, order: &Order) -> Option<String> {
+        Some(match order {
+            Order::Join { call, party, phantom, .. } => {
+                format!("join call={call} party={party} phantom={phantom}")
+            }
+            Order::Leave { phantom, call } => format!("leave call={call} phantom={phantom}"),
+            Order::AskLinkage { call, party } => format!("ask identity call={call} party={party}"),
+            Order::SnapshotCall { call, party } => format!("ask parties call={call} party={party}"),
+            Order::Capture(fact) => self.fact(fact)?,
+            Order::Answer { request, result: Ok(id) } => {
+                format!("answer {request} recording={}", self.name(*id))
+            }
+            Order::Answer { request, result: Err(refusal) } => {
+                format!("answer {request} fails {refusal}")
+            }
+            Order::Alarm(alarm) => format!("alarm {}", alarm_text(alarm)),
+            Order::AlarmCleared(alarm) => format!("alarm over {}", alarm_text(alarm)),
+            Order::Live(event) => self.show_live.then(|| live_text(event))?,
+            Order::Missed { call, reason, .. } => {
+                format!("missed call={call} reason={}", reason.as_str())
+            }
+            Order::CaptureDelay(delay) => format!("captured after {} ms", delay.as_millis()),
+        })
+    }
+
+    /// The recording that a scenario calls so.
+    pub fn recording(&self, name: &str) -> Option<RecordingId> {
+        self.names.iter().find(|(_, known)| *known == name).map(|(id, _)| *id)
+    }
+
+    pub fn name(&mut self, id: RecordingId) -> String {
+        let next = format!("r{}", self.names.len() + 1);
+        self.names.entry(id).or_insert(next).clone()
+    }
+
+    fn fact(&mut self, fact: &Fact) -> Option<String> {
+        Some(match fact {
+            Fact::Recording { draft } => return self.draft(draft),
+            Fact::SegmentOpened { segment, recordingid, phantom, .. } => {
+                format!("open segment s{segment} of {} phantom={phantom}", self.name(*recordingid))
+            }
+            Fact::SegmentClosed { segment, .. } => format!("close segment s{segment}"),
+            Fact::MediaTerms { segment, codec, .. } => format!("media of s{segment} is {codec}"),
+            Fact::Lost { .. } | Fact::Sealed { .. } => return None,
+        })
+    }
+
+    fn draft(&mut self, draft: &Draft) -> Option<String> {
+        let name = self.name(draft.recordingid);
+        let mut value = serde_json::to_value(draft).expect("a draft is JSON");
+        value["parties"] = Value::String(parties_text(draft));
+        let before = self.last.insert(draft.recordingid, value.clone());
+        let word = match (&before, draft.ended) {
+            (_, Some(_)) => "end",
+            (None, None) => "open",
+            (Some(_), None) => "update",
+        };
+        let mut line = format!("{word} recording {name}");
+        let fields = value.as_object().expect("a draft is an object");
+        for (key, now) in fields {
+            let changed = before.as_ref().is_none_or(|before| before.get(key) != Some(now));
+            let known = ["recordingid", "node", "copy", "opened", "ended"].contains(&key.as_str());
+            if changed && !known && (before.is_some() || !is_empty(now)) {
+                write!(line, " {key}={}", field_text(key, now)).expect("a string can grow");
+            }
+        }
+        Some(line)
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn field_text(key: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) if key == "ucid" => short(text),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            let texts: Vec<_> = list.iter().map(|one| field_text("ucid", one)).collect();
+            texts.join(",")
+        }
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// UCIDs are written by their sequence number alone.
+fn short(ucid: &str) -> String {
+    let plain = ucid.strip_prefix("00001").and_then(|rest| rest.strip_suffix("1700000000"));
+    plain.map_or(ucid, |sequence| sequence.trim_start_matches('0')).to_owned()
+}
+
+/// The UCID that a scenario means.
+pub fn ucid(text: &str) -> Ucid {
+    let full =
+        if text.len() == 20 { text.to_owned() } else { format!("00001{text:0>5}1700000000") };
+    full.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn parties_text(draft: &Draft) -> String {
+    let parties = draft.parties.iter().map(|party| {
+        let mut text = format!("{}@{}", party.who, stretch(party.stretch.from, party.stretch.to));
+        for hold in &party.holds {
+            write!(text, "(held {})", stretch(hold.from, hold.to)).expect("a string can grow");
+        }
+        text
+    });
+    parties.collect::<Vec<_>>().join(",")
+}
+
+fn stretch(from: WallTime, to: Option<WallTime>) -> String {
+    let millis = |time: WallTime| time.as_millis() - EPOCH;
+    format!("{}-{}", millis(from), to.map(|to| millis(to).to_string()).unwrap_or_default())
+}
+
+fn alarm_text(alarm: &Alarm) -> String {
+    match alarm {
+        Alarm::CallNotRecorded { call, extension, reason } => {
+            format!("{} call={call} extension={extension} {}", alarm.name(), reason.as_str())
+        }
+        Alarm::NoMedia { phantom }
+        | Alarm::StrayMedia { phantom }
+        | Alarm::PhantomStuck { phantom } => format!("{} phantom={phantom}", alarm.name()),
+    }
+}
+
+fn live_text(event: &LiveEvent) -> String {
+    let (word, view) = match event {
+        LiveEvent::CallStarted(view) => ("call started", view),
+        LiveEvent::CallUpdated(view) => ("call updated", view),
+        LiveEvent::CallEnded(view) => ("call ended", view),
+        LiveEvent::RecordingStarted(view) => ("recording started", view),
+    };
+    let parties = view.parties.iter().map(|party| format!("{} {}", party.who, party.state));
+    let parties = parties.collect::<Vec<_>>().join(", ");
+    format!("tell {word} call={} ({parties})", view.callid)
+}
+
+/// The lines that differ, each with its number.
+pub fn difference(written: &str, decided: &str) -> String {
+    let (old, new): (Vec<_>, Vec<_>) = (written.lines().collect(), decided.lines().collect());
+    let mut text = String::new();
+    let (mut i, mut j) = (0, 0);
+    while i < old.len() || j < new.len() {
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if j < new.len() && !old[i.min(old.len())..].contains(&new[j]) {
+            writeln!(text, "  {:>3} + {}", j + 1, new[j]).expect("a string can grow");
+            j += 1;
+        } else if i < old.len() {
+            writeln!(text, "  {:>3} - {}", i + 1, old[i]).expect("a string can grow");
+            i += 1;
+        } else {
+            writeln!(text, "  {:>3} + {}", j + 1, new[j]).expect("a string can grow");
+            j += 1;
+        }
+    }
+    text
+}
