@@ -1,0 +1,318 @@
+//! What the web server asks of the node behind it, as one object-safe trait, and the words of the
+//! answers. It decides nothing: who may ask is `protocol`'s matter, what is recorded the daemon's.
+
+use std::fmt;
+use std::io;
+
+use axum::extract::ws::Utf8Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+use storage::Page;
+use storage_core::query::Query;
+use storage_core::record::Scope;
+use storage_core::{Extension, Recording, RecordingId, Ucid};
+use tokio::sync::broadcast;
+
+use std::sync::Arc;
+
+use crate::users::UserRole;
+
+/// A stable failure code of the outside contract (interface, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Nobody is signed in here.
+    NotAuthenticated,
+    /// Signed in, but not allowed.
+    Forbidden,
+    /// No request of this name exists.
+    UnknownRequest,
+    /// An argument is absent, of the wrong type, or of a value that cannot be.
+    BadValue,
+    /// No such recording, fetch or address.
+    NotFound,
+    /// No call in progress there.
+    NoCall,
+    /// Scope `trunk` on a call without an outside party.
+    NoTrunk,
+    /// No phantom is free.
+    NoPhantom,
+    /// The call is being recorded already.
+    AlreadyRecording,
+    /// It cannot be done here or now, or not in this version.
+    Unavailable,
+    /// Too much at once; try again later.
+    Busy,
+    /// Our own fault.
+    Internal,
+}
+
+impl Code {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAuthenticated => "notauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::UnknownRequest => "unknownrequest",
+            Self::BadValue => "badvalue",
+            Self::NotFound => "notfound",
+            Self::NoCall => "nocall",
+            Self::NoTrunk => "notrunk",
+            Self::NoPhantom => "nophantom",
+            Self::AlreadyRecording => "alreadyrecording",
+            Self::Unavailable => "unavailable",
+            Self::Busy => "busy",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why a request was not done: the code for programs, the message for people. The message goes to
+/// the client as it is, so it names the thing and the remedy and holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct Failure {
+    /// For programs; never changes.
+    pub code: Code,
+    /// For people; may change.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with this code and this message.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Who asks: stored with what he causes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    /// The user's name.
+    pub user: String,
+    /// What he is.
+    pub role: UserRole,
+    /// The station he works at, if he is tied to one.
+    pub extension: Option<Extension>,
+}
+
+/// What a start, stop or ownership question is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The call in progress at this station.
+    Extension(Extension),
+    /// The call of this identity.
+    Ucid(Ucid),
+    /// The call in progress of which this is the recording.
+    Recording(RecordingId),
+}
+
+/// `startrecording`. The target is never a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartRequest {
+    /// Which call.
+    pub target: Target,
+    /// What the recording follows.
+    pub scope: Scope,
+    /// Who asks.
+    pub by: By,
+}
+
+/// `stoprecording`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopRequest {
+    /// Which recording.
+    pub target: Target,
+    /// Who asks.
+    pub by: By,
+}
+
+/// The form in which audio is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AudioFormat {
+    /// The voice file as it lies on the disk.
+    #[default]
+    Original,
+    /// WAV with 16-bit linear PCM.
+    Wav,
+    /// Ogg Opus.
+    Opus,
+}
+
+impl AudioFormat {
+    /// Reads the word of the wire.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "original" => Some(Self::Original),
+            "wav" => Some(Self::Wav),
+            "opus" => Some(Self::Opus),
+            _ => None,
+        }
+    }
+
+    /// The word of the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::Wav => "wav",
+            Self::Opus => "opus",
+        }
+    }
+}
+
+/// Audio that was opened for reading. It stays readable and of the same length while it is open,
+/// whatever happens to the recording (retention, deletion).
+pub trait Audio: Send + 'static {
+    /// Bytes in all.
+    fn bytes(&self) -> u64;
+
+    /// SHA-256 of all of it, lower-case hex; none if that takes more work than the sending. May
+    /// block.
+    fn sha256(&mut self) -> Option<String>;
+
+    /// `audio/wav` or `audio/ogg`.
+    fn media_type(&self) -> &'static str;
+
+    /// Ending of a file name for it: `wav` or `opus`.
+    fn file_extension(&self) -> &'static str;
+
+    /// Reads some bytes at `offset`; 0 only at the end. Blocking.
+    ///
+    /// # Errors
+    /// Whatever the disk or the peer says.
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+/// What a client subscribes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// `callstarted`, `callupdated`, `callended`.
+    Calls,
+    /// `recordingstarted`, `recordingpublished` and their like.
+    Recordings,
+    /// `rolechanged`, `takeover`.
+    Cluster,
+    /// `alarm`, `alarmcleared`.
+    Alarms,
+}
+
+impl Topic {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Calls, Self::Recordings, Self::Cluster, Self::Alarms];
+
+    /// Reads the word of the wire.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.as_str() == word)
+    }
+
+    /// The word of the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Recordings => "recordings",
+            Self::Cluster => "cluster",
+            Self::Alarms => "alarms",
+        }
+    }
+}
+
+/// Something that happened, written once for all who hear of it.
+pub struct Event {
+    /// Who hears of it.
+    pub topic: Topic,
+    /// The stations it is about; an agent hears of calls at his own only.
+    pub extensions: Vec<Extension>,
+    text: Utf8Bytes,
+}
+
+impl Event {
+    /// An event of this `eventtype` whose other members are `body`.
+    #[must_use]
+    pub fn new(
+        topic: Topic,
+        eventtype: &'static str,
+        extensions: Vec<Extension>,
+        mut body: Map<String, Value>,
+    ) -> Self {
+        body.insert("eventtype".to_owned(), eventtype.into());
+        Self { topic, extensions, text: Value::Object(body).to_string().into() }
+    }
+
+    /// The JSON text of the frame.
+    #[must_use]
+    pub fn text(&self) -> &Utf8Bytes {
+        &self.text
+    }
+}
+
+impl fmt::Debug for Event {
+    /// Without the body: it holds telephone numbers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// The node behind the web server.
+///
+/// The methods that return at once may block (disk, peer): they are called on blocking threads,
+/// but for `cluster_status`, `subscribe`, `readiness` and `metrics`, which must be quick.
+/// A future may be dropped at any await, when its client goes away: what was begun then either
+/// goes on or is undone, and nothing else suffers.
+pub trait Backend: Send + Sync + 'static {
+    /// `listrecordings`.
+    ///
+    /// # Errors
+    /// `badvalue` for a cursor that is not ours, `unavailable`, `internal`.
+    fn search(&self, query: &Query) -> Result<Page, Failure>;
+
+    /// One record, or none.
+    ///
+    /// # Errors
+    /// `unavailable`, `internal`.
+    fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure>;
+
+    /// Opens a recording's audio.
+    ///
+    /// # Errors
+    /// `notfound`; `unavailable` for a form that cannot be had; `internal`.
+    fn open_audio(&self, id: RecordingId, format: AudioFormat) -> Result<Box<dyn Audio>, Failure>;
+
+    /// The calls in progress, an object each.
+    fn calls(&self) -> BoxFuture<'static, Vec<Value>>;
+
+    /// Whether `extension` is in the call that `target` names, so that its agent may start or stop
+    /// the recording. False when there is no such call.
+    fn concerns(&self, target: &Target, extension: &Extension) -> BoxFuture<'static, bool>;
+
+    /// Starts a recording; ready once media flows.
+    fn start_recording(
+        &self,
+        request: StartRequest,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>>;
+
+    /// Stops a recording.
+    fn stop_recording(
+        &self,
+        request: StopRequest,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>>;
+
+    /// The members of the reply to `clusterstatus`.
+    fn cluster_status(&self) -> Map<String, Value>;
+
+    /// Everything that happens from now on.
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Event>>;
+
+    /// Whether a call could be recorded now.
+    ///
+    /// # Errors
+    /// Every reason why not, for people.
+    fn readiness(&self) -> Result<(), Vec<String>>;
+
+    /// The node's metrics in Prometheus text form; the web server adds its own.
+    fn metrics(&self) -> String;
+}

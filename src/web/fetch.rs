@@ -1,0 +1,375 @@
+//! Recordings on their way through one WebSocket: numbered, cut into frames, interleaved frame by
+//! frame, so that a short one never waits for a long one. It reads (on blocking threads) one frame
+//! ahead of the sender and no more; so a slow client costs two frames of memory, however many
+//! fetches he runs.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::body::Bytes;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+
+use super::backend::{Audio, Code, Failure};
+use super::outbox::Outbox;
+use super::protocol::FRAME_BYTES_MAX;
+use super::session::hex;
+
+/// The fetch's number opens each binary frame, big-endian.
+const NUMBER_BYTES: usize = 4;
+const AUDIO_BYTES_MAX: usize = FRAME_BYTES_MAX - NUMBER_BYTES;
+/// Fetches at once on one socket.
+const PER_SOCKET_MAX: usize = 16;
+
+/// The numbers of the fetches that one socket runs. A number that is taken off ends its fetch.
+#[derive(Default)]
+pub struct Board {
+    numbers: Mutex<Numbers>,
+}
+
+#[derive(Default)]
+struct Numbers {
+    last: u32,
+    running: BTreeSet<u32>,
+    /// Places given out: a fetch that was cancelled keeps its own until it is put away.
+    places: usize,
+}
+
+impl Board {
+    /// A number for a new fetch.
+    ///
+    /// # Errors
+    /// `busy` when this socket runs too many.
+    pub fn enter(self: &Arc<Self>) -> Result<Place, Failure> {
+        let mut numbers = self.lock();
+        if numbers.places >= PER_SOCKET_MAX {
+            let message = format!("{PER_SOCKET_MAX} fetches run on this socket; wait for one");
+            return Err(Failure::new(Code::Busy, message));
+        }
+        // Sixteen at most are taken, so this ends.
+        while {
+            numbers.last = numbers.last.wrapping_add(1);
+            numbers.running.contains(&numbers.last)
+        } {}
+        let number = numbers.last;
+        numbers.running.insert(number);
+        numbers.places += 1;
+        Ok(Place { number, board: Arc::clone(self) })
+    }
+
+    /// Ends a fetch: no frame of it is sent from now on.
+    ///
+    /// # Errors
+    /// `notfound` if none of this number runs, or no longer.
+    pub fn cancel(&self, number: u32) -> Result<(), Failure> {
+        if self.lock().running.remove(&number) {
+            return Ok(());
+        }
+        Err(Failure::new(Code::NotFound, format!("no fetch {number} runs on this socket")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A fetch's place on the board, given back when the fetch is over.
+pub struct Place {
+    number: u32,
+    board: Arc<Board>,
+}
+
+impl Place {
+    /// The fetch's number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn cancelled(&self) -> bool {
+        !self.board.lock().running.contains(&self.number)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut numbers = self.board.lock();
+        numbers.running.remove(&self.number);
+        numbers.places -= 1;
+    }
+}
+
+/// A recording, or a part of it, that is being sent.
+pub struct Fetch {
+    place: Place,
+    audio: Box<dyn Audio>,
+    next: u64,
+    end: u64,
+    sent: u64,
+    sha256: Sha256,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Fetch {
+    /// Sends the bytes from `first` up to `end`, which is not sent; both lie within the audio.
+    pub fn new(
+        place: Place,
+        audio: Box<dyn Audio>,
+        first: u64,
+        end: u64,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        let sha256 = Sha256::new();
+        Self { place, audio, next: first, end, sent: 0, sha256, _slot: slot }
+    }
+
+    fn frame_bytes(&self) -> usize {
+        let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
+        NUMBER_BYTES + left.min(AUDIO_BYTES_MAX)
+    }
+
+    /// Blocking.
+    fn read(&mut self) -> io::Result<Bytes> {
+        let mut frame = vec![0; self.frame_bytes()];
+        let (number, audio) = frame.split_at_mut(NUMBER_BYTES);
+        number.copy_from_slice(&self.place.number.to_be_bytes());
+        read_exact_at(self.audio.as_mut(), self.next, audio)?;
+        self.sha256.update(&*audio);
+        self.next += audio.len() as u64;
+        self.sent += audio.len() as u64;
+        Ok(frame.into())
+    }
+
+    fn complete(&self) -> String {
+        let sha256 = hex(&self.sha256.clone().finalize());
+        let event = json!({
+            "eventtype": "fetchcomplete",
+            "fetch": self.place.number,
+            "bytes": self.sent,
+            "sha256": sha256,
+        });
+        event.to_string()
+    }
+
+    fn failed(&self, error: &io::Error) -> String {
+        tracing::error!(%error, "a recording's audio cannot be read on");
+        let event = json!({
+            "eventtype": "fetchfailed",
+            "fetch": self.place.number,
+            "bytes": self.sent,
+            "error": Code::Internal.as_str(),
+            "message": "the audio cannot be read on",
+        });
+        event.to_string()
+    }
+}
+
+/// Fills the buffer from `offset`. Blocking.
+///
+/// # Errors
+/// `UnexpectedEof` when the audio is shorter than it said, and whatever reading gives.
+pub fn read_exact_at(audio: &mut dyn Audio, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match audio.read_at(offset + filled as u64, &mut buffer[filled..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What the sender is to send next.
+pub enum Step {
+    /// A binary frame of the fetch, then perhaps the event that ends it.
+    Frame {
+        /// With the number in front.
+        frame: Bytes,
+        /// After the last frame.
+        then: Option<String>,
+    },
+    /// An event alone: the fetch has failed.
+    Event(String),
+}
+
+struct Reading {
+    bytes: usize,
+    task: JoinHandle<(Fetch, io::Result<Bytes>)>,
+}
+
+/// The fetches of one socket, owned by its sender.
+pub struct Fetches {
+    outbox: Arc<Outbox>,
+    waiting: VecDeque<Fetch>,
+    reading: Option<Reading>,
+}
+
+impl Fetches {
+    /// None. What is read ahead counts in `outbox`.
+    pub fn new(outbox: Arc<Outbox>) -> Self {
+        Self { outbox, waiting: VecDeque::new(), reading: None }
+    }
+
+    /// Begins one.
+    pub fn start(&mut self, fetch: Fetch) {
+        self.waiting.push_back(fetch);
+        self.read_on();
+    }
+
+    /// The next step; never ready while no fetch runs. May be dropped at any time. A frame counts
+    /// as waiting in the outbox until the sender releases it.
+    pub async fn next(&mut self) -> Step {
+        loop {
+            self.read_on();
+            let Some(reading) = &mut self.reading else {
+                return std::future::pending().await;
+            };
+            let read = (&mut reading.task).await;
+            let bytes = reading.bytes;
+            self.reading = None;
+            match read {
+                Ok((fetch, Ok(frame))) if !fetch.place.cancelled() => {
+                    return self.sendable(fetch, frame);
+                }
+                Ok((fetch, Err(error))) if !fetch.place.cancelled() => {
+                    self.outbox.release(bytes);
+                    return Step::Event(fetch.failed(&error));
+                }
+                // Cancelled, or the reader panicked and took its fetch with it.
+                Ok(_) | Err(_) => self.outbox.release(bytes),
+            }
+        }
+    }
+
+    fn sendable(&mut self, fetch: Fetch, frame: Bytes) -> Step {
+        let then = (fetch.next == fetch.end).then(|| fetch.complete());
+        if then.is_none() {
+            self.waiting.push_back(fetch);
+        }
+        self.read_on();
+        Step::Frame { frame, then }
+    }
+
+    /// Reads the frame after the one in hand.
+    fn read_on(&mut self) {
+        self.waiting.retain(|fetch| !fetch.place.cancelled());
+        if self.reading.is_some() {
+            return;
+        }
+        if let Some(mut fetch) = self.waiting.pop_front() {
+            let bytes = fetch.frame_bytes();
+            self.outbox.hold(bytes);
+            let task = tokio::task::spawn_blocking(move || {
+                let read = fetch.read();
+                (fetch, read)
+            });
+            self.reading = Some(Reading { bytes, task });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stats::Stats;
+    use super::*;
+    use tokio::sync::Semaphore;
+
+    struct Memory {
+        bytes: Vec<u8>,
+        said: u64,
+    }
+
+    impl Audio for Memory {
+        fn bytes(&self) -> u64 {
+            self.said
+        }
+
+        fn sha256(&mut self) -> Option<String> {
+            None
+        }
+
+        fn media_type(&self) -> &'static str {
+            "audio/wav"
+        }
+
+        fn file_extension(&self) -> &'static str {
+            "wav"
+        }
+
+        fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            // Short reads, as a peer's stream would give them.
+            let rest = &self.bytes[usize::try_from(offset).unwrap().min(self.bytes.len())..];
+            let count = rest.len().min(buffer.len()).min(10_000);
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        }
+    }
+
+    fn fetch(board: &Arc<Board>, bytes: usize, said: u64) -> Fetch {
+        let audio = Memory { bytes: (0..bytes).map(|i| (i % 251) as u8).collect(), said };
+        let slots = Arc::new(Semaphore::new(1));
+        Fetch::new(
+            board.enter().unwrap(),
+            Box::new(audio),
+            0,
+            said,
+            slots.try_acquire_owned().unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn fetches_take_turns_and_end() {
+        let outbox = Arc::new(Outbox::new(Arc::new(Stats::new())));
+        let board = Arc::new(Board::default());
+        let mut fetches = Fetches::new(Arc::clone(&outbox));
+        fetches.start(fetch(&board, 200_000, 200_000));
+        fetches.start(fetch(&board, 0, 0));
+        fetches.start(fetch(&board, 70_000, 70_000));
+        let mut order = Vec::new();
+        let mut ends = Vec::new();
+        while ends.len() < 3 {
+            let Step::Frame { frame, then } = fetches.next().await else { panic!("failed") };
+            assert!(frame.len() <= FRAME_BYTES_MAX);
+            order.push(frame[3]);
+            outbox.release(frame.len());
+            ends.extend(then);
+        }
+        assert_eq!(order, [1, 2, 3, 1, 3, 1, 1]);
+        assert!(ends[0].contains("\"bytes\":0,"), "{}", ends[0]);
+        assert!(
+            ends[0].contains("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+        );
+        assert!(outbox.has_room());
+        assert_eq!(board.lock().places, 0);
+    }
+
+    #[tokio::test]
+    async fn audio_that_ends_early_is_a_failure_of_that_fetch_alone() {
+        let outbox = Arc::new(Outbox::new(Arc::new(Stats::new())));
+        let board = Arc::new(Board::default());
+        let mut fetches = Fetches::new(outbox);
+        fetches.start(fetch(&board, 10, 20));
+        fetches.start(fetch(&board, 10, 10));
+        let Step::Event(text) = fetches.next().await else { panic!("not failed") };
+        assert!(text.contains("\"eventtype\":\"fetchfailed\""), "{text}");
+        assert!(matches!(fetches.next().await, Step::Frame { then: Some(_), .. }));
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_fetch_keeps_its_place_until_it_is_put_away() {
+        let outbox = Arc::new(Outbox::new(Arc::new(Stats::new())));
+        let board = Arc::new(Board::default());
+        let mut waiting: Vec<Fetch> = (0..PER_SOCKET_MAX).map(|_| fetch(&board, 9, 9)).collect();
+        assert!(board.enter().is_err());
+        assert_eq!(board.cancel(1), Ok(()));
+        assert_eq!(board.cancel(1).unwrap_err().code, Code::NotFound);
+        assert!(board.enter().is_err(), "cancelled is not gone");
+        let mut fetches = Fetches::new(outbox);
+        fetches.start(waiting.remove(0));
+        assert_eq!(board.enter().unwrap().number(), 17);
+    }
+}

@@ -1,0 +1,122 @@
+//! The web server: HTTP and WebSocket for people and programs (interface, section 3). It knows
+//! who may ask for what and how much at once, and nothing of telephony: what it is asked it asks
+//! of a [`backend::Backend`].
+//!
+//! | file | decides |
+//! |---|---|
+//! | `backend` | nothing: the words between this server and the node behind it |
+//! | `server` | which connections are let in, with or without TLS, and how they end |
+//! | `conn` | when a TCP connection is idle, and that its last words arrive |
+//! | `http` | addresses, status codes, cookies, whose page may call us |
+//! | `audio`, `range` | which bytes of a recording answer an HTTP request |
+//! | `ws` | the life of one WebSocket |
+//! | `protocol`, `arguments` | what a frame asks for, and whether this role may (pure) |
+//! | `perform` | what a request does on its socket |
+//! | `requests` | what each request asks of the node |
+//! | `outbox`, `fetch` | what waits for one socket, and in which order it goes |
+//! | `signin`, `session`, `throttle` | who somebody is, for how long, and how often he may err |
+//! | `stats` | what is counted |
+
+mod arguments;
+mod audio;
+pub mod backend;
+mod conn;
+mod fetch;
+mod http;
+mod outbox;
+mod perform;
+mod protocol;
+mod range;
+mod requests;
+mod server;
+mod session;
+mod signin;
+mod stats;
+mod throttle;
+mod ws;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+pub use server::{Running, WebError, serve};
+
+/// How the server is to run.
+#[derive(Clone, Debug)]
+pub struct WebConfig {
+    /// `al_listen`.
+    pub listen: SocketAddr,
+    /// `al_tlscert` and `al_tlskey`.
+    pub tls: Option<TlsFiles>,
+    /// `al_insecure`: no TLS though others than this host can connect.
+    pub insecure: bool,
+    /// `al_usersfile`.
+    pub users_file: PathBuf,
+    /// Bounds; `Limits::default()` outside tests.
+    pub limits: Limits,
+}
+
+/// Files in PEM form.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Certificate, then those that sign it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Bounds in time and number.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// TCP connections at once; one more is closed at once.
+    pub connections: usize,
+    /// Time for a TLS handshake, a request's head, a request's body; each.
+    pub head_within: Duration,
+    /// A connection on which no byte moves for so long is closed. More than `ping_every`.
+    pub idle: Duration,
+    /// Between pings on a WebSocket; with two unanswered it is dropped.
+    pub ping_every: Duration,
+    /// Time to sign in on a WebSocket.
+    pub signin_within: Duration,
+    /// Time for what is going on to end when the server stops.
+    pub stop_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            head_within: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            ping_every: Duration::from_secs(30),
+            signin_within: Duration::from_secs(30),
+            stop_within: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What all connections share.
+struct Web {
+    node: requests::Node,
+    desk: Arc<signin::Desk>,
+    stats: Arc<stats::Stats>,
+    limits: Limits,
+    /// Whether connections are encrypted, so that cookies may say so.
+    tls: bool,
+    /// True once the server stops.
+    stop: watch::Receiver<bool>,
+    /// Never used: its receiver learns when nobody holds `Web` any more, no WebSocket either.
+    _open: mpsc::Sender<Infallible>,
+}
+
+impl Web {
+    /// Ready once the server stops, or nobody owns it any more.
+    async fn stopping(&self) {
+        // Either way it stops; the value itself must not live on.
+        let _ = self.stop.clone().wait_for(|stop| *stop).await.map(|_| ());
+    }
+}

@@ -1,0 +1,155 @@
+//! What a request does on one socket: the replies it puts there, the fetch that begins behind one,
+//! the events that are heard. When the socket is read, written and closed is `ws`'s matter.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+
+use super::Web;
+use super::backend::{Event, Failure, Topic};
+use super::fetch::Board;
+use super::outbox::{Outbox, Reply};
+use super::protocol::{self, Frame, Id, Verb};
+use super::requests;
+use super::session::Session;
+use crate::users::UserRole;
+
+/// What the reader, the sender and the requests of one socket share.
+pub struct Link {
+    /// The server.
+    pub web: Arc<Web>,
+    /// Where the socket comes from.
+    pub peer: IpAddr,
+    /// What waits to be sent.
+    pub outbox: Arc<Outbox>,
+    /// The fetches that run.
+    pub board: Arc<Board>,
+    /// Great replies are made one at a time: the permit travels with the reply until it is sent.
+    turn: Arc<Semaphore>,
+    /// Since the last sign of life.
+    pub pings_unanswered: AtomicU32,
+}
+
+impl Link {
+    /// A socket of which nothing is known but where it comes from.
+    pub fn new(web: Arc<Web>, peer: IpAddr) -> Self {
+        Self {
+            outbox: Arc::new(Outbox::new(Arc::clone(&web.stats))),
+            web,
+            peer,
+            board: Arc::default(),
+            turn: Arc::new(Semaphore::new(1)),
+            pings_unanswered: AtomicU32::new(0),
+        }
+    }
+
+    /// The client has shown that it is there.
+    pub fn alive(&self) {
+        self.pings_unanswered.store(0, Ordering::Relaxed);
+    }
+
+    /// Puts a small reply.
+    pub fn reply(&self, id: &Id, body: Result<Map<String, Value>, Failure>) {
+        let text = match body {
+            Ok(body) => protocol::success(id, &body),
+            Err(failure) => protocol::failure(id, &failure),
+        };
+        self.outbox.reply(Reply::plain(text));
+    }
+}
+
+/// Does what is asked and puts the reply.
+pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Session) {
+    let node = &link.web.node;
+    let arguments = frame.arguments();
+    match verb {
+        Verb::FetchRecording => return begin_fetch(link, &frame).await,
+        Verb::StartRecording => {
+            return link.reply(&frame.id, node.start(session, &arguments).await);
+        }
+        Verb::StopRecording => return link.reply(&frame.id, node.stop(session, &arguments).await),
+        _ => {}
+    }
+    // The rest may be great.
+    let turn = Arc::clone(&link.turn).acquire_owned().await.ok();
+    let body = match verb {
+        Verb::ListRecordings => match arguments.query() {
+            Ok(query) => node.list(query).await,
+            Err(failure) => Err(failure),
+        },
+        Verb::GetRecording => match arguments.recording() {
+            Ok(id) => node.recording(id).await.and_then(|found| requests::record(&found)),
+            Err(failure) => Err(failure),
+        },
+        Verb::ListCalls => node.calls().await,
+        _ => Ok(node.backend.cluster_status()),
+    };
+    let text = match body {
+        Ok(body) => protocol::success(&frame.id, &body),
+        Err(failure) => protocol::failure(&frame.id, &failure),
+    };
+    link.outbox.reply(Reply { text: text.into(), fetch: None, turn });
+}
+
+async fn begin_fetch(link: &Arc<Link>, frame: &Frame) {
+    let begun = match frame.arguments().fetch().and_then(|wanted| Ok((link.board.enter()?, wanted)))
+    {
+        Ok((place, wanted)) => link.web.node.fetch(place, wanted).await,
+        Err(failure) => Err(failure),
+    };
+    match begun {
+        Ok((body, fetch)) => {
+            link.web.stats.fetches.inc();
+            let text = protocol::success(&frame.id, &body).into();
+            link.outbox.reply(Reply { text, fetch: Some(fetch), turn: None });
+        }
+        Err(failure) => link.reply(&frame.id, Err(failure)),
+    }
+}
+
+/// `cancelfetch`.
+///
+/// # Errors
+/// `badvalue`, `notfound`.
+pub fn cancel(board: &Board, frame: &Frame) -> Result<Map<String, Value>, Failure> {
+    let number = frame.arguments().fetch_number()?;
+    board.cancel(number)?;
+    let mut body = Map::new();
+    body.insert("fetch".to_owned(), number.into());
+    Ok(body)
+}
+
+/// The members that tell somebody that he is signed in.
+pub fn signed_in(token: &str, session: &Session) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("token".to_owned(), token.into());
+    body.insert("role".to_owned(), session.role().as_str().into());
+    body.insert("expires".to_owned(), session.expires().to_string().into());
+    body
+}
+
+/// Topics by role: recordings are for those who may list them, calls for those who may list or
+/// record them.
+pub fn may_hear(session: &Session, topic: Topic) -> bool {
+    match topic {
+        Topic::Calls => matches!(session.role(), UserRole::Supervisor | UserRole::Agent),
+        Topic::Recordings => matches!(session.role(), UserRole::Supervisor | UserRole::Qa),
+        Topic::Cluster | Topic::Alarms => true,
+    }
+}
+
+/// An agent hears of calls at his own station only.
+pub fn concerns(session: &Session, event: &Event) -> bool {
+    if session.role() != UserRole::Agent || event.topic != Topic::Calls {
+        return true;
+    }
+    session.extension().is_some_and(|own| event.extensions.contains(own))
+}
+
+/// Topics as the wire has them.
+pub fn words(topics: impl IntoIterator<Item = Topic>) -> Value {
+    topics.into_iter().map(Topic::as_str).collect()
+}

@@ -1,0 +1,269 @@
+//! What each request asks of the node, for WebSocket and HTTP alike: on a blocking thread where
+//! that may block. It forms the reply's members. Who may ask was decided before
+//! (`protocol`), but for one thing: whether a call is the agent's own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+use storage_core::query::Query;
+use storage_core::{Recording, RecordingId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::arguments::{Arguments, FetchArguments};
+use super::backend::{
+    Audio, AudioFormat, Backend, Code, Failure, StartRequest, StopRequest, Target,
+};
+use super::fetch::{Fetch, Place};
+use super::outbox::REPLY_BYTES_MAX;
+use super::session::Session;
+use crate::users::UserRole;
+
+/// Questions to catalog and disk at once, over all sockets.
+const QUESTIONS_AT_ONCE: usize = 16;
+/// Fetches at once, over all sockets: each holds a file open.
+const FETCHES_AT_ONCE: usize = 256;
+/// The node answers a start within 3 s; after this it has forgotten us.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The node behind, and how much is asked of it at once.
+pub struct Node {
+    /// The node.
+    pub backend: Arc<dyn Backend>,
+    questions: Arc<Semaphore>,
+    fetches: Arc<Semaphore>,
+}
+
+/// A recording's audio, open.
+pub struct Opened {
+    /// To read from.
+    pub audio: Box<dyn Audio>,
+    /// How much of it there is.
+    pub bytes: u64,
+    /// Of all of it, if known.
+    pub sha256: Option<String>,
+    /// Taken while it is open.
+    pub slot: OwnedSemaphorePermit,
+}
+
+impl Node {
+    /// This node, asked nothing yet.
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            backend,
+            questions: Arc::new(Semaphore::new(QUESTIONS_AT_ONCE)),
+            fetches: Arc::new(Semaphore::new(FETCHES_AT_ONCE)),
+        }
+    }
+
+    /// `listrecordings`: a page, shorter than asked for where it would be too long to send.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn list(&self, query: Query) -> Result<Map<String, Value>, Failure> {
+        self.ask(move |backend| page(backend, query)).await
+    }
+
+    /// One record.
+    ///
+    /// # Errors
+    /// `notfound`, and what the node says.
+    pub async fn recording(&self, id: RecordingId) -> Result<Recording, Failure> {
+        let found = self.ask(move |backend| backend.recording(id)).await?;
+        found.ok_or_else(|| Failure::new(Code::NotFound, format!("no recording {id}")))
+    }
+
+    /// Opens a recording's audio.
+    ///
+    /// # Errors
+    /// `busy`, `notfound`, `unavailable`, and what else the node says.
+    pub async fn audio(&self, id: RecordingId, format: AudioFormat) -> Result<Opened, Failure> {
+        let slot = Arc::clone(&self.fetches).try_acquire_owned();
+        let slot = slot.map_err(|_| Failure::new(Code::Busy, "too many fetches; try again"))?;
+        let opened = self.ask(move |backend| {
+            let mut audio = backend.open_audio(id, format)?;
+            let sha256 = audio.sha256();
+            Ok(Opened { bytes: audio.bytes(), sha256, audio, slot })
+        });
+        opened.await
+    }
+
+    /// `fetchrecording`: the reply's members and the fetch that begins after it.
+    ///
+    /// # Errors
+    /// As `audio`; `badvalue` for an offset beyond the end.
+    pub async fn fetch(
+        &self,
+        place: Place,
+        wanted: FetchArguments,
+    ) -> Result<(Map<String, Value>, Fetch), Failure> {
+        let opened = self.audio(wanted.recording, wanted.format).await?;
+        let size = opened.bytes;
+        if wanted.offset > size {
+            let message = format!("`offset` is beyond the end; there are {size} bytes");
+            return Err(Failure::new(Code::BadValue, message));
+        }
+        let end = wanted.length.map_or(size, |count| wanted.offset.saturating_add(count).min(size));
+        let mut body = Map::new();
+        body.insert("recordingid".to_owned(), wanted.recording.to_string().into());
+        body.insert("format".to_owned(), wanted.format.as_str().into());
+        body.insert("fetch".to_owned(), place.number().into());
+        // What follows, and what there is: the same unless a part was asked for.
+        body.insert("bytes".to_owned(), (end - wanted.offset).into());
+        body.insert("size".to_owned(), size.into());
+        if let Some(sha256) = opened.sha256 {
+            body.insert("sha256".to_owned(), sha256.into());
+        }
+        Ok((body, Fetch::new(place, opened.audio, wanted.offset, end, opened.slot)))
+    }
+
+    /// `listcalls`: as many calls as fit, and how many there are.
+    ///
+    /// # Errors
+    /// `unavailable` if the node does not answer.
+    pub async fn calls(&self) -> Result<Map<String, Value>, Failure> {
+        let mut calls = answer(self.backend.calls()).await?;
+        let mut body = Map::new();
+        body.insert("total".to_owned(), calls.len().into());
+        let mut room = REPLY_BYTES_MAX;
+        let fitting = calls.iter().take_while(|call| {
+            let bytes = call.to_string().len() + 1;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        });
+        let fitting = fitting.count();
+        calls.truncate(fitting);
+        body.insert("calls".to_owned(), calls.into());
+        Ok(body)
+    }
+
+    /// `startrecording`.
+    ///
+    /// # Errors
+    /// `badvalue`, `forbidden`, and what the node says.
+    pub async fn start(
+        &self,
+        session: &Session,
+        arguments: &Arguments<'_>,
+    ) -> Result<Map<String, Value>, Failure> {
+        let (target, scope) = arguments.start()?;
+        self.check_own(session, &target).await?;
+        let request = StartRequest { target, scope, by: session.by() };
+        let id = answer(self.backend.start_recording(request)).await??;
+        Ok(naming(id))
+    }
+
+    /// `stoprecording`.
+    ///
+    /// # Errors
+    /// `badvalue`, `forbidden`, and what the node says.
+    pub async fn stop(
+        &self,
+        session: &Session,
+        arguments: &Arguments<'_>,
+    ) -> Result<Map<String, Value>, Failure> {
+        let target = arguments.stop()?;
+        self.check_own(session, &target).await?;
+        let request = StopRequest { target, by: session.by() };
+        let id = answer(self.backend.stop_recording(request)).await??;
+        Ok(naming(id))
+    }
+
+    async fn check_own(&self, session: &Session, target: &Target) -> Result<(), Failure> {
+        if session.role() != UserRole::Agent {
+            return Ok(());
+        }
+        let own = match (session.extension(), target) {
+            (None, _) => false,
+            (Some(own), Target::Extension(extension)) => own == extension,
+            (Some(own), _) => answer(self.backend.concerns(target, own)).await?,
+        };
+        if own {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Forbidden,
+            "agents start and stop recordings of their own calls only",
+        ))
+    }
+
+    /// Asks a question that may block. It goes on when nobody waits for it any more, so it keeps
+    /// its permit itself.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Backend) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let internal = |reason: &str| Failure::new(Code::Internal, reason);
+        let turn = Arc::clone(&self.questions).acquire_owned().await;
+        let turn = turn.map_err(|_| internal("the server is going down"))?;
+        let backend = Arc::clone(&self.backend);
+        let asked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            question(backend.as_ref())
+        });
+        asked.await.map_err(|_| internal("the question could not be answered"))?
+    }
+}
+
+/// A record as the member of a reply.
+///
+/// # Errors
+/// `unavailable` if it is too long for one reply.
+pub fn record(recording: &Recording) -> Result<Map<String, Value>, Failure> {
+    let value = json(recording)?;
+    if value.to_string().len() > REPLY_BYTES_MAX {
+        return Err(too_long());
+    }
+    let mut body = Map::new();
+    body.insert("recording".to_owned(), value);
+    Ok(body)
+}
+
+fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, Failure> {
+    // Halving from 1000 ends after ten turns.
+    loop {
+        let page = backend.search(&query)?;
+        let found = page.recordings.len();
+        let recordings = json(&page.recordings)?;
+        if recordings.to_string().len() <= REPLY_BYTES_MAX {
+            let mut body = Map::new();
+            body.insert("recordings".to_owned(), recordings);
+            if let Some(cursor) = page.cursor {
+                body.insert("cursor".to_owned(), cursor.into());
+            }
+            if let Some(total) = page.total {
+                body.insert("total".to_owned(), total.into());
+            }
+            return Ok(body);
+        }
+        if found <= 1 {
+            return Err(too_long());
+        }
+        query.limit = found / 2;
+    }
+}
+
+fn json(value: impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|error| Failure::new(Code::Internal, error.to_string()))
+}
+
+fn too_long() -> Failure {
+    Failure::new(
+        Code::Unavailable,
+        "the record is too long for a reply; get it from /api/recordings/RECORDINGID",
+    )
+}
+
+fn naming(id: RecordingId) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("recordingid".to_owned(), id.to_string().into());
+    body
+}
+
+async fn answer<T>(asked: BoxFuture<'static, T>) -> Result<T, Failure> {
+    tokio::time::timeout(ANSWER_WITHIN, asked)
+        .await
+        .map_err(|_| Failure::new(Code::Unavailable, "the recorder does not answer"))
+}

@@ -1,0 +1,233 @@
+//! Who is signed in: tokens and what stands behind them. A token is 32 random bytes in hex; only
+//! its SHA-256 is kept, so that a copy of this memory signs nobody in. Who gets one is decided in
+//! `signin`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use storage_core::{Extension, WallTime};
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+
+use super::backend::{By, Code, Failure};
+use crate::users::{User, UserRole};
+
+/// How long a session lasts.
+const LIFETIME: Duration = Duration::from_secs(12 * 3600);
+/// Sessions at once in all, and of one user; his oldest gives way, one on which no socket lives if
+/// there is any: a script that signs in for every question must not throw people out.
+const SESSIONS_MAX: usize = 10_000;
+const SESSIONS_PER_USER_MAX: usize = 64;
+
+/// A user who has signed in.
+#[derive(Debug)]
+pub struct Session {
+    user: User,
+    expires: WallTime,
+    ended: watch::Sender<bool>,
+}
+
+impl Session {
+    fn new(user: User, expires: WallTime) -> Arc<Self> {
+        Arc::new(Self { user, expires, ended: watch::Sender::new(false) })
+    }
+
+    /// What he may do.
+    pub fn role(&self) -> UserRole {
+        self.user.role
+    }
+
+    /// The station he is tied to.
+    pub fn extension(&self) -> Option<&Extension> {
+        self.user.extension.as_ref()
+    }
+
+    /// When the token stops being one.
+    pub fn expires(&self) -> WallTime {
+        self.expires
+    }
+
+    /// He, as one who asks for something.
+    pub fn by(&self) -> By {
+        By {
+            user: self.user.name.clone(),
+            role: self.user.role,
+            extension: self.user.extension.clone(),
+        }
+    }
+
+    /// Ready when the token was revoked. Expiry is for the caller to watch.
+    pub async fn revoked(&self) {
+        // The sender lives in `self`, so the wait can only end by the value.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+}
+
+struct Entry {
+    digest: [u8; 32],
+    session: Arc<Session>,
+}
+
+/// All sessions. The key is the first half of the digest; what proves a token, the whole digest,
+/// is compared in constant time.
+#[derive(Default)]
+pub struct Sessions {
+    table: Mutex<BTreeMap<[u8; 16], Entry>>,
+}
+
+impl Sessions {
+    /// Opens a session and makes its token.
+    ///
+    /// # Errors
+    /// `busy` when there are too many; `internal` when the machine gives no random bytes.
+    pub fn open(&self, now: WallTime, user: &User) -> Result<(String, Arc<Session>), Failure> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| Failure::new(Code::Internal, format!("no random bytes: {error}")))?;
+        let token = hex(&secret);
+        let session = Session::new(user.clone(), now + LIFETIME);
+        let mut table = self.lock();
+        make_room(&mut table, now, &user.name);
+        if table.len() >= SESSIONS_MAX {
+            return Err(Failure::new(Code::Busy, "too many sessions; try again later"));
+        }
+        let digest = digest(&token);
+        table.insert(key(&digest), Entry { digest, session: Arc::clone(&session) });
+        Ok((token, session))
+    }
+
+    /// The session of a token.
+    pub fn find(&self, now: WallTime, token: &str) -> Option<Arc<Session>> {
+        let digest = digest(token);
+        let table = self.lock();
+        let entry = table.get(&key(&digest))?;
+        let proved = bool::from(entry.digest.ct_eq(&digest)) && entry.session.expires > now;
+        proved.then(|| Arc::clone(&entry.session))
+    }
+
+    /// Ends the session of a token, and with it the sockets that live on it.
+    pub fn revoke(&self, token: &str) {
+        let digest = digest(token);
+        if let Some(entry) = self.lock().remove(&key(&digest)) {
+            entry.session.ended.send_replace(true);
+        }
+    }
+
+    /// Ends the sessions of all users whom `keep` does not want as they are.
+    pub fn retain(&self, keep: impl Fn(&User) -> bool) {
+        self.lock().retain(|_, entry| {
+            let kept = keep(&entry.session.user);
+            if !kept {
+                entry.session.ended.send_replace(true);
+            }
+            kept
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<[u8; 16], Entry>> {
+        // Each change is one call on the map: a panic elsewhere leaves it whole.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make_room(table: &mut BTreeMap<[u8; 16], Entry>, now: WallTime, name: &str) {
+    if table.len() >= SESSIONS_MAX {
+        table.retain(|_, entry| entry.session.expires > now);
+    }
+    let his = |entry: &&Entry| entry.session.user.name == name;
+    if table.values().filter(his).count() < SESSIONS_PER_USER_MAX {
+        return;
+    }
+    let in_use = |session: &Arc<Session>| Arc::strong_count(session) > 1;
+    let oldest = table
+        .values()
+        .filter(his)
+        .min_by_key(|entry| (in_use(&entry.session), entry.session.expires));
+    if let Some(digest) = oldest.map(|entry| entry.digest)
+        && let Some(entry) = table.remove(&key(&digest))
+    {
+        entry.session.ended.send_replace(true);
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn key(digest: &[u8; 32]) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+/// Bytes as lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::PasswordHash;
+
+    fn user(name: &str) -> User {
+        let hash = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$\
+                    Q0Y2xSzTT5BrzQQZR0ZgiMTJxVoBXDwHfIFd6q8i0/0";
+        User {
+            name: name.to_owned(),
+            role: UserRole::Qa,
+            password: PasswordHash::try_from(hash.to_owned()).unwrap(),
+            extension: None,
+            team: None,
+        }
+    }
+
+    const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
+
+    #[test]
+    fn a_token_is_good_until_it_expires_or_is_revoked() {
+        let sessions = Sessions::default();
+        let (token, _) = sessions.open(NOW, &user("anna")).unwrap();
+        assert_eq!(token.len(), 64);
+        assert!(sessions.find(NOW, &token).is_some());
+        assert!(sessions.find(NOW + LIFETIME, &token).is_none());
+        for wrong in ["", &token[1..], &token.to_uppercase(), &hex(&[0; 32])] {
+            assert!(sessions.find(NOW, wrong).is_none());
+        }
+        sessions.revoke(&token);
+        assert!(sessions.find(NOW, &token).is_none());
+    }
+
+    #[test]
+    fn the_oldest_of_one_users_many_sessions_gives_way() {
+        let sessions = Sessions::default();
+        let (used, _held) = sessions.open(NOW, &user("anna")).unwrap();
+        let (first, _) = sessions.open(NOW, &user("anna")).unwrap();
+        let (other, _) = sessions.open(NOW, &user("bert")).unwrap();
+        for i in 1..SESSIONS_PER_USER_MAX as u64 {
+            sessions.open(NOW + Duration::from_secs(i), &user("anna")).unwrap();
+        }
+        assert!(sessions.find(NOW, &first).is_none());
+        assert!(sessions.find(NOW, &used).is_some());
+        assert!(sessions.find(NOW, &other).is_some());
+        assert_eq!(sessions.lock().len(), SESSIONS_PER_USER_MAX + 1);
+    }
+
+    #[test]
+    fn a_user_who_is_gone_is_signed_out() {
+        let sessions = Sessions::default();
+        let (anna, session) = sessions.open(NOW, &user("anna")).unwrap();
+        let (bert, _) = sessions.open(NOW, &user("bert")).unwrap();
+        sessions.retain(|user| user.name == "bert");
+        assert!(*session.ended.borrow());
+        assert!(sessions.find(NOW, &anna).is_none());
+        assert!(sessions.find(NOW, &bert).is_some());
+    }
+}

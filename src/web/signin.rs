@@ -1,0 +1,201 @@
+//! The desk at which people sign in: users file, attempts and sessions together. What a signed-in
+//! user may do is decided in `protocol`.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use storage_core::{MonoTime, Redacted, WallTime};
+use tokio::sync::Semaphore;
+
+use super::backend::{Code, Failure};
+use super::session::{Session, Sessions};
+use super::stats::Stats;
+use super::throttle::Throttle;
+use crate::users::{NAME_BYTES_MAX, User, Users};
+
+/// Password checks at once: each takes a processor and 19 MiB.
+const CHECKS_AT_ONCE: usize = 2;
+/// How long one who signs in waits for his turn.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
+/// How often the users file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Somebody who has just signed in, or shown his token.
+pub struct SignedIn {
+    /// The token.
+    pub token: String,
+    /// What stands behind it.
+    pub session: Arc<Session>,
+}
+
+/// The desk.
+pub struct Desk {
+    file: PathBuf,
+    users: RwLock<Arc<Users>>,
+    seen: Mutex<Option<Stamp>>,
+    sessions: Sessions,
+    throttle: Mutex<Throttle>,
+    checks: Arc<Semaphore>,
+    started: Instant,
+    stats: Arc<Stats>,
+}
+
+/// What tells one version of the file from the next.
+#[derive(Clone, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl Desk {
+    /// A desk with the users of `file`. A file that is absent or wrong is logged and leaves nobody
+    /// able to sign in until it is put right: recording must not wait for it. Blocking.
+    pub fn open(file: PathBuf, stats: Arc<Stats>) -> Arc<Self> {
+        let desk = Arc::new(Self {
+            file,
+            users: RwLock::default(),
+            seen: Mutex::new(None),
+            sessions: Sessions::default(),
+            throttle: Mutex::default(),
+            checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            started: Instant::now(),
+            stats,
+        });
+        if fs::metadata(&desk.file).is_err() {
+            let file = desk.file.display();
+            tracing::warn!(%file, "no users file: nobody can sign in; `astlogger user add` makes one");
+        }
+        desk.refresh();
+        desk
+    }
+
+    /// Looks at the users file for ever.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.refresh_off_loop().await;
+        }
+    }
+
+    /// Signs in by name and password.
+    ///
+    /// # Errors
+    /// `notauthenticated` if they are wrong, `busy` after too many attempts or when too many sign
+    /// in at once.
+    pub async fn by_password(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        name: String,
+        password: String,
+    ) -> Result<SignedIn, Failure> {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(self.refuse(peer, &name));
+        }
+        self.begin(peer, &name)?;
+        self.refresh_off_loop().await;
+        match self.check(name.clone(), password).await? {
+            Some(user) => {
+                self.lock_throttle().succeeded(&name, peer);
+                let (token, session) = self.sessions.open(wall_now(), &user)?;
+                tracing::info!(user = %Redacted(&name), role = %user.role, %peer, "signed in");
+                Ok(SignedIn { token, session })
+            }
+            None => Err(self.refuse(peer, &name)),
+        }
+    }
+
+    /// Signs in by a token that was given out before.
+    ///
+    /// # Errors
+    /// `notauthenticated` if it is none, or no longer.
+    pub fn by_token(&self, token: &str) -> Result<Arc<Session>, Failure> {
+        self.sessions.find(wall_now(), token).ok_or_else(|| {
+            Failure::new(Code::NotAuthenticated, "the token is unknown or expired; sign in again")
+        })
+    }
+
+    /// Ends a token.
+    pub fn sign_out(&self, token: &str) {
+        self.sessions.revoke(token);
+    }
+
+    fn begin(&self, peer: IpAddr, name: &str) -> Result<(), Failure> {
+        let elapsed = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = MonoTime::from_micros(elapsed);
+        self.lock_throttle().begin(now, name, peer).map_err(|wait| {
+            self.stats.signin_failures.inc();
+            let seconds = wait.as_secs() + 1;
+            let message = format!("too many failed attempts; try again in {seconds} s");
+            Failure::new(Code::Busy, message)
+        })
+    }
+
+    async fn check(&self, name: String, password: String) -> Result<Option<User>, Failure> {
+        let turn = Arc::clone(&self.checks).acquire_owned();
+        let Ok(Ok(permit)) = tokio::time::timeout(TURN_WITHIN, turn).await else {
+            return Err(Failure::new(Code::Busy, "too many sign in at once; try again"));
+        };
+        let users = Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner));
+        let checked = tokio::task::spawn_blocking(move || {
+            // Held here and not by the caller, who may go away while this goes on.
+            let _permit = permit;
+            users.verify(&name, &password).cloned()
+        });
+        checked.await.map_err(|error| Failure::new(Code::Internal, error.to_string()))
+    }
+
+    fn refuse(&self, peer: IpAddr, name: &str) -> Failure {
+        self.stats.signin_failures.inc();
+        tracing::warn!(user = %Redacted(name), %peer, "sign-in refused");
+        Failure::new(Code::NotAuthenticated, "unknown user or wrong password")
+    }
+
+    async fn refresh_off_loop(self: &Arc<Self>) {
+        let desk = Arc::clone(self);
+        // A panic in there has been reported; the users stay as they are.
+        let _ = tokio::task::spawn_blocking(move || desk.refresh()).await;
+    }
+
+    fn refresh(&self) {
+        // While the file is away (an editor between two renames) the users stay as they are.
+        let Ok(found) = fs::metadata(&self.file) else { return };
+        let stamp = Stamp {
+            inode: found.ino(),
+            bytes: found.len(),
+            changed: (found.mtime(), found.mtime_nsec()),
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.as_ref() == Some(&stamp) {
+            return;
+        }
+        *seen = Some(stamp);
+        if found.mode() & 0o077 != 0 {
+            let file = self.file.display();
+            tracing::warn!(%file, "others can read the users file; `chmod 600` it");
+        }
+        match Users::load(&self.file) {
+            Ok(users) => {
+                let users = Arc::new(users);
+                *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&users);
+                self.sessions.retain(|user| users.find(&user.name) == Some(user));
+                tracing::info!(users = users.as_slice().len(), "users file read");
+            }
+            Err(error) => tracing::error!(%error, "users stay as they were"),
+        }
+    }
+
+    fn lock_throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The wall clock, for expiry.
+pub(super) fn wall_now() -> WallTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallTime::default() + since
+}

@@ -1,0 +1,10 @@
+//! The web server over real sockets on loopback, with a node behind it that is made up.
+
+mod client;
+mod fetch;
+mod hostile;
+mod http;
+mod node;
+mod signin;
+mod socket;
+mod tls;

@@ -1,0 +1,315 @@
+//! A node that records nothing: recordings, calls and answers are what the test puts there.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use argon2::password_hash::{PasswordHasher, SaltString};
+use astlogger::users::UserRole;
+use astlogger::web::backend::{
+    Audio, AudioFormat, Backend, Code, Event, Failure, StartRequest, StopRequest, Target, Topic,
+};
+use astlogger::web::{Limits, Running, WebConfig, serve};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use storage::Page;
+use storage_core::query::{Position, Query};
+use storage_core::{Extension, Recording, RecordingId, WallTime};
+use tokio::sync::{Semaphore, broadcast};
+
+pub const PASSWORD: &str = "correct horse";
+pub const UCID: &str = "00001000011700000001";
+/// Nobody is in this call.
+pub const OTHER_UCID: &str = "00001000021700000002";
+
+/// A record and its audio.
+type Stored = (Recording, Arc<Vec<u8>>);
+
+pub struct FakeNode {
+    pub recordings: Mutex<BTreeMap<RecordingId, Stored>>,
+    pub started: Mutex<Vec<StartRequest>>,
+    pub stopped: Mutex<Vec<StopRequest>>,
+    pub start_answer: Mutex<Result<RecordingId, Failure>>,
+    /// `startrecording` takes a permit of these.
+    pub may_start: Arc<Semaphore>,
+    pub ready: AtomicBool,
+    pub audio_open: Arc<AtomicUsize>,
+    pub audio_reads: Arc<AtomicUsize>,
+    pub events: broadcast::Sender<Arc<Event>>,
+}
+
+struct Memory {
+    bytes: Arc<Vec<u8>>,
+    open: Arc<AtomicUsize>,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Audio for Memory {
+    fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn sha256(&mut self) -> Option<String> {
+        Some(sha256(&self.bytes))
+    }
+
+    fn media_type(&self) -> &'static str {
+        "audio/wav"
+    }
+
+    fn file_extension(&self) -> &'static str {
+        "wav"
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let rest = &self.bytes[usize::try_from(offset).unwrap().min(self.bytes.len())..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+}
+
+impl FakeNode {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            recordings: Mutex::default(),
+            started: Mutex::default(),
+            stopped: Mutex::default(),
+            start_answer: Mutex::new(Ok(id(999))),
+            may_start: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            ready: AtomicBool::new(true),
+            audio_open: Arc::default(),
+            audio_reads: Arc::default(),
+            events: broadcast::Sender::new(64),
+        })
+    }
+
+    pub fn put(&self, number: u64, extension: &str, bytes: Vec<u8>) -> RecordingId {
+        let recording = recording(number, extension, &bytes);
+        let id = recording.recordingid;
+        self.recordings.lock().unwrap().insert(id, (recording, Arc::new(bytes)));
+        id
+    }
+
+    pub fn tell(&self, topic: Topic, eventtype: &'static str, extensions: &[&str]) {
+        let extensions = extensions.iter().map(|text| Extension::from(*text)).collect();
+        let mut body = Map::new();
+        body.insert("ucid".to_owned(), UCID.into());
+        // Without subscribers nobody hears, which is no error.
+        let _ = self.events.send(Arc::new(Event::new(topic, eventtype, extensions, body)));
+    }
+}
+
+impl Backend for FakeNode {
+    fn search(&self, query: &Query) -> Result<Page, Failure> {
+        let all: Vec<Recording> = self
+            .recordings
+            .lock()
+            .unwrap()
+            .values()
+            .map(|(recording, _)| recording.clone())
+            .filter(|found| query.matches(found))
+            .collect();
+        let behind =
+            |found: &&Recording| query.cursor.is_none_or(|cursor| Position::of(found) > cursor);
+        let rest: Vec<Recording> = all.iter().filter(behind).cloned().collect();
+        let recordings: Vec<Recording> = rest.iter().take(query.limit).cloned().collect();
+        let more = recordings.len() < rest.len();
+        let cursor = recordings.last().filter(|_| more);
+        let cursor = cursor.map(|last| Position::of(last).to_cursor());
+        Ok(Page { recordings, cursor, total: Some(all.len() as u64) })
+    }
+
+    fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
+        Ok(self.recordings.lock().unwrap().get(&id).map(|(recording, _)| recording.clone()))
+    }
+
+    fn open_audio(&self, id: RecordingId, format: AudioFormat) -> Result<Box<dyn Audio>, Failure> {
+        if format == AudioFormat::Opus {
+            return Err(Failure::new(Code::Unavailable, "Opus is not built in"));
+        }
+        let recordings = self.recordings.lock().unwrap();
+        let Some((_, bytes)) = recordings.get(&id) else {
+            return Err(Failure::new(Code::NotFound, "no such recording"));
+        };
+        self.audio_open.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Memory {
+            bytes: Arc::clone(bytes),
+            open: Arc::clone(&self.audio_open),
+            reads: Arc::clone(&self.audio_reads),
+        }))
+    }
+
+    fn calls(&self) -> BoxFuture<'static, Vec<Value>> {
+        async { vec![json!({ "ucid": UCID, "parties": ["2611", "85212345678"] })] }.boxed()
+    }
+
+    fn concerns(&self, target: &Target, extension: &Extension) -> BoxFuture<'static, bool> {
+        let own = match target {
+            Target::Extension(of) => of == extension,
+            Target::Ucid(ucid) => ucid.as_str() == UCID && extension.as_str() == "2611",
+            Target::Recording(recording) => {
+                let recordings = self.recordings.lock().unwrap();
+                recordings.get(recording).is_some_and(|(found, _)| found.extension == *extension)
+            }
+        };
+        async move { own }.boxed()
+    }
+
+    fn start_recording(
+        &self,
+        request: StartRequest,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        self.started.lock().unwrap().push(request);
+        let answer = self.start_answer.lock().unwrap().clone();
+        let may = Arc::clone(&self.may_start);
+        async move {
+            may.acquire().await.unwrap().forget();
+            answer
+        }
+        .boxed()
+    }
+
+    fn stop_recording(
+        &self,
+        request: StopRequest,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        self.stopped.lock().unwrap().push(request);
+        async { Ok(id(999)) }.boxed()
+    }
+
+    fn cluster_status(&self) -> Map<String, Value> {
+        let mut status = Map::new();
+        status.insert("leader".to_owned(), 1.into());
+        status
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+
+    fn readiness(&self) -> Result<(), Vec<String>> {
+        if self.ready.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        Err(vec!["no phantom is registered".to_owned()])
+    }
+
+    fn metrics(&self) -> String {
+        "astlogger_aes_up 1".to_owned()
+    }
+}
+
+/// A server before a made-up node, with a user of each role; `anna` is the agent at 2611.
+pub struct Site {
+    pub node: Arc<FakeNode>,
+    pub server: Running,
+    pub users_file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Site {
+    pub async fn new() -> Self {
+        Self::with(Limits::default(), FakeNode::new()).await
+    }
+
+    pub async fn with(limits: Limits, node: Arc<FakeNode>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let users_file = folder.path().join("users.toml");
+        std::fs::write(&users_file, users()).unwrap();
+        let config = WebConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
+            insecure: false,
+            users_file: users_file.clone(),
+            limits,
+        };
+        let server = serve(config, node.clone()).await.unwrap();
+        Self { node, server, users_file, _folder: folder }
+    }
+}
+
+pub fn user_of(role: UserRole) -> &'static str {
+    match role {
+        UserRole::Agent => "anna",
+        UserRole::Supervisor => "susan",
+        UserRole::Qa => "quentin",
+        UserRole::Auditor => "otto",
+        UserRole::Admin => "adam",
+    }
+}
+
+pub fn users() -> String {
+    // As cheap as argon2 allows: what it costs is not what is tested.
+    let params = argon2::Params::new(8, 1, 1, None).unwrap();
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let salt = SaltString::encode_b64(b"saltsaltsaltsalt").unwrap();
+    let hash = argon2.hash_password(PASSWORD.as_bytes(), &salt).unwrap().to_string();
+    UserRole::ALL
+        .into_iter()
+        .map(|role| {
+            let extension = if role == UserRole::Agent { "extension = \"2611\"\n" } else { "" };
+            let name = user_of(role);
+            format!(
+                "[[user]]\nname = \"{name}\"\nrole = \"{role}\"\npassword = \"{hash}\"\n{extension}"
+            )
+        })
+        .collect()
+}
+
+pub fn id(number: u64) -> RecordingId {
+    RecordingId::new(WallTime::from_millis(1_700_000_000_000 + number.cast_signed()), [7; 10])
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..bytes)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[0]
+        })
+        .collect()
+}
+
+fn recording(number: u64, extension: &str, bytes: &[u8]) -> Recording {
+    let value = json!({
+        "recordingid": id(number), "ucid": UCID, "callids": ["1"], "extension": extension,
+        "agentid": "", "calling": "85212345678", "called": "3000", "direction": "inbound",
+        "trunkgroup": "1", "trunkmember": "1", "vdn": "", "split": "", "userdata": "",
+        "parties": [], "started": "2023-11-14T22:13:20.000Z", "ended": "2023-11-14T22:13:21.000Z",
+        "durationms": 1000, "scope": "station", "trigger": "rule", "rule": "", "copy": 1, "node": 1,
+        "segments": [], "gaps": [], "pauses": [], "complete": true,
+        "quality": { "lossratio": 0.0, "jitterms": 0.0, "clockdriftppm": 0.0 },
+        "format": "wav", "bytes": bytes.len(), "sha256": sha256(bytes), "tags": [], "notes": [],
+        "hold": false,
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+/// Waits until `holds`, and fails with `what` after ten seconds.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("never: {what}"));
+}

@@ -1,0 +1,311 @@
+//! The WebSocket dialect: who may ask for what, what comes back, who hears of what.
+
+use std::sync::Arc;
+
+use astlogger::users::UserRole;
+use astlogger::web::Limits;
+use astlogger::web::backend::{Code, Failure, Target, Topic};
+use serde_json::{Value, json};
+use storage_core::Extension;
+use storage_core::record::Scope;
+use tokio::sync::Semaphore;
+
+use super::client::Client;
+use super::node::{FakeNode, OTHER_UCID, Site, UCID, eventually, id};
+
+/// `y` success, `-` forbidden, `u` unavailable; by agent, supervisor, qa, auditor, admin.
+fn table() -> Vec<(Value, &'static str)> {
+    let recording = id(1).to_string();
+    vec![
+        (json!({ "request": "listrecordings" }), "- y y - -"),
+        (json!({ "request": "getrecording", "recordingid": recording }), "- y y - -"),
+        (json!({ "request": "fetchrecording", "recordingid": recording }), "- y y - -"),
+        (json!({ "request": "startrecording", "extension": "2611" }), "y y - - -"),
+        (json!({ "request": "stoprecording", "extension": "2611" }), "y y - - -"),
+        (json!({ "request": "listcalls" }), "- y - - -"),
+        (json!({ "request": "subscribe", "events": ["alarms"] }), "y y y y y"),
+        (json!({ "request": "unsubscribe", "events": ["alarms"] }), "y y y y y"),
+        (json!({ "request": "clusterstatus" }), "y y y y y"),
+        (json!({ "request": "pauserecording" }), "u u - - -"),
+        (json!({ "request": "resumerecording" }), "u u - - -"),
+        (json!({ "request": "tagrecording" }), "u u u - -"),
+        (json!({ "request": "listen" }), "- u - - -"),
+        (json!({ "request": "stoplisten" }), "- u - - -"),
+        (json!({ "request": "legalhold" }), "- - - - u"),
+        (json!({ "request": "deleterecording" }), "- - - - u"),
+        (json!({ "request": "exportrecordings" }), "- - u - -"),
+        (json!({ "request": "listaudit" }), "- - - u u"),
+    ]
+}
+
+fn outcome(reply: &Value) -> &str {
+    match reply["result"].as_str() {
+        Some("success") => "y",
+        Some("fail") => match reply["error"].as_str() {
+            Some("forbidden") => "-",
+            Some("unavailable") => "u",
+            other => other.unwrap_or("?"),
+        },
+        _ => "?",
+    }
+}
+
+#[tokio::test]
+async fn every_request_under_every_role() {
+    let site = Site::new().await;
+    site.node.put(1, "2611", vec![1, 2, 3]);
+    for (at, role) in UserRole::ALL.into_iter().enumerate() {
+        let mut client = Client::signed_in(&site, role).await;
+        for (request, marks) in table() {
+            let expected = marks.split(' ').nth(at).unwrap();
+            let reply = client.ask(request.clone()).await;
+            assert_eq!(outcome(&reply), expected, "{role}: {request}: {reply}");
+            assert!(reply["result"] == "success" || reply["message"].is_string(), "{reply}");
+        }
+        let reply = client.ask(json!({ "request": "makecoffee" })).await;
+        assert_eq!(reply["error"], "unknownrequest");
+    }
+}
+
+#[tokio::test]
+async fn nothing_before_signing_in() {
+    let site = Site::new().await;
+    let mut client = Client::connect(&site).await;
+    for (request, _) in table() {
+        assert_eq!(client.ask(request).await["error"], "notauthenticated");
+    }
+    let reply = client.ask(json!({ "request": "makecoffee", "id": 3 })).await;
+    assert_eq!((&reply["error"], &reply["id"]), (&json!("notauthenticated"), &json!(3)));
+    let reply = client.ask(json!({ "request": "authenticate", "user": "anna" })).await;
+    assert_eq!(reply["error"], "badvalue");
+}
+
+#[tokio::test]
+async fn what_is_sent_right_behind_a_sign_in_is_served() {
+    let site = Site::new().await;
+    let mut client = Client::connect(&site).await;
+    client.send(r#"{"request":"authenticate","user":"quentin","password":"correct horse"}"#).await;
+    client.send(r#"{"request":"ListRecordings"}"#).await;
+    let signed_in = client.reply().await;
+    assert_eq!(signed_in["role"], "qa");
+    assert_eq!(signed_in["token"].as_str().unwrap().len(), 64);
+    assert!(signed_in["expires"].as_str().unwrap().ends_with('Z'));
+    let list = client.reply().await;
+    assert_eq!((&list["recordings"], &list["total"]), (&json!([]), &json!(0)));
+}
+
+#[tokio::test]
+async fn ids_come_back_unchanged_and_may_recur() {
+    let site = Site::new().await;
+    let mut client = Client::signed_in(&site, UserRole::Supervisor).await;
+    for id in [json!("a"), json!(7), json!(1.5), json!({"a": [1]}), json!(null), json!(false)] {
+        let reply = client.ask(json!({ "request": "clusterstatus", "id": id })).await;
+        assert_eq!(reply.get("id"), Some(&id));
+        assert_eq!(reply["leader"], 1);
+        let reply = client.ask(json!({ "request": "nothing", "id": id })).await;
+        assert_eq!(reply.get("id"), Some(&id));
+    }
+    assert_eq!(client.ask(json!({ "request": "listcalls" })).await.get("id"), None);
+    for _ in 0..5 {
+        client.send(r#"{"request":"clusterstatus","id":1}"#).await;
+    }
+    for _ in 0..5 {
+        assert_eq!(client.reply().await["id"], 1);
+    }
+}
+
+#[tokio::test]
+async fn records_are_listed_in_pages_and_shown() {
+    let site = Site::new().await;
+    for number in 0..5 {
+        site.node.put(number, if number < 3 { "2611" } else { "2612" }, vec![0; 10]);
+    }
+    let mut client = Client::signed_in(&site, UserRole::Qa).await;
+    // A number for digits, digits for a number, and a member that nobody knows.
+    let request = json!({ "request": "listrecordings", "extension": 2611, "limit": "2", "x": [] });
+    let page = client.ask(request).await;
+    assert_eq!(page["recordings"].as_array().unwrap().len(), 2, "{page}");
+    assert_eq!(page["total"], 3);
+    let cursor = page["cursor"].as_str().unwrap();
+    let request = json!({ "request": "listrecordings", "extension": "2611", "cursor": cursor });
+    let page = client.ask(request).await;
+    assert_eq!(page["recordings"].as_array().unwrap().len(), 1, "{page}");
+    assert_eq!(page.get("cursor"), None);
+
+    let one = client.ask(json!({ "request": "getrecording", "recordingid": id(4) })).await;
+    assert_eq!(one["recording"]["extension"], "2612");
+    assert_eq!(one["recording"]["started"], "2023-11-14T22:13:20.000Z");
+    for (recording, error) in [
+        (json!(id(77)), "notfound"),
+        (json!("../../etc/passwd"), "badvalue"),
+        (json!("018bcfe5-687b-7000-8000-000000000001/.."), "badvalue"),
+        (json!(""), "badvalue"),
+        (json!(7), "badvalue"),
+        (json!(null), "badvalue"),
+    ] {
+        let request = json!({ "request": "getrecording", "recordingid": recording });
+        assert_eq!(client.ask(request).await["error"], error, "{recording}");
+        let request = json!({ "request": "fetchrecording", "recordingid": recording });
+        assert_eq!(client.ask(request).await["error"], error, "{recording}");
+    }
+    let request = json!({ "request": "listrecordings", "cursor": "x" });
+    assert_eq!(client.ask(request).await["error"], "badvalue");
+}
+
+#[tokio::test]
+async fn a_page_too_long_to_send_is_shortened_and_goes_on_with_its_cursor() {
+    let site = Site::new().await;
+    for number in 0..600 {
+        let id = site.node.put(number, "2611", Vec::new());
+        let mut recordings = site.node.recordings.lock().unwrap();
+        recordings.get_mut(&id).unwrap().0.userdata = "u".repeat(1500);
+    }
+    let mut client = Client::signed_in(&site, UserRole::Qa).await;
+    let mut cursor = None;
+    let mut seen = 0;
+    loop {
+        let request = json!({ "request": "listrecordings", "limit": 1000, "cursor": cursor });
+        let page = client.ask(request).await;
+        assert!(page.to_string().len() < 400 * 1024);
+        seen += page["recordings"].as_array().unwrap().len();
+        cursor = page["cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, 600);
+}
+
+#[tokio::test]
+async fn starting_and_stopping() {
+    let site = Site::new().await;
+    let mut susan = Client::signed_in(&site, UserRole::Supervisor).await;
+    let request = json!({ "request": "startrecording", "ucid": OTHER_UCID, "scope": "trunk" });
+    assert_eq!(susan.ask(request).await["recordingid"], id(999).to_string());
+    {
+        let started = site.node.started.lock().unwrap();
+        assert_eq!(started[0].target, Target::Ucid(OTHER_UCID.parse().unwrap()));
+        assert_eq!(started[0].scope, Scope::Trunk);
+        assert_eq!(
+            (started[0].by.user.as_str(), started[0].by.role),
+            ("susan", UserRole::Supervisor)
+        );
+    }
+    let reply = susan.ask(json!({ "request": "stoprecording", "recordingid": id(999) })).await;
+    assert_eq!(reply["recordingid"], id(999).to_string());
+    assert_eq!(site.node.stopped.lock().unwrap()[0].target, Target::Recording(id(999)));
+
+    for code in
+        [Code::NoCall, Code::NoTrunk, Code::NoPhantom, Code::AlreadyRecording, Code::Internal]
+    {
+        *site.node.start_answer.lock().unwrap() = Err(Failure::new(code, "because"));
+        let reply = susan.ask(json!({ "request": "startrecording", "extension": "2611" })).await;
+        assert_eq!(
+            (reply["error"].as_str(), &reply["message"]),
+            (Some(code.as_str()), &json!("because"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn agents_touch_their_own_calls_only() {
+    let site = Site::new().await;
+    let own = site.node.put(1, "2611", Vec::new());
+    let other = site.node.put(2, "2612", Vec::new());
+    let mut anna = Client::signed_in(&site, UserRole::Agent).await;
+    for (argument, value, expected) in [
+        ("extension", json!("2611"), "y"),
+        ("extension", json!(2611), "y"),
+        ("extension", json!("2612"), "-"),
+        ("ucid", json!(UCID), "y"),
+        ("ucid", json!(OTHER_UCID), "-"),
+    ] {
+        for request in ["startrecording", "stoprecording"] {
+            let reply = anna.ask(json!({ "request": request, argument: value })).await;
+            assert_eq!(outcome(&reply), expected, "{request} {argument} {value}: {reply}");
+        }
+    }
+    for (recording, expected) in [(own, "y"), (other, "-"), (id(77), "-")] {
+        let reply = anna.ask(json!({ "request": "stoprecording", "recordingid": recording })).await;
+        assert_eq!(outcome(&reply), expected, "{reply}");
+    }
+    let by = site.node.started.lock().unwrap()[0].by.clone();
+    assert_eq!((by.role, by.extension), (UserRole::Agent, Some(Extension::from("2611"))));
+}
+
+#[tokio::test]
+async fn requests_in_progress_are_bounded_and_those_beyond_are_busy() {
+    let node = FakeNode::new();
+    let may_start = Arc::clone(&node.may_start);
+    may_start.forget_permits(Semaphore::MAX_PERMITS);
+    let site = Site::with(Limits::default(), node).await;
+    let mut client = Client::signed_in(&site, UserRole::Supervisor).await;
+    for number in 0..70 {
+        let request = json!({ "request": "startrecording", "extension": "2611", "id": number });
+        client.send(request.to_string()).await;
+    }
+    for number in 64..70 {
+        let reply = client.reply().await;
+        assert_eq!((&reply["error"], &reply["id"]), (&json!("busy"), &json!(number)));
+    }
+    may_start.add_permits(70);
+    let mut numbers: Vec<u64> = Vec::new();
+    for _ in 0..64 {
+        numbers.push(client.reply().await["id"].as_u64().unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..64).collect::<Vec<_>>());
+    assert_eq!(client.ask(json!({ "request": "listcalls" })).await["total"], 1);
+}
+
+#[tokio::test]
+async fn who_hears_of_what() {
+    let site = Site::new().await;
+    let everything = json!(["calls", "recordings", "cluster", "alarms"]);
+    // Calls at 2611, calls at 2612, recordings, cluster, alarms.
+    for (role, granted, heard) in [
+        (UserRole::Agent, json!(["calls", "cluster", "alarms"]), "y - - y y"),
+        (UserRole::Supervisor, everything.clone(), "y y y y y"),
+        (UserRole::Qa, json!(["recordings", "cluster", "alarms"]), "- - y y y"),
+        (UserRole::Auditor, json!(["cluster", "alarms"]), "- - - y y"),
+        (UserRole::Admin, json!(["cluster", "alarms"]), "- - - y y"),
+    ] {
+        let mut client = Client::signed_in(&site, role).await;
+        let reply = client.ask(json!({ "request": "subscribe", "events": everything })).await;
+        assert_eq!(reply["events"], granted, "{role}");
+        site.node.tell(Topic::Calls, "callstarted", &["2611"]);
+        site.node.tell(Topic::Calls, "callended", &["2612"]);
+        site.node.tell(Topic::Recordings, "recordingpublished", &["2611"]);
+        site.node.tell(Topic::Cluster, "takeover", &[]);
+        site.node.tell(Topic::Alarms, "alarm", &[]);
+        let told = ["callstarted", "callended", "recordingpublished", "takeover", "alarm"];
+        for (eventtype, mark) in told.into_iter().zip(heard.split(' ')) {
+            if mark == "y" {
+                let event = client.event().await;
+                assert_eq!(
+                    (&event["eventtype"], &event["ucid"]),
+                    (&json!(eventtype), &json!(UCID))
+                );
+                assert!(event.get("id").is_none() && event.get("result").is_none());
+            }
+        }
+        let reply = client.ask(json!({ "request": "unsubscribe", "events": everything })).await;
+        assert_eq!(reply["events"], json!([]));
+        assert!(client.events.is_empty(), "{:?}", client.events);
+    }
+    eventually("nobody listens any more", || site.node.events.receiver_count() == 0).await;
+}
+
+#[tokio::test]
+async fn stopping_the_server_closes_1001() {
+    let site = Site::new().await;
+    let mut signed_in = Client::signed_in(&site, UserRole::Agent).await;
+    let mut stranger = Client::connect(&site).await;
+    let address = site.server.address();
+    let stopping = tokio::spawn(site.server.stop());
+    assert_eq!(signed_in.closed().await, 1001);
+    assert_eq!(stranger.closed().await, 1001);
+    drop((signed_in, stranger));
+    super::client::within(stopping).await.unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
