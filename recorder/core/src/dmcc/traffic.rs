@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backoff::doubling;
 use super::context::{Context, Purpose};
-use super::device::{DeviceKey, Role, WatchState};
+use super::device::{DeviceKey, Role, Watch, WatchState};
 use super::devices::{Devices, PATIENCE, RETRY_MAX, RETRY_MIN};
 use super::event::{Event, MediaStart, MonitorEvent};
 use super::fields::CrossRef;
@@ -139,8 +139,8 @@ impl Devices {
         }
     }
 
-    /// The server ended a monitor. It is started again, at once unless it keeps ending, and since
-    /// calls may have come and gone unseen, all are asked for.
+    /// The server ended a monitor. It is started again, and what may have happened unseen is asked
+    /// for: whether the phantom is still registered, or all calls.
     fn monitor_stopped(
         &mut self,
         cx: &mut Context,
@@ -149,20 +149,14 @@ impl Devices {
         crossref: &CrossRef,
     ) {
         self.monitors.remove(crossref);
-        let device = self.table.get_mut(key);
-        let Some(watch) = device.and_then(|device| device.watch_mut(kind)) else { return };
-        match &watch.state {
-            WatchState::Standing { since, .. } if cx.now.since(*since) < WORKED => {
-                watch.failures = watch.failures.saturating_add(1);
-                let delay = cx.spread.lengthened(doubling(RETRY_MIN, RETRY_MAX, watch.failures));
-                watch.state = WatchState::Waiting { until: cx.now + delay };
-            }
-            // Its stop is already under way, and is followed by a start.
-            WatchState::Doubtful(_) => {}
-            WatchState::Standing { .. } | WatchState::Wanted | WatchState::Waiting { .. } => {
-                watch.failures = 0;
-                watch.state = WatchState::Wanted;
-            }
+        let Some(device) = self.table.get_mut(key) else { return };
+        if let Some(watch) = device.watch_mut(kind) {
+            start_again(cx, watch);
+        }
+        if let Some(terminal) = &mut device.terminal
+            && kind == MonitorKind::Media
+        {
+            terminal.check(cx.now);
         }
         if matches!(kind, MonitorKind::Calls | MonitorKind::CallsVia) {
             self.begin_resync(cx);
@@ -170,6 +164,24 @@ impl Devices {
             self.settle(cx.now, key);
         }
     }
+}
+
+/// At once, unless it has ended again soon after it was started.
+fn start_again(cx: &mut Context, watch: &mut Watch) {
+    match &watch.state {
+        // Its stop is already under way, and is followed by a start.
+        WatchState::Doubtful(_) => return,
+        WatchState::Standing { since, .. } if cx.now.since(*since) < WORKED => {}
+        _ => watch.failures = 0,
+    }
+    watch.state = match watch.failures {
+        0 => WatchState::Wanted,
+        failures => {
+            let delay = cx.spread.lengthened(doubling(RETRY_MIN, RETRY_MAX, failures));
+            WatchState::Waiting { until: cx.now + delay }
+        }
+    };
+    watch.failures = watch.failures.saturating_add(1);
 }
 
 fn tell_media(cx: &mut Context, key: &DeviceKey, media: MediaStart) {

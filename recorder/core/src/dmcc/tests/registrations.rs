@@ -154,6 +154,20 @@ fn an_endpoint_that_goes_makes_us_look() {
 }
 
 #[test]
+fn a_registration_that_went_while_its_monitor_was_away_is_found_out() {
+    let mut rig = Rig::up(config(1, 0));
+    let monitor = rig.aes.monitor_of("41001", true);
+    rig.aes.monitors.remove(&monitor);
+    rig.aes.registered.clear();
+    rig.event(&format!(
+        "<MonitorStop><monitorCrossRefID>{monitor}</monitorCrossRefID></MonitorStop>"
+    ));
+    rig.aes.monitor_of("41001", true);
+    let (phantom, cause) = ("41001".into(), LostCause::FoundUnregistered);
+    assert_eq!(rig.notices, [Notice::PhantomLost { phantom, cause }]);
+}
+
+#[test]
 fn the_server_may_recover_a_registration_by_itself() {
     let mut rig = Rig::up(config(1, 0));
     rig.advance(100 * SECOND);
