@@ -29,6 +29,8 @@ const WINDOW: usize = 64;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// H.323 retries may lie behind a registration (dossier 4.2).
 const REGISTRATION_PATIENCE: Duration = Duration::from_secs(60);
+/// A server that sends much that cannot be read makes us look around no more often than this.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(10);
 pub(super) const RETRY_MIN: Duration = Duration::from_secs(5);
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);
 
@@ -48,6 +50,10 @@ pub(super) struct Devices {
     governor: Governor,
     /// Set-up requests that are open, registrations not counted.
     steps_open: usize,
+    /// When all calls were asked for last.
+    last_resync: MonoTime,
+    /// Something was told that could not be read: when to look around for what it was.
+    look_around_at: Option<MonoTime>,
     /// A session is up.
     live: bool,
 }
@@ -66,6 +72,8 @@ impl Devices {
             timers: BTreeSet::new(),
             governor: Governor::new(config.registration_window, config.registration_rate),
             steps_open: 0,
+            last_resync: MonoTime::default(),
+            look_around_at: None,
             live: false,
         }
     }
@@ -78,6 +86,7 @@ impl Devices {
         self.governor.clear();
         self.early.clear();
         self.resync.abandon();
+        self.look_around_at = None;
         self.steps_open = 0;
         self.monitors_open = 0;
         for device in self.table.values_mut() {
@@ -118,8 +127,24 @@ impl Devices {
         self.begin_resync(cx);
     }
 
+    /// An event came that could not be read. What it told is found by asking.
+    pub fn event_missed(&mut self, now: MonoTime) {
+        self.look_around_at.get_or_insert((self.last_resync + LOOK_AROUND_EVERY).max(now));
+    }
+
+    fn look_around(&mut self, cx: &mut Context) {
+        self.look_around_at = None;
+        for device in self.table.values_mut() {
+            if let Some(terminal) = &mut device.terminal {
+                terminal.check(cx.now);
+            }
+        }
+        self.begin_resync(cx);
+    }
+
     /// Asks all stations and phantoms for their calls.
     pub fn begin_resync(&mut self, cx: &mut Context) {
+        self.last_resync = cx.now;
         let asked = self.table.keys().filter(|key| key.is_asked_for_calls());
         if self.resync.begin(asked.cloned()) {
             cx.wire.tell(Notice::ResyncBegan);
@@ -137,6 +162,9 @@ impl Devices {
     pub fn pump(&mut self, cx: &mut Context) {
         if !self.live {
             return;
+        }
+        if self.look_around_at.is_some_and(|at| at <= cx.now) {
+            self.look_around(cx);
         }
         while let Some((at, key)) = self.timers.first().cloned()
             && at <= cx.now
@@ -168,7 +196,7 @@ impl Devices {
 
     pub fn next_time(&self) -> Option<MonoTime> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.governor.next_time()].into_iter().flatten().min()
+        [timer, self.governor.next_time(), self.look_around_at].into_iter().flatten().min()
     }
 
     /// The ID of a device that is set up, whatever it is.

@@ -244,12 +244,26 @@ impl Link {
             Ok(Message::SystemStatus(status)) => self.system_status(now, &status),
             Err((what, detail)) => {
                 self.wire.fault(what, &detail);
-                // The request it answers has had its answer; waiting longer would be in vain.
-                if let Invoke::Answer(invoke) = frame.invoke
-                    && let Some(purpose) = self.wire.answered(invoke)
-                {
-                    let error = CstaError::new(ErrorCategory::BadAnswer, &detail);
+                self.unusable(now, frame.invoke, what, &detail);
+            }
+        }
+    }
+
+    /// What can be saved of a message that cannot be used.
+    fn unusable(&mut self, now: MonoTime, invoke: Invoke, what: Fault, detail: &str) {
+        match invoke {
+            // The request it answers has had its answer; waiting longer would be in vain.
+            Invoke::Answer(invoke) => {
+                if let Some(purpose) = self.wire.answered(invoke) {
+                    let error = CstaError::new(ErrorCategory::BadAnswer, detail);
                     self.answer(now, invoke, purpose, Err(error));
+                }
+            }
+            // A message of a kind that we do not know tells nothing that we would miss.
+            Invoke::Event | Invoke::Malformed if what == Fault::UnknownMessage => {}
+            Invoke::Event | Invoke::Malformed => {
+                if self.session.is_up() {
+                    self.devices.event_missed(now);
                 }
             }
         }

@@ -44,6 +44,23 @@ fn bad_messages_are_counted_and_told_and_the_link_goes_on() {
 }
 
 #[test]
+fn what_an_unreadable_event_may_have_told_is_asked_for_but_not_too_often() {
+    let mut rig = Rig::up(config(1, 1));
+    let resyncs = |rig: &Rig| rig.told(|notice| matches!(notice, Notice::ResyncDone { .. }));
+    for _ in 0..600 {
+        rig.event("<DeliveredEvent><monitorCr");
+        rig.advance(SECOND / 10);
+    }
+    assert!((5..=7).contains(&resyncs(&rig)), "{}", resyncs(&rig));
+    assert!((5..=7).contains(&rig.count("GetRegistrationState")));
+    rig.advance(100 * SECOND);
+    let before = resyncs(&rig);
+    rig.event("<SomethingNewEvent/>");
+    rig.advance(100 * SECOND);
+    assert_eq!(resyncs(&rig), before);
+}
+
+#[test]
 fn an_event_is_one_whatever_its_number() {
     let mut rig = Rig::up(config(0, 1));
     let monitor = rig.aes.monitor_of("31001", false);
