@@ -19,8 +19,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::Web;
 
-/// Time for the whole exchange.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// What a person waits for an answer.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// No page that is asked for here is longer.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 
@@ -60,11 +60,11 @@ pub(crate) enum NoAnswer {
     },
 }
 
-/// Asks for one page.
+/// Asks for one page, within a limit for the whole exchange.
 ///
 /// # Errors
 /// If there is no node, or something else in its place.
-pub(crate) async fn get(web: &Web, path: &str) -> Result<Answer, NoAnswer> {
+pub(crate) async fn get(web: &Web, path: &str, limit: Duration) -> Result<Answer, NoAnswer> {
     let address = reachable(web.listen);
     let connector = web.tls.as_ref().map(|tls| pinned(&tls.cert)).transpose()?;
     let exchange = async {
@@ -77,7 +77,7 @@ pub(crate) async fn get(web: &Web, path: &str) -> Result<Answer, NoAnswer> {
             }
         }
     };
-    let bytes = timeout(TIMEOUT, exchange)
+    let bytes = timeout(limit, exchange)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(|source| NoAnswer::Unreachable { address, source })?;
@@ -220,7 +220,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = get(&web(address, None), "/").await.unwrap_err();
+        let error = get(&web(address, None), "/", TIMEOUT).await.unwrap_err();
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
 
@@ -256,11 +256,11 @@ mod tests {
             }
         });
         let trusted = web(address, Some(files("own.pem", &own.cert.pem())));
-        assert_eq!(get(&trusted, "/readyz").await.unwrap().status, 503);
+        assert_eq!(get(&trusted, "/readyz", TIMEOUT).await.unwrap().status, 503);
         let stranger = web(address, Some(files("other.pem", &other.cert.pem())));
-        assert!(matches!(get(&stranger, "/").await, Err(NoAnswer::Unreachable { .. })));
+        assert!(matches!(get(&stranger, "/", TIMEOUT).await, Err(NoAnswer::Unreachable { .. })));
         let broken = web(address, Some(files("broken.pem", "nothing")));
-        assert!(matches!(get(&broken, "/").await, Err(NoAnswer::Certificate { .. })));
+        assert!(matches!(get(&broken, "/", TIMEOUT).await, Err(NoAnswer::Certificate { .. })));
         server.abort();
     }
 }

@@ -1,8 +1,8 @@
 //! The real binary on the command line: exit codes, streams, `--json`.
 
 use std::fs;
-use std::io::Write;
-use std::net::{TcpListener, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -65,6 +65,19 @@ fn free_rtp_ports() -> (u16, u16) {
 
 fn free_tcp_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A port where somebody answers who is no AstLogger.
+fn stranger() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Whoever asks may be gone already.
+            drop(stream.write_all(b"220 mail ready\r\n"));
+        }
+    });
+    port
 }
 
 /// A configuration for a machine on which everything is in order but what `lines` change.
@@ -165,8 +178,8 @@ fn check_names_what_is_wrong_with_the_machine_and_the_key() {
     let aes = TcpListener::bind("127.0.0.1:0").unwrap();
     let aes_port = aes.local_addr().unwrap().port();
     let closed = free_tcp_port();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let web = format!("AL_LISTEN=127.0.0.1:{}", taken.local_addr().unwrap().port());
+    let taken = stranger();
+    let web = format!("AL_LISTEN=127.0.0.1:{taken}");
     let certificate = format!("AL_TLSCERT={}", dir.path().join("none.pem").display());
     let key = format!("AL_TLSKEY={}", dir.path().join("none.key").display());
     for (aes_port, environment, code, check, al_key) in [
@@ -200,6 +213,35 @@ fn without_a_node_status_ends_with_69() {
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
     assert_eq!(json(&output)["exit"], 69);
     assert!(stderr(&output).contains("no node answers at 127.0.0.1:"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_simulated_site_says_how_to_reach_it_and_ends_politely() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("site.toml");
+    let site = "stations = [\"31001\"]\nagents = []\nskills = []\nvdns = []\n[[aes]]\n\
+        [[phantoms]]\nextensions = \"78001\"\npassword = \"1\"\n";
+    fs::write(&file, site).unwrap();
+    let mut child = command(&["simulate", "--config", file.to_str().unwrap(), "--calls", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let told: Vec<_> = lines.by_ref().take_while(|line| !line.contains("Ctrl-C")).collect();
+    let port = told.iter().find_map(|line| line.trim().strip_prefix("al_aesport = ")).unwrap();
+    let port: u16 = port.parse().unwrap();
+    drop(TcpStream::connect(("127.0.0.1", port)).unwrap());
+    assert!(told.iter().any(|line| line.contains("al_phantoms = [\"78001\"]")), "{told:?}");
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(lines);
+
+    fs::write(&file, "colour = 1").unwrap();
+    let output = run(&["simulate", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("colour"), "{}", stderr(&output));
 }
 
 #[test]

@@ -1,34 +1,36 @@
-//! `astlogger simulate`: the simulated switch and its AES servers, with callers who keep calling,
+//! `astlogger simulate`: the simulated switch and its AES servers, with people who telephone,
 //! until Ctrl-C. For trying AstLogger without an Avaya.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use simulator::{CallRef, Site, SiteConfig, StartError};
+use simulator::{Site, SiteConfig, StartError, TrafficPlan};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::interval;
 
 use super::{Exit, Failure};
+
+const TALK_MS_MIN: u64 = 10_000;
+const TALK_MS_MAX: u64 = 40_000;
+const RING_MS: u64 = 1_500;
+const PACE_MS: u64 = 2_000;
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Options of `simulate`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  astlogger simulate --config systemd/simulator.example.toml --every 5 --lasting 30\n\n\
+    after_help = "Example:\n  astlogger simulate --config systemd/simulator.example.toml --calls 5\n\n\
     It runs until Ctrl-C. `astlogger run --config systemd/single.toml` records from it."
 )]
 pub(super) struct Options {
     /// Description of the site
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Seconds from one caller to the next; 0: nobody calls
-    #[arg(long, value_name = "T", default_value_t = 10)]
-    every: u64,
-    /// Seconds until a caller hangs up
-    #[arg(long, value_name = "T", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
-    lasting: u64,
+    /// How many calls at once; 0: nobody calls
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    calls: usize,
 }
 
 pub(super) async fn execute(options: &Options) -> Result<Exit, Failure> {
@@ -39,16 +41,19 @@ pub(super) async fn execute(options: &Options) -> Result<Exit, Failure> {
         StartError::Config(_) | StartError::Tls(_) => Failure::new(Exit::Config, error),
     })?;
     introduce(&site);
-    let mut callers = Callers::new(options);
+    let traffic = (options.calls > 0).then(|| site.run_traffic(plan(options)));
     tokio::select! {
         () = ends.wait() => {}
-        () = callers.keep_calling(&site) => {}
+        () = watch(&site) => {}
+    }
+    if let Some(traffic) = traffic {
+        traffic.stop();
     }
     site.stop().await;
     Ok(Exit::Done)
 }
 
-fn read(file: &PathBuf) -> anyhow::Result<SiteConfig> {
+fn read(file: &Path) -> anyhow::Result<SiteConfig> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     SiteConfig::from_toml(&text).with_context(|| format!("{}", file.display()))
@@ -101,62 +106,25 @@ impl Ends {
     }
 }
 
-/// People outside who call in, one after another.
-struct Callers {
-    every: Duration,
-    lasting: Duration,
-    calls: VecDeque<(Instant, CallRef)>,
-    count: u32,
+/// Calls of all kinds, without end.
+fn plan(options: &Options) -> TrafficPlan {
+    TrafficPlan {
+        calls: u32::MAX,
+        concurrent: options.calls,
+        talk_ms: (TALK_MS_MIN, TALK_MS_MAX),
+        ring_ms: RING_MS,
+        pace_ms: PACE_MS,
+        ..TrafficPlan::default()
+    }
 }
 
-impl Callers {
-    fn new(options: &Options) -> Self {
-        Self {
-            every: Duration::from_secs(options.every),
-            lasting: Duration::from_secs(options.lasting),
-            calls: VecDeque::new(),
-            count: 0,
-        }
-    }
-
-    async fn keep_calling(&mut self, site: &Site) {
-        let Some(vdn) = site.config().vdns.first().map(|vdn| vdn.extension.clone()) else {
-            return std::future::pending().await;
-        };
-        if self.every.is_zero() {
-            return std::future::pending().await;
-        }
-        let mut beat = interval(self.every.min(Duration::from_secs(1)));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next = Instant::now();
-        loop {
-            let now = beat.tick().await;
-            self.hang_up_due(site, now);
-            if now >= next {
-                next = now + self.every;
-                self.call(site, &vdn, now);
-            }
-        }
-    }
-
-    fn hang_up_due(&mut self, site: &Site, now: Instant) {
-        while let Some((_, call)) = self.calls.pop_front_if(|(until, _)| *until <= now) {
-            if let Err(refusal) = site.switch().hangup_outside(call) {
-                tracing::info!(?refusal, "the call was over already");
-            }
-        }
-    }
-
-    /// The trunks bound how many calls there are: with none free, nobody gets through.
-    fn call(&mut self, site: &Site, vdn: &str, now: Instant) {
-        let caller = format!("555123{:04}", self.count % 10_000);
-        self.count += 1;
-        match site.switch().inbound_call(&caller, vdn) {
-            Ok(call) => {
-                self.calls.push_back((now + self.lasting, call));
-                tracing::info!(calls = self.calls.len(), "somebody calls");
-            }
-            Err(refusal) => tracing::warn!(?refusal, "a caller does not get through"),
-        }
+/// Says now and then how many calls there are.
+async fn watch(site: &Site) {
+    let mut beat = interval(REPORT_EVERY);
+    loop {
+        beat.tick().await;
+        let (calls, over, packets) =
+            (site.calls().len(), site.history().len(), site.packets_sent());
+        tracing::info!(calls, over, packets, "the switch");
     }
 }

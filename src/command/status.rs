@@ -51,7 +51,8 @@ struct Member {
 pub(super) async fn execute(options: &Options) -> Result<Exit, Failure> {
     let web = Web::load(&options.config)?;
     let unavailable = |error: anyhow::Error| Failure::new(Exit::Unavailable, error);
-    let answer = local::get(&web, "/api/status").await.map_err(|e| unavailable(e.into()))?;
+    let answer =
+        local::get(&web, "/api/status", local::TIMEOUT).await.map_err(|e| unavailable(e.into()))?;
     if answer.status != 200 {
         let error =
             anyhow!("the node at {} answers {}: {}", web.listen, answer.status, answer.body);

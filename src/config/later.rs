@@ -2,12 +2,13 @@
 //! named, and replaced by what is done instead. A function that arrives takes its line out here.
 
 use storage_core::Role;
+use storage_core::record::VoiceFormat;
 
 use super::cluster::{DEFAULT_ELECTION, DEFAULT_HEARTBEAT};
 use super::reader::Reader;
 use super::recorder::{DEFAULT_FOLLOW, DEFAULT_MAX_PAUSE, DEFAULT_RESCUE};
 use super::storage::DEFAULT_OPUS_BITRATE;
-use super::{Codec, Config, Console, HoldAudio, MediaEncryption, Method, Recorder, VoiceFormat};
+use super::{Codec, Config, Console, HoldAudio, MediaEncryption, Method, Recorder};
 
 /// Says what does nothing yet, and puts in its place what is done.
 pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
@@ -80,6 +81,10 @@ fn settle_storage(config: &mut Config, reader: &mut Reader) {
 fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
     if recorder.method != Method::SingleStepConference {
         reader.refuse_value("al_method", "\"ssc\" in this version", "write al_method = \"ssc\"");
+    }
+    if !recorder.monitored.agents.is_empty() {
+        let instead = "name the stations at which they work in al_stations";
+        not_yet(reader, "al_agents", "monitors on agents", instead);
     }
     settle_codecs(recorder, reader);
     settle_encryption(recorder, reader);

@@ -31,7 +31,7 @@ pub use recorder::{Aes, Codec, HoldAudio, MediaEncryption, Method, Monitored, Re
 pub use remark::{ConfigError, Origin, Remark};
 pub use secret::Secret;
 pub use source::Source;
-pub use storage::{Archive, Storage, VoiceFormat};
+pub use storage::{Archive, Storage};
 pub use value::{DiskShare, EXTENSIONS_MAX, HostPort, RtpPorts};
 pub use web::{Console, Web};
 

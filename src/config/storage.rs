@@ -3,23 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use storage_core::record::VoiceFormat;
+
 use super::reader::Reader;
 use super::secret::Secret;
 use super::value::{self, DiskShare};
 
 pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
-
-/// In which form voice files are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VoiceFormat {
-    /// 16-bit PCM.
-    Wav,
-    /// G.711 as received.
-    #[default]
-    WavG711,
-    /// Ogg Opus.
-    Opus,
-}
 
 /// An S3-compatible store.
 #[derive(Clone, Debug, PartialEq, Eq)]

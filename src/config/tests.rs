@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
+use storage_core::record::VoiceFormat;
 
 use super::*;
 
@@ -258,6 +259,7 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
         ("al_voiceformat = \"opus\"", "al_voiceformat"),
         ("al_codecs = [\"g729\", \"g711a\"]", "al_codecs"),
         ("al_mediaencryption = [\"aes\", \"none\"]", "al_mediaencryption"),
+        ("al_agents = [\"5001\"]", "al_agents"),
         ("al_hold = \"skip\"", "al_hold"),
         ("al_retentiondays = 30", "al_retentiondays"),
         ("al_archive = \"s3://bucket/site\"", "al_archive"),

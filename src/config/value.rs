@@ -157,7 +157,7 @@ pub(super) fn rtp_ports(text: &str) -> Result<RtpPorts, Reason> {
     if first < 1024 {
         return Err("a range of ports from 1024 on".to_owned());
     }
-    if first % 2 != 0 || last % 2 == 0 || last < first {
+    if !first.is_multiple_of(2) || last.is_multiple_of(2) || last < first {
         return Err("a range from an even port (RTP) to a higher odd one (RTCP)".to_owned());
     }
     Ok(RtpPorts { first, last })
@@ -339,13 +339,13 @@ mod tests {
         #[test]
         fn no_text_makes_a_reader_panic(text in any::<String>()) {
             let _ = (span(&text, 1), disk_share(&text), rtp_ports(&text), host_port(&text, 1));
-            let _ = (extensions(&[text.clone()]), listen_address(&text, 1));
+            let _ = (extensions(std::slice::from_ref(&text)), listen_address(&text, 1));
         }
 
         #[test]
         fn no_numbers_make_a_reader_panic(text in "[0-9]{0,22}[-:%. ]{0,2}[0-9a-zA-Z]{0,22}") {
             let _ = (span(&text, 1), disk_share(&text), rtp_ports(&text), host_port(&text, 1));
-            let _ = (extensions(&[text.clone()]), listen_address(&text, 1));
+            let _ = (extensions(std::slice::from_ref(&text)), listen_address(&text, 1));
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
 use super::{Finding, Verdict};
 use crate::config::{Config, Recorder, Web};
 use crate::local;
 
+/// A node that runs here says so at once.
+const NODE_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// So many ports are named in a finding; the rest is counted.
 const NAMED_MAX: usize = 5;
 
@@ -91,5 +94,5 @@ fn remedy(error: &io::Error) -> &'static str {
 
 /// Whether a node of ours answers there.
 async fn answers(web: &Web) -> bool {
-    local::get(web, "/healthz").await.is_ok_and(|answer| answer.status == 200)
+    local::get(web, "/healthz", NODE_ANSWERS_WITHIN).await.is_ok_and(|answer| answer.status == 200)
 }
