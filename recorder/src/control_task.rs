@@ -1,9 +1,11 @@
 //! The control task: drives the controller with the socket, the media thread's notices, people's
 //! requests and the clock, and carries out what it wants. It has no policy.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use recorder_core::call::pool::PhantomState;
 use recorder_core::call::{CallView, Order, Refusal, Request, TriggerConfig};
 use recorder_core::controller::{Action, Controller};
 use recorder_core::dmcc::{Counters, LinkConfig, Notice};
@@ -63,7 +65,7 @@ pub struct ControlView {
     /// Whether the session with the AES is up.
     pub aes_up: bool,
     /// Phantoms by state.
-    pub phantoms: Vec<(&'static str, usize)>,
+    pub phantoms: BTreeMap<PhantomState, usize>,
     /// Recordings in progress.
     pub recordings: usize,
     /// The link's counters.
@@ -179,18 +181,18 @@ impl Task {
             tokio::select! {
                 event = self.socket.event() => self.take_socket(event),
                 Some(notice) = notices.recv() => {
-                    self.controller.handle_media(self.clock.now(), notice);
+                    self.controller.handle_media(self.clock.now(), &notice);
                 }
                 command = commands.recv() => match command {
                     Some(Command::Ask(request, answer)) => self.take_request(request, answer),
                     Some(Command::Calls(sender)) => {
                         // An asker that has gone away needs no answer.
-                        drop(sender.send(self.controller.calls()));
+                        let _ = sender.send(self.controller.calls());
                     }
                     Some(Command::Duty(duty)) => self.controller.set_duty(self.clock.now(), duty),
                     Some(Command::Drain(done)) => {
                         self.end().await;
-                        drop(done.send(()));
+                        let _ = done.send(());
                         return;
                     }
                     None => return self.end().await,
@@ -247,14 +249,14 @@ impl Task {
         request.id = self.next_request;
         self.next_request += 1;
         self.asked.push((request.id, answer));
-        self.controller.handle_request(self.clock.now(), request);
+        self.controller.handle_request(self.clock.now(), &request);
     }
 
     fn answer(&mut self, request: u64, result: Result<RecordingId, Refusal>) {
         if let Some(index) = self.asked.iter().position(|(id, _)| *id == request) {
             let (_, asker) = self.asked.swap_remove(index);
             // An asker that has gone away needs no answer.
-            drop(asker.send(result));
+            let _ = asker.send(result);
         }
     }
 
@@ -286,7 +288,7 @@ impl Task {
         let view = ControlView {
             calls: self.controller.call_machine().calls_active(),
             aes_up: self.controller.link().is_up(),
-            phantoms: self.controller.call_machine().phantom_counts(),
+            phantoms: self.controller.call_machine().phantoms(self.clock.now()),
             recordings: self.controller.call_machine().recordings_active(),
             counters: self.controller.link().counters().clone(),
         };

@@ -110,18 +110,17 @@ impl Node {
     /// If it ends before, or the time is up; with the reasons it gave.
     pub async fn ready(&mut self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        let mut last = String::new();
         loop {
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?
             {
                 bail!("the node ended ({status}); see {}", self.log_path().display());
             }
-            match self.get("/readyz").await {
+            let last = match self.get("/readyz").await {
                 Ok((200, _)) => return Ok(()),
-                Ok((_, body)) => last = body,
-                Err(error) => last = error.to_string(),
-            }
+                Ok((_, body)) => body,
+                Err(error) => error.to_string(),
+            };
             if Instant::now() > deadline {
                 bail!("not ready: {last}; see {}", self.log_path().display());
             }

@@ -79,13 +79,13 @@ impl Controller {
     }
 
     /// The media thread noticed something.
-    pub fn handle_media(&mut self, now: Now, notice: MediaNotice) {
+    pub fn handle_media(&mut self, now: Now, notice: &MediaNotice) {
         self.calls.handle_media_notice(now, notice);
         self.settle(now);
     }
 
     /// Somebody asks for something.
-    pub fn handle_request(&mut self, now: Now, request: Request) {
+    pub fn handle_request(&mut self, now: Now, request: &Request) {
         self.calls.handle_request(now, request);
         self.settle(now);
     }
@@ -187,20 +187,19 @@ impl Controller {
             Notice::Agent(event) => calls.handle_agent(now, &event),
             Notice::Snapshot(snapshot) => calls.handle_snapshot(now, &snapshot),
             Notice::ResyncBegan => calls.begin_resync(now),
-            Notice::ResyncDone { unseen } => calls.end_resync(now, &unseen),
+            Notice::ResyncDone { .. } => calls.end_resync(now),
             Notice::SnapshotCallGone { call, .. } => calls.handle_unknown_call(now, &call),
-            Notice::Linkage { call, ucid } => calls.handle_ucid(now, &call, ucid),
-            Notice::Joined { ticket, call, .. } => calls.handle_joined(now, Ticket(ticket), &call),
+            Notice::Linkage { call, ucid: Some(ucid) } => calls.handle_ucid(now, &call, ucid),
+            Notice::Joined { ticket, .. } => calls.handle_joined(now, Ticket(ticket)),
             Notice::JoinRefused { ticket, error, .. } => {
-                calls.handle_join_refused(now, Ticket(ticket), join_refusal(&error));
+                calls.handle_join_refused(now, Ticket(ticket), &join_refusal(&error));
             }
+            // After a loss of the link the resync shows whether the phantom is in the call.
+            Notice::JoinTimedOut { .. } if !self.link.is_up() => {}
             Notice::JoinTimedOut { ticket, .. } => {
-                calls.handle_join_refused(now, Ticket(ticket), JoinRefusal::LinkDown);
+                calls.handle_join_refused(now, Ticket(ticket), &JoinRefusal::LinkDown);
             }
-            Notice::Left { phantom, call } => calls.handle_left(now, &phantom, &call),
-            Notice::LeaveRefused { phantom, call, .. } => {
-                calls.handle_leave_refused(now, &phantom, &call);
-            }
+            Notice::Left { phantom, .. } => calls.handle_left(now, &phantom),
             Notice::MediaStarted { phantom, source, codec, packet_ms, .. } => {
                 calls.handle_media_started(now, &phantom, source, &codec, packet_ms);
             }
@@ -218,6 +217,11 @@ impl Controller {
             Notice::PhantomReady { phantom } => calls.handle_phantom_ready(now, phantom),
             Notice::PhantomLost { phantom, .. } => calls.handle_phantom_lost(now, phantom),
             Notice::PhantomRefused { phantom, .. } => calls.handle_phantom_refused(now, phantom),
+            // What is not there need not be taken out; of anything else the calls' watchdog asks
+            // again.
+            Notice::LeaveRefused { phantom, error, .. } if error.is_gone() => {
+                calls.handle_left(now, phantom);
+            }
             _ => {}
         }
         self.actions.push_back(Action::Link(notice));

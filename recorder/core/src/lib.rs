@@ -1,5 +1,6 @@
 //! Telephony and media without I/O: DMCC, calls, recording decisions, and the timeline of captured media.
 
 pub mod call;
+pub mod controller;
 pub mod dmcc;
 pub mod media;

@@ -1,0 +1,143 @@
+//! What is wrong now, by name: raised once, cleared once, told to watchers, the log and the metrics.
+//! Who raises and clears what is the parts' matter.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value, json};
+use tokio::sync::broadcast;
+
+use crate::metrics::Metrics;
+use crate::web::backend::{Event, Topic};
+
+/// More alarms than this at once say nothing more to anybody; further ones are only logged.
+const RAISED_MAX: usize = 10_000;
+
+/// Something that a person should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// Its stable name: lower case, words run together.
+    pub name: &'static str,
+    /// What it is about: a phantom, a call, a folder; empty if there is only one.
+    pub subject: String,
+    /// What is wrong, for people.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// All alarms that are raised.
+pub struct Alarms {
+    raised: Mutex<BTreeMap<(&'static str, String), Alarm>>,
+    events: broadcast::Sender<Arc<Event>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Alarms {
+    /// None yet.
+    #[must_use]
+    pub fn new(events: broadcast::Sender<Arc<Event>>, metrics: Arc<Metrics>) -> Self {
+        Self { raised: Mutex::default(), events, metrics }
+    }
+
+    /// Raises an alarm; nothing happens if it is raised already.
+    pub fn raise(&self, alarm: Alarm) {
+        let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (alarm.name, alarm.subject.clone());
+        if raised.contains_key(&key) {
+            return;
+        }
+        tracing::warn!(alarm = alarm.name, "{}: {}", alarm.message, alarm.remedy);
+        if raised.len() >= RAISED_MAX {
+            return;
+        }
+        self.tell("alarm", &alarm);
+        raised.insert(key, alarm);
+        self.count(&raised);
+    }
+
+    /// Clears an alarm; nothing happens if it is not raised.
+    pub fn clear(&self, name: &'static str, subject: &str) {
+        let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alarm) = raised.remove(&(name, subject.to_owned())) {
+            tracing::info!(alarm = name, "cleared: {}", alarm.message);
+            self.tell("alarmcleared", &alarm);
+            self.count(&raised);
+        }
+    }
+
+    /// Raises or clears, by whether it is so.
+    pub fn set(&self, is_so: bool, alarm: Alarm) {
+        if is_so {
+            self.raise(alarm);
+        } else {
+            self.clear(alarm.name, &alarm.subject);
+        }
+    }
+
+    /// All of this name, as reasons for people.
+    #[must_use]
+    pub fn messages(&self, name: &str) -> Vec<String> {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.values().filter(|alarm| alarm.name == name).map(|a| a.message.clone()).collect()
+    }
+
+    /// Everything that is raised.
+    #[must_use]
+    pub fn all(&self) -> Vec<Value> {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.values().map(|alarm| Value::Object(body(alarm))).collect()
+    }
+
+    fn tell(&self, eventtype: &'static str, alarm: &Alarm) {
+        // Without watchers nobody needs to hear of it.
+        drop(self.events.send(Arc::new(Event::new(
+            Topic::Alarms,
+            eventtype,
+            Vec::new(),
+            body(alarm),
+        ))));
+    }
+
+    fn count(&self, raised: &BTreeMap<(&'static str, String), Alarm>) {
+        self.metrics.alarms.reset();
+        for (name, _) in raised.keys() {
+            self.metrics.alarms.with_label_values(&[name]).inc();
+        }
+    }
+}
+
+fn body(alarm: &Alarm) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("alarm".to_owned(), json!(alarm.name));
+    body.insert("subject".to_owned(), json!(alarm.subject));
+    body.insert("message".to_owned(), json!(alarm.message));
+    body.insert("remedy".to_owned(), json!(alarm.remedy));
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_is_told_once_until_it_is_cleared() {
+        let (events, mut heard) = broadcast::channel(8);
+        let alarms = Alarms::new(events, Arc::new(Metrics::new()));
+        let alarm = Alarm {
+            name: "aesdown",
+            subject: String::new(),
+            message: "no session".to_owned(),
+            remedy: "look at the AES",
+        };
+        alarms.raise(alarm.clone());
+        alarms.raise(alarm.clone());
+        assert_eq!(alarms.messages("aesdown"), ["no session"]);
+        alarms.clear("aesdown", "");
+        alarms.clear("aesdown", "");
+        assert!(alarms.all().is_empty());
+        assert!(heard.try_recv().unwrap().text().contains("\"alarm\""));
+        assert!(heard.try_recv().unwrap().text().contains("\"alarmcleared\""));
+        assert!(heard.try_recv().is_err());
+    }
+}

@@ -1,0 +1,292 @@
+//! Where what the recorder tells becomes visible: metrics, events for watchers, alarms, log lines.
+//! It decides what is said of each thing, and changes nothing in the recorder.
+
+use std::sync::Arc;
+
+use recorder::control_task::{Outlet, Told};
+use recorder::media_thread::MediaHandle;
+use recorder::sealer::SealEvent;
+use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, MissedReason, Order};
+use recorder_core::dmcc::{DownCause, Notice};
+use serde_json::{Map, Value, json};
+use storage::Catalog;
+use storage_core::journal::Fact;
+use storage_core::{Extension, Recording, Redacted};
+use tokio::sync::broadcast;
+
+use crate::alarms::{Alarm, Alarms};
+use crate::metrics::Metrics;
+use crate::web::backend::{Event, Topic};
+
+/// Events that a slow watcher may be behind before it loses some.
+const EVENTS_BEHIND_MAX: usize = 4096;
+
+/// What is told goes through here.
+pub struct Hub {
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// What is wrong now.
+    pub alarms: Alarms,
+    events: broadcast::Sender<Arc<Event>>,
+}
+
+impl Hub {
+    /// Nothing told yet.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
+        let alarms = Alarms::new(events.clone(), Arc::clone(&metrics));
+        Self { metrics, alarms, events }
+    }
+
+    /// Everything that happens from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+
+    fn event(
+        &self,
+        topic: Topic,
+        eventtype: &'static str,
+        extensions: Vec<Extension>,
+        body: Map<String, Value>,
+    ) {
+        // Without watchers nobody needs to hear of it.
+        drop(self.events.send(Arc::new(Event::new(topic, eventtype, extensions, body))));
+    }
+
+    /// A recording was sealed, or could not be.
+    pub fn sealed(&self, event: SealEvent, catalog: &dyn Catalog) {
+        match event {
+            SealEvent::Published(recording) => self.published(&recording, catalog),
+            SealEvent::Missed { draft, reason } => {
+                tracing::warn!(recording = %draft.recordingid, %reason, "nothing was captured");
+                let label = MissedReason::NoMedia.as_str();
+                self.metrics.calls_missed.with_label_values(&[label]).inc();
+            }
+            SealEvent::SetAside { recordingid, error } => self.alarms.raise(Alarm {
+                name: "sealfailed",
+                subject: recordingid.to_string(),
+                message: format!("recording {recordingid} cannot be sealed: {error}"),
+                remedy: "its capture is kept; restart the node to try again",
+            }),
+        }
+    }
+
+    fn published(&self, recording: &Recording, catalog: &dyn Catalog) {
+        let entered = catalog.put(recording);
+        self.alarms.set(
+            entered.is_err(),
+            Alarm {
+                name: "catalog",
+                subject: String::new(),
+                message: match &entered {
+                    Ok(()) => String::new(),
+                    Err(error) => format!("a recording could not be entered: {error}"),
+                },
+                remedy: "its files are safe; it is entered at the next start or by astlogger reindex",
+            },
+        );
+        let metrics = &self.metrics;
+        metrics.recordings_published.with_label_values(&[recording.trigger.as_str()]).inc();
+        for segment in &recording.segments {
+            metrics.rtp_lost.inc_by(segment.lost);
+            metrics.rtp_late.inc_by(segment.late);
+        }
+        tracing::info!(
+            recording = %recording.recordingid,
+            extension = %recording.extension,
+            calling = %Redacted(&recording.calling),
+            durationms = recording.durationms,
+            gaps = recording.gaps.len(),
+            "published"
+        );
+        let body = Map::from_iter([("recording".to_owned(), json!(recording))]);
+        let extensions = vec![recording.extension.clone()];
+        self.event(Topic::Recordings, "recordingpublished", extensions, body);
+    }
+
+    /// Something of calls.
+    fn tell_calls(&self, order: Order) {
+        match order {
+            Order::Live(event) => self.live(&event),
+            Order::Alarm(alarm) => self.alarms.raise(in_words(&alarm)),
+            Order::AlarmCleared(alarm) => {
+                let alarm = in_words(&alarm);
+                self.alarms.clear(alarm.name, &alarm.subject);
+            }
+            Order::Missed { ucid, call, reason } => {
+                let ucid = ucid.map(|ucid| ucid.to_string()).unwrap_or_default();
+                tracing::warn!(ucid, callid = %call, reason = reason.as_str(), "call missed");
+                self.metrics.calls_missed.with_label_values(&[reason.as_str()]).inc();
+            }
+            Order::CaptureDelay(delay) => self.metrics.capture_start.observe(delay.as_secs_f64()),
+            // The controller and the control task have carried out all others.
+            _ => {}
+        }
+    }
+
+    fn live(&self, event: &LiveEvent) {
+        let (topic, eventtype, call) = match event {
+            LiveEvent::CallStarted(call) => (Topic::Calls, "callstarted", call),
+            LiveEvent::CallUpdated(call) => (Topic::Calls, "callupdated", call),
+            LiveEvent::CallEnded(call) => (Topic::Calls, "callended", call),
+            LiveEvent::RecordingStarted(call) => (Topic::Recordings, "recordingstarted", call),
+        };
+        let mut body = call_body(call);
+        if let Some(recorded) = &call.recorded {
+            body.insert("recordingid".to_owned(), json!(recorded.recordingid));
+        }
+        let extensions = call.extensions.iter().map(Extension::new).collect();
+        self.event(topic, eventtype, extensions, body);
+    }
+
+    /// Something of the link to the AES.
+    fn tell_link(&self, notice: &Notice) {
+        match notice {
+            Notice::SessionUp { recovered } => {
+                tracing::info!(recovered, "the session with the AES is up");
+                self.metrics.aes_up.set(1);
+                self.alarms.clear("aesdown", "");
+                self.alarms.clear("aescredentials", "");
+            }
+            Notice::SessionDown { cause } => {
+                self.metrics.aes_up.set(0);
+                if *cause != DownCause::Stopped {
+                    self.alarms.raise(aes_down(cause));
+                }
+            }
+            Notice::CredentialsRefused { detail } => self.alarms.raise(Alarm {
+                name: "aescredentials",
+                subject: String::new(),
+                message: format!("the AES refuses the login: {detail}"),
+                remedy: "check al_aesuser and al_aespassword against the CTI user on the AES",
+            }),
+            Notice::SessionRefused { detail } => {
+                tracing::warn!(detail, "the AES refuses a session");
+            }
+            Notice::CtiLink { up } => self.alarms.set(!up, cti_link_down()),
+            Notice::ProtocolError { what, counted, detail } => {
+                tracing::warn!(%what, counted, detail, "the AES sent something unusable");
+            }
+            _ => self.tell_device(notice),
+        }
+    }
+
+    /// Something of a phantom or a monitored device.
+    fn tell_device(&self, notice: &Notice) {
+        match notice {
+            Notice::PhantomReady { phantom } => {
+                self.alarms.clear("phantomrefused", phantom.as_str());
+                self.alarms.clear("phantomlost", phantom.as_str());
+            }
+            Notice::PhantomLost { phantom, cause } => self.alarms.raise(Alarm {
+                name: "phantomlost",
+                subject: phantom.to_string(),
+                message: format!("phantom {phantom} is not registered any more: {cause}"),
+                remedy: "it is registered again; if it stays, look at the station on the switch",
+            }),
+            Notice::PhantomRefused { phantom, code, reason, retried } => self.alarms.raise(Alarm {
+                name: "phantomrefused",
+                subject: phantom.to_string(),
+                message: format!("phantom {phantom} is refused, code {code:?}: {reason}"),
+                remedy: if *retried {
+                    "look at the station on the switch"
+                } else {
+                    "correct al_phantompassword and restart: it is not tried again, \
+                     so that the switch does not lock the station"
+                },
+            }),
+            Notice::MonitorRefused { device, error } => {
+                tracing::warn!(?device, %error, "a device cannot be monitored");
+            }
+            Notice::LeaveRefused { phantom, error, .. } => {
+                tracing::warn!(%phantom, %error, "a phantom could not leave a call");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The recorder's way into the hub and to the media thread.
+pub struct HubOutlet {
+    /// Where it goes.
+    pub hub: Arc<Hub>,
+    /// The journal's writer.
+    pub media: MediaHandle,
+}
+
+impl Outlet for HubOutlet {
+    fn capture(&self, fact: Fact) {
+        if let Err(refused) = self.media.send(fact) {
+            self.hub.alarms.raise(Alarm {
+                name: "captureoverflow",
+                subject: String::new(),
+                message: refused.to_string(),
+                remedy: "the disk is full or far too slow, or the machine is overloaded",
+            });
+        }
+    }
+
+    fn tell(&self, told: Told) {
+        match told {
+            Told::Calls(order) => self.hub.tell_calls(order),
+            Told::Link(notice) => self.hub.tell_link(&notice),
+        }
+    }
+}
+
+/// A call as clients see it.
+#[must_use]
+pub fn call_body(call: &CallView) -> Map<String, Value> {
+    match json!(call) {
+        Value::Object(body) => body,
+        _ => Map::new(),
+    }
+}
+
+fn aes_down(cause: &DownCause) -> Alarm {
+    Alarm {
+        name: "aesdown",
+        subject: String::new(),
+        message: format!("no session with the AES: {cause}"),
+        remedy: "look at the AES and the network to it; calls in progress go on being captured",
+    }
+}
+
+fn cti_link_down() -> Alarm {
+    Alarm {
+        name: "ctilinkdown",
+        subject: String::new(),
+        message: "the AES has lost its link to the switch".to_owned(),
+        remedy: "look at the switch connection on the AES; no new calls are seen meanwhile",
+    }
+}
+
+fn in_words(alarm: &CallAlarm) -> Alarm {
+    let (subject, message, remedy) = match alarm {
+        CallAlarm::CallNotRecorded { call, extension, reason } => (
+            call.to_string(),
+            format!("the call {call} at {extension} is not recorded: {}", reason.as_str()),
+            "nophantom: more phantoms; refused: COR and licences; linkdown: the AES; \
+             partylimit: al_maxparties; nomedia: codec set and network region of the phantoms",
+        ),
+        CallAlarm::NoMedia { phantom } => (
+            phantom.to_string(),
+            format!("phantom {phantom} is in a call and receives nothing"),
+            "look at its network region, codec set and at firewalls towards al_rtpports",
+        ),
+        CallAlarm::StrayMedia { phantom } => (
+            phantom.to_string(),
+            format!("phantom {phantom} is in no call and receives media"),
+            "if it stays, look on the switch which call it is in",
+        ),
+        CallAlarm::PhantomStuck { phantom } => (
+            phantom.to_string(),
+            format!("phantom {phantom} does not get out of a call"),
+            "busy it out and release it on the switch",
+        ),
+    };
+    Alarm { name: alarm.name(), subject, message, remedy }
+}

@@ -1,0 +1,331 @@
+//! A node as its web server sees it: searches the catalog, opens audio, asks the control task,
+//! renders metrics. It decides which of the recorder's answers is which failure code.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cluster::Group;
+use futures_util::future::BoxFuture;
+use recorder::clock::Clock;
+use recorder::control_task::{Control, ControlView};
+use recorder::media_stats::{Histogram, MediaStats};
+use recorder::media_thread::MediaHandle;
+use recorder::seal_queue::SealQueue;
+use recorder_core::call::pool::PhantomState;
+use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target as CallTarget};
+use recorder_core::dmcc::Fault;
+use serde_json::{Map, Value, json};
+use storage::{Catalog, CatalogError, Fetch, FetchError, FetchFormat, Page, VoiceStore};
+use storage_core::query::Query;
+use storage_core::{Duty, Extension, Recording, RecordingId, Role};
+use tokio::sync::broadcast;
+
+use crate::hub::{Hub, call_body};
+use crate::metrics::{Metrics, raise};
+use crate::users::UserRole;
+use crate::web::backend::{
+    Audio, AudioFormat, Backend, Code, Event, Failure, StartRequest, StopRequest, Target,
+};
+
+/// What records: absent on a witness.
+pub struct Works {
+    /// The control task.
+    pub control: Arc<Control>,
+    /// The media thread.
+    pub media: MediaHandle,
+    /// The sealer's queue.
+    pub seal: SealQueue,
+}
+
+/// A node.
+pub struct Node {
+    /// What `al_serverrole` says.
+    pub role: Role,
+    /// The group it is in.
+    pub group: Group,
+    /// Where recordings are found.
+    pub catalog: Arc<dyn Catalog>,
+    /// Where they lie.
+    pub voices: VoiceStore,
+    /// Metrics, alarms, events.
+    pub hub: Arc<Hub>,
+    /// What records.
+    pub works: Option<Works>,
+    /// Sync times already told to the metrics, by bucket.
+    pub syncs_told: Mutex<[u64; Histogram::BOUNDS_MS.len() + 1]>,
+}
+
+impl Node {
+    fn works(&self) -> Result<&Works, Failure> {
+        let witness = || Failure::new(Code::Unavailable, "a witness records no calls");
+        self.works.as_ref().ok_or_else(witness)
+    }
+
+    /// The state of the control plane; nothing on a witness.
+    #[must_use]
+    pub fn view(&self) -> ControlView {
+        self.works.as_ref().map(|works| works.control.view()).unwrap_or_default()
+    }
+
+    /// Carries over what is counted elsewhere.
+    fn gather(&self) {
+        let metrics = &self.hub.metrics;
+        metrics.set_duty(self.role, self.group.duty());
+        metrics.raft_leader.set(1);
+        let Some(works) = &self.works else { return };
+        let view = works.control.view();
+        gather_control(metrics, &view);
+        gather_media(metrics, works.media.stats());
+        self.gather_syncs(metrics, works.media.stats());
+        let waiting = works.seal.stats().waiting();
+        metrics.seal_queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    /// The thread counts into buckets of its own; each count is told by its bucket's bound.
+    fn gather_syncs(&self, metrics: &Metrics, stats: &MediaStats) {
+        let (buckets, _) = stats.sync_time.snapshot();
+        let mut told = self.syncs_told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, (now, before)) in buckets.iter().zip(told.iter_mut()).enumerate() {
+            let last = Histogram::BOUNDS_MS[Histogram::BOUNDS_MS.len() - 1] * 2;
+            let bound_ms = Histogram::BOUNDS_MS.get(index).copied().unwrap_or(last);
+            for _ in *before..*now {
+                metrics.capture_sync.observe(bound_ms as f64 / 1000.0);
+            }
+            *before = *now;
+        }
+    }
+}
+
+fn gather_control(metrics: &Metrics, view: &ControlView) {
+    let int = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    metrics.calls_active.set(int(view.calls));
+    metrics.recordings_active.set(int(view.recordings));
+    for state in PhantomState::ALL {
+        let count = view.phantoms.get(&state).copied().unwrap_or(0);
+        metrics.phantoms.with_label_values(&[state.as_str()]).set(int(count));
+    }
+    let counters = &view.counters;
+    let sessions = counters.sessions_started + counters.sessions_recovered;
+    raise(&metrics.aes_reconnects, sessions.saturating_sub(1));
+    let malformed = [Fault::BrokenFrame, Fault::NotXml, Fault::UnknownMessage, Fault::MissingField];
+    let malformed = malformed.iter().filter_map(|fault| counters.faults.get(fault));
+    raise(&metrics.dmcc_malformed, malformed.sum());
+}
+
+fn gather_media(metrics: &Metrics, stats: &MediaStats) {
+    raise(&metrics.rtp_packets, stats.packets.value());
+    raise(&metrics.rtp_socket_drops, stats.kernel_drops.value());
+    raise(&metrics.rtp_strangers, stats.strangers.value());
+    let malformed: u64 = stats.malformed.iter().map(recorder::media_stats::Counter::value).sum();
+    raise(&metrics.rtp_malformed, malformed + stats.truncated.value());
+}
+
+impl Backend for Node {
+    fn search(&self, query: &Query) -> Result<Page, Failure> {
+        self.catalog.search(query).map_err(catalog_failure)
+    }
+
+    fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
+        self.catalog.get(id).map_err(catalog_failure)
+    }
+
+    fn open_audio(&self, id: RecordingId, format: AudioFormat) -> Result<Box<dyn Audio>, Failure> {
+        let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
+        let record = self.recording(id)?.ok_or_else(unknown)?;
+        let wanted = match format {
+            AudioFormat::Original => FetchFormat::Original,
+            AudioFormat::Wav => FetchFormat::Wav,
+            AudioFormat::Opus => FetchFormat::Opus,
+        };
+        let fetch = Fetch::open(&self.voices, &record, wanted).map_err(|error| match error {
+            FetchError::Format { .. } => Failure::new(Code::Unavailable, error.to_string()),
+            _ => Failure::new(Code::Internal, error.to_string()),
+        })?;
+        let opus = match format {
+            AudioFormat::Original => record.format.extension() == "opus",
+            AudioFormat::Wav => false,
+            AudioFormat::Opus => true,
+        };
+        Ok(Box::new(OpenAudio { fetch, opus, known: wanted == FetchFormat::Original }))
+    }
+
+    fn calls(&self) -> BoxFuture<'static, Vec<Value>> {
+        let Ok(works) = self.works() else { return Box::pin(async { Vec::new() }) };
+        let control = Arc::clone(&works.control);
+        Box::pin(async move {
+            let now = Clock::wall();
+            let calls = control.calls().await;
+            let body = |call: &CallView| {
+                let mut body = call_body(call);
+                body.insert("durationms".to_owned(), json!(now.millis_after(call.started)));
+                Value::Object(body)
+            };
+            calls.iter().map(body).collect()
+        })
+    }
+
+    fn concerns(&self, target: &Target, extension: &Extension) -> BoxFuture<'static, bool> {
+        let Ok(works) = self.works() else { return Box::pin(async { false }) };
+        let (control, target) = (Arc::clone(&works.control), target.clone());
+        let extension = extension.to_string();
+        Box::pin(async move {
+            let calls = control.calls().await;
+            calls.iter().any(|call| is_meant(call, &target) && call.extensions.contains(&extension))
+        })
+    }
+
+    fn start_recording(
+        &self,
+        request: StartRequest,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        let action = Action::Start { target: call_target(request.target), scope: request.scope };
+        self.ask(request.by.role, action)
+    }
+
+    fn stop_recording(
+        &self,
+        request: StopRequest,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        self.ask(request.by.role, Action::Stop { target: call_target(request.target) })
+    }
+
+    fn cluster_status(&self) -> Map<String, Value> {
+        let view = self.view();
+        let mut status = match json!(self.group.view()) {
+            Value::Object(status) => status,
+            _ => Map::new(),
+        };
+        let reasons = self.readiness().err().unwrap_or_default();
+        status.insert("health".to_owned(), json!({"ready": reasons.is_empty(), "reasons": reasons}));
+        status.insert("calls".to_owned(), json!(view.calls));
+        status.insert("recordings".to_owned(), json!(view.recordings));
+        status.insert("alarms".to_owned(), json!(self.hub.alarms.all()));
+        status.insert("lasttakeover".to_owned(), Value::Null);
+        status
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.hub.subscribe()
+    }
+
+    fn readiness(&self) -> Result<(), Vec<String>> {
+        let Some(works) = &self.works else {
+            return Err(vec!["a witness without a group: al_peers names no other member".to_owned()]);
+        };
+        let mut reasons = Vec::new();
+        let view = works.control.view();
+        if !works.control.is_running() {
+            reasons.push("the control task has ended".to_owned());
+        }
+        if !view.aes_up {
+            reasons.push("no session with the AES".to_owned());
+            reasons.extend(self.hub.alarms.messages("aescredentials"));
+        }
+        let registered = |(state, count): (&PhantomState, &usize)| {
+            (!matches!(state, PhantomState::Lost | PhantomState::Refused)).then_some(*count)
+        };
+        if view.phantoms.iter().filter_map(registered).sum::<usize>() == 0 {
+            reasons.push("no phantom is registered".to_owned());
+        }
+        if works.media.stats().not_writing.is_set() {
+            reasons.push("the capture cannot be written: is the disk full?".to_owned());
+        }
+        if self.group.duty() == Duty::None {
+            reasons.push("this node has no duty".to_owned());
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn metrics(&self) -> String {
+        self.gather();
+        self.hub.metrics.render()
+    }
+}
+
+impl Node {
+    fn ask(
+        &self,
+        role: UserRole,
+        action: Action,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        let control = match self.works() {
+            Ok(works) => Arc::clone(&works.control),
+            Err(failure) => return Box::pin(async { Err(failure) }),
+        };
+        let by = match role {
+            UserRole::Agent => Requester::Agent,
+            _ => Requester::Supervisor,
+        };
+        Box::pin(async move {
+            let request = Request { id: 0, by, action };
+            control.ask(request).await.map_err(refusal_failure)
+        })
+    }
+}
+
+fn call_target(target: Target) -> CallTarget {
+    match target {
+        Target::Extension(extension) => CallTarget::Extension(extension),
+        Target::Ucid(ucid) => CallTarget::Ucid(ucid),
+        Target::Recording(id) => CallTarget::Recording(id),
+    }
+}
+
+fn is_meant(call: &CallView, target: &Target) -> bool {
+    match target {
+        Target::Extension(extension) => call.extensions.iter().any(|e| e == extension.as_str()),
+        Target::Ucid(ucid) => call.ucid.as_ref() == Some(ucid),
+        Target::Recording(id) => {
+            call.recorded.as_ref().is_some_and(|recorded| recorded.recordingid == *id)
+        }
+    }
+}
+
+fn refusal_failure(refusal: Refusal) -> Failure {
+    let (code, message) = match refusal {
+        Refusal::NoCall => (Code::NoCall, "there is no answered call there"),
+        Refusal::NoTrunk => (Code::NoTrunk, "the call has no outside party: ask for scope station"),
+        Refusal::NoPhantom => (Code::NoPhantom, "no phantom is free: more are needed in al_phantoms"),
+        Refusal::AlreadyRecording => (Code::AlreadyRecording, "the call is being recorded already"),
+        Refusal::Unavailable => (Code::Unavailable, "this node cannot record it now: see /readyz"),
+        Refusal::NotFound => (Code::NotFound, "there is no such recording in progress"),
+    };
+    Failure::new(code, message)
+}
+
+fn catalog_failure(error: CatalogError) -> Failure {
+    let code = match error {
+        CatalogError::Damaged { .. } | CatalogError::Closed => Code::Unavailable,
+        _ => Code::Internal,
+    };
+    Failure::new(code, error.to_string())
+}
+
+struct OpenAudio {
+    fetch: Fetch,
+    opus: bool,
+    /// The record has the sum; for a conversion it would have to be computed first.
+    known: bool,
+}
+
+impl Audio for OpenAudio {
+    fn bytes(&self) -> u64 {
+        self.fetch.bytes()
+    }
+
+    fn sha256(&self) -> Option<String> {
+        self.known.then(|| self.fetch.sha256().ok()).flatten()
+    }
+
+    fn media_type(&self) -> &'static str {
+        if self.opus { "audio/ogg" } else { "audio/wav" }
+    }
+
+    fn file_extension(&self) -> &'static str {
+        if self.opus { "opus" } else { "wav" }
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.fetch.read_at(buffer, offset)
+    }
+}

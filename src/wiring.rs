@@ -1,0 +1,90 @@
+//! From the configuration to what the parts want to know. It decides only how the parameters map;
+//! whether they make sense together was checked when they were read.
+
+use std::net::SocketAddr;
+
+use recorder::aes_link::{AesEndpoint, AesTls, TlsError};
+use recorder_core::call::TriggerConfig;
+use recorder_core::call::roster::Roster;
+use recorder_core::dmcc::{LinkConfig, PhantomConfig, Secret};
+use storage_core::{Extension, NodeId, SegmentId};
+
+use crate::config::{Aes, Codec, Config, MediaEncryption, Recorder};
+
+/// Where the AES is and how to speak to it.
+///
+/// # Errors
+/// If the certificates or the name cannot be used.
+pub fn aes_endpoint(aes: &Aes) -> Result<AesEndpoint, TlsError> {
+    let tls = match aes.tls {
+        true => Some(AesTls::new(aes.ca.as_deref(), &aes.servername)?),
+        false => None,
+    };
+    Ok(AesEndpoint { host: aes.place.host.clone(), port: aes.place.port, tls })
+}
+
+/// Each phantom with the address where it receives RTP; RTCP has the next port.
+pub fn phantom_addresses(recorder: &Recorder) -> Vec<(Extension, SocketAddr)> {
+    // The configuration has at least a pair for each phantom.
+    let ports = (0..).map_while(|pair| recorder.rtp_ports.pair(pair));
+    let addresses = ports.map(|port| SocketAddr::new(recorder.rtp_address, port));
+    recorder.phantoms.iter().cloned().zip(addresses).collect()
+}
+
+/// What the link to the AES is to do.
+pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
+    let aes = &recorder.aes;
+    let password = Secret::new(recorder.phantom_password.expose());
+    let phantoms = phantom_addresses(recorder)
+        .into_iter()
+        .map(|(extension, rtp)| PhantomConfig {
+            extension,
+            password: password.clone(),
+            rtp,
+            rtcp: SocketAddr::new(rtp.ip(), rtp.port() + 1),
+        })
+        .collect();
+    let monitored = &recorder.monitored;
+    LinkConfig {
+        application_id: format!("astlogger-{}", config.nodeid),
+        phantoms,
+        stations: monitored.stations.iter().cloned().collect(),
+        vdns: monitored.vdns.iter().cloned().collect(),
+        skills: monitored.skills.iter().cloned().collect(),
+        codecs: recorder.codecs.iter().copied().map(Codec::as_str).map(str::to_owned).collect(),
+        encryption: recorder
+            .mediaencryption
+            .iter()
+            .copied()
+            .map(MediaEncryption::as_str)
+            .map(str::to_owned)
+            .collect(),
+        registration_window: recorder.registration_window as usize,
+        registration_rate: recorder.registration_rate.unwrap_or(0),
+        ..LinkConfig::new(&aes.switchname, &aes.user, Secret::new(aes.password.expose()))
+    }
+}
+
+/// What is recorded. `first_segment` is above everything that the capture journal holds.
+pub fn trigger_config(
+    node: NodeId,
+    recorder: &Recorder,
+    first_segment: SegmentId,
+    id_seed: u128,
+) -> TriggerConfig {
+    let monitored = &recorder.monitored;
+    TriggerConfig {
+        node,
+        roster: Roster {
+            phantoms: recorder.phantoms.clone(),
+            peer_phantoms: recorder.peerphantoms.clone().unwrap_or_default(),
+            stations: monitored.stations.clone(),
+            vdns: monitored.vdns.clone(),
+            skills: monitored.skills.clone(),
+        },
+        rules: recorder.rules.clone(),
+        max_parties: recorder.maxparties as usize,
+        id_seed,
+        first_segment,
+    }
+}
