@@ -33,6 +33,7 @@
 pub mod aes;
 pub mod clock;
 pub mod config;
+mod control;
 pub mod faults;
 mod g711;
 pub mod handle;

@@ -40,7 +40,9 @@ pub struct WireFaults {
     pub latin1: bool,
     /// Each request is handled so much later.
     pub request_delay_ms: u64,
-    /// Raw bytes to put between messages, once.
+    /// The XML of the next so many messages breaks off in the middle; the frames are right.
+    pub break_next: u32,
+    /// Raw bytes to put before the next message, once.
     pub inject: Option<Vec<u8>>,
 }
 
@@ -54,7 +56,6 @@ pub struct Link {
     refuse_until: Mutex<Option<Instant>>,
     hung_until: watch::Sender<Option<Instant>>,
     faults: Mutex<WireFaults>,
-    oversize: AtomicU64,
     messages: AtomicU64,
 }
 
@@ -76,7 +77,6 @@ impl Link {
             refuse_until: Mutex::new(None),
             hung_until: watch::channel(None).0,
             faults: Mutex::default(),
-            oversize: AtomicU64::new(0),
             messages: AtomicU64::new(0),
         })
     }
@@ -107,6 +107,11 @@ impl Link {
         }
     }
 
+    /// Cuts all sockets and refuses new ones for ever.
+    pub fn shut(&self) {
+        self.cut(Duration::from_secs(u64::from(u32::MAX)));
+    }
+
     /// Neither reads nor writes for a while.
     pub fn hang(&self, length: Duration) {
         self.hung_until.send_replace(Some(Instant::now() + length));
@@ -121,15 +126,24 @@ impl Link {
 
     /// Queues a message. A client that does not read is cut off.
     pub fn send(&self, conn: ConnId, invoke: [u8; 4], message: &Node) {
-        let (style, inject) = {
+        let (style, broken, inject) = {
             let mut faults = lock(&self.faults);
             let number = self.messages.fetch_add(1, Ordering::Relaxed) as u32;
             let prefix_seed = faults.odd_prefixes.then_some(number);
-            (Style { prefix_seed, latin1: faults.latin1 }, faults.inject.take())
+            let broken = faults.break_next > 0;
+            faults.break_next = faults.break_next.saturating_sub(1);
+            (Style { prefix_seed, latin1: faults.latin1 }, broken, faults.inject.take())
         };
-        let Ok(bytes) = frame::encode(invoke, &message.to_bytes(style)) else {
-            self.oversize.fetch_add(1, Ordering::Relaxed);
-            return;
+        let mut body = message.to_bytes(style);
+        if broken {
+            body.truncate(body.len() / 2);
+        }
+        let bytes = match frame::encode(invoke, &body) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(aes = self.aes, message = message.name(), %error, "not sent");
+                return;
+            }
         };
         let conns = lock(&self.conns);
         let Some(conn) = conns.get(&conn) else { return };

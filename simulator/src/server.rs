@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::aes::{ConnId, Output};
 use crate::clock::Clock;
 use crate::config::{ConfigError, SiteConfig};
+use crate::control;
 use crate::faults::FaultHandle;
 use crate::handle::SwitchHandle;
 use crate::link::{self, Handler, Link};
@@ -55,6 +56,7 @@ pub enum StartError {
 pub struct Site {
     inner: Arc<Inner>,
     tasks: Arc<Tasks>,
+    control: Option<SocketAddr>,
 }
 
 /// What all handles share.
@@ -68,12 +70,24 @@ pub(crate) struct Inner {
     pub(crate) config: SiteConfig,
 }
 
-struct Tasks(Mutex<Vec<JoinHandle<()>>>);
+struct Tasks {
+    running: Mutex<Vec<JoinHandle<()>>>,
+    links: Vec<Arc<Link>>,
+}
+
+impl Tasks {
+    fn take(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        for task in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for task in self.take() {
             task.abort();
+        }
+        for link in &self.links {
+            link.shut();
         }
     }
 }
@@ -119,7 +133,13 @@ impl Site {
             let link = Arc::clone(&inner.links[index]);
             tasks.push(tokio::spawn(link::accept(link, listener, acceptor, handler)));
         }
-        Ok(Self { inner, tasks: Arc::new(Tasks(Mutex::new(tasks))) })
+        let links = inner.links.clone();
+        let site = Self {
+            inner,
+            tasks: Arc::new(Tasks { running: Mutex::new(tasks), links }),
+            control: None,
+        };
+        site.open_control().await
     }
 
     /// Where the DMCC port of an AES is.
@@ -129,6 +149,25 @@ impl Site {
     #[must_use]
     pub fn aes_address(&self, aes: usize) -> SocketAddr {
         self.inner.links[aes].address()
+    }
+
+    /// Opens the control port, if one is configured. It works on a site of its own that shares
+    /// everything but the list of tasks, so that it does not keep the site alive.
+    async fn open_control(mut self) -> Result<Self, StartError> {
+        let Some(port) = self.inner.config.control_port else { return Ok(self) };
+        let (listener, address) = listen(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+        let none = Tasks { running: Mutex::default(), links: Vec::new() };
+        let site = Self { inner: Arc::clone(&self.inner), tasks: Arc::new(none), control: None };
+        let task = tokio::spawn(control::serve(listener, site));
+        self.tasks.running.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.control = Some(address);
+        Ok(self)
+    }
+
+    /// Where the control port is, if there is one.
+    #[must_use]
+    pub const fn control_address(&self) -> Option<SocketAddr> {
+        self.control
     }
 
     /// How many AES there are.
@@ -250,15 +289,13 @@ impl Site {
 
     /// Ends everything: ports, sockets, media. Handles that remain do nothing useful any more.
     pub async fn stop(&self) {
-        let tasks: Vec<_> =
-            self.tasks.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
-        for task in tasks {
+        for task in self.tasks.take() {
             task.abort();
             // Cancelled is what it should be.
             let _ = task.await;
         }
         for link in &self.inner.links {
-            link.cut(Duration::from_secs(3600));
+            link.shut();
         }
         self.inner.sender.halt();
     }

@@ -40,7 +40,7 @@ impl Aes {
             *other != session
                 && held.devices.values().any(|device| {
                     let same = (&device.extension, device.instance) == (&extension, instance);
-                    device.first_party && same && !(device.shared && shared)
+                    device.first_party && same && !device.shared
                 })
         });
         if taken {

@@ -48,7 +48,6 @@ impl From<Refusal> for CstaError {
             Refusal::Busy(_) | Refusal::NoTrunk => Self::Resource("resourceBusy"),
             Refusal::OutOfService(_) => Self::Resource("deviceOutOfService"),
             Refusal::PartyLimit(_) => Self::Resource("conferenceMemberLimitExceeded"),
-            Refusal::OnRequest => Self::Resource("resourceLimitExceeded"),
             Refusal::AlreadyInCall(_) => Self::State("connectedCallExists"),
             Refusal::WrongState(_) => Self::State("invalidConnectionState"),
             Refusal::NothingToAnswer(_) => Self::State("noCallToAnswer"),

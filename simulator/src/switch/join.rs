@@ -22,10 +22,6 @@ impl Switch {
         participation: Participation,
     ) -> Result<(), Refusal> {
         self.now = now;
-        if self.joins_to_refuse > 0 {
-            self.joins_to_refuse -= 1;
-            return Err(Refusal::OnRequest);
-        }
         self.check_join(id, station, participation)?;
         let device = Device::Extension(station.clone());
         let recorder = self.is_phantom(station);

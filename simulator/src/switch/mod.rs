@@ -101,7 +101,6 @@ pub struct Switch {
     finished: Vec<Finished>,
     outside_of: BTreeMap<Serial, (Trunk, Number)>,
     party_limit_refusals: u64,
-    joins_to_refuse: u32,
 }
 
 impl Switch {
@@ -140,7 +139,6 @@ impl Switch {
             finished: Vec::new(),
             outside_of: BTreeMap::new(),
             party_limit_refusals: 0,
-            joins_to_refuse: 0,
         };
         for extension in config.station_list()? {
             let password = match config.station_password.as_str() {
@@ -281,11 +279,6 @@ impl Switch {
             .flat_map(|call| call.parties.iter())
             .filter_map(|party| party.device.extension().cloned())
             .collect()
-    }
-
-    /// Refuses the next so many single-step conferences.
-    pub const fn refuse_joins(&mut self, count: u32) {
-        self.joins_to_refuse = count;
     }
 
     /// Changes how merges and the rest behave.

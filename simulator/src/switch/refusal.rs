@@ -55,7 +55,4 @@ pub enum Refusal {
     /// Only a station can be joined.
     #[error("{0} is not a station")]
     NotAStation(Extension),
-    /// A fault on request.
-    #[error("refused on request")]
-    OnRequest,
 }

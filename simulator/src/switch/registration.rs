@@ -136,7 +136,9 @@ impl Switch {
         if !same_place.is_empty() && !force && !own {
             return Err(RegisterRefusal::Taken);
         }
-        if others.len() - same_place.len() >= self.max_registrations {
+        // The telephone itself is one of them.
+        let set = usize::from(self.station_kind(&key.0) == Some(StationKind::Telephone));
+        if set + others.len() - same_place.len() >= self.max_registrations {
             return Err(RegisterRefusal::TooMany);
         }
         if registration.dependency == Dependency::Dependent
