@@ -12,8 +12,10 @@ use storage_core::{SegmentId, naming};
 
 use crate::block_list::Relocation;
 use crate::disk::{DiskFile, read_full_at};
-use crate::journal_file::{Journal, JournalError, lock};
+use crate::journal_error::JournalError;
+use crate::journal_file::Journal;
 use crate::journal_index::{About, Index};
+use crate::journal_sync::lock;
 
 /// How much of a file one step reads; at least the longest frame.
 const STEP_BYTES: usize = MAX_PAYLOAD_BYTES + (64 << 10);

@@ -15,27 +15,27 @@
 //! **An error that is not "full"** ends the current file: it is cut back as far as possible, and
 //! the next append begins a new one. A torn frame left behind is stepped over by readers.
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use storage_core::journal::{
-    EncodeError, FILE_HEADER_BYTES, Fact, FileHeader, HeaderError, Place, encode_fact,
-    trusted_frame,
+    Entry, FILE_HEADER_BYTES, Fact, FileHeader, Place, encode_fact, trusted_frame,
 };
-use storage_core::{NodeId, RecordingId, SegmentId, naming};
+use storage_core::{NodeId, SegmentId, naming};
 
 use crate::block_list::Run;
 use crate::disk::{Disk, DiskFile, RealDisk, is_full, write_all_at};
-use crate::journal_index::{About, Index};
+use crate::journal_clean::Cleaning;
+use crate::journal_error::JournalError;
+use crate::journal_index::About;
 use crate::journal_open::{self, Recovered};
 use crate::journal_read::JournalReader;
-use crate::lock::{DataLock, LockError};
+use crate::journal_reserve::Reserve;
+use crate::journal_sync::{Shared, SyncHandle, lock};
+use crate::lock::DataLock;
 
 /// Offsets are 32 bits; a file that cannot be rotated (full disk) is appended to up to here.
 const FILE_BYTES_MAX: u64 = 2 << 30;
-/// The reserve is given up in pieces of this size.
-const RESERVE_PIECE_BYTES: u64 = 16 << 10;
 
 /// How the journal behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,120 +51,6 @@ pub struct JournalOptions {
 impl Default for JournalOptions {
     fn default() -> Self {
         Self { rotate_bytes: 64 << 20, reserve_bytes: 8 << 20, files_kept: 8 }
-    }
-}
-
-/// Why the journal did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Another process has the data folder.
-    #[error(transparent)]
-    Locked(#[from] LockError),
-    /// No room. The first `kept` bytes of what was to be appended (whole frames) are in the
-    /// journal, the rest is not; a later append works again once there is room.
-    #[error("no room left on the device of {}: free some, or move al_datadir", path.display())]
-    Full {
-        /// The file.
-        path: PathBuf,
-        /// Bytes that were kept.
-        kept: usize,
-    },
-    /// The device failed. As with `Full`, the first `kept` bytes are in the journal.
-    #[error("{action} {}", path.display())]
-    Io {
-        /// What was tried, as "cannot write".
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// Bytes that were kept.
-        kept: usize,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A file of a later program; its content must not be dropped by this one.
-    #[error("{}: run the version that wrote it, or a later one", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        source: HeaderError,
-    },
-    /// The caller's bytes are no frames; a bug. Nothing was appended.
-    #[error("bytes to append are not whole frames at offset {offset}")]
-    NotFrames {
-        /// Where they cease to be.
-        offset: usize,
-    },
-    /// More than a file can hold in one append; a bug. Nothing was appended.
-    #[error("{bytes} bytes are too many for one append")]
-    TooMuch {
-        /// How many.
-        bytes: usize,
-    },
-    /// A fact that cannot be written down. Nothing was appended.
-    #[error(transparent)]
-    Fact(#[from] EncodeError),
-    /// The journal holds nothing of this recording, or it is sealed.
-    #[error("no open recording {0} in the capture journal")]
-    NoRecording(RecordingId),
-}
-
-impl JournalError {
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        if is_full(&source) {
-            return Self::Full { path: path.to_owned(), kept: 0 };
-        }
-        Self::Io { action, path: path.to_owned(), kept: 0, source }
-    }
-
-    /// How many bytes of what was to be appended are in the journal all the same.
-    #[must_use]
-    pub const fn kept(&self) -> usize {
-        match self {
-            Self::Full { kept, .. } | Self::Io { kept, .. } => *kept,
-            _ => 0,
-        }
-    }
-}
-
-/// What the writer, the syncing thread and the readers share.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    pub index: Index,
-    /// Files with content that is not durable yet.
-    unsynced: Vec<(u32, PathBuf, Arc<dyn DiskFile>)>,
-    /// Whether names in the folder were changed and that is not durable yet.
-    folder_unsynced: bool,
-    /// Bytes ever appended by this process, and how many of them are durable.
-    pub appended: u64,
-    pub durable: u64,
-    /// A sync has failed: nobody can tell what is durable, so nothing may be removed any more.
-    pub distrust: bool,
-}
-
-pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    // The index is changed in whole steps; one that panicked half way would be a bug, and going
-    // on with capture is better than stopping all calls for it.
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn begin_file(&mut self, number: u32, path: &Path, file: &Arc<dyn DiskFile>) {
-        self.index.add_file(number);
-        self.unsynced.push((number, path.to_owned(), Arc::clone(file)));
-        self.folder_unsynced = true;
-        self.appended += FILE_HEADER_BYTES as u64;
-    }
-
-    /// The head is written to: it belongs to the unsynced files.
-    fn touch(&mut self, head: &Head) {
-        if self.unsynced.last().is_none_or(|(number, ..)| *number != head.number) {
-            self.unsynced.push((head.number, head.path.clone(), Arc::clone(&head.file)));
-        }
-    }
-
-    pub(crate) fn names_changed(&mut self) {
-        self.folder_unsynced = true;
     }
 }
 
@@ -186,7 +72,7 @@ pub struct Journal {
     pub(crate) folder: PathBuf,
     pub(crate) options: JournalOptions,
     pub(crate) shared: Arc<Mutex<Shared>>,
-    pub(crate) cleaning: Option<crate::journal_clean::Cleaning>,
+    pub(crate) cleaning: Option<Cleaning>,
     node: NodeId,
     head: Head,
     reserve: Reserve,
@@ -247,17 +133,12 @@ impl Journal {
         made.map_err(|error| JournalError::io("cannot make folder", &folder, error))?;
         let mut found = journal_open::scan(&*disk, &folder)?;
         found.recovered.nodes.retain(|writer| *writer != node);
-        let mut shared = Shared { index: found.index, ..Shared::default() };
+        let mut shared = Shared::new(found.index);
         let mut reserve = Reserve::new(folder.join(naming::RESERVE_FILE), options.reserve_bytes);
         reserve.take(&*disk);
         let head = begin_file(&*disk, &folder, node, found.next_file, &mut shared, &mut reserve)?;
         let shared = Arc::new(Mutex::new(shared));
-        let sync = SyncHandle {
-            disk: Arc::clone(&disk),
-            folder: folder.clone(),
-            shared: Arc::clone(&shared),
-            turn: Arc::default(),
-        };
+        let sync = SyncHandle::new(Arc::clone(&disk), folder.clone(), Arc::clone(&shared));
         let mut journal = Self {
             disk,
             folder,
@@ -356,11 +237,10 @@ impl Journal {
         Place { file: self.head.number, offset: offset32(self.head.length) }
     }
 
-    /// Takes the reserve anew if it was given up and there is room for twice as much.
+    /// Takes the reserve anew if it was given up and there is room for twice what is missing.
     pub(crate) fn restore_reserve(&mut self) {
-        let wanted = self.reserve.wanted * 2;
-        if self.reserve.held < self.reserve.wanted
-            && self.disk.free_bytes(&self.folder).is_ok_and(|free| free >= wanted)
+        if let Some(missing) = self.reserve.missing()
+            && self.disk.free_bytes(&self.folder).is_ok_and(|free| free >= missing * 2)
         {
             self.reserve.take(&*self.disk);
         }
@@ -438,8 +318,8 @@ impl Journal {
             return;
         }
         let mut shared = lock(&self.shared);
-        shared.touch(&self.head);
-        shared.appended += kept as u64;
+        let Head { number, path, file, .. } = &self.head;
+        shared.appended(*number, path, file, kept as u64);
         let history = shared.appended;
         for frame in self.parsed.iter().take_while(|frame| frame.offset + frame.len <= kept) {
             let offset = offset32(self.head.length + frame.offset as u64);
@@ -471,7 +351,7 @@ fn parse(frames: &[u8], moved: bool, parsed: &mut Vec<Parsed>) -> Result<(), Jou
             What::Other
         } else if let Some(segment) = frame.segment() {
             What::Block(segment)
-        } else if let Ok(storage_core::journal::Entry::Fact(fact)) = frame.entry() {
+        } else if let Ok(Entry::Fact(fact)) = frame.entry() {
             What::Fact(About::from(&fact))
         } else {
             return Err(wrong);
@@ -507,117 +387,4 @@ fn begin_file(
     let file = begun?;
     shared.begin_file(number, &path, &file);
     Ok(Head { number, path, file, length: FILE_HEADER_BYTES as u64, failed: false })
-}
-
-/// Room kept for facts.
-#[derive(Debug)]
-struct Reserve {
-    path: PathBuf,
-    wanted: u64,
-    held: u64,
-    file: Option<Arc<dyn DiskFile>>,
-}
-
-impl Reserve {
-    const fn new(path: PathBuf, wanted: u64) -> Self {
-        Self { path, wanted, held: 0, file: None }
-    }
-
-    /// No room at all.
-    const fn none() -> Self {
-        Self::new(PathBuf::new(), 0)
-    }
-
-    /// Takes all of it, or what is there already. Not to get it is no error: it is missing only
-    /// when the disk is full, and then facts are refused as media is.
-    fn take(&mut self, disk: &dyn Disk) {
-        if self.wanted == 0 {
-            return;
-        }
-        let file = disk.open(&self.path).or_else(|_| disk.create(&self.path));
-        if let Ok(file) = file {
-            let taken = file.allocate(self.wanted).is_ok();
-            self.held = if taken { self.wanted } else { file.length().unwrap_or(0) };
-            self.file = Some(file);
-        }
-    }
-
-    /// Gives a piece of it back to the disk; `false` if there is none.
-    fn give(&mut self, disk: &dyn Disk) -> bool {
-        let Some(file) = &self.file else { return false };
-        if self.held == 0 {
-            return false;
-        }
-        self.held = self.held.saturating_sub(RESERVE_PIECE_BYTES);
-        if file.truncate(self.held).is_err() {
-            // A file system that cannot even shorten a file on a full disk may still remove it.
-            self.held = 0;
-            self.file = None;
-            return disk.remove(&self.path).is_ok();
-        }
-        true
-    }
-}
-
-/// Makes the journal durable from a thread of its own, so that a slow disk does not hold up the
-/// one that appends.
-#[derive(Clone, Debug)]
-pub struct SyncHandle {
-    disk: Arc<dyn Disk>,
-    folder: PathBuf,
-    shared: Arc<Mutex<Shared>>,
-    /// One sync at a time.
-    turn: Arc<Mutex<()>>,
-}
-
-impl SyncHandle {
-    /// Makes everything last that was appended before the call.
-    ///
-    /// # Errors
-    /// [`JournalError::Io`]: what was appended since the last success may not survive a power
-    /// cut, and trying again does not change that (Linux drops what it could not write). What is
-    /// appended later can be made durable as ever. No journal file is removed any more before the
-    /// journal is opened again.
-    pub fn sync(&self) -> Result<(), JournalError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let (files, folder, leaving, appended) = {
-            let mut shared = lock(&self.shared);
-            let files = std::mem::take(&mut shared.unsynced);
-            let folder = std::mem::take(&mut shared.folder_unsynced);
-            (files, folder, shared.index.leaving(), shared.appended)
-        };
-        let mut outcome = Ok(());
-        for (_, path, file) in &files {
-            let synced = file.sync();
-            outcome = outcome.and(synced.map_err(|e| JournalError::io("cannot sync", path, e)));
-        }
-        if folder {
-            let synced = self.disk.sync_folder(&self.folder);
-            let synced = synced.map_err(|e| JournalError::io("cannot sync", &self.folder, e));
-            outcome = outcome.and(synced);
-        }
-        let mut shared = lock(&self.shared);
-        match &outcome {
-            Ok(()) => {
-                shared.durable = appended;
-                shared.index.settle(&leaving, appended);
-            }
-            Err(_) => shared.distrust = true,
-        }
-        outcome
-    }
-
-    /// Whether something was appended that is not durable yet.
-    #[must_use]
-    pub fn needs_sync(&self) -> bool {
-        let shared = lock(&self.shared);
-        !shared.unsynced.is_empty() || shared.folder_unsynced
-    }
-
-    /// Bytes appended by this process so far, and how many of them are durable.
-    #[must_use]
-    pub fn progress(&self) -> (u64, u64) {
-        let shared = lock(&self.shared);
-        (shared.appended, shared.durable)
-    }
 }

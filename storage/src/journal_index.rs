@@ -42,13 +42,20 @@ impl From<&Fact> for About {
 }
 
 /// A recording that is not sealed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Open {
     /// All its facts but the draft, by origin.
     facts: Vec<Run>,
     draft: Option<Run>,
     segments: Vec<SegmentId>,
     files: Span,
+}
+
+impl Open {
+    const fn new(file: u32) -> Self {
+        let files = Span::new(file);
+        Self { facts: Vec::new(), draft: None, segments: Vec::new(), files }
+    }
 }
 
 /// A segment of a recording that is not sealed.
@@ -59,18 +66,23 @@ struct Segment {
 }
 
 /// The first and the last file that may hold frames of a recording.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span(Option<(u32, u32)>);
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: u32,
+    last: u32,
+}
 
 impl Span {
-    fn add(&mut self, file: u32) {
-        let (first, last) = self.0.unwrap_or((file, file));
-        self.0 = Some((first.min(file), last.max(file)));
+    const fn new(file: u32) -> Self {
+        Self { first: file, last: file }
     }
 
-    fn range(self) -> RangeInclusive<u32> {
-        // An empty range where nothing was added.
-        self.0.map_or(1..=0, |(first, last)| first..=last)
+    fn add(&mut self, file: u32) {
+        (self.first, self.last) = (self.first.min(file), self.last.max(file));
+    }
+
+    const fn range(self) -> RangeInclusive<u32> {
+        self.first..=self.last
     }
 }
 
@@ -126,35 +138,27 @@ impl Index {
 
     /// Enters a fact. `history` is how many bytes were ever appended, this fact included.
     pub fn add_fact(&mut self, about: About, run: Run, history: u64) {
+        if let About::Sealed(id) = about {
+            self.seal(id, run, history);
+            return;
+        }
+        let Some(id) = self.recording_of(about) else { return };
+        let open = self.open.entry(id).or_insert_with(|| Open::new(run.at.file));
+        open.files.add(run.at.file);
+        let mut replaced = None;
         match about {
-            About::Draft(id) => {
-                let open = self.open.entry(id).or_default();
-                open.files.add(run.at.file);
-                let before = open.draft.replace(run);
-                self.dead(before, history);
-                self.live(run);
-            }
-            About::Opened(segment, id) => {
-                let open = self.open.entry(id).or_default();
-                open.files.add(run.at.file);
+            About::Draft(_) => replaced = open.draft.replace(run),
+            About::Opened(segment, _) => {
                 open.facts.push(run);
                 open.segments.push(segment);
-                let blocks = BlockList::default();
-                self.segments.entry(segment).or_insert(Segment { recording: id, blocks });
-                self.next_segment = self.next_segment.max(segment.0 + 1);
-                self.live(run);
+                let known = Segment { recording: id, blocks: BlockList::default() };
+                self.segments.entry(segment).or_insert(known);
+                self.next_segment = self.next_segment.max(segment.0.saturating_add(1));
             }
-            About::Segment(segment) => {
-                let Some(id) = self.segments.get(&segment).map(|known| known.recording) else {
-                    return;
-                };
-                let open = self.open.entry(id).or_default();
-                open.files.add(run.at.file);
-                open.facts.push(run);
-                self.live(run);
-            }
-            About::Sealed(id) => self.seal(id, run, history),
+            About::Segment(_) | About::Sealed(_) => open.facts.push(run),
         }
+        self.live(run);
+        self.dead(replaced, history);
     }
 
     /// Enters a block. It is not needed if its segment was not opened, or is sealed.
@@ -202,7 +206,8 @@ impl Index {
     }
 
     fn seal(&mut self, id: RecordingId, fact: Run, history: u64) {
-        let Open { facts, draft, segments, mut files } = self.open.remove(&id).unwrap_or_default();
+        let open = self.open.remove(&id).unwrap_or_else(|| Open::new(fact.at.file));
+        let Open { facts, draft, segments, mut files } = open;
         facts.into_iter().chain(draft).for_each(|run| self.dead(Some(run), history));
         for segment in segments {
             let known = self.segments.remove(&segment);
@@ -211,7 +216,8 @@ impl Index {
         }
         // Sealed again: the older tombstone's files count, the older tombstone does not.
         if let Some(before) = self.sealed.remove(&id) {
-            before.files.range().for_each(|file| files.add(file));
+            files.add(before.files.first);
+            files.add(before.files.last);
             self.dead(Some(before.fact), history);
         }
         files.add(fact.at.file);

@@ -12,7 +12,7 @@ use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime, naming};
 
 use crate::block_list::Run;
 use crate::disk::{Disk, DiskFile, read_full_at};
-use crate::journal_file::JournalError;
+use crate::journal_error::JournalError;
 use crate::journal_index::{About, Index};
 
 /// How much is read at once.

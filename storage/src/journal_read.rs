@@ -10,8 +10,9 @@ use storage_core::{RecordingId, naming};
 
 use crate::block_list::Run;
 use crate::disk::{Disk, DiskFile, read_full_at};
-use crate::journal_file::{JournalError, Shared, lock};
+use crate::journal_error::JournalError;
 use crate::journal_index::Plan;
+use crate::journal_sync::{Shared, lock};
 
 /// Reads from the journal. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -34,8 +34,8 @@ fn any_recording() -> impl Strategy<Value = Recording> {
     let more = (proptest::collection::vec(word(), 0..3), any::<bool>(), 0..4_u8, -3_i64..3);
     (0_u64..12, words, more).prop_map(|(number, (a, b, c, d, e), (tags, complete, former, at))| {
         Recording {
-            extension: storage_core::Extension::new(a.clone()),
-            agentid: b.clone(),
+            extension: storage_core::Extension::new(a),
+            agentid: b,
             calling: format!("+{c}"),
             called: d.clone(),
             vdn: e,

@@ -161,7 +161,7 @@ fn check_after_cut(disk: &FaultDisk, versions: &[&[u8]], must_be: Option<&[u8]>)
             store.verify(&record).unwrap();
             let wav = read(&Fetch::open(&store, &record, FetchFormat::Original).unwrap());
             let audio = &wav[58..58 + wav.len().min(60) - 58];
-            assert!(versions.iter().any(|version| *version == audio), "neither version");
+            assert!(versions.contains(&audio), "neither version");
             assert!(must_be.is_none_or(|version| version == audio), "not the newest");
         }
         Err(error) => assert!(must_be.is_none(), "a published recording is lost: {error}"),

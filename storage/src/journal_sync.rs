@@ -1,0 +1,131 @@
+//! What of the capture journal is durable: the state that its writer shares with readers, and the
+//! handle with which another thread makes it durable. One sync covers all calls.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use storage_core::journal::FILE_HEADER_BYTES;
+
+use crate::disk::{Disk, DiskFile};
+use crate::journal_error::JournalError;
+use crate::journal_index::Index;
+
+/// What the writer, the syncing thread and the readers share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub index: Index,
+    /// Files with content that is not durable yet.
+    unsynced: Vec<(u32, PathBuf, Arc<dyn DiskFile>)>,
+    /// Whether names in the folder were changed and that is not durable yet.
+    folder_unsynced: bool,
+    /// Bytes ever appended by this process, and how many of them are durable.
+    pub appended: u64,
+    pub durable: u64,
+    /// A sync has failed: nobody can tell what is durable, so nothing may be removed any more.
+    pub distrust: bool,
+}
+
+pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    // The index is changed in whole steps; one that panicked half way would be a bug, and going
+    // on with capture is better than stopping all calls for it.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(index: Index) -> Self {
+        Self { index, ..Self::default() }
+    }
+
+    /// A file was begun: it, its name and its header are to be made durable.
+    pub(crate) fn begin_file(&mut self, number: u32, path: &Path, file: &Arc<dyn DiskFile>) {
+        self.index.add_file(number);
+        self.folder_unsynced = true;
+        self.appended(number, path, file, FILE_HEADER_BYTES as u64);
+    }
+
+    /// So many bytes were appended to a file.
+    pub(crate) fn appended(
+        &mut self,
+        number: u32,
+        path: &Path,
+        file: &Arc<dyn DiskFile>,
+        bytes: u64,
+    ) {
+        self.appended += bytes;
+        if self.unsynced.last().is_none_or(|(last, ..)| *last != number) {
+            self.unsynced.push((number, path.to_owned(), Arc::clone(file)));
+        }
+    }
+
+    /// Names in the folder were changed.
+    pub(crate) fn names_changed(&mut self) {
+        self.folder_unsynced = true;
+    }
+}
+
+/// Makes the journal durable from a thread of its own, so that a slow disk does not hold up the
+/// one that appends.
+#[derive(Clone, Debug)]
+pub struct SyncHandle {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    shared: Arc<Mutex<Shared>>,
+    /// One sync at a time.
+    turn: Arc<Mutex<()>>,
+}
+
+impl SyncHandle {
+    pub(crate) fn new(disk: Arc<dyn Disk>, folder: PathBuf, shared: Arc<Mutex<Shared>>) -> Self {
+        Self { disk, folder, shared, turn: Arc::default() }
+    }
+
+    /// Makes everything last that was appended before the call.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]: what was appended since the last success may not survive a power
+    /// cut, and trying again does not change that (Linux drops what it could not write). What is
+    /// appended later can be made durable as ever. No journal file is removed any more before the
+    /// journal is opened again.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (files, folder, leaving, appended) = {
+            let mut shared = lock(&self.shared);
+            let files = std::mem::take(&mut shared.unsynced);
+            let folder = std::mem::take(&mut shared.folder_unsynced);
+            (files, folder, shared.index.leaving(), shared.appended)
+        };
+        let mut outcome = Ok(());
+        for (_, path, file) in &files {
+            let synced = file.sync();
+            outcome = outcome.and(synced.map_err(|e| JournalError::io("cannot sync", path, e)));
+        }
+        if folder {
+            let synced = self.disk.sync_folder(&self.folder);
+            let synced = synced.map_err(|e| JournalError::io("cannot sync", &self.folder, e));
+            outcome = outcome.and(synced);
+        }
+        let mut shared = lock(&self.shared);
+        match &outcome {
+            Ok(()) => {
+                shared.durable = appended;
+                shared.index.settle(&leaving, appended);
+            }
+            Err(_) => shared.distrust = true,
+        }
+        outcome
+    }
+
+    /// Whether something was appended that is not durable yet.
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        let shared = lock(&self.shared);
+        !shared.unsynced.is_empty() || shared.folder_unsynced
+    }
+
+    /// Bytes appended by this process so far, and how many of them are durable.
+    #[must_use]
+    pub fn progress(&self) -> (u64, u64) {
+        let shared = lock(&self.shared);
+        (shared.appended, shared.durable)
+    }
+}
