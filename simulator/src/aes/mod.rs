@@ -14,6 +14,8 @@ mod naming;
 mod session;
 mod snapshot;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
