@@ -21,7 +21,7 @@ use recorder_core::media::{Hearing, MediaNotice};
 use storage::{Journal, JournalError};
 use storage_core::journal::{Channel, Fact};
 use storage_core::record::GapCause;
-use storage_core::{Extension, MonoTime, RecordingId, SegmentId};
+use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId};
 use tokio::sync::mpsc::Sender;
 
 use crate::clock::Clock;
@@ -305,10 +305,12 @@ impl Worker {
         phantom: &Extension,
     ) {
         let Some(number) = self.by_phantom.get(phantom).copied() else {
+            let phantom = Redacted(phantom.as_str());
             tracing::error!(%phantom, %segment, "segment opened on a phantom that is not ours");
             return;
         };
         if let Some(before) = self.ports[number].intake.segment() {
+            let phantom = Redacted(phantom.as_str());
             tracing::error!(%phantom, %segment, %before, "phantom had a segment open already");
             self.close(batch, now, before);
         }
