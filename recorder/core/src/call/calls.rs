@@ -67,8 +67,8 @@ pub struct Calls {
     pub(super) seeds: Seeds,
     pub(super) duty: Duty,
     pub(super) link_up: bool,
-    /// When the link went down, until the calls are known again.
-    pub(super) link_lost: Option<MonoTime>,
+    /// When the link came back, until the calls are known again.
+    pub(super) link_back: Option<MonoTime>,
     pub(super) draining: bool,
     segment: SegmentId,
     ticket: Ticket,
@@ -97,7 +97,7 @@ impl Calls {
             seeds: Seeds::new(config.id_seed),
             duty: Duty::None,
             link_up: false,
-            link_lost: None,
+            link_back: None,
             draining: false,
             segment: config.first_segment,
             ticket: Ticket(0),
@@ -138,9 +138,11 @@ impl Calls {
     /// after it, [`Self::begin_resync`] is to follow.
     pub fn handle_link(&mut self, now: Now, up: bool) {
         self.link_up = up;
-        if !up {
-            self.link_lost = Some(now.mono);
+        if up {
+            self.link_back = Some(now.mono);
+        } else {
             self.tracker.begin_resync();
+            self.block_unrecorded();
         }
         self.settle(now);
     }

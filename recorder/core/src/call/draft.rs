@@ -5,6 +5,7 @@ use storage_core::draft::{Draft, Presence};
 use storage_core::record::{Direction, Scope, TriggerKind};
 use storage_core::{Extension, NodeId, RecordingId, WallTime};
 
+use super::event::{Device, PartyState};
 use super::party::{Party, PartyKind};
 use super::recording::Active;
 use super::tracked::TrackedCall;
@@ -45,6 +46,26 @@ pub(super) fn extension_of(call: &TrackedCall) -> Extension {
     let inside = call.talking().filter(|party| party.kind == PartyKind::Inside);
     let party = call.stations().min_by_key(|party| party.came).or_else(|| inside.last());
     party.and_then(|party| party.name.number.clone()).unwrap_or_else(|| Extension::new(""))
+}
+
+/// What a draft knows that a call found by a snapshot does not: numbers on both ends, and which of
+/// them is outside.
+pub(super) struct Known {
+    pub calling: Device,
+    pub called: Device,
+    pub outside: Option<Extension>,
+}
+
+/// See [`Known`].
+pub(super) fn known_of(draft: &Draft) -> Known {
+    let far: &str = match draft.direction {
+        Direction::Inbound => &draft.calling,
+        Direction::Outbound => &draft.called,
+        Direction::Internal => "",
+    };
+    let there = draft.parties.iter().any(|party| party.who == *far && party.stretch.to.is_none());
+    let [calling, called] = [&draft.calling, &draft.called].map(|text| Device::parse(text));
+    Known { calling, called, outside: there.then(|| Extension::new(far)) }
 }
 
 /// Brings a draft up to date with its call. What the call does not know (after a restart it knows
@@ -122,8 +143,8 @@ pub(super) fn close(mut parties: Vec<Presence>, at: WallTime) -> Vec<Presence> {
 /// After a restart a party that is found in the call was there all the time.
 fn with_history(before: &[Presence], mut now: Vec<Presence>) -> Vec<Presence> {
     let mut history = Vec::new();
+    let last_known = before.iter().map(|presence| presence.stretch.to).max().flatten();
     for old in before {
-        let last_known = before.iter().map(|presence| presence.stretch.to).max().flatten();
         let was_there = old.stretch.to == last_known;
         match now.iter_mut().find(|presence| was_there && presence.who == old.who) {
             Some(presence) => {
@@ -140,9 +161,7 @@ fn with_history(before: &[Presence], mut now: Vec<Presence>) -> Vec<Presence> {
 /// A party by which the switch can be asked about the call: talking rather than holding, of ours
 /// rather than from outside.
 pub(super) fn handle_of(call: &TrackedCall) -> Option<Extension> {
-    let rank = |party: &&Party| {
-        (party.state != super::event::PartyState::Connected, party.kind, party.came)
-    };
+    let rank = |party: &&Party| (party.state != PartyState::Connected, party.kind, party.came);
     let party = call.talking().min_by_key(rank).or_else(|| call.parties.iter().next())?;
     // A trunk's connection is named by the trunk, not by the number at its far end.
     let who = match (&party.name.trunk, party.kind) {

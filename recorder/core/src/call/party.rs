@@ -310,11 +310,14 @@ impl Parties {
         self.present.iter()
     }
 
-    /// Everybody who is or was in the call, without recorders and queues.
+    /// Everybody who is or was in the call, without recorders and queues, in order of coming.
     #[must_use]
     pub fn presences(&self) -> Vec<Presence> {
         let present = self.present.iter().filter(|party| party.is_real());
-        self.past.iter().cloned().chain(present.filter_map(Party::presence)).collect()
+        let mut all: Vec<_> =
+            self.past.iter().cloned().chain(present.filter_map(Party::presence)).collect();
+        all.sort_by(|a, b| (a.stretch.from, &a.who).cmp(&(b.stretch.from, &b.who)));
+        all
     }
 
     /// An outside party may be named differently from event to event, so where no name fits

@@ -20,8 +20,10 @@ pub(super) struct Active {
     pub draft: Draft,
     /// What was last written down.
     pub written: Option<Draft>,
-    /// The call it follows; `None` once it is ending.
-    pub call: Option<CallKey>,
+    /// The call it follows, or followed.
+    pub call: CallKey,
+    /// It takes no further part in its call, and ends once its phantom is out.
+    pub ending: bool,
     /// Whether a packet is in the capture.
     pub captured: bool,
     /// For a recording that a crash left open: who was in the call before.
@@ -60,17 +62,18 @@ impl Calls {
         (draft.scope, draft.trigger) = (scope, trigger);
         rule.clone_into(&mut draft.rule);
         draft.extension = draft::extension_of(call);
-        self.follow(now, key, id, Active::new(draft, None));
+        self.follow(now, Active::new(key, draft, None));
         Some(id)
     }
 
     /// Goes on with a recording that a crash left open.
     pub(super) fn resume(&mut self, now: Now, key: CallKey, draft: Draft) -> RecordingId {
         let (id, before) = (draft.recordingid, draft.parties.clone());
-        let mut active = Active::new(draft, Some(draft::close(before, now.wall)));
+        self.tracker.teach(now, key, &draft::known_of(&draft));
+        let mut active = Active::new(key, draft, Some(draft::close(before, now.wall)));
         active.captured = true;
         self.work_of(key).recorded = true;
-        self.follow(now, key, id, active);
+        self.follow(now, active);
         id
     }
 
@@ -85,8 +88,8 @@ impl Calls {
         }
     }
 
-    fn follow(&mut self, now: Now, key: CallKey, id: RecordingId, mut active: Active) {
-        active.call = Some(key);
+    fn follow(&mut self, now: Now, active: Active) {
+        let (key, id) = (active.call, active.draft.recordingid);
         self.recordings.insert(id, active);
         self.work_of(key).recording = Some(id);
         self.tracker.mark_recorded(key, Some(now.mono));
@@ -106,7 +109,10 @@ impl Calls {
     /// recording ends when its phantom is out, so that every packet heard until then is in it.
     pub(super) fn end_recording(&mut self, now: Now, id: RecordingId, last: Option<&TrackedCall>) {
         let Some(active) = self.recordings.get_mut(&id) else { return };
-        let Some(key) = active.call.take() else { return };
+        if std::mem::replace(&mut active.ending, true) {
+            return;
+        }
+        let key = active.call;
         if let Some(call) = last.or_else(|| self.tracker.call(key)) {
             draft::refresh(active, &self.tracker, call);
             active.draft.parties =
@@ -128,7 +134,7 @@ impl Calls {
     /// Ends a recording for good once none of its segments is open.
     pub(super) fn finish_if_quiet(&mut self, now: Now, id: RecordingId) {
         let open = self.taps.values().any(|tap| tap.recording == Some(id) && tap.segment.is_some());
-        let ending = self.recordings.get(&id).is_some_and(|active| active.call.is_none());
+        let ending = self.recordings.get(&id).is_some_and(|active| active.ending);
         if open || !ending {
             return;
         }
@@ -164,7 +170,7 @@ impl Calls {
         active.unheard.retain(|other| *other != segment);
         let first = !std::mem::replace(&mut active.captured, true);
         let trigger = active.draft.trigger;
-        let Some(key) = active.call else { return };
+        let key = active.call;
         let due = self.work.get_mut(&key).and_then(|work| {
             work.tries = 0;
             let first_of_call = !std::mem::replace(&mut work.recorded, true);
@@ -182,11 +188,12 @@ impl Calls {
 }
 
 impl Active {
-    fn new(draft: Draft, inherited: Option<Vec<Presence>>) -> Self {
+    fn new(call: CallKey, draft: Draft, inherited: Option<Vec<Presence>>) -> Self {
         Self {
             draft,
             written: None,
-            call: None,
+            call,
+            ending: false,
             captured: false,
             inherited,
             missed: None,

@@ -9,13 +9,21 @@
 
 use super::calls::Calls;
 use super::event::PartyState;
+use super::tap::Phase;
 use super::tracked::TrackedCall;
 
 impl Calls {
     /// Whether a phantom may be put into this call.
     pub(super) fn has_room(&self, call: &TrackedCall) -> bool {
         let max = self.max_parties;
-        call.places() < max && self.joint_calls(call).all(|joint| joint.places < max)
+        self.places(call) < max && self.joint_calls(call).all(|joint| joint.places < max)
+    }
+
+    /// How many places are taken, or will be when a phantom that was asked in gets there.
+    pub(super) fn places(&self, call: &TrackedCall) -> usize {
+        let taps = self.taps.values().filter(|tap| tap.call == call.key);
+        let coming = taps.filter(|tap| matches!(tap.phase, Phase::Asked { .. }));
+        call.places() + coming.count()
     }
 
     /// Whether our phantom must leave this call so that people can join theirs.
@@ -29,27 +37,10 @@ impl Calls {
     /// What would come of each conference that is under way with this call.
     fn joint_calls<'a>(&'a self, call: &'a TrackedCall) -> impl Iterator<Item = Joint> + 'a {
         let linked = self.tracker.linked(call).into_iter();
-        linked.filter_map(move |key| Joint::of(call, self.tracker.call(key)?))
+        linked.filter_map(move |key| self.joint(call, self.tracker.call(key)?))
     }
-}
 
-/// Two calls as one.
-struct Joint {
-    places: usize,
-    /// Whether the other call is the consultation.
-    other_consults: bool,
-    other_has_phantom: bool,
-}
-
-impl Joint {
-    fn of(call: &TrackedCall, other: &TrackedCall) -> Option<Self> {
-        let consults = |held: &TrackedCall, second: &TrackedCall| {
-            held.real().filter(|party| party.state == PartyState::Held).any(|party| {
-                let number = party.name.number.as_ref();
-                let there = number.and_then(|number| second.party(number));
-                there.is_some_and(|party| party.state != PartyState::Held)
-            })
-        };
+    fn joint(&self, call: &TrackedCall, other: &TrackedCall) -> Option<Joint> {
         let other_consults = consults(call, other);
         if !other_consults && !consults(other, call) {
             return None;
@@ -60,8 +51,24 @@ impl Joint {
         // Whoever is being dialled will be the consultation's second party.
         let consultation = if other_consults { other } else { call };
         let coming = usize::from(consultation.real().count() < 2);
-        let places = call.places() + other.places() + coming - shared.count();
+        let places = self.places(call) + self.places(other) + coming - shared.count();
         let other_has_phantom = other.phantoms().next().is_some();
-        Some(Self { places, other_consults, other_has_phantom })
+        Some(Joint { places, other_consults, other_has_phantom })
     }
+}
+
+/// Whether somebody who holds the first call is in the second.
+fn consults(held: &TrackedCall, second: &TrackedCall) -> bool {
+    held.real().filter(|party| party.state == PartyState::Held).any(|party| {
+        let there = party.name.number.as_ref().and_then(|number| second.party(number));
+        there.is_some_and(|party| party.state != PartyState::Held)
+    })
+}
+
+/// Two calls as one.
+struct Joint {
+    places: usize,
+    /// Whether the other call is the consultation.
+    other_consults: bool,
+    other_has_phantom: bool,
 }

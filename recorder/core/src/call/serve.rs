@@ -167,8 +167,8 @@ impl Calls {
                 self.work_of(key).recording.ok_or(Refusal::NotFound)?
             }
         };
-        let active = self.recordings.get(&id).ok_or(Refusal::NotFound)?;
-        let key = active.call.ok_or(Refusal::NotFound)?;
+        let active = self.recordings.get(&id).filter(|active| !active.ending);
+        let key = active.ok_or(Refusal::NotFound)?.call;
         self.work_of(key).stopped = true;
         for request in self.requests_of(|waiting| waiting.recording == Some(id)) {
             self.answer(request, Err(Refusal::Unavailable));

@@ -104,6 +104,7 @@ impl Calls {
             leaves: 0,
             rest: REST,
         };
+        self.work_of(key).block = None;
         self.clear_stray_alarm(phantom);
         self.taps.insert(phantom.clone(), tap);
         self.arm_tap(phantom);
@@ -126,7 +127,8 @@ impl Calls {
     pub(super) fn tap_refused(&mut self, now: Now, ticket: Ticket, why: &JoinRefusal) {
         let Some(tap) = self.taps.values().find(|tap| tap.ticket == ticket) else { return };
         let (phantom, key, phase) = (tap.phantom.clone(), tap.call, tap.phase);
-        let rest = if *why == JoinRefusal::PhantomBusy { LONG_REST } else { REST };
+        // A phantom that was not let in has heard nothing from which it would have to rest.
+        let rest = if *why == JoinRefusal::PhantomBusy { LONG_REST } else { Duration::ZERO };
         self.drop_tap(now, &phantom, rest);
         if phase != (Phase::Asked { unwanted: true }) {
             self.join_failed(now, key, why);
@@ -206,11 +208,11 @@ impl Calls {
         self.touched.insert(key);
     }
 
-    /// After a loss of the link: what the switch was asked before it was lost will not be answered
+    /// After a loss of the link: what the switch was asked before it was back will not be answered
     /// any more, but where each phantom is can be seen from the calls.
     pub(super) fn check_taps(&mut self, now: Now) {
-        let Some(lost) = self.link_lost.take() else { return };
-        let old = self.taps.values().filter(|tap| tap.since <= lost);
+        let Some(back) = self.link_back.take() else { return };
+        let old = self.taps.values().filter(|tap| tap.since < back);
         for phantom in old.map(|tap| tap.phantom.clone()).collect::<Vec<_>>() {
             self.check_tap(now, &phantom);
         }
@@ -281,12 +283,9 @@ impl Calls {
 
     fn tap_is_in(&mut self, now: Now, phantom: &Extension) {
         let Some(tap) = self.taps.get_mut(phantom) else { return };
-        let (unwanted, key) = (tap.phase == Phase::Asked { unwanted: true }, tap.call);
+        let unwanted = tap.phase == Phase::Asked { unwanted: true };
         (tap.phase, tap.since) = (Phase::In, now.mono);
-        if let Some(work) = self.work.get_mut(&key) {
-            work.block = None;
-        }
-        self.touched.insert(key);
+        self.touched.insert(tap.call);
         self.pool.busy(phantom, PhantomState::Recording);
         if unwanted {
             self.ask_out(now, phantom);

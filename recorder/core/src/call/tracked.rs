@@ -286,6 +286,15 @@ impl TrackedCall {
         Some((self.trunkgroup.clone()?, self.trunkmember.clone()?))
     }
 
+    /// Where no event names a trunk as such, the outside party's connection does.
+    pub(super) fn learn_trunk(&mut self) {
+        if self.trunkgroup.is_some() || self.direction == Some(Direction::Internal) {
+            return;
+        }
+        let trunk = self.real().find_map(|party| party.name.trunk.clone());
+        (self.trunkgroup, self.trunkmember) = trunk.unzip();
+    }
+
     /// Marks the call as answered.
     pub(super) fn establish(&mut self, now: Now, roster: &Roster) {
         self.waiting = false;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use storage_core::{CallId, Extension, MonoTime, Now, Ucid};
 
-use super::event::{AgentEvent, CallChange, CallEvent, Device, Monitor, PartyState};
+use super::draft::Known;
+use super::event::{AgentEvent, CallChange, CallEvent, CallFacts, Device, Monitor, PartyState};
 use super::party::{Identity, Leaving, PartyKind};
 use super::roster::Roster;
 pub use super::tracked::{CallKey, TrackedCall};
@@ -244,6 +245,25 @@ impl Tracker {
         self.conclude(now, key);
     }
 
+    /// Tells a call what was known of it before a restart.
+    pub(super) fn teach(&mut self, now: Now, key: CallKey, known: &Known) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        call.learn(&CallFacts {
+            calling: Some(known.calling.clone()),
+            called: Some(known.called.clone()),
+            ..CallFacts::default()
+        });
+        let outside: Vec<_> =
+            call.real().filter(|party| party.kind == PartyKind::Outside).cloned().collect();
+        if let (Some(number), [party]) = (&known.outside, outside.as_slice())
+            && party.name.number.is_none()
+        {
+            let name = Identity { number: Some(number.clone()), ..party.name.clone() };
+            call.parties.arrive(now.wall, &name, PartyKind::Outside, party.state);
+        }
+        self.changes.push_back(Change::Updated(key));
+    }
+
     /// The login of the agent at a station; empty if none is known.
     #[must_use]
     pub fn agent(&self, station: &Extension) -> &str {
@@ -343,6 +363,7 @@ impl Tracker {
         if call.real().next().is_none() && call.phantoms().next().is_none() {
             return self.end(now, key, CallEnd::Empty);
         }
+        call.learn_trunk();
         call.unseen = call.viewers.is_empty().then(|| call.unseen.unwrap_or(now.mono));
         let stations: BTreeSet<Extension> = call
             .real()

@@ -155,7 +155,7 @@ impl Calls {
     /// Puts a phantom in if one may and can be. The recording is opened with its first attempt.
     fn try_join(&mut self, now: Now, key: CallKey, id: Option<RecordingId>) {
         let Some(call) = self.tracker.call(key) else { return };
-        let (places, room) = (call.places(), self.has_room(call));
+        let (places, room) = (self.places(call), self.has_room(call));
         let link_up = self.link_up;
         let work = self.work_of(key);
         if work.full_at.is_some_and(|full| places < full) {
@@ -225,7 +225,7 @@ impl Calls {
 
     /// The switch did not let a phantom in.
     pub(super) fn join_failed(&mut self, now: Now, key: CallKey, why: &JoinRefusal) {
-        let places = self.tracker.call(key).map(TrackedCall::places);
+        let places = self.tracker.call(key).map(|call| self.places(call));
         match why {
             JoinRefusal::PartyLimit => {
                 self.hold_back(now, key, MissedReason::PartyLimit);
@@ -261,6 +261,13 @@ impl Calls {
         self.work_of(key).block = Some(reason);
     }
 
+    /// The link is down: that is what stands in the way of every call that is not recorded yet.
+    pub(super) fn block_unrecorded(&mut self) {
+        for work in self.work.values_mut().filter(|work| work.due.is_some() && !work.recorded) {
+            work.block = Some(MissedReason::LinkDown);
+        }
+    }
+
     /// Asks for the switch's list of who is in the call.
     pub(super) fn ask_snapshot(&mut self, key: CallKey) {
         if let Some(call) = self.tracker.call(key)
@@ -293,8 +300,9 @@ impl Calls {
     fn watch_overdue(&mut self, now: Now, key: CallKey) {
         let Some(call) = self.tracker.call(key) else { return };
         let (id, extension) = (call.id().clone(), draft::extension_of(call));
+        let draining = self.draining;
         let work = self.work_of(key);
-        let wanted = !work.recorded && !work.stopped;
+        let wanted = !work.recorded && !work.stopped && !draining;
         let overdue = work.due.filter(|_| wanted).map(|due| due.mono + OVERDUE);
         let raised = work.alarm.clone();
         match (overdue, raised) {
