@@ -1,9 +1,9 @@
-//! The catalog in an embedded index, [sled]. The only file that names it; what must be known of
+//! The catalog in an embedded index, sled. The only file that names it; what must be known of
 //! sled 0.34 is obeyed here and nowhere else:
 //!
 //! * A commit is one batch on one tree (atomic), `flush`, and then a sync of our own on its file,
 //!   because its flush does not reach the device. One thread commits for all callers, up to
-//!   [`GROUP_MAX`] changes or [`GROUP_WAIT`] at a time.
+//!   `GROUP_MAX` changes or `GROUP_WAIT` at a time.
 //! * Damaged files make it panic. Opening and the first scan are guarded twice: by
 //!   `catch_unwind`, and, since a release build aborts on panic, by a mark on disk that is there
 //!   while they run. A mark found at the start means that the last attempt did not come back.

@@ -308,13 +308,27 @@ fn the_second_process_is_told_who_is_in() {
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Begin,
-    Packets { recording: usize, count: u64 },
-    Redraft { recording: usize },
-    Seal { recording: usize },
+    Packets {
+        recording: usize,
+        count: u64,
+    },
+    Redraft {
+        recording: usize,
+    },
+    Seal {
+        recording: usize,
+    },
     Sync,
     Maintain,
+    /// The disk has so little room left.
+    Full {
+        room: usize,
+    },
+    Room,
     Restart,
-    PowerCut { seed: u64 },
+    PowerCut {
+        seed: u64,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -326,6 +340,8 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (0_usize..6).prop_map(|recording| Act::Seal { recording }),
         3 => Just(Act::Sync),
         6 => Just(Act::Maintain),
+        1 => (0_usize..3000).prop_map(|room| Act::Full { room }),
+        2 => Just(Act::Room),
         1 => Just(Act::Restart),
         1 => any::<u64>().prop_map(|seed| Act::PowerCut { seed }),
     ]
@@ -339,6 +355,15 @@ struct Model {
     begun_durable: bool,
     sealed: bool,
     seal_durable: bool,
+}
+
+/// No error but the one that the test provokes.
+fn ok_or_full(outcome: Result<(), JournalError>) -> bool {
+    match outcome {
+        Ok(()) => true,
+        Err(JournalError::Full { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 struct World {
@@ -363,35 +388,46 @@ impl World {
     fn act(&mut self, act: Act) {
         match act {
             Act::Begin => {
-                begin(&mut self.journal, self.next).unwrap();
-                self.models.insert(self.next, Model::default());
+                if ok_or_full(begin(&mut self.journal, self.next)) {
+                    self.models.insert(self.next, Model::default());
+                }
                 self.next += 1;
             }
             Act::Packets { recording, count } => {
                 let Some(number) = self.pick(recording) else { return };
                 let model = self.models.get_mut(&number).unwrap();
                 let from = model.appended.last().map_or(0, |last| last + 1);
-                append(&mut self.journal, number, from..from + count);
-                model.appended.extend(from..from + count);
+                let mut frames = Vec::new();
+                for packet in from..from + count {
+                    block(&mut frames, number, packet..packet + 1, 172);
+                }
+                let one = frames.len() / usize::try_from(count).unwrap();
+                let outcome = self.journal.append(&frames);
+                let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| frames.len());
+                ok_or_full(outcome);
+                assert_eq!(kept % one, 0);
+                model.appended.extend(from..from + (kept / one) as u64);
             }
             Act::Redraft { recording } => {
                 let Some(number) = self.pick(recording) else { return };
                 let fact = Fact::Recording { draft: draft(number) };
-                self.journal.append_fact(&fact).unwrap();
+                ok_or_full(self.journal.append_fact(&fact));
             }
             Act::Seal { recording } => {
                 let Some(number) = self.pick(recording) else { return };
                 let fact = Fact::Sealed { recordingid: recording_id(number) };
-                self.journal.append_fact(&fact).unwrap();
-                self.models.get_mut(&number).unwrap().sealed = true;
+                let sealed = ok_or_full(self.journal.append_fact(&fact));
+                self.models.get_mut(&number).unwrap().sealed = sealed;
             }
             Act::Sync => {
                 self.journal.sync().unwrap();
                 self.all_durable();
             }
             Act::Maintain => {
-                self.journal.maintain().unwrap();
+                ok_or_full(self.journal.maintain().map(drop));
             }
+            Act::Full { room } => self.disk.set_capacity(Some(self.disk.used() + room)),
+            Act::Room => self.disk.set_capacity(None),
             Act::Restart => {
                 let all = self.disk.power_cut(Survivors::All);
                 self.reopen(all);
@@ -419,10 +455,12 @@ impl World {
     fn reopen(&mut self, disk: FaultDisk) {
         let (journal, recovered) = open(&disk);
         (self.disk, self.journal) = (disk, journal);
-        let known = self.models.iter().filter(|(_, model)| !model.seal_durable);
-        let begun = known.filter(|(_, model)| model.begun_durable).count();
-        assert!(recovered.open.len() <= self.models.len());
-        assert!(recovered.open.len() + self.models.values().filter(|m| m.sealed).count() >= begun);
+        for (number, model) in &self.models {
+            let id = recording_id(*number);
+            let open = recovered.open.iter().any(|draft| draft.recordingid == id);
+            assert!(!model.seal_durable || !open, "recording {number} came back from its seal");
+            assert!(model.sealed || !model.begun_durable || open, "recording {number} is lost");
+        }
     }
 
     /// Nothing durable is lost, nothing is invented, order is kept; then the model becomes what
@@ -488,4 +526,47 @@ proptest! {
         world.reopen(left);
         world.check();
     }
+}
+
+#[test]
+fn a_failed_sync_is_told_once_and_nothing_is_removed_after_it() {
+    let disk = FaultDisk::new();
+    let (mut journal, _) = open(&disk);
+    for number in 1..=4 {
+        begin(&mut journal, number).unwrap();
+        append(&mut journal, number, 0..40);
+        journal.append_fact(&Fact::Sealed { recordingid: recording_id(number) }).unwrap();
+    }
+    disk.fail_at(disk.operations() + 1);
+    let error = journal.sync().unwrap_err();
+    assert!(matches!(error, JournalError::Io { .. }), "{error}");
+    append(&mut journal, 5, 0..1);
+    assert!(journal.needs_sync());
+    journal.sync().unwrap();
+    let before = files(&disk);
+    assert_eq!(journal.maintain().unwrap().removed, 0, "who knows what is durable");
+    assert_eq!(files(&disk), before);
+    drop(journal);
+    let (mut journal, _) = open(&disk);
+    settle(&mut journal);
+    assert!(files(&disk).len() < before.len());
+}
+
+#[test]
+fn a_slow_disk_does_not_hold_up_appending() {
+    let disk = FaultDisk::new();
+    let (mut journal, _) = open(&disk);
+    begin(&mut journal, 1).unwrap();
+    disk.set_sync_delay(std::time::Duration::from_millis(300));
+    let handle = journal.sync_handle();
+    let syncs = disk.syncs();
+    let syncing = std::thread::spawn(move || handle.sync());
+    while disk.syncs() == syncs {
+        std::thread::yield_now();
+    }
+    append(&mut journal, 1, 0..50);
+    assert!(!syncing.is_finished(), "appending waited for the sync");
+    assert_eq!(contents(&journal.reader(), 1).unwrap().packets[&1].len(), 50);
+    syncing.join().unwrap().unwrap();
+    assert!(journal.needs_sync(), "what came meanwhile is not durable");
 }
