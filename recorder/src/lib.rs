@@ -7,6 +7,7 @@ mod journal_sync;
 mod media_port;
 pub mod media_stats;
 pub mod media_thread;
+mod media_worker;
 pub mod recovery;
 pub mod rtp_socket;
 pub mod seal_queue;

@@ -1,54 +1,30 @@
-//! The thread that receives all media: sweeps the phantoms' sockets on a fixed beat and appends
-//! what came to the capture journal, whose only writer it is. The control plane sends it facts
-//! in order, it sends back notices of what changed. It judges no audio and waits for nobody:
-//! not for the control plane, not for the sealer, not for the disk's cache to be written out.
-//!
-//! * Beat: 100 ms for all sockets in calls; 10 ms for those whose call has not been heard yet, so
-//!   that a call is in the capture at once; RTCP and idle phantoms in turn, each 500 ms.
-//! * An order wakes the thread.
-//! * What a full disk does not take is counted, and told in the journal as soon as it takes
-//!   something again. Facts wait in memory until they are written, in their order.
+//! The thread that receives all media: how it is started, given facts, and stopped. What it does
+//! is in [`crate::media_worker`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use recorder_core::media::{Hearing, MediaNotice};
-use storage::{Journal, JournalError};
-use storage_core::journal::{Channel, Fact};
-use storage_core::record::GapCause;
-use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId};
+use recorder_core::media::MediaNotice;
+use storage::Journal;
+use storage_core::Extension;
+use storage_core::journal::Fact;
 use tokio::sync::mpsc::Sender;
 
 use crate::clock::Clock;
 use crate::journal_sync::JournalSync;
-use crate::media_port::{Gathered, Port, Sweep};
+use crate::media_port::Port;
 use crate::media_stats::{MediaStats, PhantomStats};
+use crate::media_worker::{BEAT, Wiring, Worker};
 use crate::rtp_socket::{Batch, BindError};
 use crate::seal_queue::SealQueue;
 
-/// Between two sweeps of all sockets in calls.
-const BEAT: Duration = Duration::from_millis(100);
-/// Between two sweeps of sockets whose segment has not been heard yet.
-const FAST_BEAT: Duration = Duration::from_millis(10);
-/// RTCP and idle phantoms are swept in every so manieth beat.
-const SLOW_BEATS: usize = 5;
-/// The journal's housekeeping, in beats.
-const MAINTAIN_BEATS: usize = 10;
-/// So much is written at once, should the thread ever have been kept from its beat.
-const APPEND_BYTES: usize = 4 << 20;
 /// Orders that wait for the thread.
 const ORDERS_MAX: usize = 8192;
-/// Orders taken before sockets are looked at again.
-const ORDERS_AT_ONCE: usize = 1024;
-/// Facts that wait for room on the disk; some 100 MB of them.
-const FACTS_WAITING_MAX: usize = 65_536;
-/// Notices that wait for the control plane.
-const NOTICES_WAITING_MAX: usize = 65_536;
 
 /// What the media thread works with.
 #[derive(Debug)]
@@ -86,8 +62,12 @@ pub enum SpawnError {
 #[error("the media thread takes no more orders")]
 pub struct NotTaken(pub Box<Fact>);
 
-enum Order {
+/// What the thread is sent.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// To write down and to act upon.
     Fact(Box<Fact>),
+    /// To end.
     Stop,
 }
 
@@ -155,22 +135,16 @@ impl MediaThread {
             BEAT,
             Arc::clone(&stats),
         )?;
-        let worker = Worker {
+        let worker = Worker::new(Wiring {
             clock,
             orders: received,
             ports,
             by_phantom,
-            by_segment: BTreeMap::new(),
             journal,
-            gathered: Gathered::default(),
-            facts: VecDeque::new(),
-            complete: VecDeque::new(),
-            outbox: VecDeque::new(),
-            losing: false,
             stats: Arc::clone(&stats),
             notices,
             seal,
-        };
+        });
         let builder = std::thread::Builder::new().name("media".to_owned());
         let thread = builder.spawn(move || worker.run(&mut Batch::new()))?;
         Ok(Self { handle: MediaHandle { orders, stats }, thread, sync })
@@ -192,344 +166,6 @@ impl MediaThread {
         let _ = self.thread.join();
         self.sync.stop();
     }
-}
-
-struct Worker {
-    clock: Clock,
-    orders: Receiver<Order>,
-    ports: Vec<Port>,
-    by_phantom: BTreeMap<Extension, usize>,
-    by_segment: BTreeMap<SegmentId, usize>,
-    journal: Journal,
-    gathered: Gathered,
-    /// Facts that are not in the journal yet, in order. Empty but for a moment, unless the disk is full.
-    facts: VecDeque<Fact>,
-    /// Recordings that are complete in the journal and that the sealer has not taken yet.
-    complete: VecDeque<RecordingId>,
-    outbox: VecDeque<MediaNotice>,
-    /// Some port has lost packets that the journal does not know of.
-    losing: bool,
-    stats: Arc<MediaStats>,
-    notices: Sender<MediaNotice>,
-    seal: SealQueue,
-}
-
-impl Worker {
-    fn run(mut self, batch: &mut Batch) {
-        let mut beat = 0;
-        let (mut next, mut next_fast) = (self.clock.mono(), self.clock.mono());
-        loop {
-            let now = self.clock.mono();
-            let eager = self.ports.iter().any(|port| port.is_eager(now));
-            let due = if eager { next.min(next_fast) } else { next };
-            if !self.take_orders(batch, due) {
-                break;
-            }
-            let now = self.clock.mono();
-            if now >= next {
-                if now.since(next) > BEAT {
-                    self.stats.sweeps_late.add(1);
-                }
-                self.sweep(batch, now, |number, port| Due {
-                    rtp: port.intake.segment().is_some()
-                        || (number + beat).is_multiple_of(SLOW_BEATS),
-                    rtcp: (number + beat).is_multiple_of(SLOW_BEATS),
-                });
-                self.after_beat(now, beat);
-                beat += 1;
-                next = (next + BEAT).max(now);
-            } else if now >= next_fast {
-                self.sweep(batch, now, |_, port| Due { rtp: port.is_eager(now), rtcp: false });
-            }
-            if now >= next_fast {
-                next_fast = now + FAST_BEAT;
-            }
-            self.tell();
-        }
-        self.end(batch);
-    }
-
-    /// Takes orders until `due`, or until there was one and no other follows at once. `false`:
-    /// the thread is to end.
-    fn take_orders(&mut self, batch: &mut Batch, due: MonoTime) -> bool {
-        let mut order = match self.orders.recv_timeout(due.since(self.clock.mono())) {
-            Ok(order) => order,
-            Err(RecvTimeoutError::Timeout) => return true,
-            Err(RecvTimeoutError::Disconnected) => return false,
-        };
-        for _ in 0..ORDERS_AT_ONCE {
-            match order {
-                Order::Stop => return false,
-                Order::Fact(fact) => self.act(batch, *fact),
-            }
-            match self.orders.try_recv() {
-                Ok(next) => order = next,
-                Err(_) => break,
-            }
-        }
-        self.write_facts();
-        true
-    }
-
-    /// Does what a fact asks for, and puts it down to be written.
-    fn act(&mut self, batch: &mut Batch, fact: Fact) {
-        let now = self.clock.mono();
-        match &fact {
-            Fact::SegmentOpened { segment, recordingid, phantom, .. } => {
-                self.open(batch, now, (*segment, *recordingid), phantom);
-            }
-            Fact::MediaTerms { segment, source, .. } => {
-                if let Some(number) = self.by_segment.get(segment) {
-                    self.ports[*number].intake.terms(now, *source);
-                }
-            }
-            Fact::SegmentClosed { segment, .. } => self.close(batch, now, *segment),
-            Fact::Recording { draft } if draft.ended.is_some() => {
-                let of_it = |port: &&Port| port.recording == Some(draft.recordingid);
-                let open: Vec<SegmentId> =
-                    self.ports.iter().filter(of_it).filter_map(|p| p.intake.segment()).collect();
-                for segment in open {
-                    self.close(batch, now, segment);
-                }
-            }
-            Fact::Recording { .. } | Fact::Lost { .. } | Fact::Sealed { .. } => {}
-        }
-        self.note(fact);
-    }
-
-    fn open(
-        &mut self,
-        batch: &mut Batch,
-        now: MonoTime,
-        (segment, id): (SegmentId, RecordingId),
-        phantom: &Extension,
-    ) {
-        let Some(number) = self.by_phantom.get(phantom).copied() else {
-            let phantom = Redacted(phantom.as_str());
-            tracing::error!(%phantom, %segment, "segment opened on a phantom that is not ours");
-            return;
-        };
-        if let Some(before) = self.ports[number].intake.segment() {
-            let phantom = Redacted(phantom.as_str());
-            tracing::error!(%phantom, %segment, %before, "phantom had a segment open already");
-            self.close(batch, now, before);
-        }
-        let port = &mut self.ports[number];
-        port.discard(&mut Sweep { now, batch, gathered: &mut self.gathered, stats: &self.stats });
-        port.intake.open(now, segment);
-        port.recording = Some(id);
-        port.known = false;
-        port.awaiting = Some(now);
-        self.by_segment.insert(segment, number);
-    }
-
-    /// Takes what has come for a segment, and lets nothing more come.
-    fn close(&mut self, batch: &mut Batch, now: MonoTime, segment: SegmentId) {
-        let Some(number) = self.by_segment.get(&segment).copied() else { return };
-        self.sweep(batch, now, |this, _| Due { rtp: this == number, rtcp: this == number });
-        self.write_lost(number);
-        let port = &mut self.ports[number];
-        port.intake.close();
-        port.recording = None;
-        port.awaiting = None;
-        self.by_segment.remove(&segment);
-    }
-
-    /// Sweeps the sockets that are due and writes what came, with one append for all.
-    fn sweep(&mut self, batch: &mut Batch, now: MonoTime, due: impl Fn(usize, &Port) -> Due) {
-        for number in 0..self.ports.len() {
-            let port = &mut self.ports[number];
-            let due = due(number, port);
-            let mut sweep = Sweep { now, batch, gathered: &mut self.gathered, stats: &self.stats };
-            if due.rtp
-                && port.sweep(number, Channel::Rtp, &mut sweep)
-                && port.intake.tell_stray(now)
-            {
-                let phantom = port.phantom.clone();
-                self.outbox.push_back(MediaNotice::Stray { phantom });
-            }
-            if due.rtcp {
-                port.sweep(number, Channel::Rtcp, &mut sweep);
-            }
-            if self.gathered.bytes.len() >= APPEND_BYTES {
-                self.write_packets();
-            }
-        }
-        self.write_packets();
-    }
-
-    fn write_packets(&mut self) {
-        self.write_facts();
-        if self.gathered.blocks.is_empty() {
-            return;
-        }
-        let outcome = self.journal.append(&self.gathered.bytes);
-        let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| self.gathered.bytes.len());
-        self.stats.appended_bytes.add(kept as u64);
-        for block in &self.gathered.blocks {
-            let port = &mut self.ports[block.port];
-            if block.end > kept || !port.known {
-                if block.channel == Channel::Rtp {
-                    port.lose(block);
-                    self.losing = true;
-                    self.stats.lost_packets.add(block.packets);
-                }
-                continue;
-            }
-            self.stats.blocks.add(1);
-            if block.channel == Channel::Rtcp {
-                self.stats.reports.add(block.packets);
-                continue;
-            }
-            self.stats.packets.add(block.packets);
-            self.stats.bytes.add(block.bytes);
-            if let Some(phantom) = self.stats.phantoms.get(&port.phantom) {
-                phantom.heard(block.packets, block.to);
-            }
-            if port.awaiting.take().is_some()
-                && let Some(segment) = port.intake.segment()
-            {
-                self.outbox.push_back(MediaNotice::FirstPacket {
-                    segment,
-                    received: block.from,
-                    captured: self.clock.now(),
-                });
-            }
-        }
-        self.gathered.clear();
-        let written = outcome.is_ok();
-        self.writing(outcome);
-        if written && self.losing {
-            for number in 0..self.ports.len() {
-                self.write_lost(number);
-            }
-            self.losing = false;
-        }
-    }
-
-    /// Puts down what a port has lost.
-    fn write_lost(&mut self, number: usize) {
-        let port = &mut self.ports[number];
-        let (Some(lost), Some(segment)) = (port.lost.take(), port.intake.segment()) else { return };
-        self.note(Fact::Lost {
-            segment,
-            from: lost.from,
-            to: lost.to,
-            packets: lost.packets,
-            cause: GapCause::DiskFull,
-        });
-    }
-
-    /// Puts a fact down to be written. Those before it are written before it.
-    fn note(&mut self, fact: Fact) {
-        if self.facts.len() >= FACTS_WAITING_MAX {
-            self.stats.facts_lost.add(1);
-            return;
-        }
-        self.facts.push_back(fact);
-    }
-
-    fn write_facts(&mut self) {
-        while let Some(fact) = self.facts.front() {
-            match self.journal.append_fact(fact) {
-                Ok(()) => {}
-                Err(error @ (JournalError::Fact(_) | JournalError::NotFrames { .. })) => {
-                    // It will never be written; those behind it shall be.
-                    tracing::error!(%error, "a fact cannot be written down");
-                    self.stats.facts_lost.add(1);
-                }
-                Err(error) => {
-                    self.writing(Err(error));
-                    break;
-                }
-            }
-            match self.facts.pop_front() {
-                Some(Fact::SegmentOpened { segment, .. }) => {
-                    if let Some(number) = self.by_segment.get(&segment) {
-                        self.ports[*number].known = true;
-                    }
-                }
-                Some(Fact::Recording { draft }) if draft.ended.is_some() => {
-                    self.complete.push_back(draft.recordingid);
-                }
-                _ => {}
-            }
-        }
-        self.stats.facts_waiting.set(self.facts.len() as u64);
-    }
-
-    /// Notes whether the journal takes what it is given; says so when that changes.
-    fn writing(&mut self, outcome: Result<(), JournalError>) {
-        if self.stats.not_writing.set(outcome.is_err()) {
-            match outcome {
-                Err(error) => tracing::error!(%error, "captured media is being lost"),
-                Ok(()) => tracing::info!("captured media is written again"),
-            }
-        }
-    }
-
-    fn after_beat(&mut self, now: MonoTime, beat: usize) {
-        for port in &mut self.ports {
-            match port.intake.swept(now) {
-                Some(Hearing::Silent(segment)) => {
-                    self.outbox.push_back(MediaNotice::Silent { segment });
-                }
-                Some(Hearing::Audible(segment)) => {
-                    self.outbox.push_back(MediaNotice::Audible { segment });
-                }
-                None => {}
-            }
-        }
-        if beat.is_multiple_of(MAINTAIN_BEATS)
-            && let Err(error) = self.journal.maintain()
-        {
-            tracing::debug!(%error, "the capture journal could not be cleaned");
-        }
-    }
-
-    /// Hands on notices and complete recordings, as far as they are taken.
-    fn tell(&mut self) {
-        while let Some(notice) = self.outbox.pop_front() {
-            if let Err(refused) = self.notices.try_send(notice) {
-                self.outbox.push_front(refused.into_inner());
-                break;
-            }
-        }
-        while self.outbox.len() > NOTICES_WAITING_MAX {
-            self.outbox.pop_front();
-            self.stats.notices_lost.add(1);
-        }
-        while let Some(id) = self.complete.front() {
-            if !self.seal.push(*id) {
-                break;
-            }
-            self.complete.pop_front();
-        }
-    }
-
-    /// Takes what has arrived and makes it last. Segments stay open in the journal: the next
-    /// start closes them, and goes on with what is still up.
-    fn end(mut self, batch: &mut Batch) {
-        let now = self.clock.mono();
-        self.sweep(batch, now, |_, port| {
-            let open = port.intake.segment().is_some();
-            Due { rtp: open, rtcp: open }
-        });
-        for number in 0..self.ports.len() {
-            self.write_lost(number);
-        }
-        self.write_facts();
-        self.tell();
-        if let Err(error) = self.journal.sync() {
-            tracing::error!(%error, "captured media may not survive a power cut");
-        }
-    }
-}
-
-/// Which of a port's sockets are swept.
-struct Due {
-    rtp: bool,
-    rtcp: bool,
 }
 
 #[cfg(test)]

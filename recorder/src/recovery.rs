@@ -1,6 +1,6 @@
-//! What a crash has left in the capture journal: at the start of a node it is handed to the
-//! sealer; offline (`astlogger recover`) it is sealed at once, open recordings too, because nobody
-//! will go on with them.
+//! Seals what a crash has left in the capture journal, offline (`astlogger recover`): open
+//! recordings too, because nobody will go on with them. A node that starts hands what has ended to
+//! its sealer instead.
 
 use std::path::Path;
 
@@ -11,7 +11,6 @@ use storage_core::journal::Fact;
 use storage_core::record::VoiceFormat;
 use storage_core::{NodeId, RecordingId};
 
-use crate::seal_queue::SealQueue;
 use crate::sealer::SealEvent;
 use crate::sealing::{Sealed, seal};
 
@@ -41,15 +40,9 @@ pub struct Recovery {
     pub failed: usize,
 }
 
-/// Recordings that nobody will add to any more: a node's start has them sealed.
-pub fn ended(found: &Recovered) -> impl Iterator<Item = RecordingId> + '_ {
+/// Recordings that nobody adds to any more.
+fn ended(found: &Recovered) -> impl Iterator<Item = RecordingId> + '_ {
     found.ended_unsealed.iter().chain(&found.without_draft).copied()
-}
-
-/// At a node's start: hands what has ended to the sealer. Tells how many recordings that were;
-/// those that the queue did not take are offered again at the next start.
-pub fn queue_ended(found: &Recovered, queue: &SealQueue) -> usize {
-    ended(found).filter(|id| queue.push(*id)).count()
 }
 
 /// Seals everything that the journal below a data folder holds. No node may run on it.

@@ -9,9 +9,9 @@ use recorder_core::media::RtpPacket;
 use storage::testing::FaultDisk;
 use storage::{JournalOptions, JournalReader};
 use storage_core::draft::Draft;
-use storage_core::journal::Entry;
-use storage_core::record::{Direction, Scope, TriggerKind};
-use storage_core::{NodeId, WallTime};
+use storage_core::journal::{Channel, Entry};
+use storage_core::record::{Direction, GapCause, Scope, TriggerKind};
+use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
 use super::*;
 use crate::seal_queue::{SealOrders, seal_queue};

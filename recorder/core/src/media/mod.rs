@@ -9,6 +9,7 @@ pub(crate) mod hole;
 pub mod index;
 pub mod intake;
 pub mod payload;
+pub(crate) mod placer;
 pub mod quality;
 pub mod record;
 pub mod render;

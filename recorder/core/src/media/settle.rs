@@ -8,10 +8,11 @@ use storage_core::record::Quality;
 
 use super::index::{Index, SegmentFacts, StreamKey};
 use super::payload::{Payload, classify, codec_name};
+use super::placer::Extent;
 use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
 use super::rtp::{MediaTime, NotRtp, Ssrc};
 use super::run::Run;
-use super::timeline::{Extent, Ignored, PlannedSegment, Unplaceable};
+use super::timeline::{Ignored, PlannedSegment, Unplaceable};
 
 /// A record names so many synchronisation sources of a segment and no more.
 const SSRCS_NAMED_MAX: usize = 64;
