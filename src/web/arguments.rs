@@ -293,6 +293,8 @@ fn bad(message: impl Into<String>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn members(text: &str) -> BTreeMap<String, Box<RawValue>> {
@@ -386,5 +388,23 @@ mod tests {
         let arguments = Arguments::new(&none);
         assert!(arguments.query().is_ok());
         assert!(arguments.topics().unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(
+            name in proptest::sample::select([&FILTERS[..], &[
+                "recordingid", "fetch", "offset", "length", "format", "scope", "events", "user",
+                "password", "token", "incomplete",
+            ]].concat()),
+            value in "[0-9]{0,400}|-?[0-9]{0,3}(\\.[0-9]+)?(e[0-9]{1,4})?|\"[^\"\\\\]{0,40}\"|\\[.{0,20}\\]",
+        ) {
+            let Ok(value) = RawValue::from_string(value) else { return Ok(()) };
+            let members = BTreeMap::from([(name.to_owned(), value)]);
+            let arguments = Arguments::new(&members);
+            let _ = (arguments.credentials().is_ok(), arguments.query(), arguments.fetch());
+            let _ = (arguments.fetch_number(), arguments.start(), arguments.stop());
+            let _ = (arguments.recording(), arguments.topics());
+        }
     }
 }

@@ -171,7 +171,7 @@ pub trait Audio: Send + 'static {
 
     /// SHA-256 of all of it, lower-case hex; none if that takes more work than the sending. May
     /// block.
-    fn sha256(&mut self) -> Option<String>;
+    fn sha256(&self) -> Option<String>;
 
     /// `audio/wav` or `audio/ogg`.
     fn media_type(&self) -> &'static str;

@@ -288,7 +288,7 @@ mod tests {
             self.said
         }
 
-        fn sha256(&mut self) -> Option<String> {
+        fn sha256(&self) -> Option<String> {
             None
         }
 

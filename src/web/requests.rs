@@ -82,7 +82,7 @@ impl Node {
         let slot = Arc::clone(&self.fetches).try_acquire_owned();
         let slot = slot.map_err(|_| Failure::new(Code::Busy, "too many fetches; try again"))?;
         let opened = self.ask(move |backend| {
-            let mut audio = backend.open_audio(id, format)?;
+            let audio = backend.open_audio(id, format)?;
             let sha256 = audio.sha256();
             Ok(Opened { bytes: audio.bytes(), sha256, audio, slot })
         });

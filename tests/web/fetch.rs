@@ -165,10 +165,17 @@ async fn a_reader_who_stops_costs_bounded_memory_and_harms_nobody() {
     let site = Site::new().await;
     let big = site.node.put(1, "2611", noise(20_000_000, 1));
     let small = site.node.put(2, "2611", noise(500_000, 2));
+    for number in 3..200 {
+        let id = site.node.put(number, "2611", Vec::new());
+        let mut recordings = site.node.recordings.lock().unwrap();
+        recordings.get_mut(&id).unwrap().0.userdata = "u".repeat(1000);
+    }
     let mut stalled = Client::signed_in(&site, UserRole::Supervisor).await;
     stalled.send(json!({ "request": "subscribe", "events": ["calls"] }).to_string()).await;
     for _ in 0..10 {
         stalled.send(fetch(big).to_string()).await;
+        // Each reply is as long as replies may be.
+        stalled.send(r#"{"request":"listrecordings","limit":1000}"#).await;
     }
     // It reads no more, but goes on asking, until the server takes no more of that either.
     let padded = json!({ "request": "listcalls", "id": "x".repeat(30_000) }).to_string();

@@ -60,7 +60,7 @@ impl Audio for Memory {
         self.bytes.len() as u64
     }
 
-    fn sha256(&mut self) -> Option<String> {
+    fn sha256(&self) -> Option<String> {
         Some(sha256(&self.bytes))
     }
 
@@ -227,8 +227,16 @@ impl Site {
 
     pub async fn with(limits: Limits, node: Arc<FakeNode>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("users.toml"), users()).unwrap();
+        Self::in_folder(folder, limits, node).await
+    }
+
+    pub async fn without_users() -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), Limits::default(), FakeNode::new()).await
+    }
+
+    async fn in_folder(folder: tempfile::TempDir, limits: Limits, node: Arc<FakeNode>) -> Self {
         let users_file = folder.path().join("users.toml");
-        std::fs::write(&users_file, users()).unwrap();
         let config = WebConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,

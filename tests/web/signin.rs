@@ -114,6 +114,16 @@ async fn a_change_of_the_users_file_counts_at_the_next_sign_in() {
 }
 
 #[tokio::test]
+async fn without_a_users_file_all_is_served_but_nobody_signs_in() {
+    let site = Site::without_users().await;
+    assert_eq!(get(&site, "/readyz", &[]).await.status, 200);
+    let mut client = Client::connect(&site).await;
+    assert_eq!(client.authenticate("quentin", PASSWORD).await["error"], "notauthenticated");
+    std::fs::write(&site.users_file, users()).unwrap();
+    assert_eq!(client.authenticate("quentin", PASSWORD).await["role"], "qa");
+}
+
+#[tokio::test]
 async fn cookies_are_for_our_own_page_only() {
     let site = Site::new().await;
     let body = json!({ "user": "quentin", "password": PASSWORD }).to_string();
