@@ -57,7 +57,8 @@ pub enum WebError {
     },
     /// Passwords would travel in the clear.
     #[error(
-        "`al_listen` {0} is not loopback: give `al_tlscert` and `al_tlskey`, or set `al_insecure = true`"
+        "`al_listen` {0} is not loopback: give `al_tlscert` and `al_tlskey`, \
+         or set `al_insecure = true`"
     )]
     TlsNeeded(SocketAddr),
     /// A certificate or key cannot be used.

@@ -68,7 +68,7 @@ impl Desk {
         });
         if fs::metadata(&desk.file).is_err() {
             let file = desk.file.display();
-            tracing::warn!(%file, "no users file: nobody can sign in; `astlogger user add` makes one");
+            tracing::warn!(%file, "nobody can sign in: no users file; see `astlogger user add`");
         }
         desk.refresh();
         desk
