@@ -314,7 +314,7 @@ fn calls_of_the_day(bench: &mut Bench) -> usize {
     let with = |name: &str| sample(name).replace("1207", &call);
     bench.ask(&with("AnswerCall"));
     bench.ask(&with("SingleStepConferenceCall"));
-    bench.ask(&sample("SnapshotDevice").replace("cm1::0", "cm1::0"));
+    bench.ask(sample("SnapshotDevice"));
     for name in ["SnapshotCall", "GetCallLinkageData", "GetAgentState", "HoldCall", "RetrieveCall"]
     {
         bench.ask(&with(name));
