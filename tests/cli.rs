@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -95,6 +96,7 @@ fn configure(dir: &Path, aes_port: u16, lines: &str) -> String {
     );
     let file = dir.join("astlogger.toml");
     fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     file.display().to_string()
 }
 
@@ -213,6 +215,31 @@ fn without_a_node_status_ends_with_69() {
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
     assert_eq!(json(&output)["exit"], 69);
     assert!(stderr(&output).contains("no node answers at 127.0.0.1:"), "{}", stderr(&output));
+}
+
+#[test]
+fn recover_and_reindex_want_a_data_directory_and_say_what_they_did() {
+    let dir = TempDir::new().unwrap();
+    let place = dir.path().to_str().unwrap();
+    for command in ["recover", "reindex"] {
+        let output = run(&[command, "--dir", "/nowhere"]);
+        assert_eq!(output.status.code(), Some(64), "{command}: {}", stderr(&output));
+        assert_eq!(run(&[command, "--dir", place]).status.code(), Some(64), "{command}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made in a wrong place");
+
+    fs::create_dir_all(dir.path().join("capture")).unwrap();
+    let output = run(&["recover", "--json", "--dir", place]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!((&json(&output)["ok"], &json(&output)["published"]), (&true.into(), &0.into()));
+
+    let stray = dir.path().join("voice/2026/11/23");
+    fs::create_dir_all(&stray).unwrap();
+    fs::write(stray.join("01890000-0000-7000-8000-000000000000.wav"), "RIFF").unwrap();
+    let output = run(&["reindex", "--json", "--dir", place]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(json(&output)["entered"], 0);
+    assert!(json(&output)["broken"][0].as_str().unwrap().contains("01890000"));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod check;
 mod demo;
 mod output;
+mod recover;
+mod reindex;
 mod run;
 mod simulate;
 mod status;
@@ -114,6 +116,10 @@ enum Command {
     Status(status::Options),
     /// Users of the web interface
     User(user::Options),
+    /// Seal the captures that a crash left
+    Recover(recover::Options),
+    /// Rebuild the catalog from the files
+    Reindex(reindex::Options),
 }
 
 impl Command {
@@ -124,6 +130,8 @@ impl Command {
             Self::Demo(options) => options.json,
             Self::Status(options) => options.json,
             Self::User(options) => options.json(),
+            Self::Recover(options) => options.json,
+            Self::Reindex(options) => options.json,
             Self::Run(_) | Self::Simulate(_) => false,
         }
     }
@@ -144,6 +152,8 @@ impl Command {
             Self::Simulate(options) => simulate::execute(&options).await,
             Self::Status(options) => status::execute(&options).await,
             Self::User(options) => user::execute(options),
+            Self::Recover(options) => recover::execute(&options),
+            Self::Reindex(options) => reindex::execute(&options),
         }
     }
 }

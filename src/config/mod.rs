@@ -20,6 +20,7 @@ mod web;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use storage_core::{NodeId, Role};
@@ -37,6 +38,8 @@ pub use web::{Console, Web};
 
 /// Where the configuration is unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/astlogger/astlogger.toml";
+/// Permission bit of a file.
+const OTHERS_MAY_READ: u32 = 0o004;
 /// No configuration is longer than this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -133,7 +136,7 @@ impl Source {
     /// # Errors
     /// If the file cannot be read.
     pub fn load(file: &Path, role: Option<&str>) -> Result<Self, ConfigError> {
-        let text = read_file(file).map_err(|error| ConfigError {
+        let (text, others_may_read) = read_file(file).map_err(|error| ConfigError {
             file: file.to_owned(),
             remarks: vec![Remark::new(
                 &file.display().to_string(),
@@ -148,6 +151,7 @@ impl Source {
         Ok(Self {
             file: file.to_owned(),
             text,
+            others_may_read,
             environment,
             role: role.map(ToOwned::to_owned),
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
@@ -155,13 +159,16 @@ impl Source {
     }
 }
 
-fn read_file(file: &Path) -> io::Result<String> {
+/// The text, and whether other users may read it.
+fn read_file(path: &Path) -> io::Result<(String, bool)> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
     let mut text = String::new();
-    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
     }
-    Ok(text)
+    Ok((text, mode & OTHERS_MAY_READ != 0))
 }
 
 fn read_role(reader: &mut Reader) -> Role {

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use storage_core::Extension;
 
-use super::remark::Remark;
+use super::OTHERS_MAY_READ;
+use super::remark::{Origin, Remark};
 use super::secret::Secret;
 use super::source::{Given, Source, Values};
 use super::value::{self, Reason};
@@ -25,11 +26,16 @@ const SECRET_BYTES_MAX: u64 = 4096;
 pub(super) struct Reader {
     values: Values,
     credentials: Option<PathBuf>,
+    others_may_read: bool,
 }
 
 impl Reader {
     pub(super) fn new(source: &Source) -> Self {
-        Self { values: Values::gather(source), credentials: source.credentials.clone() }
+        Self {
+            values: Values::gather(source),
+            credentials: source.credentials.clone(),
+            others_may_read: source.others_may_read,
+        }
     }
 
     /// Mistakes and warnings, once everything has been read.
@@ -279,7 +285,10 @@ impl Reader {
                 self.refuse(key, format!("is given beside {file_key}"), "keep one of the two");
                 return None;
             }
-            (Some(secret), None) => secret,
+            (Some(secret), None) => {
+                self.warn_of_readers(key, file_key);
+                secret
+            }
             (None, Some(path)) => self.secret_file(file_key, &path)?,
             (None, None) => {
                 let path = self.credentials.as_ref()?.join(key);
@@ -296,14 +305,22 @@ impl Reader {
         Some(secret)
     }
 
+    fn warn_of_readers(&mut self, key: &'static str, file_key: &str) {
+        let in_file = self.given(key).is_some_and(|given| given.origin == Origin::File);
+        if in_file && self.others_may_read {
+            let remedy = format!("chmod o-r the file, or use {file_key}");
+            self.warn(key, "stands in a file that every user of this machine may read", remedy);
+        }
+    }
+
     fn secret_file(&mut self, key: &'static str, path: &Path) -> Option<Secret> {
         match read_secret(path) {
             Ok((secret, mode)) => {
                 // Credentials of systemd lie in a folder that only the service can enter.
-                let private = mode & 0o077 == 0 || self.given(key).is_none();
+                let private = mode & OTHERS_MAY_READ == 0 || self.given(key).is_none();
                 if !private {
                     let wrong = format!("others may read {} (mode {:o})", path.display(), mode);
-                    self.warn(key, wrong, format!("chmod 600 {}", path.display()));
+                    self.warn(key, wrong, format!("chmod o-r {}", path.display()));
                 }
                 Some(secret)
             }

@@ -14,6 +14,8 @@ pub struct Source {
     pub file: PathBuf,
     /// The file's text.
     pub text: String,
+    /// Whether other users of this machine may read the file.
+    pub others_may_read: bool,
     /// The environment; only names that begin with `AL_` are looked at.
     pub environment: Vec<(String, String)>,
     /// `--role`, above everything else.

@@ -306,6 +306,11 @@ fn secrets_come_from_values_files_or_credentials() {
     let (secret, _) = password(&bare, Some(dir.path().to_owned())).unwrap();
     assert_eq!(secret.expose(), "from systemd");
 
+    let source = Source { text: MINIMAL.into(), others_may_read: true, ..Source::default() };
+    let warnings = Config::parse(&source).unwrap().warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].to_string().contains("every user"), "{warnings:?}");
+
     let both = told(&format!("{MINIMAL}\n{line}"));
     assert!(both[0].contains("given beside al_aespasswordfile"), "{both:?}");
     let wrong: [(&[u8], &str); 3] =

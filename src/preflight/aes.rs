@@ -1,9 +1,10 @@
 //! Asks the AES: does it answer, is it who it says, does it take the login.
 
-use recorder::aes_link::{AesEndpoint, AesTls, probe};
+use recorder::aes_link::probe;
 
 use super::{AES, Finding};
 use crate::config::{Aes, Config};
+use crate::wiring::aes_endpoint;
 
 /// Connects to the AES as the recorder would.
 pub async fn aes_login(config: &Config) -> Finding {
@@ -11,7 +12,7 @@ pub async fn aes_login(config: &Config) -> Finding {
         return Finding::ok(AES, "a witness has none");
     };
     let aes = &recorder.aes;
-    let endpoint = match endpoint(aes) {
+    let endpoint = match aes_endpoint(aes) {
         Ok(endpoint) => endpoint,
         Err(error) => {
             let remedy = "name a file with the certificate of the AES's issuer, in PEM form";
@@ -30,14 +31,6 @@ pub async fn aes_login(config: &Config) -> Finding {
             Finding::fail(AES, found, remedy).of(key)
         }
     }
-}
-
-fn endpoint(aes: &Aes) -> Result<AesEndpoint, recorder::aes_link::TlsError> {
-    let tls = match aes.tls {
-        true => Some(AesTls::new(aes.ca.as_deref(), &aes.servername)?),
-        false => None,
-    };
-    Ok(AesEndpoint { host: aes.place.host.clone(), port: aes.place.port, tls })
 }
 
 fn remedy(aes: &Aes, error: &std::io::Error) -> (&'static str, String) {
