@@ -136,20 +136,6 @@ impl BlockList {
         }
         *self = changed;
     }
-
-    /// Forgets what lies in `file` and tells how many bytes that were.
-    pub fn forget_file(&mut self, file: u32) -> u64 {
-        let (mut kept, mut forgotten) = (Self::default(), 0);
-        for run in self.iter() {
-            if run.at.file == file {
-                forgotten += u64::from(run.len);
-            } else {
-                kept.push(run);
-            }
-        }
-        *self = kept;
-        forgotten
-    }
 }
 
 /// Takes a run apart at the frames of it that were moved.
@@ -305,15 +291,16 @@ mod tests {
             Run::new(place(2, 28), 100),
         ];
         assert_eq!(runs, expected);
-        // Moved again, and the unreadable rest given up.
+        // Moved again.
         let again = Relocation { offset: 28, len: 112, at: place(9, 28), new_len: 112 };
         list.relocate(7, &[again], |_| entered += 1);
         assert_eq!(entered, 3);
         list.relocate(6, &[again], |_| panic!("nothing of it lies there"));
-        assert_eq!(list.forget_file(1), 200);
         let runs: Vec<_> = list.iter().map(|run| (run.origin, run.at)).collect();
         let expected = [
+            (place(1, 28), place(1, 28)),
             (place(1, 128), place(9, 28)),
+            (place(1, 228), place(1, 228)),
             (place(1, 400), place(7, 140)),
             (place(2, 28), place(2, 28)),
         ];
@@ -323,7 +310,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_ascending_runs_come_back(
-            steps in proptest::collection::vec((0_u32..3, 1_u32..5_000_000, 1_u32..200_000, any::<Option<(u32, u32)>>()), 0..60)
+            steps in proptest::collection::vec(
+                (0_u32..3, 1_u32..5_000_000, 1_u32..200_000, any::<Option<(u32, u32)>>()),
+                0..60,
+            )
         ) {
             let mut list = BlockList::default();
             let (mut file, mut offset, mut all) = (1, 0, Vec::new());

@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
+/// What cannot be read is given up in pieces of this size.
+const SECTOR_BYTES: usize = 4096;
+
 /// A name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listed {
@@ -148,6 +151,30 @@ pub fn read_full_at(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::R
         }
     }
     Ok(count)
+}
+
+/// Reads as [`read_full_at`] does, but where the device fails puts zeros in place of what cannot
+/// be read, sector by sector, so that one bad sector does not hide what lies around it. Tells
+/// how many bytes there are, and how many of them could not be read.
+#[must_use]
+pub fn read_around_at(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> (usize, usize) {
+    if let Ok(count) = read_full_at(file, bytes, offset) {
+        return (count, 0);
+    }
+    let (mut end, mut unreadable) = (0, 0);
+    for sector in bytes.chunks_mut(SECTOR_BYTES) {
+        if let Ok(count) = read_full_at(file, sector, offset + end as u64) {
+            end += count;
+            if count < sector.len() {
+                break;
+            }
+        } else {
+            sector.fill(0);
+            end += sector.len();
+            unreadable += sector.len();
+        }
+    }
+    (end, unreadable)
 }
 
 /// Reads a small file as a whole.

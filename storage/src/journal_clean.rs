@@ -11,7 +11,7 @@ use storage_core::journal::{
 use storage_core::{SegmentId, naming};
 
 use crate::block_list::Relocation;
-use crate::disk::{DiskFile, read_full_at};
+use crate::disk::{DiskFile, read_around_at};
 use crate::journal_error::JournalError;
 use crate::journal_file::Journal;
 use crate::journal_index::{About, Index};
@@ -27,8 +27,9 @@ pub struct Maintained {
     pub removed: usize,
     /// Bytes moved to the journal's head.
     pub moved_bytes: u64,
-    /// Needed bytes given up because they could not be read.
-    pub lost_bytes: u64,
+    /// Needed bytes that could not be read. Their file stays as it is until their recordings are
+    /// sealed: what cannot be read today may be tomorrow.
+    pub unreadable_bytes: u64,
     /// Whether there is more to do at once.
     pub more: bool,
 }
@@ -113,9 +114,7 @@ impl Journal {
 
     fn clean(&mut self, mut cleaning: Cleaning, done: &mut Maintained) -> Result<(), JournalError> {
         let mut window = vec![0; STEP_BYTES];
-        let read = read_full_at(&*cleaning.file, &mut window, cleaning.offset);
-        // What cannot be read is given up with the rest of the file, below.
-        let count = read.unwrap_or(0);
+        let (count, _) = read_around_at(&*cleaning.file, &mut window, cleaning.offset);
         let last = count < window.len();
         let mut batch = Batch::default();
         let consumed = {
@@ -126,9 +125,7 @@ impl Journal {
         done.moved_bytes += batch.frames.len() as u64;
         cleaning.offset += consumed as u64;
         if last {
-            let mut shared = lock(&self.shared);
-            let history = shared.appended;
-            done.lost_bytes += shared.index.give_up_file(cleaning.number, history);
+            done.unreadable_bytes += lock(&self.shared).index.end_cleaning(cleaning.number);
         } else {
             self.cleaning = Some(cleaning);
         }

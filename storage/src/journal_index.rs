@@ -100,6 +100,8 @@ struct FileUse {
     live: u64,
     /// Readers that still need it.
     pins: u32,
+    /// What could be moved out of it was.
+    cleaned: bool,
     /// It may go once so many bytes of the journal's whole history are durable: what made the
     /// last of its bytes dead must not be undone by a power cut.
     removable_at: u64,
@@ -325,7 +327,7 @@ impl Index {
 
     /// The file older than `head` with the fewest needed bytes, if it has any.
     pub fn sparsest(&self, head: u32) -> Option<u32> {
-        let used = self.files.range(..head).filter(|(_, file)| file.live > 0);
+        let used = self.files.range(..head).filter(|(_, file)| file.live > 0 && !file.cleaned);
         used.min_by_key(|(number, file)| (file.live, **number)).map(|(number, _)| *number)
     }
 
@@ -387,30 +389,11 @@ impl Index {
         }
     }
 
-    /// Gives up what a file still holds after everything readable in it was moved; tells how many
-    /// needed bytes that were.
-    pub fn give_up_file(&mut self, file: u32, history: u64) -> u64 {
-        let mut lost = 0;
-        for segment in self.segments.values_mut() {
-            lost += segment.blocks.forget_file(file);
-        }
-        for open in self.open.values_mut() {
-            let here = |run: &Run| run.at.file == file;
-            lost += open
-                .facts
-                .iter()
-                .chain(&open.draft)
-                .filter(|run| here(run))
-                .map(|run| u64::from(run.len))
-                .sum::<u64>();
-            open.facts.retain(|run| !here(run));
-            open.draft = open.draft.filter(|run| !here(run));
-        }
-        self.sealed.retain(|_, tombstone| tombstone.fact.at.file != file);
-        if let Some(file) = self.files.get_mut(&file) {
-            file.live = 0;
-            file.removable_at = file.removable_at.max(history);
-        }
-        lost
+    /// Everything readable and needed in a file was moved; tells how many needed bytes are left. It
+    /// is not to be cleaned again.
+    pub fn end_cleaning(&mut self, file: u32) -> u64 {
+        let Some(file) = self.files.get_mut(&file) else { return 0 };
+        file.cleaned = true;
+        file.live
     }
 }

@@ -2,7 +2,6 @@
 //! out what is open, what is to be sealed and which numbers are taken. It appends nothing.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use storage_core::journal::{
@@ -11,14 +10,12 @@ use storage_core::journal::{
 use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime, naming};
 
 use crate::block_list::Run;
-use crate::disk::{Disk, DiskFile, read_full_at};
+use crate::disk::{Disk, DiskFile, read_around_at, read_full_at};
 use crate::journal_error::JournalError;
 use crate::journal_index::{About, Index};
 
 /// How much is read at once.
 const WINDOW_BYTES: usize = 1 << 20;
-/// What cannot be read is given up in pieces of this size.
-const SECTOR_BYTES: usize = 4096;
 
 /// What the journal held when it was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,11 +111,7 @@ impl FileScan<'_> {
         let mut whole_until = FILE_HEADER_BYTES as u64;
         let mut damage = 0;
         while window.offset < window.length {
-            if window.fill(self.file).is_err() {
-                damage += window.skip(SECTOR_BYTES);
-                synced = false;
-                continue;
-            }
+            window.fill(self.file);
             let (bytes, last) = window.view();
             match step(bytes, synced, last) {
                 Step::More { bytes } => window.want(bytes),
@@ -134,14 +127,15 @@ impl FileScan<'_> {
                 }
             }
         }
-        if last {
-            self.collected.recovered.torn_bytes = damage;
-            if damage > 0 {
-                let cut = self.file.truncate(whole_until);
-                cut.map_err(|error| JournalError::io("cannot cut", &self.path, error))?;
-            }
-        } else {
+        // What only cannot be read today is not cut.
+        if !last || window.unreadable > 0 {
             self.collected.recovered.skipped_bytes += damage;
+            return Ok(());
+        }
+        self.collected.recovered.torn_bytes = damage;
+        if damage > 0 {
+            let cut = self.file.truncate(whole_until);
+            cut.map_err(|error| JournalError::io("cannot cut", &self.path, error))?;
         }
         Ok(())
     }
@@ -282,12 +276,14 @@ struct Window {
     /// Where the buffer's first byte lies.
     start: u64,
     wanted: usize,
+    /// Bytes that the device did not give.
+    unreadable: usize,
 }
 
 impl Window {
     const fn new(length: u64) -> Self {
         let offset = FILE_HEADER_BYTES as u64;
-        Self { length, offset, buffer: Vec::new(), start: offset, wanted: 1 }
+        Self { length, offset, buffer: Vec::new(), start: offset, wanted: 1, unreadable: 0 }
     }
 
     fn end(&self) -> u64 {
@@ -295,21 +291,21 @@ impl Window {
     }
 
     /// Makes sure that as many bytes as are wanted are at hand, or all that the file has.
-    fn fill(&mut self, file: &dyn DiskFile) -> io::Result<()> {
+    fn fill(&mut self, file: &dyn DiskFile) {
         let want = (self.offset + self.wanted as u64).min(self.length);
         if want <= self.end() {
-            return Ok(());
+            return;
         }
         let left = usize::try_from(self.length - self.offset).unwrap_or(usize::MAX);
         self.buffer.resize(left.min(self.wanted.max(WINDOW_BYTES)), 0);
         self.start = self.offset;
-        let read = read_full_at(file, &mut self.buffer, self.offset);
-        self.buffer.truncate(*read.as_ref().unwrap_or(&0));
-        if read? == 0 {
+        let (count, unreadable) = read_around_at(file, &mut self.buffer, self.offset);
+        self.buffer.truncate(count);
+        self.unreadable += unreadable;
+        if count == 0 {
             // The file is shorter than it said.
             self.length = self.offset;
         }
-        Ok(())
     }
 
     /// The bytes from the present place on, and whether the file ends with them.

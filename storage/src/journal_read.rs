@@ -9,7 +9,7 @@ use storage_core::journal::{Entry, Found, Scanner};
 use storage_core::{RecordingId, naming};
 
 use crate::block_list::Run;
-use crate::disk::{Disk, DiskFile, read_full_at};
+use crate::disk::{Disk, DiskFile, read_around_at};
 use crate::journal_error::JournalError;
 use crate::journal_index::Plan;
 use crate::journal_sync::{Shared, lock};
@@ -131,6 +131,7 @@ impl<'a> Source<'a> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(run.len as usize, 0);
         let count = self.fill(run, &mut buffer);
+        // Sectors that cannot be read are damage to the scanner.
         self.stats.bytes_lost += (buffer.len() - count) as u64;
         for found in Scanner::new(&buffer[..count]) {
             match found {
@@ -157,13 +158,13 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Reads a run and tells how many bytes could be had.
+    /// Reads a run and tells how many bytes there are.
     fn fill(&mut self, run: Run, buffer: &mut [u8]) -> usize {
         if self.file.as_ref().is_none_or(|(number, _)| *number != run.at.file) {
             let path = self.reader.folder.join(naming::capture_file(run.at.file));
             self.file = self.reader.disk.open(&path).ok().map(|file| (run.at.file, file));
         }
         let Some((_, file)) = &self.file else { return 0 };
-        read_full_at(&**file, buffer, u64::from(run.at.offset)).unwrap_or(0)
+        read_around_at(&**file, buffer, u64::from(run.at.offset)).0
     }
 }

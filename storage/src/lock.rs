@@ -18,7 +18,10 @@ pub struct DataLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process works in it.
-    #[error("{} is in use by {holder}: stop that process first, or set another al_datadir", dir.display())]
+    #[error(
+        "{} is in use by {holder}: stop that process first, or set another al_datadir",
+        dir.display()
+    )]
     Held {
         /// The data folder.
         dir: PathBuf,

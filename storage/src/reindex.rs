@@ -27,7 +27,10 @@ pub enum BrokenPair {
     #[error(transparent)]
     File(VoiceError),
     /// A voice file without a record.
-    #[error("{} has no record beside it: restore the record from a copy, or remove the file", .0.display())]
+    #[error(
+        "{} has no record beside it: restore the record from a copy, or remove the file",
+        .0.display()
+    )]
     NoRecord(PathBuf),
     /// A record in the wrong place.
     #[error("{} is the record of {id}: put it where that belongs", path.display())]

@@ -48,6 +48,8 @@ struct Inode {
     content: Vec<u8>,
     durable: Vec<u8>,
     allocated: usize,
+    /// Reads that touch this byte fail.
+    bad: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -136,6 +138,16 @@ impl FaultDisk {
         }
     }
 
+    /// From now on a byte of a file, and whatever is read together with it, cannot be read; `None`
+    /// heals the file.
+    pub fn set_bad(&self, path: &Path, offset: Option<usize>) {
+        let mut state = self.state();
+        let Some(Name::File(number)) = state.names.get(path).copied() else { return };
+        if let Some(inode) = state.inodes.get_mut(&number) {
+            inode.bad = offset;
+        }
+    }
+
     /// The disk as it is found after a power cut now; it does not fail any more.
     #[must_use]
     pub fn power_cut(&self, survivors: Survivors) -> Self {
@@ -159,7 +171,7 @@ impl FaultDisk {
         for (number, inode) in &state.inodes {
             let content = inode.after_cut(survives, &mut dice);
             let durable = content.clone();
-            inodes.insert(*number, Inode { content, durable, allocated: inode.allocated });
+            inodes.insert(*number, Inode { content, durable, ..*inode });
         }
         let durable_names = names.clone();
         let next = State { inodes, names, durable_names, ..State::default() };
@@ -412,6 +424,9 @@ impl DiskFile for FaultFile {
             state.powered()?;
             let left = inode.content.get(offset..).unwrap_or_default();
             let count = left.len().min(bytes.len());
+            if inode.bad.is_some_and(|bad| (offset..offset + count).contains(&bad)) {
+                return Err(Errno::EIO.into());
+            }
             bytes[..count].copy_from_slice(&left[..count]);
             Ok(count)
         })

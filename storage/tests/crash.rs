@@ -140,7 +140,7 @@ fn a_killed_catalog_loses_nothing_that_was_entered() {
     catalog.end_rebuild().unwrap();
     drop(catalog);
     for round in 0..ROUNDS {
-        let last = run_and_kill("child_that_enters", dir.path(), 1 + round * 37 % 11).unwrap();
+        let last = run_and_kill("child_that_enters", dir.path(), 1 + round * 37 % 5).unwrap();
         let (catalog, state) = SledCatalog::open(dir.path()).unwrap();
         assert_eq!(state, CatalogState::Sound, "round {round}");
         assert!(catalog.len().unwrap() > last, "round {round}");

@@ -253,7 +253,7 @@ fn rot_in_an_old_file_costs_one_block() {
     assert!(recovered.skipped_bytes > 0);
     let read = contents(&journal.reader(), 1).unwrap();
     assert_eq!(read.packets[&1].len(), 59);
-    // Rot that comes later is counted by the reader, and a cleaned file does not keep it.
+    // Rot that comes later is counted by the reader, and does no harm to cleaning.
     disk.rot(&oldest, 3000, 4);
     let read = contents(&journal.reader(), 1).unwrap();
     assert_eq!(read.packets[&1].len(), 58);
@@ -261,6 +261,43 @@ fn rot_in_an_old_file_costs_one_block() {
     journal.append_fact(&Fact::Recording { draft: draft(1) }).unwrap();
     settle(&mut journal);
     assert_eq!(contents(&journal.reader(), 1).unwrap().packets[&1].len(), 58);
+}
+
+#[test]
+fn a_bad_sector_hides_only_itself_and_is_not_given_up() {
+    let disk = FaultDisk::new();
+    let options = JournalOptions { rotate_bytes: 40_000, ..small() };
+    let (mut journal, _) = open_with(&disk, options);
+    begin(&mut journal, 1).unwrap();
+    for number in 0..150 {
+        append(&mut journal, 1, number..number + 1);
+    }
+    let file = dir().join(naming::CAPTURE_FOLDER).join(naming::capture_file(1));
+    let length = disk.shared().open(&file).unwrap().length().unwrap();
+    // At the end: what cannot be read is not a torn tail.
+    disk.set_bad(&file, Some(usize::try_from(length).unwrap() - 50));
+    let read = contents(&journal.reader(), 1).unwrap();
+    assert!((100..150).contains(&read.packets[&1].len()), "{}", read.packets[&1].len());
+    assert!(read.bytes_lost > 0);
+    drop(journal);
+    let (mut journal, recovered) = open_with(&disk, options);
+    assert!(recovered.torn_bytes == 0 && recovered.skipped_bytes > 0);
+    assert_eq!(disk.shared().open(&file).unwrap().length().unwrap(), length);
+    // In the middle, while the file is cleaned because a short call filled the rest.
+    disk.set_bad(&file, Some(20_000));
+    for number in 2..8 {
+        begin(&mut journal, number).unwrap();
+        for round in 0..20 {
+            append(&mut journal, number, round * 10..round * 10 + 10);
+        }
+        journal.append_fact(&Fact::Sealed { recordingid: recording_id(number) }).unwrap();
+    }
+    settle(&mut journal);
+    let hidden = contents(&journal.reader(), 1).unwrap().packets[&1].len();
+    assert!((100..150).contains(&hidden), "{hidden}");
+    disk.set_bad(&file, None);
+    let healed = contents(&journal.reader(), 1).unwrap().packets[&1].len();
+    assert!(healed > hidden, "the file was kept");
 }
 
 #[test]

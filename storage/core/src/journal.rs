@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! file   magic "ALCAPTUR" | version u16 | node u16 | file number u32 | next segment u64 | crc u32
-//! frame  marker u32 | payload length u32 | kind u8 | version u8 | head check u16 | crc u32 | payload
+//! frame  marker 4 | length u32 | kind u8 | version u8 | head check u16 | crc u32 | payload
 //! ```
 //!
 //! The head check (low half of a CRC-32C) covers length, kind and version. It lets a reader step
@@ -18,7 +18,7 @@
 //! |---|---|
 //! | 1 fact | JSON of [`Fact`] |
 //! | 2 packets | a [`PacketBlock`], see [`crate::journal_block`] |
-//! | 3 moved | original file u32, original offset u32, kind u8, version u8, 2 bytes zero, then the payload of that kind |
+//! | 3 moved | file u32, offset u32 (where it was first), kind u8, version u8, 0 u16, payload |
 //!
 //! A moved entry keeps the place where it was first appended, so that order survives when old
 //! files are cleaned, and a copy that a crash left beside its original is known as one.

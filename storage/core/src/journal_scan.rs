@@ -330,7 +330,9 @@ mod tests {
                         found.push(decode(&frame));
                         (at, window, synced) = (at + len, more, true);
                     }
-                    Step::Damage { len, synced: next } => (at, window, synced) = (at + len, more, next),
+                    Step::Damage { len, synced: next } => {
+                        (at, window, synced) = (at + len, more, next);
+                    }
                     Step::More { bytes } => {
                         prop_assert!(bytes > end - at, "asked for more than it has");
                         window = bytes;

@@ -1,11 +1,11 @@
 //! What people ask of the catalog: the filters of `listrecordings`, the order, the page. It decides
 //! which recordings match; how they are found quickly is the catalog's matter.
 //!
-//! Settled here: `from` is inclusive and `to` exclusive, both on the begin of the audio. `extension`,
-//! `agentid`, `trunkgroup`, `vdn`, `split` and `tag` are compared as they are. `party` is compared
-//! with calling and called number by letters and digits alone, so `+852 9123-4567` finds
-//! `85291234567`. `text` is looked for in every word of the record, in any case of letters, the
-//! names of all parties among them.
+//! Settled here: `from` is inclusive and `to` exclusive, both on the begin of the audio.
+//! `extension`, `agentid`, `trunkgroup`, `vdn`, `split` and `tag` are compared as they are.
+//! `party` is compared with calling and called number by letters and digits alone, so
+//! `+852 9123-4567` finds `85291234567`. `text` is looked for in every word of the record, in any
+//! case of letters, the names of all parties among them.
 
 use serde_json::{Map, Value};
 
