@@ -85,7 +85,7 @@ fn tell(event: &SealEvent) {
             eprintln!("no audio    {} ({reason})", draft.recordingid);
         }
         SealEvent::SetAside { recordingid, error } => {
-            eprintln!("failed      {recordingid}: {error}")
+            eprintln!("failed      {recordingid}: {error}");
         }
     }
 }

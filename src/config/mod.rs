@@ -12,7 +12,6 @@ mod reader;
 mod recorder;
 mod remark;
 mod rules;
-mod secret;
 mod source;
 mod storage;
 mod value;
@@ -27,10 +26,11 @@ use storage_core::{NodeId, Role};
 
 use reader::Reader;
 
+pub use recorder_core::dmcc::Secret;
+
 pub use cluster::{Cluster, TlsFiles};
 pub use recorder::{Aes, Codec, HoldAudio, MediaEncryption, Method, Monitored, Recorder};
 pub use remark::{ConfigError, Origin, Remark};
-pub use secret::Secret;
 pub use source::Source;
 pub use storage::{Archive, Storage};
 pub use value::{DiskShare, EXTENSIONS_MAX, HostPort, RtpPorts};

@@ -10,11 +10,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use recorder_core::dmcc::Secret;
 use storage_core::Extension;
 
 use super::OTHERS_MAY_READ;
 use super::remark::{Origin, Remark};
-use super::secret::Secret;
 use super::source::{Given, Source, Values};
 use super::value::{self, Reason};
 

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use recorder_core::call::rule::Rules;
+use recorder_core::dmcc::Secret;
 use rustls_pki_types::ServerName;
 use storage_core::Extension;
 
 use super::reader::Reader;
 use super::rules;
-use super::secret::Secret;
 use super::value::{self, HostPort, RtpPorts};
 
 /// Port of an AES with TLS and without (dossier 1.1).
@@ -264,7 +264,7 @@ fn required_secret(
         let remedy = format!("give {what} as {key}, {file_key} or the systemd credential {key}");
         reader.refuse(key, "is missing", remedy);
     }
-    secret.unwrap_or_default()
+    secret.unwrap_or_else(|| Secret::new(""))
 }
 
 fn read_aes(reader: &mut Reader) -> Aes {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use recorder_core::dmcc::Secret;
 use storage_core::record::VoiceFormat;
 
 use super::reader::Reader;
-use super::secret::Secret;
 use super::value::{self, DiskShare};
 
 pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
