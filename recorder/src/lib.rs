@@ -8,6 +8,8 @@ mod media_port;
 pub mod media_stats;
 pub mod media_thread;
 mod media_worker;
+#[cfg(feature = "opus")]
+pub mod opus_file;
 pub mod recovery;
 pub mod rtp_socket;
 pub mod seal_queue;

@@ -37,9 +37,14 @@ pub enum SealError {
     /// There is audio, and no voice file can be made of it.
     #[error(transparent)]
     Unplaceable(Unplaceable),
-    /// The voice format is not in this program.
-    #[error("this program was built without {0:?}: choose another al_voiceformat")]
-    NotBuilt(VoiceFormat),
+    /// An Opus file cannot be made.
+    #[cfg(feature = "opus")]
+    #[error(transparent)]
+    Opus(#[from] crate::opus_file::OpusError),
+    /// This program cannot write Opus.
+    #[cfg(not(feature = "opus"))]
+    #[error("this program was built without Opus: choose another al_voiceformat")]
+    NoOpus,
     /// The capture was another one at the second reading.
     #[error("the capture changed while it was read (packet {ordinal})")]
     Changed {
@@ -49,25 +54,34 @@ pub enum SealError {
 }
 
 impl SealError {
+    /// What the voice file said, if it was that.
+    const fn voice(&self) -> Option<&VoiceError> {
+        match self {
+            Self::Voice(error) => Some(error),
+            #[cfg(feature = "opus")]
+            Self::Opus(crate::opus_file::OpusError::Voice(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Whether there was no room: it will succeed when there is.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        match self {
-            Self::Voice(error) => error.is_full(),
-            Self::Journal(JournalError::Full { .. }) => true,
-            _ => false,
+        match self.voice() {
+            Some(error) => error.is_full(),
+            None => matches!(self, Self::Journal(JournalError::Full { .. })),
         }
     }
 
     /// Whether trying again can help at all.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
-        match self {
-            Self::Journal(JournalError::NoRecording(_))
-            | Self::Unplaceable(_)
-            | Self::NotBuilt(_) => false,
-            Self::Voice(error) => matches!(error, VoiceError::Full { .. } | VoiceError::Io { .. }),
-            Self::Journal(_) | Self::Changed { .. } => true,
+        match (self.voice(), self) {
+            (Some(error), _) => {
+                matches!(error, VoiceError::Full { .. } | VoiceError::Io { .. })
+            }
+            (None, Self::Journal(error)) => !matches!(error, JournalError::NoRecording(_)),
+            (None, other) => matches!(other, Self::Changed { .. }),
         }
     }
 }
@@ -140,12 +154,7 @@ fn write(
     id: RecordingId,
     plan: &Plan,
 ) -> Result<FinishedVoice, SealError> {
-    let form = match format {
-        VoiceFormat::WavG711 => VoiceForm::G711(plan.law),
-        VoiceFormat::Wav => VoiceForm::Pcm,
-        VoiceFormat::Opus => return Err(SealError::NotBuilt(format)),
-    };
-    let mut voice = Voice(store.write(id, form, plan.total.0)?);
+    let mut voice = Voice::create(store, format, id, plan)?;
     let mut render = Render::new(plan);
     loop {
         let mut outcome = Ok(());
@@ -156,30 +165,78 @@ fn write(
         })?;
         outcome.map_err(render_error)?;
         if render.end_pass(&mut voice).map_err(render_error)? == Pass::Done {
-            return Ok(voice.0.finish()?);
+            return voice.finish();
         }
     }
 }
 
-fn render_error(error: RenderError<VoiceError>) -> SealError {
+fn render_error(error: RenderError<SealError>) -> SealError {
     match error {
-        RenderError::Sink(error) => SealError::Voice(error),
+        RenderError::Sink(error) => error,
         RenderError::Changed { ordinal } => SealError::Changed { ordinal },
     }
 }
 
 /// The voice file as the renderer sees it.
-struct Voice(VoiceWriter);
+enum Voice {
+    Wav(VoiceWriter),
+    #[cfg(feature = "opus")]
+    Opus(Box<crate::opus_file::OpusFile>),
+}
 
-impl VoiceSink for Voice {
-    type Error = VoiceError;
-
-    fn audio(&mut self, law: Law, samples: &[u8]) -> Result<(), VoiceError> {
-        self.0.write_g711(law, samples)
+impl Voice {
+    fn create(
+        store: &VoiceStore,
+        format: VoiceFormat,
+        id: RecordingId,
+        plan: &Plan,
+    ) -> Result<Self, SealError> {
+        let form = match format {
+            VoiceFormat::WavG711 => VoiceForm::G711(plan.law),
+            VoiceFormat::Wav => VoiceForm::Pcm,
+            VoiceFormat::Opus => return Self::opus(store, id),
+        };
+        Ok(Self::Wav(store.write(id, form, plan.total.0)?))
     }
 
-    fn silence(&mut self, samples: u64) -> Result<(), VoiceError> {
-        self.0.write_silence(samples)
+    #[cfg(feature = "opus")]
+    fn opus(store: &VoiceStore, id: RecordingId) -> Result<Self, SealError> {
+        use crate::opus_file::{BITRATE_DEFAULT, OpusFile};
+        let file = store.write_encoded(id, VoiceFormat::Opus)?;
+        Ok(Self::Opus(Box::new(OpusFile::create(file, id, BITRATE_DEFAULT)?)))
+    }
+
+    #[cfg(not(feature = "opus"))]
+    fn opus(_: &VoiceStore, _: RecordingId) -> Result<Self, SealError> {
+        Err(SealError::NoOpus)
+    }
+
+    fn finish(self) -> Result<FinishedVoice, SealError> {
+        match self {
+            Self::Wav(writer) => Ok(writer.finish()?),
+            #[cfg(feature = "opus")]
+            Self::Opus(file) => Ok(file.finish()?),
+        }
+    }
+}
+
+impl VoiceSink for Voice {
+    type Error = SealError;
+
+    fn audio(&mut self, law: Law, samples: &[u8]) -> Result<(), SealError> {
+        match self {
+            Self::Wav(writer) => Ok(writer.write_g711(law, samples)?),
+            #[cfg(feature = "opus")]
+            Self::Opus(file) => Ok(file.write_g711(law, samples)?),
+        }
+    }
+
+    fn silence(&mut self, samples: u64) -> Result<(), SealError> {
+        match self {
+            Self::Wav(writer) => Ok(writer.write_silence(samples)?),
+            #[cfg(feature = "opus")]
+            Self::Opus(file) => Ok(file.write_silence(samples)?),
+        }
     }
 }
 

@@ -33,5 +33,5 @@ pub use journal_file::{Journal, JournalOptions};
 pub use journal_open::Recovered;
 pub use journal_read::{JournalReader, ReadStats};
 pub use journal_sync::SyncHandle;
-pub use voice_file::{FinishedVoice, VoiceError, VoiceForm, VoiceWriter};
+pub use voice_file::{EncodedWriter, FinishedVoice, VoiceError, VoiceForm, VoiceWriter};
 pub use voice_store::{Unfinished, VoiceStore};

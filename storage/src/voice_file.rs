@@ -275,6 +275,58 @@ impl VoiceWriter {
     }
 }
 
+/// Writes a voice file whose bytes somebody else makes (Ogg Opus), under its temporary name.
+pub struct EncodedWriter {
+    id: RecordingId,
+    format: VoiceFormat,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    stream: HashedStream,
+}
+
+impl std::fmt::Debug for EncodedWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncodedWriter").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl EncodedWriter {
+    /// Begins a file below the data folder `dir`.
+    ///
+    /// # Errors
+    /// [`VoiceError`]; in all methods here.
+    pub fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        id: RecordingId,
+        format: VoiceFormat,
+    ) -> Result<Self, VoiceError> {
+        let path = dir.join(naming::sealing_voice_file(id, format));
+        let file = disk.create(&path).map_err(|e| VoiceError::io("cannot create", &path, e))?;
+        let stream = HashedStream::new(Arc::clone(&file));
+        Ok(Self { id, format, path, file, stream })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// [`VoiceError`].
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), VoiceError> {
+        self.stream.write(bytes).map_err(|e| VoiceError::io("cannot write", &self.path, e))
+    }
+
+    /// Completes the file.
+    ///
+    /// # Errors
+    /// [`VoiceError`].
+    pub fn finish(self) -> Result<FinishedVoice, VoiceError> {
+        let Self { id, format, path, file, stream } = self;
+        let (bytes, sha256) =
+            stream.finish().map_err(|error| VoiceError::io("cannot write", &path, error))?;
+        Ok(FinishedVoice { id, format, bytes, sha256, path, file })
+    }
+}
+
 fn write_pcm(
     writer: &mut hound::WavWriter<Stream>,
     path: &Path,

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_core::naming::{self, Named};
+use storage_core::record::VoiceFormat;
 use storage_core::{Recording, RecordingId, WallTime};
 
 use crate::disk::{Disk, DiskFile, RealDisk, read_whole, write_all_at};
-use crate::voice_file::{FinishedVoice, VoiceError, VoiceForm, VoiceWriter, hash};
+use crate::voice_file::{EncodedWriter, FinishedVoice, VoiceError, VoiceForm, VoiceWriter, hash};
 
 /// Longest record that is read. One of a day-long call with thousands of gaps is far below.
 const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -71,6 +72,18 @@ impl VoiceStore {
         samples: u64,
     ) -> Result<VoiceWriter, VoiceError> {
         VoiceWriter::create(&*self.disk, &self.dir, id, form, samples)
+    }
+
+    /// Begins a voice file whose bytes the caller makes, under its temporary name.
+    ///
+    /// # Errors
+    /// [`VoiceError`].
+    pub fn write_encoded(
+        &self,
+        id: RecordingId,
+        format: VoiceFormat,
+    ) -> Result<EncodedWriter, VoiceError> {
+        EncodedWriter::create(&*self.disk, &self.dir, id, format)
     }
 
     /// Publishes a voice file with its record, and returns the record with what only the file can

@@ -354,13 +354,17 @@ proptest! {
     }
 }
 
-/// Files of both formats for a program, if it is installed.
+/// Files of all formats for a program, if it is installed.
 fn judge(program: &str, arguments: &[&str], expected: &str) {
     let (_dir, mut journal, store) = folder();
     let id = id(1);
     open(&mut journal, 1, id);
     capture(&mut journal, 1, &numbered(0..100, 8));
-    for format in [VoiceFormat::WavG711, VoiceFormat::Wav] {
+    let mut formats = vec![VoiceFormat::WavG711, VoiceFormat::Wav];
+    if cfg!(feature = "opus") && program == "ffprobe" {
+        formats.push(VoiceFormat::Opus);
+    }
+    for format in formats {
         let record = published(seal(&journal.reader(), &store, format, id));
         let path = store.voice_path(&record);
         let Ok(output) = Command::new(program).args(arguments).arg(&path).output() else {
