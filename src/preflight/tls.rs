@@ -144,3 +144,93 @@ fn unusable(check: &'static str, key: &'static str, file: &Path, why: &Unusable)
     let found = format!("{}: {why}", file.display());
     Finding::fail(check, found, "name a file in PEM form that the node's user may read").of(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use tempfile::TempDir;
+
+    use super::super::Verdict;
+    use super::*;
+
+    /// 2026-06-01.
+    const NOW: i64 = 1_780_272_000;
+
+    /// A certificate from 2026-01-01 on, and its key.
+    fn pair(dir: &TempDir, name: &str, (year, month, day): (i32, u8, u8)) -> TlsFiles {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["recorder1.example".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(year, month, day);
+        let certificate = params.self_signed(&key).unwrap();
+        let write = |end: &str, pem: String| -> PathBuf {
+            let path = dir.path().join(format!("{name}.{end}"));
+            fs::write(&path, pem).unwrap();
+            path
+        };
+        TlsFiles {
+            cert: write("crt", certificate.pem()),
+            key: write("key", key.serialize_pem()),
+            ca: None,
+        }
+    }
+
+    fn look(files: &TlsFiles, now: i64) -> Finding {
+        certificate("web certificate", ["al_tlscert", "al_tlskey"], files, now)
+    }
+
+    #[test]
+    fn a_certificate_is_judged_by_when_it_ends() {
+        let dir = TempDir::new().unwrap();
+        let year = pair(&dir, "year", (2027, 1, 1));
+        let month = pair(&dir, "month", (2026, 6, 20));
+        let early = NOW - 200 * DAY_SECONDS;
+        for (files, now, verdict, found) in [
+            (&year, NOW, Verdict::Ok, "ends in 214 days"),
+            (&month, NOW, Verdict::Warn, "ends in 19 days"),
+            (&month, NOW + 29 * DAY_SECONDS, Verdict::Fail, "ended 10 days ago"),
+            (&year, early, Verdict::Fail, "not valid before another 49 days"),
+        ] {
+            let finding = look(files, now);
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
+            assert!(finding.found.contains(found), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_that_is_wrong_is_named_by_its_key() {
+        let dir = TempDir::new().unwrap();
+        let own = pair(&dir, "own", (2027, 1, 1));
+        let other = pair(&dir, "other", (2027, 1, 1));
+        let with =
+            |cert: &Path, key: &Path| TlsFiles { cert: cert.into(), key: key.into(), ca: None };
+        let none = dir.path().join("none");
+        for (files, key, found) in [
+            (with(&own.cert, &other.key), "al_tlskey", "not the key of this certificate"),
+            (with(&own.cert, &own.cert), "al_tlskey", "no private key"),
+            (with(&own.key, &own.key), "al_tlscert", "no certificate"),
+            (with(&none, &own.key), "al_tlscert", "No such file"),
+            (with(&own.cert, &none), "al_tlskey", "No such file"),
+        ] {
+            let finding = look(&files, NOW);
+            assert_eq!((finding.verdict, finding.key), (Verdict::Fail, Some(key)), "{finding:?}");
+            assert!(finding.found.contains(found), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_authorities_the_one_that_ends_last_counts() {
+        let dir = TempDir::new().unwrap();
+        let files = ["old", "new"].map(|name| {
+            let end = if name == "old" { (2026, 3, 1) } else { (2027, 1, 1) };
+            fs::read_to_string(pair(&dir, name, end).cert).unwrap()
+        });
+        let bundle = dir.path().join("bundle.pem");
+        fs::write(&bundle, files.concat()).unwrap();
+        assert_eq!(authority("AES authority", "al_aesca", &bundle, NOW).verdict, Verdict::Ok);
+        fs::write(&bundle, &files[0]).unwrap();
+        assert_eq!(authority("AES authority", "al_aesca", &bundle, NOW).verdict, Verdict::Fail);
+    }
+}
