@@ -179,7 +179,7 @@ fn render_error(error: RenderError<SealError>) -> SealError {
 
 /// The voice file as the renderer sees it.
 enum Voice {
-    Wav(VoiceWriter),
+    Wav(Box<VoiceWriter>),
     #[cfg(feature = "opus")]
     Opus(Box<crate::opus_file::OpusFile>),
 }
@@ -196,7 +196,7 @@ impl Voice {
             VoiceFormat::Wav => VoiceForm::Pcm,
             VoiceFormat::Opus => return Self::opus(store, id),
         };
-        Ok(Self::Wav(store.write(id, form, plan.total.0)?))
+        Ok(Self::Wav(Box::new(store.write(id, form, plan.total.0)?)))
     }
 
     #[cfg(feature = "opus")]
