@@ -128,6 +128,8 @@ pub struct FinishedCall {
     pub ended: SystemTime,
     /// Frames between the two.
     pub frames: u32,
+    /// Frames until fewer than two people were left in it: those that somebody could hear.
+    pub frames_heard: u32,
     /// Stations that talked in it, in order; one may be there twice.
     pub stations: Vec<String>,
     /// Whether anybody ever answered.
@@ -164,6 +166,9 @@ pub(crate) fn history(
                 established: call.established.map(|at| clock.wall(at)),
                 ended: clock.wall(over.ended),
                 frames: call.established.map_or(0, |at| over.ended.frames_since(at)),
+                frames_heard: call.established.map_or(0, |at| {
+                    call.lonely_since.unwrap_or(over.ended).frames_since(at)
+                }),
                 stations: call.answered_by.iter().map(ToString::to_string).collect(),
                 answered: call.established.is_some(),
                 streams: by_serial.remove(&call.serial.0).unwrap_or_default(),

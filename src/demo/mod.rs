@@ -206,8 +206,8 @@ pub fn due_calls(
     history
         .iter()
         .map(|call| {
-            // Frames beyond the call's own end went to a phantom that had not been told yet.
-            let last_of_call = call.frames.saturating_sub(1);
+            // Later ones went to a phantom that had nobody to listen to any more.
+            let last_of_call = call.frames_heard.saturating_sub(1);
             let first = call.streams.iter().filter_map(|stream| stream.first_frame).min();
             let last = call.streams.iter().filter_map(|stream| stream.last_frame).max();
             DueCall {

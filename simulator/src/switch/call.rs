@@ -112,6 +112,8 @@ pub struct Call {
     pub established: Option<Time>,
     /// Stations that ever were connected.
     pub answered_by: Vec<Extension>,
+    /// Since when fewer than two people are in it.
+    pub lonely_since: Option<Time>,
 }
 
 impl Call {

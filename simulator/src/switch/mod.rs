@@ -317,6 +317,7 @@ impl Switch {
             started: self.now,
             established: None,
             answered_by: Vec::new(),
+            lonely_since: None,
         };
         self.calls.insert(id, call);
         self.by_serial.insert(serial, id);
@@ -347,12 +348,18 @@ impl Switch {
         }
         if let Some(call) = self.calls.get_mut(&id) {
             call.parties.push(party);
+            if call.people() >= 2 {
+                call.lonely_since = None;
+            }
         }
     }
 
     fn remove_party(&mut self, id: CallId, device: &Device) {
         if let Some(call) = self.calls.get_mut(&id) {
             call.parties.retain(|party| party.device != *device);
+            if call.people() < 2 {
+                call.lonely_since.get_or_insert(self.now);
+            }
         }
         match device {
             Device::Extension(extension) => self.forget_at(extension, id),
