@@ -147,6 +147,7 @@ async fn lost_packets_are_declared_and_counted() {
     let bench = Bench::start(2).await;
     let call = bench.answered_call("5551230001", "31001").await;
     bench.recorded(call).await;
+    bench.frames(call, 20).await;
     bench.site.faults().drop_rtp(0.05);
     bench.frames(call, 400).await;
     bench.site.faults().drop_rtp(0.0);

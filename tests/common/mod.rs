@@ -32,16 +32,25 @@ impl Bench {
 
     /// The same with more lines of configuration.
     pub async fn start_with(config: SiteConfig, settings: &str) -> Self {
-        let mut bench = Self::prepare(config, settings).await;
-        bench.node.start().expect("the node starts");
-        bench.node.ready(LIMIT).await.expect("the node becomes ready");
-        bench
+        Self::prepare(config, settings).await.started().await
+    }
+
+    /// Starts the recorder and waits until it is ready.
+    pub async fn started(mut self) -> Self {
+        self.node.start().expect("the node starts");
+        self.node.ready(LIMIT).await.expect("the node becomes ready");
+        self
     }
 
     /// A site whose recorder is not started yet.
     pub async fn prepare(config: SiteConfig, settings: &str) -> Self {
+        let stations = config.station_list().expect("valid").len();
+        Self::prepare_monitoring(config, stations, settings).await
+    }
+
+    /// The same, monitoring the first so many stations only.
+    pub async fn prepare_monitoring(config: SiteConfig, stations: usize, settings: &str) -> Self {
         let site = Site::start(config).await.expect("the site starts");
-        let stations = site.config().station_list().expect("valid").len();
         let settings = demo::recorder_settings(&site, stations).expect("ports are free") + settings;
         let dir = tempfile::tempdir().expect("a temporary folder");
         let binary = Path::new(env!("CARGO_BIN_EXE_astlogger"));
