@@ -20,6 +20,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 pub struct Client {
     socket: Box<dyn Socket>,
     next: u32,
+    buffer: Vec<u8>,
     pub events: VecDeque<String>,
     pub session: String,
 }
@@ -30,7 +31,13 @@ impl Client {
     }
 
     pub fn over(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        Self { socket: Box::new(socket), next: 1, events: VecDeque::new(), session: String::new() }
+        Self {
+            socket: Box::new(socket),
+            next: 1,
+            buffer: Vec::new(),
+            events: VecDeque::new(),
+            session: String::new(),
+        }
     }
 
     /// Connects and logs in.
@@ -88,7 +95,7 @@ impl Client {
     /// Sends one request without waiting.
     pub async fn send(&mut self, body: &str) -> String {
         let invoke = format!("{:04}", self.next);
-        self.next += 1;
+        self.next = self.next % 9998 + 1;
         let mut frame = vec![0, 0];
         frame.extend(u16::try_from(body.len() + 8).unwrap().to_be_bytes());
         frame.extend(invoke.as_bytes());
@@ -109,14 +116,21 @@ impl Client {
     }
 
     pub async fn try_read(&mut self) -> Option<(String, String)> {
-        let mut header = [0; 8];
-        self.socket.read_exact(&mut header).await.ok()?;
-        assert_eq!(header[..2], [0, 0]);
-        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        let mut body = vec![0; length - 8];
-        self.socket.read_exact(&mut body).await.ok()?;
-        let invoke = String::from_utf8(header[4..].to_vec()).unwrap();
-        Some((invoke, String::from_utf8_lossy(&body).into_owned()))
+        // What has been read stays in the buffer, so that a caller may give up in between.
+        loop {
+            if let Some(header) = self.buffer.first_chunk::<8>() {
+                assert_eq!(header[..2], [0, 0]);
+                let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+                if self.buffer.len() >= length {
+                    let frame: Vec<u8> = self.buffer.drain(..length).collect();
+                    let invoke = String::from_utf8(frame[4..8].to_vec()).unwrap();
+                    return Some((invoke, String::from_utf8_lossy(&frame[8..]).into_owned()));
+                }
+            }
+            if self.socket.read_buf(&mut self.buffer).await.ok()? == 0 {
+                return None;
+            }
+        }
     }
 
     /// The next event of that name; others before it are dropped.
