@@ -1,33 +1,39 @@
-//! The group as this node sees it, behind a handle that the rest of the program watches. It holds
-//! no telephony and no media.
+//! The group as this node sees it, behind a handle that the rest of the program watches and asks.
+//! It holds no telephony and no media. What the group decides is `cluster-core`'s; here are its
+//! disk, its network, its clock and its thread.
+//!
+//! ```text
+//!   links ──messages, resets──▶ driver (a thread) ──▶ log file, synced
+//!     ▲                           │        │
+//!     └────────messages───────────┘        ├──▶ watch: duty, view, alarms
+//!                                          ├──▶ changes of the ledger, in order
+//!   Group ──proposals─────────▶ driver     └──▶ a copy of the state for readers
+//! ```
 
-use cluster_core::GroupView;
-use storage_core::{Duty, NodeId, Role};
+mod accept;
+mod alarm;
+mod alone;
+mod clock;
+mod config;
+mod driver;
+mod frame;
+mod frame_file;
+mod gate;
+mod group;
+mod hello;
+pub mod identity;
+mod links;
+mod log_store;
+mod marker;
+mod request;
+mod tls;
 
-/// This node's place in the group.
-#[derive(Clone, Debug)]
-pub struct Group {
-    node: NodeId,
-    view: GroupView,
-}
-
-impl Group {
-    /// A node without peers.
-    #[must_use]
-    pub fn alone(node: NodeId, role: Role) -> Self {
-        Self { node, view: GroupView::alone(node, role) }
-    }
-
-    /// What this node is to do now.
-    #[must_use]
-    pub fn duty(&self) -> Duty {
-        let own = self.view.members.iter().find(|member| member.node == self.node);
-        own.map_or(Duty::None, |member| member.duty)
-    }
-
-    /// The whole group.
-    #[must_use]
-    pub const fn view(&self) -> &GroupView {
-        &self.view
-    }
-}
+pub use alarm::{GroupAlarm, GroupFailure};
+pub use config::{ConfigError, GroupConfig};
+pub use group::{Group, JoinError, ProposeFailure};
+pub use hello::PROTOCOL_VERSION;
+pub use links::Counters;
+pub use log_store::LogError;
+pub use marker::{ClusterId, MarkerError};
+pub use request::{CHUNK_MAX, REQUEST_MAX, Reply, RequestError, Response};
+pub use tls::{TlsError, TlsFiles};

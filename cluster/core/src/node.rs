@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use raft::eraftpb::{self, ConfState};
 use raft::{Config, Error as RaftError, RawNode, Ready, SnapshotStatus, StateRole};
+use serde::{Deserialize, Serialize};
 use storage_core::{MonoTime, NodeId, Role};
 
 use crate::alarm::Alarm;
@@ -45,7 +46,7 @@ pub struct NodeConfig {
 }
 
 /// What was read back from the disk, or what a group begins with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// Term, vote, commit index.
     pub vote: Vote,
@@ -99,7 +100,7 @@ impl Stored {
 }
 
 /// What has to be made durable, in this order and before anything of [`Work::after`] is sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// Replaces everything stored so far.
     pub base: Option<Stored>,
@@ -120,13 +121,26 @@ pub struct Work {
     pub after: Vec<Message>,
 }
 
+/// What an applied entry was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A new leader's first entry, or one that was refused before it reached the state.
+    Empty,
+    /// A command.
+    Command(Proposal),
+    /// A membership change that was done.
+    Membership(Proposal),
+    /// Not an entry: the leader's snapshot replaced the whole state.
+    Restored,
+}
+
 /// An entry that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// Its place in the log.
     pub index: u64,
-    /// Its name, if it was a command.
-    pub id: Option<ProposalId>,
+    /// What it was; see [`State::follow`].
+    pub entry: Entry,
     /// What came of it.
     pub outcome: Outcome,
     /// What it changed.
@@ -393,8 +407,8 @@ impl Node {
     pub fn written(&mut self) -> Result<Done, Alarm> {
         let mut done = Done::default();
         if std::mem::take(&mut self.restored) {
-            let (index, id, changes) = (self.applied, None, vec![Change::Restored]);
-            done.applied.push(Applied { index, id, outcome: Outcome::Done, changes });
+            let (index, entry, changes) = (self.applied, Entry::Restored, vec![Change::Restored]);
+            done.applied.push(Applied { index, entry, outcome: Outcome::Done, changes });
         }
         if let Some((ready, committed)) = self.ready.take() {
             self.apply(committed, &mut done)?;
@@ -599,17 +613,21 @@ impl Node {
         for entry in entries {
             let entry = LogEntry::from_raft(&entry).map_err(unreadable)?;
             let mut changes = Vec::new();
-            let (id, outcome) = match &entry.body {
-                Body::Empty => (None, Outcome::Done),
+            let (what, id, outcome) = match &entry.body {
+                Body::Empty => (Entry::Empty, None, Outcome::Done),
                 Body::Command(bytes) => {
                     let proposal = read_command(entry.index, bytes)?;
+                    let id = proposal.id;
                     let outcome = self.state.apply(entry.index, &proposal, &mut changes);
-                    (Some(proposal.id), outcome)
+                    (Entry::Command(proposal), Some(id), outcome)
                 }
                 Body::Change(change, bytes) => {
                     let proposal = read_command(entry.index, bytes)?;
+                    let id = proposal.id;
                     let outcome = self.apply_change(*change, &proposal, &mut changes);
-                    (Some(proposal.id), outcome)
+                    let done = outcome == Outcome::Done;
+                    let what = if done { Entry::Membership(proposal) } else { Entry::Empty };
+                    (what, Some(id), outcome)
                 }
             };
             (self.applied, self.applied_term) = (entry.index, entry.term);
@@ -618,7 +636,7 @@ impl Node {
             {
                 done.finished.push(Finished::Applied(id, outcome.clone()));
             }
-            done.applied.push(Applied { index: entry.index, id, outcome, changes });
+            done.applied.push(Applied { index: entry.index, entry: what, outcome, changes });
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::command::{
     StretchRef,
 };
 use crate::ledger::{Ledger, Present};
+use crate::node::{Applied, Entry};
 use crate::phantoms;
 
 /// A member as the log knows it.
@@ -251,6 +252,21 @@ impl State {
             | Command::RemoveMember { .. } => {
                 Outcome::Refused(Refusal::Senseless("members change through the group's log only"))
             }
+        }
+    }
+
+    /// Does to a copy of the state what an applied entry did to the member's own. After
+    /// [`Entry::Restored`] the copy has to be taken anew.
+    pub fn follow(&mut self, applied: &Applied) {
+        let mut changes = Vec::new();
+        match &applied.entry {
+            Entry::Command(proposal) => {
+                self.apply(applied.index, proposal, &mut changes);
+            }
+            Entry::Membership(proposal) => {
+                self.apply_membership(proposal, &mut changes);
+            }
+            Entry::Empty | Entry::Restored => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_core::node::Applied;
+use cluster_core::node::{Applied, Entry};
 use cluster_core::{Node, Standing};
 use storage_core::{Duty, MonoTime, NodeId, RecordingId};
 
@@ -23,8 +23,8 @@ pub struct Checker {
 
 impl Checker {
     pub fn applied(&mut self, node: &Node, applied: &[Applied]) {
-        for entry in applied.iter().filter(|entry| entry.id.is_some()) {
-            let text = format!("{:?} {:?} {:?}", entry.id, entry.outcome, entry.changes);
+        for entry in applied.iter().filter(|applied| applied.entry != Entry::Restored) {
+            let text = format!("{:?} {:?} {:?}", entry.entry, entry.outcome, entry.changes);
             let first = self.applied.entry(entry.index).or_insert_with(|| text.clone());
             assert_eq!(*first, text, "applied prefixes agree, index {}", entry.index);
             self.last_applied = self.last_applied.max(entry.index);

@@ -1,0 +1,77 @@
+//! What a person has to know about the group, in words that name the thing and the remedy.
+
+use cluster_core::{Alarm, Refusal};
+use storage_core::NodeId;
+
+use crate::log_store::LogError;
+use crate::marker::MarkerError;
+
+/// Something is wrong, and the member goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupAlarm {
+    /// Two members do not talk.
+    #[error("no link with node {node}: {reason}")]
+    PeerRefuses {
+        /// With whom.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody wanted in and was turned away.
+    #[error("turned away: {reason}")]
+    TurnedAway {
+        /// Who, and why.
+        reason: String,
+    },
+    /// The group does not know this member.
+    #[error("node {node} is not a member of the group it found: add it there with `add member`")]
+    NotMember {
+        /// This member.
+        node: NodeId,
+    },
+    /// The group refuses what this member is configured for.
+    #[error("the group refuses this node's configuration: {reason}")]
+    AnnounceRefused {
+        /// Why.
+        reason: Refusal,
+    },
+    /// A peer's clock is far from this one's.
+    #[error("the clock of node {node} is {offset_ms} ms ahead of this node's: check NTP on both")]
+    ClockOff {
+        /// Whose.
+        node: NodeId,
+        /// How far, milliseconds.
+        offset_ms: i64,
+    },
+}
+
+/// The member cannot go on; the process is to end.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupFailure {
+    /// The log cannot be kept.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The mark on the disk cannot be kept.
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
+    /// What must never happen.
+    #[error(transparent)]
+    Alarm(#[from] Alarm),
+    /// A peer knows this member with another disk.
+    #[error("node {by} refuses this node: {reason}")]
+    OtherDisk {
+        /// Who.
+        by: NodeId,
+        /// In its words.
+        reason: String,
+    },
+    /// This member was removed from the group.
+    #[error(
+        "node {by} says that this node was removed from the group. To bring the machine back, \
+         empty the group's folder and add it under a number that was never used"
+    )]
+    Removed {
+        /// Who.
+        by: NodeId,
+    },
+}
