@@ -11,6 +11,8 @@ use thiserror::Error;
 pub struct SiteConfig {
     /// Switch connection name on every AES.
     pub switch_name: String,
+    /// Seed of RTP numbers and of RTP faults; absent: from the clock.
+    pub seed: Option<u64>,
     /// First five digits of each UCID.
     pub ucid_node: u32,
     /// Call IDs go round in this range and are soon used again.
@@ -281,6 +283,7 @@ impl SiteConfig {
         let phantoms_each = (agents + agents / 2 + 10).min(450);
         Self {
             switch_name: "cm1".to_owned(),
+            seed: None,
             ucid_node: 1,
             call_id_first: 1,
             call_id_last: 500,
@@ -442,6 +445,13 @@ mod tests {
             let text = toml::to_string(&config).unwrap();
             assert_eq!(SiteConfig::from_toml(&text).unwrap(), config);
         }
+    }
+
+    #[test]
+    fn the_shipped_example_is_right() {
+        let config = SiteConfig::from_toml(include_str!("../examples/site.toml")).unwrap();
+        assert_eq!(config.aes.len(), 2);
+        assert_eq!(config.switches.auto_answer_ms, Some(2000));
     }
 
     #[test]

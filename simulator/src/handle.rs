@@ -199,7 +199,7 @@ impl SwitchHandle {
 
     /// Waits until a condition on a call in progress holds (`None` once it is over).
     ///
-    /// Returns what was seen last and whether the condition came true in time.
+    /// Returns whether the condition came true in time.
     pub async fn wait(
         &self,
         call: CallRef,
@@ -208,13 +208,15 @@ impl SwitchHandle {
     ) -> bool {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
+            let mut change = std::pin::pin!(self.inner.change());
+            // From here on no change is missed.
+            change.as_mut().enable();
             if condition(self.call(call).as_ref()) {
                 return true;
             }
-            if tokio::time::Instant::now() >= deadline {
-                return false;
+            if tokio::time::timeout_at(deadline, change).await.is_err() {
+                return condition(self.call(call).as_ref());
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 

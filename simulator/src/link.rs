@@ -19,6 +19,11 @@ use crate::wire::{Frame, Framer, Node, Style, frame};
 /// Messages that may wait for a slow client before it is cut off.
 const QUEUE_MAX: usize = 20_000;
 
+/// Messages are written together up to about so many bytes.
+const WRITE_LEN: usize = 16 * 1024;
+/// Longest TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// What the site does with what the sockets bring.
 pub trait Handler: Send + Sync + 'static {
     /// A client has connected.
@@ -61,7 +66,7 @@ pub struct Link {
 
 #[derive(Debug)]
 struct Conn {
-    queue: mpsc::Sender<Vec<u8>>,
+    queue: mpsc::Sender<([u8; 4], Node)>,
     cut: watch::Sender<bool>,
 }
 
@@ -125,7 +130,17 @@ impl Link {
     }
 
     /// Queues a message. A client that does not read is cut off.
-    pub fn send(&self, conn: ConnId, invoke: [u8; 4], message: &Node) {
+    pub fn send(&self, conn: ConnId, invoke: [u8; 4], message: Node) {
+        let conns = lock(&self.conns);
+        let Some(conn) = conns.get(&conn) else { return };
+        if conn.queue.try_send((invoke, message)).is_err() {
+            // Nobody listening means that the socket is gone already.
+            let _ = conn.cut.send(true);
+        }
+    }
+
+    /// The bytes of a message, with what faults add to them; nothing if it does not fit a frame.
+    fn bytes(&self, invoke: [u8; 4], message: &Node) -> Vec<u8> {
         let (style, broken, inject) = {
             let mut faults = lock(&self.faults);
             let number = self.messages.fetch_add(1, Ordering::Relaxed) as u32;
@@ -138,20 +153,14 @@ impl Link {
         if broken {
             body.truncate(body.len() / 2);
         }
-        let bytes = match frame::encode(invoke, &body) {
-            Ok(bytes) => bytes,
+        let mut bytes = inject.unwrap_or_default();
+        match frame::encode(invoke, &body) {
+            Ok(frame) => bytes.extend(frame),
             Err(error) => {
                 tracing::warn!(aes = self.aes, message = message.name(), %error, "not sent");
-                return;
-            }
-        };
-        let conns = lock(&self.conns);
-        let Some(conn) = conns.get(&conn) else { return };
-        for part in inject.into_iter().chain([bytes]) {
-            if conn.queue.try_send(part).is_err() {
-                let _ = conn.cut.send(true);
             }
         }
+        bytes
     }
 
     fn refuses(&self) -> bool {
@@ -209,7 +218,7 @@ async fn welcome(
             serve(link, reader, writer, handler).await;
         }
         Some(tls) => {
-            let stream = tls.accept(stream).await?;
+            let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
             let (reader, writer) = tokio::io::split(stream);
             serve(link, reader, writer, handler).await;
         }
@@ -241,10 +250,17 @@ async fn serve(
 async fn write(
     link: &Link,
     mut writer: impl AsyncWrite + Unpin,
-    mut queued: mpsc::Receiver<Vec<u8>>,
+    mut queued: mpsc::Receiver<([u8; 4], Node)>,
 ) -> io::Result<()> {
-    while let Some(bytes) = queued.recv().await {
+    while let Some((invoke, message)) = queued.recv().await {
         link.wait_while_hung().await;
+        let mut bytes = link.bytes(invoke, &message);
+        // What has gathered meanwhile goes out with it.
+        while bytes.len() < WRITE_LEN
+            && let Ok((invoke, message)) = queued.try_recv()
+        {
+            bytes.extend(link.bytes(invoke, &message));
+        }
         let piece_len = lock(&link.faults).piece_len;
         if piece_len == 0 {
             writer.write_all(&bytes).await?;

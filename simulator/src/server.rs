@@ -23,6 +23,7 @@ use crate::time::Time;
 use crate::tls::{self, TlsError};
 use crate::view::{CallView, FinishedCall};
 use crate::wire::Frame;
+use crate::wire::read::parse;
 use crate::world::{Effect, World};
 
 /// Longest wait of the timer, should nothing be due.
@@ -66,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) sender: Sender,
     pub(crate) links: Vec<Arc<Link>>,
     wake: Notify,
+    changed: Notify,
     ca_pem: String,
     pub(crate) config: SiteConfig,
 }
@@ -109,7 +111,7 @@ impl Site {
             sockets.push(socket);
         }
         let world = World::new(&config, clock.unix_ms_at_zero(), &media_addresses)?;
-        let seed = clock.unix_ms_at_zero();
+        let seed = config.seed.unwrap_or_else(|| clock.unix_ms_at_zero());
         let sender = Sender::start(clock, sockets, seed).map_err(StartError::Media)?;
         let mut listeners = Vec::new();
         let mut links = Vec::new();
@@ -124,6 +126,7 @@ impl Site {
             sender,
             links,
             wake: Notify::new(),
+            changed: Notify::new(),
             ca_pem: tls.ca_pem,
             config,
         });
@@ -314,7 +317,13 @@ impl Inner {
         }
         drop(world);
         self.wake.notify_one();
+        self.changed.notify_waiters();
         result
+    }
+
+    /// Waits until the world has changed. To be made before looking at it.
+    pub(crate) fn change(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
     }
 
     /// Looks at the world.
@@ -331,7 +340,7 @@ impl Inner {
                     let Some(link) = self.links.get(aes) else { continue };
                     match output {
                         Output::Send { conn, invoke, message } => {
-                            link.send(conn, invoke, &message);
+                            link.send(conn, invoke, message);
                         }
                         Output::Close { conn } => link.close(conn),
                     }
@@ -353,7 +362,11 @@ impl Handler for Door {
 
     fn message(&self, aes: usize, conn: ConnId, frame: &Frame) {
         if let Some(inner) = self.0.upgrade() {
-            inner.act(|world, now| world.message(now, aes, conn, frame.invoke, &frame.body));
+            // Reading takes longer than acting, so it is done before the world is locked.
+            let request = parse(&frame.body).ok();
+            inner.act(|world, now| {
+                world.message(now, aes, conn, frame.invoke, request.as_ref());
+            });
         }
     }
 

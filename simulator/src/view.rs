@@ -166,9 +166,9 @@ pub(crate) fn history(
                 established: call.established.map(|at| clock.wall(at)),
                 ended: clock.wall(over.ended),
                 frames: call.established.map_or(0, |at| over.ended.frames_since(at)),
-                frames_heard: call.established.map_or(0, |at| {
-                    call.lonely_since.unwrap_or(over.ended).frames_since(at)
-                }),
+                frames_heard: call
+                    .established
+                    .map_or(0, |at| call.lonely_since.unwrap_or(over.ended).frames_since(at)),
                 stations: call.answered_by.iter().map(ToString::to_string).collect(),
                 answered: call.established.is_some(),
                 streams: by_serial.remove(&call.serial.0).unwrap_or_default(),

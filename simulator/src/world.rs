@@ -9,7 +9,7 @@ use crate::config::{ConfigError, SiteConfig, Switches};
 use crate::media::{Change, Plan};
 use crate::switch::{Body, ConnectionState, Device, Event, Extension, Serial, StationKind, Switch};
 use crate::time::Time;
-use crate::wire::read::parse;
+use crate::wire::Element;
 
 /// What the shell has to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,12 +75,19 @@ impl World {
         })
     }
 
-    /// A client's message.
-    pub fn message(&mut self, now: Time, aes: usize, conn: ConnId, invoke: [u8; 4], body: &[u8]) {
+    /// A client's message; `None` is one that could not be read.
+    pub fn message(
+        &mut self,
+        now: Time,
+        aes: usize,
+        conn: ConnId,
+        invoke: [u8; 4],
+        request: Option<&Element>,
+    ) {
         let Some(server) = self.aes.get_mut(aes) else { return };
-        let reply = match parse(body) {
-            Ok(request) => server.request(now, &mut self.switch, conn, invoke, &request),
-            Err(_) => Reply::Now(server.malformed()),
+        let reply = match request {
+            Some(request) => server.request(now, &mut self.switch, conn, invoke, request),
+            None => Reply::Now(server.malformed()),
         };
         let answer = match reply {
             Reply::Now(message) => {

@@ -4,7 +4,9 @@ use super::call_events::connection_items;
 use super::filter::private;
 use super::naming::{extension_part, linkage, ordinary, read_device, unhex};
 use super::{Aes, CstaError};
-use crate::switch::{CallId, Device, Extension, MergedConnection, Participation, Switch, Ucid};
+use crate::switch::{
+    CallId, Device, Extension, MergedConnection, Participation, Refusal, Switch, Ucid,
+};
 use crate::time::Time;
 use crate::wire::{Element, Node, av, csta};
 
@@ -26,7 +28,9 @@ impl Aes {
             }
             "ClearConnection" => {
                 let (call, device) = connection(request, "connectionToBeCleared")?;
+                let person = switch.call(call)?.party(&device).is_some_and(|party| !party.recorder);
                 switch.clear_connection(now, call, &device)?;
+                self.counters.people_cleared += u64::from(person);
                 Ok(csta("ClearConnectionResponse"))
             }
             "ClearCall" => {
@@ -116,7 +120,12 @@ impl Aes {
         let device = self.owned(session, request.text_at(&["callingDevice"]))?;
         let digits = extension_part(request.text_at(&["calledDirectoryNumber"])).to_owned();
         let uui = unhex(request.text_at(&["userData", "string"]));
-        let serial = switch.originate(now, &device.extension, &digits, &uui)?;
+        let unknown = CstaError::Operation("invalidDestination");
+        let placed = switch.originate(now, &device.extension, &digits, &uui);
+        let serial = placed.map_err(|refusal| match refusal {
+            Refusal::NoSuchNumber(number) if number == digits => unknown,
+            other => other.into(),
+        })?;
         let call = switch.call_of(serial)?;
         let own = csta("callingDevice")
             .leaf(csta("callID"), call.id)

@@ -79,6 +79,8 @@ pub struct AesCounters {
     pub registrations_throttled: u64,
     /// Messages that could not be read.
     pub messages_malformed: u64,
+    /// Persons whom a client has cleared out of a call.
+    pub people_cleared: u64,
     /// Events that were lost on request.
     pub events_lost: u64,
 }

@@ -84,10 +84,11 @@ impl Aes {
         if switch.station_kind(&extension).is_none() {
             return Err(CstaError::Operation("invalidMonitorObject"));
         }
-        Ok(match kind {
-            "call" => Target::Via { extension },
-            _ => Target::Device { extension, instance: device.instance },
-        })
+        // Calls are followed through VDNs and skills only.
+        if kind == "call" {
+            return Err(CstaError::Operation("invalidMonitorObject"));
+        }
+        Ok(Target::Device { extension, instance: device.instance })
     }
 
     pub(super) fn stop_monitor(
@@ -147,10 +148,9 @@ impl Aes {
         let mut messages = Vec::new();
         for (number, session) in &self.sessions {
             for (cross_ref, monitor) in &session.monitors {
-                if !monitor.filter.wants("callcontrol", flag) {
-                    continue;
-                }
-                if let Some(state) = monitor.sees(event) {
+                // Most monitors have nothing to do with a call: that is asked first.
+                let Some(state) = monitor.sees(event) else { continue };
+                if monitor.filter.wants("callcontrol", flag) {
                     let telling = Telling {
                         naming: &self.naming,
                         odd_names: self.faults.odd_names,

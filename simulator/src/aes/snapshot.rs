@@ -4,7 +4,7 @@ use super::call_requests::call_id;
 use super::filter::private;
 use super::naming::linkage;
 use super::{Aes, CstaError};
-use crate::switch::{AgentState, Call, Device, Extension, Switch};
+use crate::switch::{AgentState, Call, ConnectionState, Device, Extension, Switch};
 use crate::wire::{Element, Node, av, csta};
 
 impl Aes {
@@ -15,15 +15,21 @@ impl Aes {
         request: &Element,
     ) -> Result<Node, CstaError> {
         let device = self.owned(session, request.text_at(&["snapshotObject"]))?;
-        if switch.station_kind(&device.extension).is_none() {
-            return Err(CstaError::Operation("invalidDeviceID"));
-        }
         self.check_link()?;
-        let calls = switch.calls_at(&device.extension).iter();
-        let items = calls
-            .filter_map(|id| switch.call(*id).ok())
-            .map(|call| self.device_item(call, &device.extension));
-        let items: Vec<Node> = items.collect();
+        let items: Vec<Node> = if switch.is_group(&device.extension) {
+            // A skill has the calls that wait there; a VDN keeps none.
+            let waits = |call: &&Call| call.queued_at.as_ref() == Some(&device.extension);
+            let calls = switch.calls().values().filter(waits);
+            calls.map(|call| self.device_item(call, &device.extension)).collect()
+        } else if switch.station_kind(&device.extension).is_some() {
+            let calls = switch.calls_at(&device.extension).iter();
+            calls
+                .filter_map(|id| switch.call(*id).ok())
+                .map(|call| self.device_item(call, &device.extension))
+                .collect()
+        } else {
+            return Err(CstaError::Operation("invalidDeviceID"));
+        };
         let status = if items.is_empty() { "idle" } else { "busy" };
         let station = request.find("getStationStatus").map(|_| {
             private(av("SnapshotDeviceResponsePrivateData").leaf(av("stationStatus"), status))
@@ -36,10 +42,10 @@ impl Aes {
     fn device_item(&self, call: &Call, extension: &Extension) -> Node {
         let device = Device::Extension(extension.clone());
         // Own state first, then those of the others.
-        let own = call.at(extension).into_iter();
+        let own = call.at(extension).map_or(ConnectionState::Queued, |party| party.state);
         let others = call.parties.iter().filter(|party| !party.device.is(extension));
-        let states =
-            own.chain(others).map(|party| csta("localConnectionState").text(party.state.word()));
+        let states = std::iter::once(own).chain(others.map(|party| party.state));
+        let states = states.map(|state| csta("localConnectionState").text(state.word()));
         csta("snapshotDeviceResponseInfo")
             .with(self.naming.connection(csta("connectionIdentifier"), call.id, &device))
             .with(csta("localCallState").with(csta("compoundCallState").with_all(states)))

@@ -42,7 +42,8 @@ impl Bench {
     /// Sends a request and gives back everything that the server said because of it.
     fn ask(&mut self, request: &str) -> Vec<String> {
         self.now = self.now.after_millis(1);
-        self.world.message(self.now, 0, CONN, *b"0001", request.as_bytes());
+        let request = read::parse(request.as_bytes()).unwrap();
+        self.world.message(self.now, 0, CONN, *b"0001", Some(&request));
         self.settle()
     }
 

@@ -84,6 +84,8 @@ struct Stream {
     /// RTP timestamp of the beat `first_beat`.
     timestamp: u32,
     first_beat: Option<Time>,
+    /// No packet has been made yet.
+    fresh: bool,
     /// Beats left in which nothing is sent (they count as dropped).
     muted: u32,
     held_back: Option<Vec<u8>>,
@@ -162,6 +164,7 @@ impl Table {
             sequence: random as u16,
             timestamp: self.rng.next() as u32,
             first_beat: None,
+            fresh: true,
             muted: 0,
             held_back: None,
             record: record(now, &play),
@@ -172,6 +175,10 @@ impl Table {
 
     fn stop(&mut self, now: Time, key: &RegistrationKey) {
         if let Some(mut stream) = self.streams.remove(key) {
+            // What was to be overtaken goes out alone.
+            let (aes, to) = (Some(stream.play.aes), stream.play.to);
+            let late = stream.held_back.take().map(|bytes| Packet { aes, to, bytes });
+            self.extra.extend(late);
             stream.record.ended = Some(now);
             self.finished.push_back(stream.record);
         }
@@ -330,7 +337,7 @@ impl Stream {
         if let Some(number) = frame {
             *last = Some((law, serial, number, words));
         }
-        let marker = beats == 0;
+        let marker = std::mem::take(&mut self.fresh);
         let bytes = packet(law, marker, self.sequence, timestamp, self.ssrc, &words);
         self.sequence = self.sequence.wrapping_add(1);
         Some((bytes, frame))

@@ -115,8 +115,9 @@ impl Switch {
         merged.called = held_call.called.clone();
         merged.direction = held_call.direction;
         merged.user_data = held_call.user_data.clone();
-        merged.vdn = held_call.vdn.clone().or_else(|| active_call.vdn.clone());
-        merged.skill = held_call.skill.clone().or_else(|| active_call.skill.clone());
+        // The VDN and skill that last sent it.
+        merged.vdn = active_call.vdn.clone().or_else(|| held_call.vdn.clone());
+        merged.skill = active_call.skill.clone().or_else(|| held_call.skill.clone());
         merged.queued_at = active_call.queued_at.clone();
         merged.answered_by.extend(goes.answered_by.iter().cloned());
         // A held call has talked; a consultation that still rings has not.
