@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use storage_core::{CallId, Now, Ucid};
 
-use super::event::{CallEvent, Device, Merge, MergedParty, Monitor, PartyState};
+use super::event::{CallEvent, CallFacts, Device, Merge, MergedParty, Monitor, PartyState};
 use super::party::{Identity, Parties, Party, PartyKind};
 use super::tracked::{CallKey, MergeSign, TrackedCall};
 use super::tracker::{CallEnd, Change, Start, Tracker};
@@ -34,7 +34,7 @@ impl Tracker {
         self.conclude(now, into);
     }
 
-    /// Another monitor's report of a merge that is done.
+    /// Another monitor's report of a merge that is done: no call that was to be merged is left.
     fn is_repeated(
         &mut self,
         now: Now,
@@ -42,6 +42,9 @@ impl Tracker {
         event: &CallEvent,
         transfer: bool,
     ) -> bool {
+        if sign.old.iter().any(|id| *id != sign.new && self.by_id.contains_key(id)) {
+            return false;
+        }
         let Some(key) = self.by_id.get(&sign.new).copied() else { return false };
         let Some(call) = self.calls.get_mut(&key) else { return false };
         let Some((done, at)) = &call.merged else { return false };
@@ -80,7 +83,9 @@ impl Tracker {
         if !taken.is_empty() {
             return taken;
         }
-        let made = self.locate(now, &sign.new, told.first().copied(), Start::Midway);
+        let ucid = told.first().copied().cloned();
+        let facts = CallFacts { ucid, ..CallFacts::default() };
+        let made = self.locate(now, &sign.new, &facts, Start::Midway);
         made.into_iter().collect()
     }
 
@@ -127,6 +132,9 @@ impl Tracker {
             call.parties = parties;
             for other in &others {
                 take_over(call, other);
+            }
+            if !merge.parties.is_empty() {
+                call.forget_absent_viewers();
             }
         }
         for other in others {
@@ -302,15 +310,13 @@ fn take_over(call: &mut TrackedCall, other: &TrackedCall) {
     }
 }
 
-/// Only the consultation was seen: the call itself is known from what the switch told of it there.
+/// Only the consultation was seen: the call itself is known from what the switch told of it there,
+/// or will be from what it tells next.
 fn inherit_original(call: &mut TrackedCall, event: &CallEvent) {
     let original = event.facts.original.clone().or_else(|| call.original.clone());
-    let Some(original) = original else { return };
-    if original.calling.is_none() {
-        return;
-    }
+    let original = original.unwrap_or_default();
     call.calling = original.calling;
-    call.called = original.called.or_else(|| call.called.take());
+    call.called = original.called;
     call.trunkgroup = original.trunkgroup.or_else(|| call.trunkgroup.take());
     call.trunkmember = original.trunkmember.or_else(|| call.trunkmember.take());
     call.originated = false;

@@ -23,6 +23,7 @@ mod party;
 mod recording;
 mod resync;
 mod room;
+mod scene;
 mod serve;
 mod tap;
 mod timer;

@@ -22,8 +22,8 @@ impl Tracker {
             return self.handle_unknown(now, &snapshot.call);
         }
         self.replace_if_reused(now, snapshot);
-        let ucid = snapshot.facts.ucid.as_ref();
-        let Some(key) = self.locate(now, &snapshot.call, ucid, Start::Begin) else { return };
+        let (id, facts) = (&snapshot.call, &snapshot.facts);
+        let Some(key) = self.locate(now, id, facts, Start::Begin) else { return };
         self.with_phantoms_noted(key, |tracker| tracker.copy(now, key, snapshot));
         self.conclude(now, key);
     }
@@ -72,6 +72,7 @@ impl Tracker {
         before.leave_all(now.wall, |_| true);
         after.inherit(before);
         call.parties = after;
+        call.forget_absent_viewers();
         if call.talking().count() >= 2 {
             call.establish(now, roster);
         }

@@ -194,6 +194,10 @@ impl Calls {
         let (key, rest) = (tap.call, tap.rest);
         self.drop_tap(now, phantom, rest);
         self.tracker.handle_phantom(now, key, phantom, false);
+        // An unanswered request may have put it into another call as well.
+        if let Some(key) = self.tracker.call_of_phantom(phantom) {
+            self.evict(now, key, phantom);
+        }
     }
 
     /// A phantom is not registered any more. What it hears ends, and its place in the call is given

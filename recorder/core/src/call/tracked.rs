@@ -9,6 +9,7 @@ use storage_core::{CallId, Extension, MonoTime, Now, Ucid};
 use super::event::{CallFacts, Device, Monitor, OriginalCall, PartyState};
 use super::party::{Identity, Parties, Party, PartyKind, Trunk};
 use super::roster::Roster;
+use super::tracker::Start;
 
 /// Former identities and call IDs kept per call.
 const NAMES_MAX: usize = 64;
@@ -221,6 +222,19 @@ impl TrackedCall {
         }
     }
 
+    /// Whether an event with this call's number speaks of another call. Identities tell; without
+    /// them, a call that nobody sees any more and that begins anew from another number.
+    pub(super) fn is_other(&self, facts: &CallFacts, start: Start) -> bool {
+        match (&self.ucid, &facts.ucid) {
+            (Some(_), Some(ucid)) => !self.is(ucid),
+            _ if self.unseen.is_some() && start == Start::Begin => match &facts.calling {
+                Some(calling @ Device::Number(_)) => self.calling.as_ref() != Some(calling),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Takes over what an event says of the call; what is absent has not changed.
     pub(super) fn learn(&mut self, facts: &CallFacts) {
         if facts.ucid.is_some() {
@@ -311,6 +325,18 @@ impl TrackedCall {
             party.kind == PartyKind::Inside
                 && party.state == PartyState::Alerting
                 && party.name != *answering
+        });
+    }
+
+    /// After the switch has listed the parties: a device that is not in the call sees nothing of it,
+    /// whether or not its leaving was told.
+    pub(super) fn forget_absent_viewers(&mut self) {
+        let Self { viewers, parties, .. } = self;
+        viewers.retain(|monitor| match monitor {
+            Monitor::Station(number) | Monitor::Phantom(number) => {
+                parties.iter().any(|party| party.is(number))
+            }
+            Monitor::Via(_) => true,
         });
     }
 

@@ -12,8 +12,9 @@ use storage_core::{CallId, Extension, MonoTime, Now, Ucid};
 
 use super::draft::Known;
 use super::event::{AgentEvent, CallChange, CallEvent, CallFacts, Device, Monitor, PartyState};
-use super::party::{Identity, Leaving, PartyKind};
+use super::party::{Identity, PartyKind};
 use super::roster::Roster;
+use super::scene::{Clarity, Scene};
 pub use super::tracked::{CallKey, TrackedCall};
 
 /// A call that nobody can see any more is taken for ended after this long. A diversion or a
@@ -22,9 +23,6 @@ const UNSEEN: Duration = Duration::from_secs(2);
 /// A trunk that tells nothing more after `NetworkReached` for this long is taken for answered: a
 /// non-ISDN trunk never says so (dossier 6.4). Others say `Delivered` well before.
 const NETWORK_SILENT: Duration = Duration::from_secs(2);
-/// An `Established` of a party that another monitor saw leave this recently is that monitor's
-/// late report, not a return.
-const LATE: Duration = Duration::from_millis(300);
 /// A report of a call with the same number and identity as one that ended this recently is late.
 const BURIED: Duration = Duration::from_secs(2);
 /// More calls than an AES can carry (dossier 8.1) are garbage, and are not tracked.
@@ -284,8 +282,8 @@ impl Tracker {
 
     fn handle_party_event(&mut self, now: Now, event: &CallEvent, change: &CallChange) {
         let Some(connection) = connection_of(change) else { return };
-        let ucid = event.facts.ucid.as_ref();
-        let Some(key) = self.locate(now, &connection.call, ucid, Start::of(change)) else { return };
+        let start = Start::of(change);
+        let Some(key) = self.locate(now, &connection.call, &event.facts, start) else { return };
         self.with_phantoms_noted(key, |tracker| {
             tracker.view(key, event);
             tracker.note_agent(event, change);
@@ -313,13 +311,13 @@ impl Tracker {
         &mut self,
         now: Now,
         id: &CallId,
-        ucid: Option<&Ucid>,
+        facts: &CallFacts,
         start: Start,
     ) -> Option<CallKey> {
+        let ucid = facts.ucid.as_ref();
         if let Some(call) = self.by_id(id) {
             let key = call.key;
-            let other = ucid.is_some_and(|ucid| call.ucid.is_some() && !call.is(ucid));
-            if !other {
+            if !call.is_other(facts, start) {
                 return Some(key);
             }
             if start == Start::No {
@@ -409,7 +407,7 @@ impl Tracker {
     }
 
     fn clear_call(&mut self, now: Now, id: &CallId, event: &CallEvent) {
-        if let Some(key) = self.locate(now, id, event.facts.ucid.as_ref(), Start::No) {
+        if let Some(key) = self.locate(now, id, &event.facts, Start::No) {
             self.end(now, key, CallEnd::Cleared);
         }
     }
@@ -463,41 +461,9 @@ impl Tracker {
 
     fn apply(&mut self, now: Now, key: CallKey, event: &CallEvent, change: &CallChange) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        let roster = &self.roster;
-        let mut scene = Scene { now, call, roster, event };
-        match change {
-            CallChange::ServiceInitiated(connection) => scene.dial(&connection.device, false),
-            CallChange::Originated(connection) => scene.dial(&connection.device, true),
-            CallChange::NetworkReached(connection) => scene.reach_network(&connection.device),
-            CallChange::Delivered { connection, alerting } => {
-                scene.deliver(&connection.device, alerting);
-            }
-            CallChange::Established { connection, answering } => {
-                scene.answer(&connection.device, answering);
-            }
-            CallChange::Held(connection) => {
-                scene.arrive(&[&connection.device], PartyState::Held);
-            }
-            CallChange::Retrieved(connection) => scene.retrieve(&connection.device),
-            CallChange::Queued { queue, .. } => scene.queue(queue),
-            CallChange::Failed(connection) => scene.fail(&connection.device),
-            CallChange::Diverted { connection, to } => {
-                scene.call.waiting |= roster.kind(to) == PartyKind::Queue;
-                scene.leave(&[&connection.device]);
-            }
-            CallChange::ConnectionCleared { connection, releasing } => {
-                let devices = match connection.device {
-                    Device::Unknown => [releasing],
-                    _ => [&connection.device],
-                };
-                if scene.clear(&devices) == Leaving::Unclear {
-                    self.changes.push_back(Change::Doubt(key));
-                }
-            }
-            // These speak of whole calls and are handled before.
-            CallChange::Conferenced(_)
-            | CallChange::Transferred(_)
-            | CallChange::CallCleared(_) => {}
+        let mut scene = Scene { now, call, roster: &self.roster, event };
+        if scene.play(change) == Clarity::Doubtful {
+            self.changes.push_back(Change::Doubt(key));
         }
     }
 }
@@ -530,167 +496,6 @@ impl Start {
             | CallChange::Failed(_)
             | CallChange::ConnectionCleared { .. }
             | CallChange::CallCleared(_) => Self::No,
-        }
-    }
-}
-
-/// One event at work on one call.
-struct Scene<'a> {
-    now: Now,
-    call: &'a mut TrackedCall,
-    roster: &'a Roster,
-    event: &'a CallEvent,
-}
-
-impl Scene<'_> {
-    fn dial(&mut self, device: &Device, dialled: bool) {
-        self.call.originated = true;
-        self.call.caller_known = true;
-        let state = if dialled { PartyState::Connected } else { PartyState::Initiated };
-        self.arrive(&[device], state);
-    }
-
-    fn reach_network(&mut self, device: &Device) {
-        let called = self.event.facts.called.clone();
-        let outside = called.filter(|called| self.roster.kind(called) == PartyKind::Outside);
-        let name = Identity::of(&[device, outside.as_ref().unwrap_or(&Device::Unknown)]);
-        let wall = self.now.wall;
-        self.call.parties.arrive(wall, &name, PartyKind::Outside, PartyState::Alerting);
-        if self.call.established.is_none() {
-            self.call.network = Some(self.now.mono);
-        }
-    }
-
-    fn deliver(&mut self, device: &Device, alerting: &Device) {
-        self.call.network = None;
-        if self.kind(alerting) == PartyKind::Queue {
-            self.call.waiting = true;
-        } else {
-            self.arrive(&[alerting, device], PartyState::Alerting);
-        }
-        self.add_caller();
-    }
-
-    fn answer(&mut self, device: &Device, answering: &Device) {
-        let name = Identity::of(&[answering, device]);
-        let kind = self.kind(&name.device());
-        let recorder = matches!(kind, PartyKind::Phantom | PartyKind::PeerPhantom);
-        if kind == PartyKind::Queue || (!recorder && self.is_late(&name)) {
-            return;
-        }
-        self.arrive(&[answering, device], PartyState::Connected);
-        if recorder {
-            if let (PartyKind::Phantom, Some(number)) = (kind, &name.number) {
-                // Its own monitor tells of the call from now on (dossier 7.6).
-                self.call.viewers.insert(Monitor::Phantom(number.clone()));
-            }
-            return;
-        }
-        self.add_caller();
-        self.call.network = None;
-        self.call.silence_others(self.now, &name);
-        self.call.establish(self.now, self.roster);
-    }
-
-    fn retrieve(&mut self, device: &Device) {
-        let name = Identity::of(&[device]);
-        let kind = self.kind(device);
-        self.call.parties.retrieve(self.now.wall, &name, kind);
-    }
-
-    /// A queue that no list names still is one: a number that seemed to ring is taken out again.
-    fn queue(&mut self, queue: &Device) {
-        self.call.waiting = true;
-        if self.call.split.is_none() {
-            self.call.split = queue.number().cloned();
-        }
-        let places = [self.call.called.clone(), Some(queue.clone())];
-        self.call.parties.leave_all(self.now.wall, |party| {
-            party.kind == PartyKind::Inside
-                && party.state == PartyState::Alerting
-                && places.contains(&Some(party.name.device()))
-        });
-        self.add_caller();
-    }
-
-    fn fail(&mut self, device: &Device) {
-        let kind = self.kind(device);
-        self.call.parties.fail(self.now.wall, &Identity::of(&[device]), kind);
-        self.end_view_of(device);
-    }
-
-    fn clear(&mut self, devices: &[&Device]) -> Leaving {
-        let left = self.leave(devices);
-        if let Leaving::Left(name) = &left {
-            self.call.remember_gone(self.now, name.clone(), &self.event.monitor);
-        }
-        left
-    }
-
-    fn leave(&mut self, devices: &[&Device]) -> Leaving {
-        for device in devices {
-            self.end_view_of(device);
-        }
-        let name = Identity::of(devices);
-        let kind = self.kind(&name.device());
-        let there = self.call.parties.iter().any(|party| party.name.shares(&name));
-        if !there && self.call.has_left(&name) {
-            // The second monitor's report; the other outside party must not go for it.
-            return Leaving::NotThere;
-        }
-        self.call.parties.leave(self.now.wall, &name, kind)
-    }
-
-    fn arrive(&mut self, devices: &[&Device], state: PartyState) {
-        let name = Identity::of(devices);
-        let kind = self.kind(&name.device());
-        if kind != PartyKind::Queue {
-            self.call.parties.arrive(self.now.wall, &name, kind, state);
-        }
-    }
-
-    /// Puts the caller in, once: later events go on naming a caller who may have left.
-    fn add_caller(&mut self) {
-        let trunk = self.call.trunk();
-        let calling = self.call.calling.clone().unwrap_or(Device::Unknown);
-        let mut kind = self.kind(&calling);
-        if kind == PartyKind::Inside && trunk.is_some() && !self.call.originated {
-            kind = PartyKind::Outside;
-        }
-        let mut name = Identity::of(&[&calling]);
-        let comes_in = kind == PartyKind::Outside && !self.call.originated;
-        if comes_in && name.trunk.is_none() {
-            name.trunk = trunk;
-        }
-        let known = std::mem::replace(&mut self.call.caller_known, true);
-        let there = self.call.parties.get(&name, kind).is_some();
-        let real = matches!(kind, PartyKind::Station | PartyKind::Inside | PartyKind::Outside);
-        if real && (!known || (there && comes_in)) {
-            self.call.parties.arrive(self.now.wall, &name, kind, PartyState::Connected);
-        }
-    }
-
-    /// A VDN that only this call's own data names is a queue as well.
-    fn kind(&self, device: &Device) -> PartyKind {
-        let kind = self.roster.kind(device);
-        let number = device.number();
-        let place = number.is_some() && (number == self.call.vdn.as_ref());
-        if kind == PartyKind::Inside && place { PartyKind::Queue } else { kind }
-    }
-
-    fn is_late(&self, name: &Identity) -> bool {
-        self.call.gone.iter().any(|gone| {
-            gone.name.shares(name)
-                && gone.told_by != self.event.monitor
-                && self.now.mono.since(gone.at) < LATE
-        })
-    }
-
-    /// What a device's own monitor sees of the call ends when the device leaves it.
-    fn end_view_of(&mut self, device: &Device) {
-        if let Some(number) = device.number() {
-            self.call.viewers.remove(&Monitor::Station(number.clone()));
-            self.call.viewers.remove(&Monitor::Phantom(number.clone()));
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The call machine as a whole: scenarios that a telephony engineer can read, and random events.
 
+mod garbage;
+mod invariants;
+mod model;
 mod script;
 mod site;
 mod transcript;

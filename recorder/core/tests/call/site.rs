@@ -43,6 +43,8 @@ pub struct Site {
     pub joins: BTreeMap<Extension, (Ticket, CallId)>,
     pub leaves: BTreeMap<Extension, CallId>,
     pub segments: BTreeMap<Extension, SegmentId>,
+    /// Whether the switch can be heard.
+    pub link: bool,
 }
 
 impl Site {
@@ -56,7 +58,7 @@ impl Site {
             first_segment: SegmentId(1),
         });
         let (joins, leaves, segments) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { calls, now: at(0), joins, leaves, segments }
+        Self { calls, now: at(0), joins, leaves, segments, link: true }
     }
 
     /// The usual start: link up, nothing going on, all phantoms registered, this node leads.

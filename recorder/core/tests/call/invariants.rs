@@ -1,0 +1,133 @@
+//! What must hold whatever happens: checked at each order, and once more at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use recorder_core::call::Order;
+use storage_core::journal::Fact;
+use storage_core::{Extension, MonoTime, RecordingId, SegmentId};
+
+use crate::site::{Setup, Site};
+
+/// Keeps account of a machine's orders.
+pub struct Watch {
+    phantoms: BTreeSet<Extension>,
+    max_parties: usize,
+    open: BTreeMap<SegmentId, (Extension, RecordingId)>,
+    last_segment: SegmentId,
+    recordings: BTreeMap<RecordingId, bool>,
+    asked: BTreeMap<u64, MonoTime>,
+    /// Every recording's captured segments.
+    pub segments_opened: usize,
+}
+
+impl Watch {
+    pub fn new(setup: &Setup) -> Self {
+        Self {
+            phantoms: setup.roster.phantoms.clone(),
+            max_parties: setup.max_parties,
+            open: BTreeMap::new(),
+            last_segment: SegmentId(0),
+            recordings: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            segments_opened: 0,
+        }
+    }
+
+    /// A request was made, which must be answered once and in time.
+    pub fn asked(&mut self, request: u64, at: MonoTime) {
+        self.asked.insert(request, at);
+    }
+
+    pub fn check(&mut self, site: &Site, order: &Order) {
+        match order {
+            Order::Join { phantom, call, .. } => {
+                assert!(self.phantoms.contains(phantom), "joins with a strange phantom {phantom}");
+                // Places at this moment include this very join, which is still to come.
+                let places = site.calls.tracker().by_id(call).map_or(0, |call| call.places());
+                assert!(places < self.max_parties, "fills call {call} beyond the limit");
+            }
+            Order::Leave { phantom, .. } => {
+                assert!(self.phantoms.contains(phantom), "would drop {phantom}, who is no phantom");
+            }
+            Order::Capture(fact) => self.check_fact(fact),
+            Order::Answer { request, .. } => {
+                let at = self.asked.remove(request).expect("an answer that nobody asked for");
+                let took = site.now.mono.since(at).as_millis();
+                assert!(took <= 3_000, "request {request} took {took} ms");
+            }
+            _ => {}
+        }
+    }
+
+    fn check_fact(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Recording { draft } => {
+                let id = draft.recordingid;
+                let ended = self.recordings.entry(id).or_insert(false);
+                assert!(!*ended, "recording {id} changes after its end");
+                *ended = draft.ended.is_some();
+                let open = self.open.values().any(|(_, recording)| *recording == id);
+                assert!(!(*ended && open), "recording {id} ends with a segment open");
+            }
+            Fact::SegmentOpened { segment, recordingid, phantom, .. } => {
+                assert!(*segment > self.last_segment, "segment {segment} is not new");
+                self.last_segment = *segment;
+                self.segments_opened += 1;
+                let known = self.recordings.get(recordingid);
+                assert_eq!(known, Some(&false), "segment {segment} of no open recording");
+                let busy = self.open.values().any(|(other, _)| other == phantom);
+                assert!(!busy, "phantom {phantom} is in two segments");
+                self.open.insert(*segment, (phantom.clone(), *recordingid));
+            }
+            Fact::SegmentClosed { segment, .. } => {
+                assert!(self.open.remove(segment).is_some(), "segment {segment} is not open");
+            }
+            Fact::MediaTerms { segment, .. } => {
+                assert!(self.open.contains_key(segment), "terms of a segment that is not open");
+            }
+            Fact::Lost { .. } | Fact::Sealed { .. } => {}
+        }
+    }
+
+    /// Nothing is left over.
+    pub fn check_end(&self, site: &Site) {
+        assert!(self.open.is_empty(), "left open: {:?}", self.open);
+        let unfinished: Vec<_> = self.recordings.iter().filter(|(_, ended)| !**ended).collect();
+        assert!(unfinished.is_empty(), "never ended: {unfinished:?}");
+        assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
+        assert!(site.calls.is_idle(), "phantoms left: {:?}", site.calls.phantoms(site.now));
+        assert_eq!(site.calls.recordings_active(), 0);
+    }
+}
+
+/// Takes all orders, checked.
+pub fn take_orders(site: &mut Site, watch: &mut Watch) -> Vec<Order> {
+    let mut orders = Vec::new();
+    while let Some(order) = site.calls.poll_order() {
+        watch.check(site, &order);
+        site.note(&order);
+        orders.push(order);
+    }
+    orders
+}
+
+/// Lets time pass up to a moment, with everything the machine does by itself.
+pub fn pass_time(
+    site: &mut Site,
+    watch: &mut Watch,
+    until: MonoTime,
+    mut on_orders: impl FnMut(&mut Site, &mut Watch, Vec<Order>),
+) {
+    for _ in 0..20_000 {
+        let Some(due) = site.calls.poll_timeout().filter(|due| *due <= until) else {
+            let millis = until.as_micros() / 1000;
+            site.now = crate::site::at(millis);
+            return;
+        };
+        site.now = crate::site::at(due.as_micros().div_ceil(1000));
+        site.calls.handle_timeout(site.now);
+        let orders = take_orders(site, watch);
+        on_orders(site, watch, orders);
+    }
+    panic!("the machine never rests");
+}
