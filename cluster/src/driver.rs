@@ -151,6 +151,7 @@ impl Driver {
         let tick = self.start.config.ticks.tick;
         let mut next_tick = Instant::now() + tick;
         loop {
+            self.start.shared.pulse.beat();
             match inputs.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
                 Ok(input) => {
                     if !self.take_burst(input, inputs)? {

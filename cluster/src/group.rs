@@ -28,7 +28,7 @@ use crate::config::{ConfigError, GroupConfig};
 use crate::driver::{Driver, Input, ProposeResult, Published, Start};
 use crate::gate::Gate;
 use crate::hello::cluster_of_peers;
-use crate::links::{Counters, Links, Shared};
+use crate::links::{Counters, Links, Pulse, Shared};
 use crate::log_store::{LogError, LogStore};
 use crate::marker::{Marker, MarkerError, random};
 use crate::request::{Reply, RequestError, Response, Served, ask};
@@ -170,6 +170,7 @@ impl Group {
             Gate::new(config.node, process, own_address, config.heartbeat * 4, marker, cluster);
         let (inputs, received) = sync_channel(INPUTS);
         let counters = Arc::new(Counters::default());
+        let clock = Clock::new();
         let shared = Arc::new(Shared {
             node: config.node,
             gate,
@@ -178,10 +179,10 @@ impl Group {
             election: config.election,
             inputs: inputs.clone(),
             counters,
+            pulse: Pulse::new(clock),
         });
         let served = Arc::new(Served::new(Handle::current()));
         let net = Net::start(&config, &shared, &served).await?;
-        let clock = Clock::new();
         let links = Arc::new(Links::new(Arc::clone(&shared), net.handle.clone()));
         let start = Start {
             config: NodeConfig {

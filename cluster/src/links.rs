@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cluster_core::PeerEvent;
 use cluster_core::wire::Message;
-use storage_core::NodeId;
+use storage_core::{MonoTime, NodeId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
-use crate::clock::{Exchange, Offset, wall};
+use crate::clock::{Clock, Exchange, Offset, wall};
 use crate::driver::Input;
 use crate::frame::{self, FRAME_MAX, Frame, Kind, PIECE_MAX};
 use crate::gate::Gate;
@@ -58,9 +58,39 @@ pub(crate) struct Shared {
     pub(crate) election: Duration,
     pub(crate) inputs: SyncSender<Input>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) pulse: Pulse,
+}
+
+/// When the member's thread last came round. A member whose disk hangs must not look alive only
+/// because its network still answers.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    clock: Clock,
+    last_us: AtomicU64,
+}
+
+impl Pulse {
+    pub(crate) const fn new(clock: Clock) -> Self {
+        Self { clock, last_us: AtomicU64::new(0) }
+    }
+
+    /// The thread came round.
+    pub(crate) fn beat(&self) {
+        self.last_us.store(self.clock.mono().as_micros(), Ordering::Relaxed);
+    }
+
+    fn within(&self, span: Duration) -> bool {
+        let last = MonoTime::from_micros(self.last_us.load(Ordering::Relaxed));
+        self.clock.mono().since(last) < span
+    }
 }
 
 impl Shared {
+    /// Whether this member may say that it lives. A slow sync is no reason not to.
+    fn lives(&self) -> bool {
+        self.pulse.within((self.election * 3).max(Duration::from_secs(1)))
+    }
+
     /// How long nothing may come before a connection counts as broken. Whether the peer counts
     /// as gone is decided elsewhere, and sooner.
     pub(crate) fn silence(&self) -> Duration {
@@ -345,6 +375,9 @@ impl Dialer {
                     bytes
                 }
                 _ = beat.tick() => {
+                    if !self.shared.lives() {
+                        continue;
+                    }
                     let t1 = wall().as_micros().to_le_bytes();
                     Frame::new(Kind::Ping, t1.to_vec()).to_bytes()
                 }
@@ -412,6 +445,7 @@ pub(crate) async fn hear(shared: &Shared, node: NodeId, process: u64, wire: Wire
         };
         shared.gate.heard(node, process);
         match frame.kind {
+            Kind::Ping if frame.payload.len() == 8 && !shared.lives() => {}
             Kind::Ping if frame.payload.len() == 8 => {
                 let t2 = wall().as_micros();
                 shared.tell(Input::Peer { node, event: PeerEvent::Heard });

@@ -97,6 +97,10 @@ impl Node {
         let acting = self.acts_ahead(now);
         let (duty, provisional) = match self.state.members().get(&id) {
             _ if self.state.epoch() == 0 => (duty_unheard(self.config.role), true),
+            // What this log says may be long past: whoever has just started asks first.
+            Some(member) if member.duty == Duty::Lead && self.just_started(now) => {
+                (Duty::Standby, true)
+            }
             Some(_) if acting => (Duty::Lead, true),
             Some(member) => (member.duty, false),
             // Removed, or not yet added.
@@ -136,7 +140,7 @@ impl Node {
             term: self.term(),
             epoch: self.state.epoch(),
             lead: self.state.lead(),
-            cause: self.state.cause(),
+            takeover: self.state.takeover(),
             quorum: self.leader().is_some(),
             removed: self.state.removed().contains(&self.config.id),
             duty: self.duty(now),
@@ -158,6 +162,13 @@ impl Node {
         let voters = self.voters();
         let majority = voters.iter().filter(|node| here(**node)).count() * 2 > voters.len();
         (self.peers.dead(lead) || majority) && successor(&self.state, here) == Some(id)
+    }
+
+    /// No leader was heard since this process began, and not for want of time.
+    fn just_started(&self, now: MonoTime) -> bool {
+        let patience = self.config.ticks.election_period() * 3;
+        let started = self.first_tick.is_none_or(|first| now.since(first) < patience);
+        started && !self.leader_heard
     }
 
     fn liveness(&self, now: MonoTime) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {

@@ -33,6 +33,6 @@ pub use node::{Node, NodeConfig, Stored};
 pub use peers::PeerEvent;
 pub use proposals::ProposeError;
 pub use role::Patience;
-pub use state::{Change, State};
+pub use state::{Change, State, Takeover};
 pub use ticks::{Ticks, TicksError};
 pub use view::{DutyGrant, GroupView, MemberView, duty_alone};

@@ -213,6 +213,8 @@ pub struct Node {
     snapshots_out: BTreeSet<NodeId>,
     finished: Vec<Finished>,
     leader_known: u64,
+    pub(crate) leader_heard: bool,
+    pub(crate) first_tick: Option<MonoTime>,
     pub(crate) last_tick: Option<MonoTime>,
 }
 
@@ -275,6 +277,8 @@ impl Node {
             snapshots_out: BTreeSet::new(),
             finished: Vec::new(),
             leader_known: 0,
+            leader_heard: false,
+            first_tick: None,
             last_tick: None,
         };
         node.draw_timeout();
@@ -290,6 +294,7 @@ impl Node {
             self.peers.slept(now);
         }
         self.last_tick = Some(now);
+        self.first_tick.get_or_insert(now);
         self.raw.tick();
         self.draw_timeout();
         self.finished.extend(self.proposals.expired(now).into_iter().map(Finished::Late));
@@ -574,6 +579,7 @@ impl Node {
         if leader != self.leader_known {
             self.leader_known = leader;
             if leader != 0 {
+                self.leader_heard = true;
                 self.proposals.retry_all(now);
             }
         }

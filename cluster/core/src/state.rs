@@ -111,6 +111,21 @@ impl Seen {
     }
 }
 
+/// A change of the recording lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// Who led before.
+    pub from: Option<NodeId>,
+    /// Who leads since.
+    pub to: Option<NodeId>,
+    /// Since which epoch.
+    pub epoch: u64,
+    /// Why.
+    pub cause: Cause,
+    /// Whether calls in progress moved.
+    pub moves: bool,
+}
+
 /// What an entry changed, for those who follow the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -178,7 +193,7 @@ pub struct State {
     epoch: u64,
     moves: bool,
     granted_at: u64,
-    cause: Option<Cause>,
+    takeover: Option<Takeover>,
     wish: Option<NodeId>,
     ledger: Ledger,
     seen: BTreeMap<NodeId, Seen>,
@@ -370,10 +385,10 @@ impl State {
         self.moves
     }
 
-    /// Why the present duties were given.
+    /// The last change of the lead.
     #[must_use]
-    pub const fn cause(&self) -> Option<Cause> {
-        self.cause
+    pub const fn takeover(&self) -> Option<Takeover> {
+        self.takeover
     }
 
     /// Log index of the last grant of any kind; what the next one has to expect.
@@ -490,7 +505,10 @@ impl State {
         changes.push(Change::Members);
         if changed {
             (self.lead, self.epoch, self.moves) = (lead, index, grant.moves);
-            self.cause = Some(grant.cause);
+            let (from, to, cause, moves) = (before, lead, grant.cause, grant.moves);
+            if from != to {
+                self.takeover = Some(Takeover { from, to, epoch: index, cause, moves });
+            }
             // A wish ends when the wished-for could not go on: it must not come back by itself.
             let failed = before.is_some() && before == self.wish && lead != before;
             self.wish = self.wish.filter(|_| !failed);

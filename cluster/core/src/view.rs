@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use storage_core::{Duty, NodeId, Role};
 
-use crate::command::{Cause, Health};
+use crate::command::Health;
+use crate::state::Takeover;
 
 /// A member as the group sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -69,8 +70,8 @@ pub struct GroupView {
     pub epoch: u64,
     /// Who leads recording.
     pub lead: Option<NodeId>,
-    /// Why.
-    pub cause: Option<Cause>,
+    /// When and why the lead last changed.
+    pub takeover: Option<Takeover>,
     /// Whether a majority can be reached.
     pub quorum: bool,
     /// This member was removed from the group.
@@ -135,7 +136,7 @@ impl GroupView {
             term: 0,
             epoch: 0,
             lead: (duty == Duty::Lead).then_some(node),
-            cause: None,
+            takeover: None,
             quorum: true,
             removed: false,
             duty: grant,

@@ -56,8 +56,12 @@ async fn when_the_lead_dies_the_next_acts_at_once_and_the_lead_comes_back_for_ne
     assert!(grant.moves);
     until("it is granted", || !backup.view().duty.provisional).await;
     println!("granted after {:?}", died.elapsed());
-    assert_eq!(backup.view().cause, Some(Cause::Down));
-    until("the call is an orphan", || backup.ledger(|ledger| ledger.orphans(1).count()) == 1).await;
+    assert_eq!(backup.view().takeover.map(|takeover| takeover.cause), Some(Cause::Down));
+    until("the call is to be joined", || {
+        let grant = backup.view().duty;
+        backup.ledger(|l| l.to_take_over(NodeId(2), &grant, |node| node != NodeId(1)).count()) == 1
+    })
+    .await;
     let again = claim(2, 7, backup.view().epoch);
     let outcome = backup.claim(Claim { segment: SegmentId(1), ..again }, SOON).outcome().await;
     let Ok(Outcome::Claimed { recording, standing: Standing::Holds, .. }) = outcome else {
@@ -70,7 +74,8 @@ async fn when_the_lead_dies_the_next_acts_at_once_and_the_lead_comes_back_for_ne
     until("the active leads again", || active.duty() == Duty::Lead).await;
     until("everybody knows", || backup.duty() == Duty::Standby).await;
     let grant = *active.duty_watch().borrow();
-    assert_eq!((active.view().cause, grant.moves), (Some(Cause::HandBack), false));
+    let cause = active.view().takeover.map(|takeover| takeover.cause);
+    assert_eq!((cause, grant.moves), (Some(Cause::HandBack), false));
     let holder = active.ledger(|ledger| {
         ledger.recording(recording).and_then(|slot| slot.holder().map(|stretch| stretch.node))
     });

@@ -16,6 +16,7 @@ use storage_core::{NodeId, RecordingId, WallTime};
 
 use crate::command::{CallRef, Claim, Outcome, Refusal, Seal, Standing, StretchRef};
 use crate::state::Change;
+use crate::view::DutyGrant;
 use lookup::{Lookup, same_call};
 pub use slot::{Fate, Present, Sealed, Slot, Stretch, Task};
 
@@ -339,13 +340,19 @@ impl Ledger {
         tasks
     }
 
-    /// Open recordings of this copy that nobody holds: the lead must join these calls.
-    pub fn orphans(&self, copy: u8) -> impl Iterator<Item = (&CallRef, &Slot)> {
-        self.calls.values().flat_map(move |call| {
-            let orphan =
-                move |slot: &&Slot| slot.copy == copy && slot.sealed.is_none() && !slot.open();
-            call.slots.iter().filter(orphan).map(move |slot| (&call.call, slot))
-        })
+    /// Open recordings that a member with this duty is to join; see [`Slot::to_take_over`].
+    pub fn to_take_over(
+        &self,
+        node: NodeId,
+        duty: &DutyGrant,
+        alive: impl Fn(NodeId) -> bool + Copy,
+    ) -> impl Iterator<Item = (&CallRef, &Slot)> {
+        let slots = self
+            .calls
+            .values()
+            .flat_map(|call| call.slots.iter().map(move |slot| (&call.call, slot)));
+        slots
+            .filter(move |(_, slot)| slot.copy == duty.copy && slot.to_take_over(node, duty, alive))
     }
 
     fn open_call(&mut self, index: u64, call: &CallRef, changes: &mut Vec<Change>) -> u64 {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
 use crate::command::{Claim, Refusal, Seal, Standing, StretchRef};
+use crate::view::DutyGrant;
 
 /// What the ledger has to know about the group while it applies one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -285,6 +286,22 @@ impl Slot {
         let reserve = |s: &&Stretch| (s.standing != Standing::Reserve, s.index);
         let answering = self.stretches.iter().filter(|s| present.up.contains(&s.node));
         answering.max_by_key(reserve).map(|s| s.node)
+    }
+
+    /// Whether a member with this duty is to join the call although it is (or was) recorded: nobody
+    /// holds it, its holder does not answer, or the duty came with the calls in progress.
+    #[must_use]
+    pub fn to_take_over(
+        &self,
+        node: NodeId,
+        duty: &DutyGrant,
+        alive: impl Fn(NodeId) -> bool,
+    ) -> bool {
+        self.sealed.is_none()
+            && self.holder().is_none_or(|holder| {
+                let older = duty.moves && holder.epoch < duty.epoch;
+                holder.node != node && (older || !alive(holder.node))
+            })
     }
 
     /// Whether somebody may still be capturing.

@@ -156,10 +156,9 @@ impl Recorder {
             let reference = call.reference();
             let ledger = node.state().ledger();
             let slot = ledger.slot(&reference, duty.copy);
-            let holder = slot.and_then(|slot| slot.holder());
-            let free = holder.is_none_or(|holder| {
-                let reachable = view.member(holder.node).is_some_and(|m| m.reachable);
-                !reachable || (duty.moves && holder.epoch < duty.epoch)
+            let free = slot.is_none_or(|slot| {
+                let reach = |n| view.member(n).is_some_and(|member| member.reachable);
+                slot.sealed.is_some() || slot.to_take_over(self.node, &duty, reach)
             });
             if matches!(duty.duty, Duty::Lead | Duty::Follow) && free {
                 let take = ledger.take(&reference, duty.copy);

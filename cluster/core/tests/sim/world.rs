@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use cluster_core::node::{Done, Work, Write};
+use cluster_core::node::{Done, Entry, Work, Write};
 use cluster_core::wire::{Kind, Message};
 use cluster_core::{
-    Announce, Command, Health, Node, NodeConfig, Patience, PeerEvent, Stored, Ticks,
+    Announce, Command, Health, Node, NodeConfig, Patience, PeerEvent, State, Stored, Ticks,
 };
 use storage_core::{MonoTime, NodeId, Role};
 
@@ -39,6 +39,8 @@ struct Host {
     boot: u64,
     disk: Stored,
     node: Option<Node>,
+    /// A copy that follows the member's state, as readers have it.
+    copy: State,
     writing: Option<(Write, Vec<Message>)>,
     inbox: VecDeque<Event>,
     hung: bool,
@@ -122,7 +124,9 @@ impl World {
         let leader = self.hosts.values().filter_map(|host| host.node.as_ref());
         let leader = leader.filter(|node| node.is_leader()).max_by_key(|node| node.term());
         let leader = leader.expect("after healing there is a leader");
-        for node in self.hosts.values().filter_map(|host| host.node.as_ref()) {
+        for host in self.hosts.values() {
+            let Some(node) = &host.node else { continue };
+            assert_eq!(*node.state(), host.copy, "a reader's copy agrees");
             if leader.state().members().contains_key(&node.id()) {
                 assert!(
                     node.applied() >= self.check.last_applied,
@@ -155,6 +159,7 @@ impl World {
             boot: 0,
             disk,
             node: None,
+            copy: State::default(),
             writing: None,
             inbox: VecDeque::new(),
             hung: false,
@@ -190,6 +195,7 @@ impl World {
         node.propose(now, Command::Announce(announce), deadline).unwrap();
         let health = Command::Health { node: id, health: host.health };
         node.propose(now, health, deadline).unwrap();
+        host.copy = node.state().clone();
         host.node = Some(node);
         let boot = host.boot;
         for event in [Event::Tick, Event::Beat, Event::Ping] {
@@ -372,6 +378,11 @@ impl World {
         let done: Done = node.written().expect("no alarm");
         host.recorder.finished(&done);
         self.check.applied(node, &done.applied);
+        if done.applied.iter().any(|applied| applied.entry == Entry::Restored) {
+            host.copy = node.state().clone();
+        } else {
+            done.applied.iter().for_each(|applied| host.copy.follow(applied));
+        }
         for message in done.messages {
             self.send(id, &message);
         }
