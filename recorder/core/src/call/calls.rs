@@ -44,7 +44,7 @@ pub struct TriggerConfig {
 
 /// All calls, and what this node does about them.
 ///
-/// After each `handle_…` all orders are to be taken with [`Self::poll_order`]; when
+/// After each input all orders are to be taken with [`Self::poll_order`]; when
 /// [`Self::poll_timeout`] has come, [`Self::handle_timeout`] is to be called.
 #[derive(Debug)]
 pub struct Calls {
@@ -175,7 +175,8 @@ impl Calls {
         self.settle(now);
     }
 
-    /// A phantom has left its call, or the switch says that it was not in it.
+    /// A phantom has left its call, or the switch says that it is not in it. Where
+    /// [`Order::Leave`] fails otherwise nothing is to be told: it is ordered again.
     pub fn handle_left(&mut self, now: Now, phantom: &Extension) {
         self.tap_left(now, phantom);
         self.settle(now);
@@ -316,6 +317,12 @@ impl Calls {
         self.tracker.calls().count()
     }
 
+    /// How many calls were not tracked because there were impossibly many.
+    #[must_use]
+    pub const fn calls_refused(&self) -> u64 {
+        self.tracker.refused()
+    }
+
     /// How many recordings are in progress.
     #[must_use]
     pub fn recordings_active(&self) -> usize {
@@ -410,7 +417,7 @@ impl Calls {
                 Change::PhantomIn { call, phantom } => self.phantom_came(now, call, &phantom),
                 Change::PhantomOut { call, phantom } => self.phantom_went(now, call, &phantom),
                 Change::Merged { from, into } => self.call_merged(now, &from, into),
-                Change::Ended { call, .. } => self.call_ended(now, &call),
+                Change::Ended(call) => self.call_ended(now, &call),
                 Change::Doubt(key) => self.ask_snapshot(key),
             }
         }

@@ -28,7 +28,7 @@ pub enum Order {
         /// Which phantom.
         phantom: Extension,
     },
-    /// Clear the phantom's connection, and report with `handle_left` or `handle_leave_refused`.
+    /// Clear the phantom's connection, and report with `handle_left`.
     Leave {
         /// Which phantom; always one of ours.
         phantom: Extension,

@@ -55,7 +55,7 @@ pub enum Action {
 /// A request. It is answered by one `Order::Answer` within three seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The caller's number for it.
+    /// The caller's number for it, unlike that of any other request still unanswered.
     pub id: u64,
     /// Who asks.
     pub by: Requester,

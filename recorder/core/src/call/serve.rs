@@ -1,4 +1,5 @@
 //! People's requests: what is answered at once, and what waits until the first packet is captured.
+//! They are served under any duty: who asks this node means this node.
 
 use std::time::Duration;
 
@@ -154,7 +155,9 @@ impl Calls {
         }
         work.asked = Some((by, scope));
         work.not_before = None;
-        self.requests.insert(request.id, Waiting { call: key, recording: None, own: true });
+        // What the rules want as well goes on even if the answer comes too late.
+        let own = self.work_of(key).due.is_none();
+        self.requests.insert(request.id, Waiting { call: key, recording: None, own });
         self.touched.insert(key);
         Ok(None)
     }

@@ -30,7 +30,7 @@ const CALLS_MAX: usize = 50_000;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallEnd {
+pub(super) enum CallEnd {
     /// The switch said so.
     Cleared,
     /// Nobody is left in it.
@@ -69,13 +69,8 @@ pub enum Change {
         /// The one that goes on: of the two the one that is being recorded longer.
         into: CallKey,
     },
-    /// A call is over.
-    Ended {
-        /// As it was last.
-        call: Box<TrackedCall>,
-        /// Why.
-        end: CallEnd,
-    },
+    /// A call is over; as it was last.
+    Ended(Box<TrackedCall>),
     /// The parties are not known for certain: a snapshot of the call would help.
     Doubt(CallKey),
 }
@@ -394,7 +389,7 @@ impl Tracker {
             }
         }
         call.parties.leave_all(now.wall, |party| !party.is_recorder());
-        self.changes.push_back(Change::Ended { call: Box::new(call), end });
+        self.changes.push_back(Change::Ended(Box::new(call)));
     }
 
     pub(super) fn unlist(&mut self, station: &Extension, key: CallKey) {
