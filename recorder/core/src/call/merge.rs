@@ -24,7 +24,6 @@ impl Tracker {
         }
         let keys = self.calls_in(now, &sign, event, merge);
         let Some(&into) = keys.iter().min_by_key(|key| self.precedence(**key)) else { return };
-        // Told before any change, so that nobody misses a phantom that moves with its call.
         self.with_phantoms_noted(into, |tracker| {
             tracker.join_calls(now, &keys, into, merge, transfer);
             tracker.name_merged(now, into, event, merge, &sign);
