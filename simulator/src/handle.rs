@@ -3,10 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::server::Inner;
 use crate::switch::{AgentState, Extension, Refusal, Serial, Switch};
 use crate::time::Time;
 use crate::view::CallView;
+
+/// How often a condition is looked at while nothing changes.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A call in progress, by its serial number. It stays valid across transfers as long as the
 /// interaction lives under that number.
@@ -206,7 +211,7 @@ impl SwitchHandle {
         limit: Duration,
         condition: impl Fn(Option<&CallView>) -> bool,
     ) -> bool {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         loop {
             let mut change = std::pin::pin!(self.inner.change());
             // From here on no change is missed.
@@ -214,9 +219,13 @@ impl SwitchHandle {
             if condition(self.call(call).as_ref()) {
                 return true;
             }
-            if tokio::time::timeout_at(deadline, change).await.is_err() {
-                return condition(self.call(call).as_ref());
+            if Instant::now() >= deadline {
+                return false;
             }
+            // The number of frames grows without any change, so it looks again now and then.
+            let again = deadline.min(Instant::now() + LOOK_AGAIN);
+            // Either way it looks again.
+            let _ = tokio::time::timeout_at(again, change).await;
         }
     }
 

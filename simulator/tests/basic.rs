@@ -67,3 +67,38 @@ async fn a_phantom_hears_the_call_it_joins() {
     assert!(stream.sent >= 20);
     site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_come_at_once() {
+    let site = Site::start(SiteConfig::demo(100, 1)).await.unwrap();
+    let mut client = Client::login(site.aes_address(0)).await;
+    for station in 31001..31101 {
+        client.station(&station.to_string()).await;
+    }
+    let mut best = std::time::Duration::MAX;
+    for _ in 0..20 {
+        let call = site.switch().inbound_call("5551230001", "31050").unwrap();
+        client.event("DeliveredEvent").await;
+        let started = std::time::Instant::now();
+        site.switch().answer("31050").unwrap();
+        client.event("EstablishedEvent").await;
+        best = best.min(started.elapsed());
+        site.switch().hangup_outside(call).unwrap();
+    }
+    // The best of twenty, as the machine may be busy with something else.
+    assert!(best.as_micros() < 2000, "{best:?}");
+    println!("Established to client in {best:?}");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn waiting_for_frames_does_not_wait_for_events() {
+    let site = Site::start(SiteConfig::demo(2, 1)).await.unwrap();
+    let call = site.switch().inbound_call("5551230001", "31001").unwrap();
+    site.switch().answer("31001").unwrap();
+    let enough = |view: Option<&simulator::CallView>| view.is_some_and(|view| view.frames >= 5);
+    let started = std::time::Instant::now();
+    assert!(site.switch().wait(call, LIMIT, enough).await);
+    assert!(started.elapsed() < LIMIT / 2, "nothing else happens on this switch");
+    site.stop().await;
+}
