@@ -125,9 +125,12 @@ impl Gate {
         self.known().check(peer, welcome.cluster, welcome.disk, &welcome.stage)
     }
 
-    /// A process was heard; see [`Gate::admit`].
-    pub(crate) fn heard(&self, peer: NodeId, process: u64) {
-        self.known().processes.insert(peer, (process, Instant::now()));
+    /// A process was heard; see [`Gate::admit`]. False if it is not to be heard any more: it is
+    /// told why when it comes again.
+    pub(crate) fn heard(&self, peer: NodeId, process: u64) -> bool {
+        let mut known = self.known();
+        known.processes.insert(peer, (process, Instant::now()));
+        !known.removed.contains(&peer)
     }
 
     /// A process closed its connection: the next one with its number is its successor.

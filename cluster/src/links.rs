@@ -443,7 +443,9 @@ pub(crate) async fn hear(shared: &Shared, node: NodeId, process: u64, wire: Wire
             Ok(Err(error)) => return error,
             Err(_) => return slow(),
         };
-        shared.gate.heard(node, process);
+        if !shared.gate.heard(node, process) {
+            return io::ErrorKind::ConnectionAborted.into();
+        }
         match frame.kind {
             Kind::Ping if frame.payload.len() == 8 && !shared.lives() => {}
             Kind::Ping if frame.payload.len() == 8 => {
