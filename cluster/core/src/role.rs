@@ -244,3 +244,279 @@ pub fn successor(state: &State, alive: impl Fn(NodeId) -> bool) -> Option<NodeId
     });
     candidates.min_by_key(|(node, member)| (member.role, **node)).map(|(node, _)| *node)
 }
+
+#[cfg(test)]
+mod tests {
+    use storage_core::Role::{Active, Backup, Parallel, Witness};
+
+    use super::*;
+    use crate::command::{Announce, Command, Health, Outcome, Phantoms, Proposal, ProposalId};
+
+    const SICK: Health = Health { aes: false, ..Health::GOOD };
+
+    /// A group whose leader decides every 100 ms.
+    struct Group {
+        now_ms: u64,
+        state: State,
+        decider: Decider,
+        up: BTreeSet<NodeId>,
+        index: u64,
+    }
+
+    impl Group {
+        fn new(roles: &[Role]) -> Self {
+            let ids: Vec<_> = (1_u16..).map(NodeId).take(roles.len()).collect();
+            let members = ids.iter().map(|id| (*id, String::new())).collect();
+            let patience = Patience { proving: Duration::from_secs(2), ..Patience::default() };
+            let mut group = Self {
+                now_ms: 0,
+                state: State::new(&members),
+                decider: Decider::new(patience, MonoTime::default()),
+                up: ids.iter().copied().collect(),
+                index: 1,
+            };
+            for (node, role) in ids.into_iter().zip(roles) {
+                let (phantoms, program) = (Vec::new(), String::new());
+                let announce = Announce { node, role: *role, phantoms, program };
+                group.say(node, Command::Announce(announce));
+                group.say(node, Command::Health { node, health: Health::GOOD });
+            }
+            group
+        }
+
+        /// Settled: the first grant is given.
+        fn healthy(roles: &[Role]) -> Self {
+            let mut group = Self::new(roles);
+            group.pass(100);
+            group
+        }
+
+        fn say(&mut self, from: NodeId, command: Command) -> Outcome {
+            self.index += 1;
+            let id = ProposalId { node: from, boot: 1, seq: self.index };
+            let proposal = Proposal { id, settled: 0, command };
+            self.state.apply(self.index, &proposal, &mut Vec::new())
+        }
+
+        fn health(&mut self, node: u16, health: Health) -> &mut Self {
+            self.say(NodeId(node), Command::Health { node: NodeId(node), health });
+            self.pass(100)
+        }
+
+        fn down(&mut self, node: u16) -> &mut Self {
+            self.up.remove(&NodeId(node));
+            self.pass(100)
+        }
+
+        fn back(&mut self, node: u16) -> &mut Self {
+            self.up.insert(NodeId(node));
+            self.pass(100)
+        }
+
+        fn say_any(&mut self, command: Command) -> &mut Self {
+            self.say(NodeId(1), command);
+            self.pass(100)
+        }
+
+        fn pass(&mut self, ms: u64) -> &mut Self {
+            for _ in 0..ms / 100 {
+                self.now_ms += 100;
+                let now = MonoTime::from_millis(self.now_ms);
+                let unknown = BTreeSet::new();
+                if let Some(grant) = self.decider.decide(now, &self.state, &self.up, &unknown) {
+                    let outcome = self.say(NodeId(0), Command::Grant(grant));
+                    assert!(matches!(outcome, Outcome::Granted { .. }), "{outcome:?}");
+                }
+            }
+            self
+        }
+
+        /// A letter a member: Lead, Follow, Standby, none (-).
+        fn duties(&self) -> String {
+            let letter = |node: &NodeId| match self.state.duty(*node) {
+                Duty::Lead => 'L',
+                Duty::Follow => 'F',
+                Duty::Standby => 'S',
+                Duty::None => '-',
+            };
+            self.state.members().keys().map(letter).collect()
+        }
+
+        fn cause(&self) -> Option<Cause> {
+            self.state.takeover().map(|takeover| takeover.cause)
+        }
+    }
+
+    #[test]
+    fn in_a_healthy_group_the_preferred_role_leads() {
+        let cases: [(&[Role], &str); 8] = [
+            (&[Active, Backup, Witness], "LS-"),
+            (&[Backup, Active, Witness], "SL-"),
+            (&[Active, Parallel, Witness], "LF-"),
+            (&[Active, Backup, Parallel], "LSF"),
+            (&[Backup, Backup, Witness], "LS-"),
+            (&[Parallel, Backup, Witness], "FL-"),
+            (&[Parallel, Parallel, Witness], "LF-"),
+            (&[Witness, Witness, Witness], "---"),
+        ];
+        for (roles, expected) in cases {
+            assert_eq!(Group::healthy(roles).duties(), expected, "{roles:?}");
+        }
+    }
+
+    #[test]
+    fn a_dead_active_is_replaced_at_once_with_its_calls() {
+        let cases: [(&[Role], &str); 3] = [
+            (&[Active, Backup, Witness], "SL-"),
+            (&[Active, Parallel, Witness], "SL-"),
+            // The parallel simply goes on.
+            (&[Active, Backup, Parallel], "SLF"),
+        ];
+        for (roles, expected) in cases {
+            let mut group = Group::healthy(roles);
+            assert_eq!(group.down(1).duties(), expected, "{roles:?}");
+            assert_eq!((group.cause(), group.state.moves()), (Some(Cause::Down), true));
+        }
+    }
+
+    #[test]
+    fn an_active_that_cannot_record_is_not_fit_to_lead() {
+        let sick = [
+            SICK,
+            Health { disk: false, ..Health::GOOD },
+            Health { media: false, ..Health::GOOD },
+            Health { phantoms: Phantoms::None, ..Health::GOOD },
+        ];
+        for health in sick {
+            let mut group = Group::healthy(&[Active, Backup, Witness]);
+            assert_eq!(group.health(1, health).duties(), "SL-", "{health:?}");
+            assert_eq!(group.cause(), Some(Cause::Unfit));
+        }
+        // A full pool is helped call by call.
+        let mut group = Group::healthy(&[Active, Backup, Witness]);
+        let full = Health { phantoms: Phantoms::Full, ..Health::GOOD };
+        assert_eq!(group.health(1, full).duties(), "LS-");
+    }
+
+    #[test]
+    fn the_active_gets_the_lead_back_when_proven_and_for_new_calls_only() {
+        let mut group = Group::healthy(&[Active, Backup, Witness]);
+        group.down(1).back(1).pass(1_500);
+        assert_eq!(group.duties(), "SL-", "not proven yet");
+        group.health(1, SICK).health(1, Health::GOOD).pass(1_500);
+        assert_eq!(group.duties(), "SL-", "the proving time begins anew");
+        group.pass(1_000);
+        assert_eq!(group.duties(), "LS-");
+        assert_eq!((group.cause(), group.state.moves()), (Some(Cause::HandBack), false));
+    }
+
+    #[test]
+    fn when_nobody_is_fit_the_least_unfit_leads() {
+        let mut group = Group::healthy(&[Active, Backup, Witness]);
+        group.health(2, SICK).health(1, SICK);
+        assert_eq!(group.duties(), "LS-", "nobody is better");
+        group.down(1);
+        assert_eq!(group.duties(), "SL-", "unfit is better than gone");
+        group.down(2);
+        assert_eq!(group.duties(), "SL-", "nobody is left to take it");
+        group.back(1);
+        assert_eq!(group.duties(), "LS-");
+    }
+
+    #[test]
+    fn a_planned_takeover_holds_until_it_fails() {
+        let mut group = Group::healthy(&[Active, Backup, Witness]);
+        group.say_any(Command::Handover { to: Some(NodeId(2)) });
+        assert_eq!(group.duties(), "SL-");
+        assert_eq!((group.cause(), group.state.moves()), (Some(Cause::Planned), true));
+        group.pass(5_000);
+        assert_eq!(group.duties(), "SL-", "it is not taken back");
+        group.health(2, SICK);
+        assert_eq!(group.duties(), "LS-");
+        group.health(2, Health::GOOD).pass(5_000);
+        assert_eq!(group.duties(), "LS-", "a wish that failed is forgotten");
+        let to_witness = Command::Handover { to: Some(NodeId(3)) };
+        assert!(matches!(group.say(NodeId(1), to_witness), Outcome::Refused(_)));
+    }
+
+    #[test]
+    fn a_drained_member_does_nothing_new() {
+        for moves in [true, false] {
+            let mut group = Group::healthy(&[Active, Backup, Witness]);
+            group.say_any(Command::Drain { node: NodeId(1), on: true, moves });
+            assert_eq!((group.duties().as_str(), group.state.moves()), ("-L-", moves));
+            group.say_any(Command::Drain { node: NodeId(1), on: false, moves: false });
+            assert_eq!(group.duties(), "SL-");
+            group.pass(2_000);
+            assert_eq!(group.duties(), "LS-");
+        }
+    }
+
+    #[test]
+    fn a_role_changes_while_it_runs() {
+        let mut group = Group::healthy(&[Active, Backup, Witness]);
+        group.say_any(Command::SetRole { node: NodeId(2), role: Parallel });
+        assert_eq!(group.duties(), "LF-");
+        assert_eq!((group.state.copy(NodeId(1)), group.state.copy(NodeId(2))), (1, 2));
+        group.say_any(Command::SetRole { node: NodeId(2), role: Backup });
+        group.say_any(Command::SetRole { node: NodeId(1), role: Backup });
+        assert_eq!(group.duties(), "LS-", "no reason to move");
+        group.say_any(Command::SetRole { node: NodeId(2), role: Active }).pass(3_000);
+        assert_eq!(group.duties(), "SL-");
+        group.say_any(Command::SetRole { node: NodeId(2), role: Witness });
+        assert_eq!(group.duties(), "L--");
+    }
+
+    #[test]
+    fn at_the_start_nobody_is_passed_over_for_being_slow() {
+        let mut group = Group::new(&[Active, Backup, Witness]);
+        let unknown = BTreeSet::from([NodeId(1)]);
+        let up = BTreeSet::from([NodeId(2), NodeId(3)]);
+        let now = MonoTime::from_millis(100);
+        assert_eq!(group.decider.decide(now, &group.state, &up, &unknown), None);
+        let later = MonoTime::from_millis(700);
+        let grant = group.decider.decide(later, &group.state, &up, &unknown).unwrap();
+        assert!(grant.duties.contains(&(NodeId(2), Duty::Lead)), "but not for ever");
+        // A member that has just started counts as fit until it says otherwise.
+        let restarted = Announce {
+            node: NodeId(1),
+            role: Active,
+            phantoms: Vec::new(),
+            program: String::new(),
+        };
+        let id = ProposalId { node: NodeId(1), boot: 2, seq: 1 };
+        let proposal = Proposal { id, settled: 0, command: Command::Announce(restarted) };
+        group.state.apply(99, &proposal, &mut Vec::new());
+        group.pass(100);
+        assert_eq!(group.duties(), "LS-");
+        group.pass(11_000);
+        assert_eq!(group.duties(), "SL-", "it never said that it can record");
+    }
+
+    #[test]
+    fn a_decision_from_an_older_state_is_void() {
+        let mut group = Group::healthy(&[Active, Backup, Witness]);
+        let stale = Grant {
+            expect: 0,
+            duties: vec![(NodeId(2), Duty::Lead)],
+            up: Vec::new(),
+            moves: true,
+            cause: Cause::Down,
+        };
+        let outcome = group.say(NodeId(0), Command::Grant(stale.clone()));
+        assert!(matches!(outcome, Outcome::Refused(_)));
+        let both = vec![(NodeId(1), Duty::Lead), (NodeId(2), Duty::Lead)];
+        let two = Grant { expect: group.state.granted_at(), duties: both, ..stale };
+        assert!(matches!(group.say(NodeId(0), Command::Grant(two)), Outcome::Refused(_)));
+        assert_eq!(group.duties(), "LS-");
+    }
+
+    #[test]
+    fn the_next_in_line_is_the_same_for_all() {
+        let group = Group::healthy(&[Active, Backup, Backup, Parallel]);
+        assert_eq!(successor(&group.state, |_| true), Some(NodeId(2)));
+        assert_eq!(successor(&group.state, |node| node != NodeId(2)), Some(NodeId(3)));
+        assert_eq!(successor(&group.state, |node| node == NodeId(4)), Some(NodeId(4)));
+        assert_eq!(successor(&group.state, |_| false), None);
+    }
+}

@@ -516,3 +516,6 @@ impl Ledger {
         stretches.iter().find(same).map(|s| s.standing)
     }
 }
+
+#[cfg(test)]
+mod tests;

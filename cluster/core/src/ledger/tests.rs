@@ -1,0 +1,346 @@
+//! The ledger's cases, a sentence each.
+
+use storage_core::{CallId, Duty, SegmentId};
+
+use super::*;
+
+/// A ledger and the group around it: nodes 1 to 3 up, 1 leads in epoch 1.
+struct Book {
+    ledger: Ledger,
+    present: Present,
+    index: u64,
+    changes: Vec<Change>,
+}
+
+fn at(ms: i64) -> WallTime {
+    WallTime::from_millis(ms)
+}
+
+fn name(number: u8) -> RecordingId {
+    RecordingId::new(at(0), [number; 10])
+}
+
+fn call(number: u64) -> CallRef {
+    CallRef {
+        ucid: format!("0000100001{:010}", number + 1).parse().ok(),
+        callid: CallId::new(&number.to_string()),
+        began: Some(at(0)),
+    }
+}
+
+impl Book {
+    fn new() -> Self {
+        let nodes = BTreeSet::from([NodeId(1), NodeId(2), NodeId(3)]);
+        let present = Present {
+            lead: Some(NodeId(1)),
+            epoch: 1,
+            moves: true,
+            up: nodes,
+            catalogs: BTreeSet::from([NodeId(1), NodeId(2)]),
+        };
+        Self { ledger: Ledger::default(), present, index: 1, changes: Vec::new() }
+    }
+
+    /// Node `node` claims call 1, copy 1, with its segment `segment`, from `from` on.
+    fn claim(&mut self, node: u16, segment: u64, from: i64) -> (RecordingId, Standing) {
+        match self.claim_as(node, segment, from, 1) {
+            Outcome::Claimed { recording, standing, .. } => (recording, standing),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn claim_as(&mut self, node: u16, segment: u64, from: i64, take: u16) -> Outcome {
+        self.index += 1;
+        let claim = Claim {
+            call: call(1),
+            copy: 1,
+            take,
+            node: NodeId(node),
+            segment: SegmentId(segment),
+            recording: name(u8::try_from(10 * u64::from(node) + segment).unwrap()),
+            from: at(from),
+            epoch: self.present.epoch,
+        };
+        self.ledger.claim(self.index, &claim, &self.present, &mut self.changes)
+    }
+
+    fn stretch(&self, node: u16, segment: u64) -> StretchRef {
+        let slot = self.ledger.slot(&call(1), 1).unwrap();
+        StretchRef { recording: slot.recording, node: NodeId(node), segment: SegmentId(segment) }
+    }
+
+    fn end(&mut self, node: u16, segment: u64, to: i64) -> Outcome {
+        let stretch = self.stretch(node, segment);
+        self.ledger.end(&stretch, at(to), &self.present, &mut self.changes)
+    }
+
+    fn seal(&mut self, node: u16, revision: u32, used: &[(u16, u64)]) -> Outcome {
+        let used = used.iter().map(|(node, segment)| (NodeId(*node), SegmentId(*segment)));
+        let seal = Seal {
+            recording: self.ledger.slot(&call(1), 1).unwrap().recording,
+            node: NodeId(node),
+            revision,
+            from: at(0),
+            to: at(60_000),
+            used: used.collect(),
+            covered: Vec::new(),
+            sha256: [u8::try_from(revision).unwrap(); 32],
+        };
+        self.ledger.seal(&seal, &self.present, &mut self.changes)
+    }
+
+    fn ack(&mut self, node: u16, recording: RecordingId, revision: u32) {
+        let node = NodeId(node);
+        self.ledger.ack(node, recording, revision, &self.present, &mut self.changes);
+    }
+
+    fn down(&mut self, node: u16) {
+        self.present.up.remove(&NodeId(node));
+        let down = BTreeSet::from([NodeId(node)]);
+        self.ledger.regroup(&down, &self.present, &mut self.changes);
+    }
+
+    fn lead(&mut self, node: u16, moves: bool) {
+        self.index += 1;
+        self.present.lead = Some(NodeId(node));
+        (self.present.epoch, self.present.moves) = (self.index, moves);
+        self.ledger.regroup(&BTreeSet::new(), &self.present, &mut self.changes);
+    }
+
+    fn holder(&self) -> Option<u16> {
+        self.ledger.slot(&call(1), 1)?.holder().map(|holder| holder.node.0)
+    }
+
+    fn tasks(&self, node: u16) -> Vec<Task> {
+        self.ledger.tasks(NodeId(node), &self.present, 100)
+    }
+}
+
+#[test]
+fn the_first_claim_in_the_log_owns_the_stretch_and_names_the_recording() {
+    let mut book = Book::new();
+    let (recording, standing) = book.claim(2, 1, 500);
+    assert_eq!((recording, standing), (name(21), Standing::Holds));
+    // Earlier by the clock, later in the log.
+    assert_eq!(book.claim(1, 1, 0), (recording, Standing::Reserve));
+    assert_eq!(book.tasks(1), [Task::Leave(book.stretch(1, 1))]);
+    assert!(book.tasks(2).is_empty());
+    // Asking again changes nothing.
+    assert_eq!(book.claim(2, 1, 500), (recording, Standing::Holds));
+    assert_eq!(book.ledger.recording(recording).unwrap().stretches.len(), 2);
+}
+
+#[test]
+fn when_the_holder_dies_a_reserve_goes_on_with_the_same_recording() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.claim(2, 1, 100);
+    book.down(1);
+    assert_eq!(book.holder(), Some(2));
+    assert!(book.changes.contains(&Change::Holder { recording, holder: Some(NodeId(2)) }));
+    book.end(2, 1, 60_000);
+    // What the dead one holds cannot be had: published without, completed later.
+    assert_eq!(book.tasks(2), [Task::Seal { recording, revision: 1 }]);
+    assert_eq!(book.seal(2, 1, &[(2, 1)]), Outcome::Done);
+    book.ack(2, recording, 1);
+    assert_eq!(book.ledger.len(), 1, "the dead one's capture is not accounted for");
+    book.present.up.insert(NodeId(1));
+    assert!(book.tasks(2).contains(&Task::Seal { recording, revision: 2 }));
+    assert_eq!(book.seal(2, 2, &[(2, 1), (1, 1)]), Outcome::Done);
+    assert_eq!(book.ledger.fate(&book.stretch(1, 1)), Some(Fate::Drop));
+    book.ack(1, recording, 2);
+    assert_eq!(book.ledger.len(), 1, "one catalog still lists the first revision");
+    book.ack(2, recording, 2);
+    assert!(book.ledger.is_empty());
+}
+
+#[test]
+fn a_later_stretch_of_another_node_is_the_same_recording() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.down(1);
+    assert_eq!(book.holder(), None);
+    assert_eq!(book.claim(2, 1, 900), (recording, Standing::Holds));
+}
+
+#[test]
+fn a_wrong_suspicion_costs_a_double_join_and_nothing_else() {
+    let mut book = Book::new();
+    book.claim(1, 1, 0);
+    // Node 2 thought node 1 dead and joined; no grant came of it.
+    book.claim(2, 1, 300);
+    assert_eq!(book.holder(), Some(1));
+    assert_eq!(book.tasks(2), [Task::Leave(book.stretch(2, 1))]);
+    book.end(2, 1, 400);
+    assert!(book.tasks(2).is_empty(), "it keeps the capture until the seal");
+}
+
+#[test]
+fn a_planned_hand_over_moves_the_call_once_the_new_lead_is_in_it() {
+    let mut book = Book::new();
+    book.claim(1, 1, 0);
+    book.lead(2, true);
+    assert_eq!(book.holder(), Some(1), "nobody leaves before the new one is in");
+    assert!(book.tasks(1).is_empty());
+    book.claim(2, 1, 1_000);
+    assert_eq!(book.holder(), Some(2));
+    assert_eq!(book.tasks(1), [Task::Leave(book.stretch(1, 1))]);
+}
+
+#[test]
+fn a_hand_back_leaves_calls_in_progress_where_they_are() {
+    let mut book = Book::new();
+    book.claim(2, 1, 0);
+    book.lead(1, false);
+    book.claim(1, 1, 1_000);
+    assert_eq!(book.holder(), Some(2));
+    assert_eq!(book.tasks(1), [Task::Leave(book.stretch(1, 1))]);
+    // Until their holder fails.
+    book.down(2);
+    assert_eq!(book.holder(), Some(1));
+}
+
+#[test]
+fn a_standby_that_acted_first_holds_as_soon_as_it_is_granted() {
+    let mut book = Book::new();
+    book.claim(1, 1, 0);
+    book.claim(2, 1, 100);
+    book.lead(2, true);
+    assert_eq!(book.holder(), Some(2));
+}
+
+#[test]
+fn who_comes_back_from_isolation_keeps_its_capture_in_reserve() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.down(1);
+    book.claim(2, 1, 500);
+    book.present.up.insert(NodeId(1));
+    assert_eq!(book.claim(1, 1, 0), (recording, Standing::Held));
+    assert_eq!(book.holder(), Some(2));
+    assert!(book.tasks(1).contains(&Task::Leave(book.stretch(1, 1))));
+}
+
+#[test]
+fn only_the_sealer_seals_and_never_twice_the_same() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.claim(2, 1, 100);
+    book.end(1, 1, 60_000);
+    book.end(2, 1, 60_000);
+    let refused = book.seal(3, 1, &[]);
+    assert_eq!(refused, Outcome::Refused(Refusal::NotSealer(Some(NodeId(2)))));
+    assert_eq!(book.seal(2, 2, &[]), Outcome::Refused(Refusal::Stale));
+    assert_eq!(book.seal(2, 1, &[(1, 1), (2, 1)]), Outcome::Done);
+    assert_eq!(book.seal(2, 1, &[(1, 1), (2, 1)]), Outcome::Done, "a repetition");
+    assert_eq!(book.seal(1, 2, &[]), Outcome::Refused(Refusal::NotSealer(Some(NodeId(2)))));
+    let less = book.seal(2, 2, &[(1, 1)]);
+    assert!(matches!(less, Outcome::Refused(Refusal::Senseless(_))), "{less:?}");
+    assert_eq!(book.ledger.recording(recording).unwrap().sealed.as_ref().unwrap().revision, 1);
+}
+
+#[test]
+fn when_the_owner_never_seals_another_capture_is_used() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.claim(2, 1, 100);
+    book.end(2, 1, 400);
+    book.end(1, 1, 60_000);
+    assert_eq!(book.tasks(1), [Task::Seal { recording, revision: 1 }]);
+    book.down(1);
+    assert_eq!(book.tasks(2), [Task::Seal { recording, revision: 1 }]);
+}
+
+#[test]
+fn a_witness_is_not_asked_for_a_catalog() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.end(1, 1, 60_000);
+    book.seal(1, 1, &[(1, 1)]);
+    assert!(book.tasks(3).is_empty());
+    let listed = Task::Catalog { recording, revision: 1, at: NodeId(1) };
+    assert_eq!(book.tasks(2), [listed]);
+}
+
+#[test]
+fn late_claims_meet_the_recording_and_a_further_take_opens_another() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    assert_eq!(book.ledger.take(&call(1), 1), 1);
+    book.end(1, 1, 60_000);
+    book.seal(1, 1, &[(1, 1)]);
+    assert_eq!(book.ledger.take(&call(1), 1), 2);
+    book.ack(1, recording, 1);
+    book.ack(2, recording, 1);
+    assert!(book.ledger.is_empty());
+    assert!(book.changes.contains(&Change::Closed { recording }));
+    let late = book.claim_as(2, 1, 30_000, 1);
+    assert!(matches!(late, Outcome::Published { recording: r, .. } if r == recording));
+    assert_eq!(book.ledger.take(&call(1), 1), 2);
+    let next = book.claim_as(1, 2, 70_000, 2);
+    assert!(matches!(next, Outcome::Claimed { recording: r, .. } if r == name(12)), "{next:?}");
+}
+
+#[test]
+fn a_capture_without_audio_is_withdrawn_and_leaves_nothing() {
+    let mut book = Book::new();
+    book.claim(1, 1, 0);
+    let stretch = book.stretch(1, 1);
+    let outcome = book.ledger.release(&stretch, &book.present, &mut book.changes);
+    assert_eq!(outcome, Outcome::Done);
+    assert!(book.ledger.is_empty());
+    let again = book.ledger.end(&stretch, at(1), &book.present, &mut book.changes);
+    assert_eq!(again, Outcome::Refused(Refusal::UnknownRecording));
+}
+
+#[test]
+fn the_lead_is_told_which_calls_to_join() {
+    let mut book = Book::new();
+    book.claim(1, 1, 0);
+    let duty = |moves, epoch| DutyGrant {
+        duty: Duty::Lead,
+        epoch,
+        moves,
+        provisional: false,
+        quorum: true,
+        copy: 1,
+    };
+    let join = |book: &Book, moves, epoch, gone: Option<u16>| {
+        let alive = |node: NodeId| Some(node.0) != gone;
+        book.ledger.to_take_over(NodeId(2), &duty(moves, epoch), alive).count()
+    };
+    assert_eq!(join(&book, true, 1, None), 0, "it is in good hands");
+    assert_eq!(join(&book, true, 9, None), 1, "the duty came with the calls");
+    assert_eq!(join(&book, false, 9, None), 0, "new calls only");
+    assert_eq!(join(&book, false, 9, Some(1)), 1, "its holder does not answer");
+    book.end(1, 1, 100);
+    assert_eq!(join(&book, false, 1, None), 1, "nobody holds it");
+}
+
+#[test]
+fn the_ledger_is_bounded_and_survives_a_snapshot() {
+    let mut book = Book::new();
+    for number in 0..Ledger::CALLS_MAX as u64 + 10 {
+        book.index += 1;
+        let mut entropy = [0; 10];
+        entropy[..8].copy_from_slice(&number.to_be_bytes());
+        let claim = Claim {
+            call: call(number),
+            copy: 1,
+            take: 1,
+            node: NodeId(1),
+            segment: SegmentId(number),
+            recording: RecordingId::new(at(0), entropy),
+            from: at(0),
+            epoch: 1,
+        };
+        book.ledger.claim(book.index, &claim, &book.present, &mut book.changes);
+    }
+    assert_eq!(book.ledger.len(), Ledger::CALLS_MAX);
+    let evicted = book.changes.iter().filter(|c| matches!(c, Change::Evicted { .. })).count();
+    assert_eq!(evicted, 10);
+    let bytes = postcard::to_stdvec(&book.ledger).unwrap();
+    assert!(bytes.len() < 4 * 1024 * 1024, "{}", bytes.len());
+    let read: Ledger = postcard::from_bytes(&bytes).unwrap();
+    assert_eq!(read, book.ledger);
+}
