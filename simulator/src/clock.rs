@@ -24,12 +24,6 @@ impl Clock {
         Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// The monotonic moment of a simulated one.
-    #[must_use]
-    pub fn instant(&self, time: Time) -> Instant {
-        self.start + Duration::from_nanos(time.nanos())
-    }
-
     /// The wall time of a simulated moment.
     #[must_use]
     pub fn wall(&self, time: Time) -> SystemTime {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::secret::Secret;
+
 /// A whole site: one switch and its AES servers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,7 +28,7 @@ pub struct SiteConfig {
     /// Telephones: extensions and ranges such as `31001-31050`.
     pub stations: Vec<String>,
     /// Security code of the telephones, for multiple registration; empty: the extension itself.
-    pub station_password: String,
+    pub station_password: Secret,
     /// Softphone stations without hardware that recorders register.
     pub phantoms: Vec<PhantomRange>,
     /// Agents and the telephones where they are logged in.
@@ -54,7 +56,7 @@ pub struct PhantomRange {
     /// An extension or a range such as `78001-78050`.
     pub extensions: String,
     /// Security code.
-    pub password: String,
+    pub password: Secret,
 }
 
 /// One agent, logged in from the start.
@@ -105,7 +107,7 @@ pub struct AesConfig {
     /// CTI user.
     pub user: String,
     /// His password.
-    pub password: String,
+    pub password: Secret,
     /// Protocol versions it speaks, as suffixes such as `privC`.
     pub versions: Vec<String>,
     /// Longest session duration and clean-up delay it grants, seconds.
@@ -236,7 +238,7 @@ impl Default for AesConfig {
             port: 0,
             tls: false,
             user: "recuser".to_owned(),
-            password: "Secret1!".to_owned(),
+            password: Secret::from("Secret1!"),
             versions: ["privE", "privC", "privA", "priv9", "priv8", "priv7"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -290,11 +292,11 @@ impl SiteConfig {
             max_parties: 6,
             max_registrations: 3,
             stations: vec![range(31001, agents)],
-            station_password: String::new(),
+            station_password: Secret::from(""),
             phantoms: (0..recorders.max(1))
                 .map(|index| PhantomRange {
                     extensions: range(78001 + 500 * index, phantoms_each),
-                    password: "123456".to_owned(),
+                    password: Secret::from("123456"),
                 })
                 .collect(),
             agents: (0..agents)
@@ -371,7 +373,7 @@ impl SiteConfig {
     ///
     /// # Errors
     /// A range that cannot be read.
-    pub fn phantom_list(&self) -> Result<Vec<(String, String)>, ConfigError> {
+    pub fn phantom_list(&self) -> Result<Vec<(String, Secret)>, ConfigError> {
         let mut all = Vec::new();
         for range in &self.phantoms {
             all.extend(

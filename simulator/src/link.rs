@@ -105,7 +105,7 @@ impl Link {
 
     /// Cuts all sockets and refuses new ones for a while.
     pub fn cut(&self, refuse_for: Duration) {
-        *lock(&self.refuse_until) = Some(Instant::now() + refuse_for);
+        *lock(&self.refuse_until) = Some(after(refuse_for));
         for conn in lock(&self.conns).values() {
             // Nobody listening means that the socket is gone already.
             let _ = conn.cut.send(true);
@@ -114,12 +114,12 @@ impl Link {
 
     /// Cuts all sockets and refuses new ones for ever.
     pub fn shut(&self) {
-        self.cut(Duration::from_secs(u64::from(u32::MAX)));
+        self.cut(Duration::MAX);
     }
 
     /// Neither reads nor writes for a while.
     pub fn hang(&self, length: Duration) {
-        self.hung_until.send_replace(Some(Instant::now() + length));
+        self.hung_until.send_replace(Some(after(length)));
     }
 
     /// Closes one socket after what is queued.
@@ -302,17 +302,23 @@ async fn read(
                 }
                 framer.push(&buffer[..read]);
                 let delay = Duration::from_millis(lock(&link.faults).request_delay_ms);
+                let due = after(delay);
                 while let Some(frame) = framer.next_frame().map_err(io::Error::other)? {
                     if delay.is_zero() && waiting.is_empty() {
                         link.wait_while_hung().await;
                         handler.message(link.aes, conn, &frame);
                     } else {
-                        waiting.push_back((Instant::now() + delay, frame));
+                        waiting.push_back((due, frame));
                     }
                 }
             }
         }
     }
+}
+
+/// A moment so much later, at most a year.
+fn after(length: Duration) -> Instant {
+    Instant::now() + length.min(Duration::from_secs(365 * 24 * 3600))
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -20,7 +20,7 @@ impl Time {
     /// A moment so many milliseconds after the start.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis * 1_000_000)
+        Self(millis.saturating_mul(1_000_000))
     }
 
     /// Nanoseconds since the start.

@@ -202,15 +202,20 @@ async fn run(people: People, plan: TrafficPlan, stop: Arc<AtomicBool>) {
             people: people.clone(),
             kind: plan.mix.pick(&mut rng),
             caller: format!("555{:07}", number % 10_000_000),
-            talk: Duration::from_millis(rng.between(plan.talk_ms.0, plan.talk_ms.1)),
-            ring: Duration::from_millis(plan.ring_ms),
-            linger: Duration::from_millis(rng.between(plan.linger_ms.0, plan.linger_ms.1)),
+            talk: length(rng.between(plan.talk_ms.0, plan.talk_ms.1)),
+            ring: length(plan.ring_ms),
+            linger: length(rng.between(plan.linger_ms.0, plan.linger_ms.1)),
             rng: Rng::new(rng.next()),
         };
         scripts.spawn(script.play());
-        sleep(Duration::from_millis(plan.pace_ms)).await;
+        sleep(length(plan.pace_ms)).await;
     }
     while scripts.join_next().await.is_some() {}
+}
+
+/// So many milliseconds, at most a day.
+fn length(millis: u64) -> Duration {
+    Duration::from_millis(millis.min(24 * 3600 * 1000))
 }
 
 /// What all scripts share.

@@ -52,7 +52,7 @@ impl Aes {
         let login = request.find("SessionLoginInfo");
         let field = |name: &str| login.map_or("", |login| login.text_at(&[name]));
         let (user, password) = (field("userName"), field("password"));
-        if user != self.config.user || password != self.config.password {
+        if user != self.config.user || password != self.config.password.expose() {
             self.counters.logins_refused += 1;
             return refuse("invalidApplicationInfo");
         }

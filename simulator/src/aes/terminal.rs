@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::device::OwnedDevice;
 use super::naming::ordinary;
 use super::{Aes, ConnId, CstaError, Output, Reply};
+use crate::secret::Secret;
 use crate::switch::{
     Dependency, LocalMedia, MediaMode, Owner, RegisterRefusal, Registration, RegistrationKey,
     StationKind, Switch, Unregistered,
@@ -29,7 +30,7 @@ pub(super) enum Pending {
 /// What a registration asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Ask {
-    password: String,
+    password: Secret,
     force: bool,
     dependency: Dependency,
     mode: MediaMode,
@@ -149,7 +150,7 @@ impl Aes {
             self.faults.refuse_registrations -= 1;
             Err(RegisterRefusal::OnRequest)
         } else {
-            switch.register(now, &key, &ask.password, ask.force, registration)
+            switch.register(now, &key, ask.password.expose(), ask.force, registration)
         };
         let answer = av("RegisterTerminalResponse").with(terminal(&device.text));
         match outcome {
@@ -384,7 +385,7 @@ fn read_ask(request: &Element) -> Result<Ask, CstaError> {
         _ => None,
     };
     Ok(Ask {
-        password: login.text_at(&["password"]).to_owned(),
+        password: Secret::from(login.text_at(&["password"])),
         force: login.flag("forceLogin").unwrap_or(false),
         dependency,
         mode,

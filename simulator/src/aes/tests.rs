@@ -355,3 +355,61 @@ fn calls_of_the_day(bench: &mut Bench) -> usize {
     bench.ask(&sample("MonitorStop").replace("12", "3"));
     bench.said.len() - said
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+        /// Requests with parts missing, doubled or replaced get an answer, whatever it is.
+        #[test]
+        fn damaged_requests_never_panic(
+            picks in prop::collection::vec((any::<prop::sample::Index>(), any::<u32>()), 1..12),
+        ) {
+            let samples = samples();
+            let mut bench = Bench::new();
+            bench.ask(&sample("GetDeviceId").replace("<deviceInstance>1", "<deviceInstance>0"));
+            bench.ask(sample("GetThirdPartyDeviceId"));
+            let call = bench.people(|world, now| {
+                world.switch.inbound(now, "5551230002", "31002", b"").unwrap()
+            });
+            bench.people(|world, now| world.switch.answer(now, &"31002".into()).unwrap());
+            let id = bench.world.switch.call_of(call).unwrap().id.to_string();
+            for (pick, damage) in picks {
+                let text = pick.get(&samples).replace("1207", &id);
+                let request = damaged(&read::parse(text.as_bytes()).unwrap(), damage);
+                bench.now = bench.now.after_millis(1);
+                bench.world.message(bench.now, 0, CONN, *b"0002", Some(&request));
+                bench.settle();
+            }
+        }
+    }
+
+    /// Takes away, doubles or changes one element somewhere in the tree.
+    fn damaged(element: &read::Element, damage: u32) -> read::Element {
+        let mut element = element.clone();
+        let count = element.children.len();
+        match (damage % 5, count) {
+            (0, _) => {}
+            (1, 1..) => {
+                element.children.remove(damage as usize % count);
+            }
+            (2, 1..) => {
+                let child = element.children[damage as usize % count].clone();
+                element.children.push(child);
+            }
+            (_, 1..) => {
+                let at = damage as usize % count;
+                element.children[at] = damaged(&element.children[at], damage / 5);
+            }
+            _ => {
+                element.text =
+                    ["", "-1", "99999999999", "\u{fffd}"][damage as usize / 5 % 4].into();
+            }
+        }
+        element
+    }
+}

@@ -31,6 +31,7 @@ pub use registration::{
 };
 
 use crate::config::{ConfigError, SiteConfig, Switches, TrunkConfig};
+use crate::secret::Secret;
 use crate::time::Time;
 
 /// Calls that are over and still remembered.
@@ -49,7 +50,7 @@ pub enum StationKind {
 #[derive(Clone, Debug)]
 struct Station {
     kind: StationKind,
-    password: String,
+    password: Secret,
     /// Since when it has no call.
     idle_since: Time,
     busied_out: bool,
@@ -141,9 +142,9 @@ impl Switch {
             party_limit_refusals: 0,
         };
         for extension in config.station_list()? {
-            let password = match config.station_password.as_str() {
-                "" => extension.clone(),
-                given => given.to_owned(),
+            let password = match config.station_password.expose() {
+                "" => Secret::from(extension.as_str()),
+                _ => config.station_password.clone(),
             };
             switch.add_station(extension, StationKind::Telephone, password);
         }
@@ -160,7 +161,7 @@ impl Switch {
         Ok(switch)
     }
 
-    fn add_station(&mut self, extension: String, kind: StationKind, password: String) {
+    fn add_station(&mut self, extension: String, kind: StationKind, password: Secret) {
         let station = Station {
             kind,
             password,

@@ -251,7 +251,7 @@ impl Switch {
             station.wrong_passwords += 1;
             return Err(RegisterRefusal::Locked);
         }
-        if station.password != password {
+        if station.password != *password {
             station.wrong_passwords += 1;
             station.wrong_in_a_row += 1;
             return Err(RegisterRefusal::WrongPassword);
