@@ -55,6 +55,7 @@ async fn kills_at_any_moment_leave_only_files_that_play() {
         }
         for call in &calls {
             bench.recorded(*call).await;
+            bench.frames(*call, 30).await;
         }
         // A different moment each time: sealing, capturing, joining.
         bench.site.switch().hangup_all(calls[0]);

@@ -267,6 +267,7 @@ fn unknown_call(recordingid: RecordingId) -> Draft {
         parties: Vec::new(),
         opened,
         ended: Some(opened),
+        cutshort: true,
         pauses: Vec::new(),
     }
 }

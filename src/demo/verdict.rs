@@ -161,9 +161,14 @@ impl Placed<'_> {
         Some(position - i64::from(code.frame) * FRAME_MS as i64)
     }
 
-    /// Whether the record declares a gap at the place where this frame belongs.
+    /// Whether the record declares a gap at the place where this frame belongs, or says that its
+    /// end is missing and the frame belongs there.
     fn declares_missing(&self, serial: u32, number: u32) -> bool {
         let Some(origin) = self.origin_ms(serial) else { return false };
+        if !self.recording.complete && self.numbers(serial).last().is_some_and(|last| last < number)
+        {
+            return true;
+        }
         let place = origin + i64::from(number) * FRAME_MS as i64;
         let tolerance = PLACE_TOLERANCE_MS as i64;
         self.recording.gaps.iter().any(|gap| {

@@ -194,6 +194,7 @@ pub(crate) fn draft(recordingid: RecordingId, ended: Option<WallTime>) -> Draft 
         parties: Vec::new(),
         opened: Clock::wall(),
         ended,
+        cutshort: false,
         pauses: Vec::new(),
     }
 }

@@ -80,7 +80,16 @@ pub struct Draft {
     /// When it ended; absent while the call goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<WallTime>,
+    /// The call ended while nobody recorded it (a crash), so what came after the last audio is not
+    /// known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cutshort: bool,
     /// When it was paused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Stretch>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }

@@ -48,6 +48,7 @@ pub fn draft(number: u64) -> Draft {
         parties: Vec::new(),
         opened: WallTime::from_millis(1_700_000_000_000),
         ended: None,
+        cutshort: false,
         pauses: Vec::new(),
     }
 }

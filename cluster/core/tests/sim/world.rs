@@ -115,7 +115,7 @@ impl World {
             self.fault();
         }
         self.heal();
-        self.run_until(self.now + 25_000 * MS);
+        self.run_until(self.now + 15_000 * MS);
         self.judge();
         self.steps
     }

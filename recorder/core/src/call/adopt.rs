@@ -45,6 +45,7 @@ impl Calls {
         for mut left in std::mem::take(&mut self.adoptable).into_values() {
             left.parties = draft::close(left.parties, now.wall);
             left.ended = Some(now.wall);
+            left.cutshort = true;
             self.orders.push_back(Order::Capture(Fact::Recording { draft: left }));
         }
     }

@@ -36,6 +36,7 @@ pub(super) fn blank(id: RecordingId, node: NodeId, opened: WallTime) -> Draft {
         parties: Vec::new(),
         opened,
         ended: None,
+        cutshort: false,
         pauses: Vec::new(),
     }
 }

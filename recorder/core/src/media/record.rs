@@ -14,6 +14,8 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
     let spans = |stretches: &[Stretch]| stretches.iter().map(|s| span(plan, *s)).collect();
     let parties = draft.parties.iter().map(|presence| party(plan, presence)).collect();
     let gaps: Vec<Gap> = plan.gaps.iter().map(gap).collect();
+    // Sealed without its end being known: by `recover`, or because the call ended unobserved.
+    let known_to_end = draft.ended.is_some() && !draft.cutshort;
     Recording {
         version: Recording::VERSION,
         recordingid: draft.recordingid,
@@ -40,7 +42,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         copy: draft.copy,
         node: draft.node,
         segments: plan.segments.iter().map(|s| segment(draft.node, s)).collect(),
-        complete: !plan.gaps.iter().any(|gap| is_ours(gap.cause)),
+        complete: known_to_end && !plan.gaps.iter().any(|gap| is_ours(gap.cause)),
         gaps,
         pauses: spans(&draft.pauses),
         quality: rounded(&plan.quality),

@@ -493,6 +493,7 @@ fn draft(told: &Args) -> Draft {
             .unwrap_or_default(),
         opened,
         ended: None,
+        cutshort: false,
         pauses: Vec::new(),
     }
 }
