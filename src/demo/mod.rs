@@ -92,7 +92,7 @@ async fn play(options: DemoOptions) -> Result<Exit> {
             takeovers: 0,
             takeover_gap_ms_max: 0,
             ok,
-        });
+        })?;
     }
     Ok(if ok { Exit::Done } else { Exit::NotSo })
 }

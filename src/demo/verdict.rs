@@ -22,7 +22,7 @@ const PLACE_TOLERANCE_MS: u64 = 60;
 pub struct DueCall {
     /// The number in its time code.
     pub serial: u32,
-    /// Every UCID it had.
+    /// Its own UCID, then those of calls that were merged into it.
     pub ucids: Vec<String>,
     /// First and last frame that the switch sent to a recorder while somebody was talking; absent
     /// if it sent none.
@@ -72,10 +72,15 @@ pub fn judge(calls: &[DueCall], published: &[Published]) -> Result<Verdict> {
         voice_files: published.iter().filter(|(path, _)| path.is_file()).count() as u64,
         ..Verdict::default()
     };
-    let by_ucid: BTreeMap<&str, u32> = calls
-        .iter()
-        .flat_map(|call| call.ucids.iter().map(|ucid| (ucid.as_str(), call.serial)))
-        .collect();
+    // A consultation that was merged has a recording of its own, under its own UCID.
+    let mut by_ucid: BTreeMap<&str, u32> = BTreeMap::new();
+    for position in 0..calls.iter().map(|call| call.ucids.len()).max().unwrap_or(0) {
+        for call in calls {
+            if let Some(ucid) = call.ucids.get(position) {
+                by_ucid.entry(ucid).or_insert(call.serial);
+            }
+        }
+    }
     let mut files: BTreeMap<u32, Vec<Placed<'_>>> = BTreeMap::new();
     for (path, recording) in published {
         let frames = codes_in(path)?;
