@@ -14,6 +14,7 @@ mod naming;
 mod session;
 mod snapshot;
 mod terminal;
+mod terminal_events;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +24,8 @@ use std::net::SocketAddr;
 pub use error::CstaError;
 pub use naming::Naming;
 use session::Session;
-pub use terminal::Media;
 use terminal::Pending;
+pub use terminal_events::Media;
 
 use crate::config::{AesConfig, SiteConfig};
 use crate::switch::Switch;

@@ -1,17 +1,17 @@
-//! Terminals: register, unregister, redirect, ask; events about registration and media.
+//! Requests about terminals: register, unregister, redirect media, ask for the state.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::device::OwnedDevice;
-use super::naming::ordinary;
+use super::terminal_events::{dependency_word, endpoint, mode_word, terminal};
 use super::{Aes, ConnId, CstaError, Output, Reply};
 use crate::secret::Secret;
 use crate::switch::{
     Dependency, LocalMedia, MediaMode, Owner, RegisterRefusal, Registration, RegistrationKey,
-    StationKind, Switch, Unregistered,
+    StationKind, Switch,
 };
 use crate::time::Time;
-use crate::wire::{Element, Node, av, csta};
+use crate::wire::{Element, Node, av};
 
 /// The number AES gives for a good registration (its value is a guess of the protocol description).
 const CODE_NORMAL: i32 = 1;
@@ -35,15 +35,6 @@ pub(super) struct Ask {
     dependency: Dependency,
     mode: MediaMode,
     media: Option<LocalMedia>,
-}
-
-/// What a media event tells.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Media<'a> {
-    /// Media is so from now on; the codec's name.
-    Started(&'a str),
-    /// Media has stopped.
-    Stopped,
 }
 
 impl Pending {
@@ -243,102 +234,6 @@ impl Aes {
             .with_all(endpoints))
     }
 
-    /// A registration has ended: tells its former owner and all who watch the extension.
-    pub fn on_unregistered(&mut self, event: &Unregistered) {
-        let (extension, instance) = &event.key;
-        let text = self.endpoint_id(extension, *instance);
-        if !event.asked && event.owner.aes == self.index {
-            let to = Some((event.owner.session, *instance));
-            let group = "terminalUnregisteredEvent";
-            for (session, cross_ref) in self.device_monitors(extension, to, group, "unregistered") {
-                let message = av("TerminalUnregisteredEvent")
-                    .leaf(csta("monitorCrossRefID"), cross_ref)
-                    .with(terminal(&text))
-                    .leaf(av("reason"), &event.reason)
-                    .leaf(av("code"), event.code);
-                self.send_event(session, message);
-            }
-        }
-        let group = "endpointRegistrationStateEvents";
-        for (session, cross_ref) in self.device_monitors(extension, None, group, "unregistered") {
-            let message = av("EndpointUnregisteredEvent")
-                .leaf(csta("monitorCrossRefID"), cross_ref)
-                .with(terminal(&text))
-                .with(eptdevice(&text))
-                .leaf(av("endpointAddress"), self.media_address.ip())
-                .leaf(av("dependencyMode"), dependency_word(event.dependency))
-                .leaf(av("reason"), &event.reason)
-                .leaf(av("code"), event.word)
-                .leaf(av("setType"), "4624")
-                .leaf(av("signallingProtocolType"), "H323");
-            self.send_event(session, message);
-        }
-    }
-
-    fn tell_registered(&mut self, switch: &Switch, key: &RegistrationKey) {
-        let Some(held) = switch.registration(key).cloned() else { return };
-        let text = self.endpoint_id(&key.0, key.1);
-        let group = "endpointRegistrationStateEvents";
-        for (session, cross_ref) in self.device_monitors(&key.0, None, group, "registered") {
-            let fields =
-                endpoint(&text, dependency_word(held.dependency), mode_word(held.mode), "IP_API_A");
-            let message = av("EndpointRegisteredEvent")
-                .leaf(csta("monitorCrossRefID"), cross_ref)
-                .with(terminal(&text))
-                .with_all(fields);
-            self.send_event(session, message);
-        }
-    }
-
-    /// Media of a registration has changed: tells the monitors of its owner.
-    pub fn on_media(&mut self, now: Time, key: &RegistrationKey, owner: Owner, media: Media<'_>) {
-        let flag = match media {
-            Media::Started(_) => "mediaStarted",
-            Media::Stopped => "mediaStopped",
-        };
-        let to = Some((owner.session, key.1));
-        let text = self.endpoint_id(&key.0, key.1);
-        for (session, cross_ref) in self.device_monitors(&key.0, to, "mediaControl", flag) {
-            let connection = av("connection").with(ordinary(csta("deviceID")).text(&text));
-            let event = match media {
-                Media::Started(codec) => self.media_start(cross_ref, connection, codec),
-                Media::Stopped => {
-                    av("MediaStopEvent").leaf(csta("monitorCrossRefID"), cross_ref).with(connection)
-                }
-            };
-            if self.media_event_delay_ms == 0 {
-                self.send_event(session, event);
-            } else {
-                let due = now.after_millis(self.media_event_delay_ms);
-                self.pending.push(Pending::MediaEvent { due, session, event });
-            }
-        }
-    }
-
-    fn media_start(&self, cross_ref: u32, connection: Node, codec: &str) -> Node {
-        let from = self.media_address;
-        let rtcp = SocketAddr::new(from.ip(), from.port().saturating_add(1));
-        av("MediaStartEvent")
-            .leaf(csta("monitorCrossRefID"), cross_ref)
-            .with(connection)
-            .with(address(av("rtpAddress"), from))
-            .with(address(av("rtcpAddress"), rtcp))
-            .leaf(av("codec"), codec)
-            .leaf(av("packetSize"), 20)
-            .with(
-                av("encryption")
-                    .leaf(av("protocol"), "none")
-                    .with(av("transmitKey"))
-                    .with(av("receiveKey"))
-                    .leaf(av("payloadType"), 0),
-            )
-    }
-
-    /// Delay of media events, changed while running.
-    pub const fn set_media_event_delay(&mut self, millis: u64) {
-        self.media_event_delay_ms = millis;
-    }
-
     pub(super) fn owns_registration(
         &self,
         switch: &Switch,
@@ -347,19 +242,6 @@ impl Aes {
     ) -> bool {
         let owner = Owner { aes: self.index, session };
         switch.registration(key).is_some_and(|held| held.owner == owner)
-    }
-
-    /// The ID that a session was given for an endpoint, or the usual one.
-    fn endpoint_id(&self, extension: &crate::switch::Extension, instance: u8) -> String {
-        let given = self.sessions.values().find_map(|session| {
-            session.devices.values().find(|device| {
-                device.first_party && device.extension == *extension && device.instance == instance
-            })
-        });
-        given.map_or_else(
-            || format!("{extension}:{}:0.0.0.0:{instance}", self.naming.switch_name),
-            |device| device.text.clone(),
-        )
     }
 }
 
@@ -429,47 +311,5 @@ fn explain(refusal: &RegisterRefusal) -> (i32, &'static str) {
         RegisterRefusal::OnRequest => {
             (63778, "Registration Reject reason: resourceUnavailable Try again later")
         }
-    }
-}
-
-/// `device` of terminal services: the ID one level deeper, in CSTA.
-fn terminal(text: &str) -> Node {
-    av("device").with(ordinary(csta("deviceIdentifier")).text(text))
-}
-
-fn eptdevice(text: &str) -> Node {
-    av("eptDevice").with(ordinary(csta("deviceIdentifier")).text(text))
-}
-
-fn address(outer: Node, address: SocketAddr) -> Node {
-    outer.leaf(av("address"), address.ip()).leaf(av("port"), address.port())
-}
-
-fn endpoint(id: &str, dependency: &str, mode: &str, product: &str) -> Vec<Node> {
-    vec![
-        eptdevice(id),
-        av("productType").text(product),
-        av("networkRegion").text(1),
-        av("dependencyMode").text(dependency),
-        av("mediaMode").text(mode),
-        av("setType").text("4624"),
-        av("signallingProtocolType").text("H323"),
-    ]
-}
-
-const fn dependency_word(dependency: Dependency) -> &'static str {
-    match dependency {
-        Dependency::Main => "MAIN",
-        Dependency::Dependent => "DEPENDENT",
-        Dependency::Independent => "INDEPENDENT",
-    }
-}
-
-const fn mode_word(mode: MediaMode) -> &'static str {
-    match mode {
-        MediaMode::None => "NONE",
-        MediaMode::Client => "CLIENT",
-        MediaMode::Server => "SERVER",
-        MediaMode::Telecommuter => "TELECOMMUTER",
     }
 }

@@ -2,12 +2,15 @@
 //! pure), and the thread that sends them on a 20 ms beat (`sender`).
 
 mod plan;
+mod record;
+mod rtp;
 mod sender;
 mod stream;
 
 pub use plan::{Change, Notice, Plan};
+pub use record::StreamRecord;
 pub use sender::{Sender, media_socket};
-pub use stream::{RtpFaults, StreamRecord, Table};
+pub use stream::{RtpFaults, Table};
 
 use std::net::SocketAddr;
 

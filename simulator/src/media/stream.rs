@@ -1,21 +1,17 @@
-//! RTP streams as a table that is asked for packets at each beat of 20 ms. Own RTP header writing
-//! (RFC 3550 section 5.1), faults on request, and an account of every frame sent. Pure: no socket,
-//! no clock; random numbers from a seed.
+//! RTP streams as a table that is asked for packets at each beat of 20 ms, with faults on request
+//! and an account of every frame. Pure: no socket, no clock; random numbers from a seed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use super::Play;
 use super::plan::Change;
+use super::record::StreamRecord;
+use super::{Play, rtp};
 use crate::rng::Rng;
 use crate::switch::{Extension, RegistrationKey};
 use crate::time::{FRAME_NS, Time};
 use crate::tone::{self, FRAME_LEN, Law};
 
-/// RTP header without extensions.
-const HEADER_LEN: usize = 12;
-/// Stretches of dropped frames remembered per record.
-const DROPS_MAX: usize = 10_000;
 /// Records of finished streams remembered.
 const RECORDS_MAX: usize = 200_000;
 /// Packets held back by a delay.
@@ -30,35 +26,6 @@ pub struct Packet {
     pub to: SocketAddr,
     /// Header and payload.
     pub bytes: Vec<u8>,
-}
-
-/// What was sent to one terminal of one interaction without interruption.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StreamRecord {
-    /// Extension of the terminal: the phantom.
-    pub phantom: String,
-    /// Device instance.
-    pub instance: u8,
-    /// AES that the terminal was registered through.
-    pub aes: usize,
-    /// The interaction.
-    pub serial: u32,
-    /// First coded frame made, dropped or not.
-    pub first_frame: Option<u32>,
-    /// Last coded frame made.
-    pub last_frame: Option<u32>,
-    /// Packets with a coded frame that were sent; duplicates count once.
-    pub sent: u64,
-    /// Coded frames deliberately not sent.
-    pub dropped: u64,
-    /// Which frames those are: first and last of each stretch, as far as remembered.
-    pub dropped_frames: Vec<(u32, u32)>,
-    /// Packets without a code (before the call was established).
-    pub uncoded: u64,
-    /// When the stream began.
-    pub started: Time,
-    /// When it ended; `None`: it goes on.
-    pub ended: Option<Time>,
 }
 
 /// Faults of the RTP network.
@@ -142,7 +109,7 @@ impl Table {
             Change::Play(play) => match self.streams.get_mut(&play.key) {
                 Some(stream) => {
                     if stream.play.serial != play.serial {
-                        let next = record(now, &play);
+                        let next = StreamRecord::new(now, &play);
                         let mut old = std::mem::replace(&mut stream.record, next);
                         old.ended = Some(now);
                         self.finished.push_back(old);
@@ -167,7 +134,7 @@ impl Table {
             fresh: true,
             muted: 0,
             held_back: None,
-            record: record(now, &play),
+            record: StreamRecord::new(now, &play),
             play,
         };
         self.streams.insert(stream.play.key.clone(), stream);
@@ -289,7 +256,7 @@ impl Table {
             } else {
                 let words = tone::uncoded(Law::A, number as u32);
                 let timestamp = (number * FRAME_LEN) as u32;
-                packet(Law::A, false, number as u16, timestamp, ssrc, &words)
+                rtp::packet(Law::A, false, number as u16, timestamp, ssrc, &words)
             };
             self.extra.push(Packet { aes: None, to, bytes });
         }
@@ -338,81 +305,16 @@ impl Stream {
             *last = Some((law, serial, number, words));
         }
         let marker = std::mem::take(&mut self.fresh);
-        let bytes = packet(law, marker, self.sequence, timestamp, self.ssrc, &words);
+        let bytes = rtp::packet(law, marker, self.sequence, timestamp, self.ssrc, &words);
         self.sequence = self.sequence.wrapping_add(1);
         Some((bytes, frame))
     }
 }
 
-impl StreamRecord {
-    fn count_sent(&mut self, frame: Option<u32>) {
-        match frame {
-            Some(number) => {
-                self.first_frame.get_or_insert(number);
-                self.last_frame = Some(number);
-                self.sent += 1;
-            }
-            None => self.uncoded += 1,
-        }
-    }
-
-    fn count_dropped(&mut self, frame: Option<u32>) {
-        let Some(number) = frame else { return };
-        self.first_frame.get_or_insert(number);
-        self.last_frame = Some(number);
-        self.dropped += 1;
-        if let Some((_, last)) = self.dropped_frames.last_mut()
-            && last.checked_add(1) == Some(number)
-        {
-            *last = number;
-            return;
-        }
-        if self.dropped_frames.len() < DROPS_MAX {
-            self.dropped_frames.push((number, number));
-        }
-    }
-}
-
-fn record(now: Time, play: &Play) -> StreamRecord {
-    StreamRecord {
-        phantom: play.key.0.as_str().to_owned(),
-        instance: play.key.1,
-        aes: play.aes,
-        serial: play.serial.0,
-        first_frame: None,
-        last_frame: None,
-        sent: 0,
-        dropped: 0,
-        dropped_frames: Vec::new(),
-        uncoded: 0,
-        started: now,
-        ended: None,
-    }
-}
-
-/// One RTP packet.
-fn packet(
-    law: Law,
-    marker: bool,
-    sequence: u16,
-    timestamp: u32,
-    ssrc: u32,
-    words: &[u8; FRAME_LEN],
-) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_LEN + FRAME_LEN);
-    // Version 2, no padding, no extension, no CSRC.
-    bytes.push(0x80);
-    bytes.push(u8::from(marker) << 7 | law.payload_type());
-    bytes.extend_from_slice(&sequence.to_be_bytes());
-    bytes.extend_from_slice(&timestamp.to_be_bytes());
-    bytes.extend_from_slice(&ssrc.to_be_bytes());
-    bytes.extend_from_slice(words);
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::rtp::HEADER_LEN;
     use crate::switch::Serial;
 
     fn play(extension: &str, serial: u32, established: Option<u64>) -> Play {

@@ -73,6 +73,21 @@ pub struct Party {
     pub recorder: bool,
 }
 
+impl Party {
+    /// A person at a device.
+    #[must_use]
+    pub const fn person(device: Device, number: Number, state: ConnectionState) -> Self {
+        Self { device, number, state, joined_as: None, recorder: false }
+    }
+
+    /// A person at a station.
+    #[must_use]
+    pub fn at_station(station: &Extension, state: ConnectionState) -> Self {
+        let number = Number(station.as_str().to_owned());
+        Self::person(Device::Extension(station.clone()), number, state)
+    }
+}
+
 /// One call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Call {

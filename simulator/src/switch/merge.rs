@@ -1,8 +1,10 @@
 //! Two calls become one: transfer and conference; and the single-step transfer of one call.
 
+use std::collections::BTreeMap;
+
 use super::{
-    Audience, Body, CallId, ConnectionState, Device, Extension, Merge, MergedConnection, Number,
-    Original, Party, Refusal, Serial, Switch,
+    Audience, Body, Call, CallId, ConnectionState, Device, Extension, Merge, MergedConnection,
+    Number, Original, Party, Refusal, Serial, Switch,
 };
 use crate::config::Survivor;
 use crate::time::Time;
@@ -106,23 +108,8 @@ impl Switch {
             Survivor::Active => (&active_call, &held_call),
         };
 
-        let mut merged = stays.clone();
+        let mut merged = unite(&held_call, &active_call, (stays, goes), self.now);
         merged.id = id;
-        merged.former_ucids.push(goes.ucid.clone());
-        merged.former_ucids.extend(goes.former_ucids.iter().cloned());
-        merged.via.extend(goes.via.iter().map(|(group, entry)| (group.clone(), *entry)));
-        merged.calling = held_call.calling.clone();
-        merged.called = held_call.called.clone();
-        merged.direction = held_call.direction;
-        merged.user_data = held_call.user_data.clone();
-        // The VDN and skill that last sent it.
-        merged.vdn = active_call.vdn.clone().or_else(|| held_call.vdn.clone());
-        merged.skill = active_call.skill.clone().or_else(|| held_call.skill.clone());
-        merged.queued_at = active_call.queued_at.clone();
-        merged.answered_by.extend(goes.answered_by.iter().cloned());
-        // A held call has talked; a consultation that still rings has not.
-        let talks = goes.established.is_some() && merged.established.is_none();
-        merged.established = if talks { Some(self.now) } else { merged.established };
         merged.parties = parties_of(&held_call.parties, &active_call.parties, station, &gone);
         let original = match kind {
             Kind::Transfer => Original::Transfer,
@@ -221,13 +208,35 @@ impl Switch {
         }
     }
 
-    fn put_merged(&mut self, merged: super::Call) {
+    fn put_merged(&mut self, merged: Call) {
         for extension in merged.parties.iter().filter_map(|party| party.device.extension()) {
             self.calls_at.entry(extension.clone()).or_default().push(merged.id);
         }
         self.by_serial.insert(merged.serial, merged.id);
         self.calls.insert(merged.id, merged);
     }
+}
+
+/// The facts of the resulting call: the interaction that stays gives name and clock, the held call
+/// says who called whom, the active one where the call was sent last. Parties are set elsewhere.
+fn unite(held: &Call, active: &Call, (stays, goes): (&Call, &Call), now: Time) -> Call {
+    let mut merged = stays.clone();
+    merged.former_ucids.push(goes.ucid.clone());
+    merged.former_ucids.extend(goes.former_ucids.iter().cloned());
+    merged.via.extend(goes.via.iter().map(|(group, entry)| (group.clone(), *entry)));
+    merged.answered_by.extend(goes.answered_by.iter().cloned());
+    merged.calling = held.calling.clone();
+    merged.called = held.called.clone();
+    merged.direction = held.direction;
+    merged.user_data = held.user_data.clone();
+    merged.vdn = active.vdn.clone().or_else(|| held.vdn.clone());
+    merged.skill = active.skill.clone().or_else(|| held.skill.clone());
+    merged.queued_at = active.queued_at.clone();
+    if merged.established.is_none() && goes.established.is_some() {
+        // The one that stays only rang so far; the talk begins for it now.
+        merged.established = Some(now);
+    }
+    merged
 }
 
 fn pick(survivor: Survivor, held: CallId, active: CallId) -> CallId {
@@ -288,8 +297,8 @@ fn connection(party: &Party, old: Option<CallId>) -> MergedConnection {
 }
 
 /// All who were in either call.
-fn audience_of(merged: &super::Call, gone: &Option<Device>, serials: (Serial, Serial)) -> Audience {
-    let mut stations: std::collections::BTreeMap<_, _> = merged
+fn audience_of(merged: &Call, gone: &Option<Device>, serials: (Serial, Serial)) -> Audience {
+    let mut stations: BTreeMap<_, _> = merged
         .parties
         .iter()
         .filter_map(|party| Some((party.device.extension()?.clone(), Some(party.state))))

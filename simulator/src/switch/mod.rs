@@ -11,6 +11,7 @@ mod join;
 mod merge;
 mod refusal;
 mod registration;
+mod routing;
 mod setup;
 #[cfg(test)]
 mod tests;
