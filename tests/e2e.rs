@@ -72,9 +72,8 @@ async fn calls_of_all_kinds_are_recorded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trunk_recording_follows_the_caller_to_an_unmonitored_station() {
     let config = SiteConfig::demo(4, 1);
-    let settings =
-        "al_stations = [\"31001\"]\n[[al_rule]]\nname = \"asked\"\nrecord = \"ondemand\"\n";
-    let bench = Bench::start_with(config, settings).await;
+    let settings = "[[al_rule]]\nname = \"asked\"\nrecord = \"ondemand\"\n";
+    let bench = Bench::prepare_monitoring(config, 1, settings).await.started().await;
     let switch = bench.site.switch();
     let call = bench.answered_call("5551230001", "31001").await;
     let mut cti = bench.cti("supervisor").await;

@@ -38,7 +38,9 @@ impl Bench {
     /// Starts the recorder and waits until it is ready.
     pub async fn started(mut self) -> Self {
         self.node.start().expect("the node starts");
-        self.node.ready(LIMIT).await.expect("the node becomes ready");
+        if let Err(error) = self.node.ready(LIMIT).await {
+            panic!("{error}; {}", self.log_tail());
+        }
         self
     }
 

@@ -70,6 +70,8 @@ impl Calls {
     pub(super) fn resume(&mut self, now: Now, key: CallKey, draft: Draft) -> RecordingId {
         let (id, before) = (draft.recordingid, draft.parties.clone());
         self.tracker.teach(now, key, &draft::known_of(&draft));
+        // Until it is heard again nobody knows what came after the crash.
+        let draft = Draft { cutshort: true, ..draft };
         let mut active = Active::new(key, draft, Some(draft::close(before, now.wall)));
         active.captured = true;
         self.work_of(key).recorded = true;
@@ -168,6 +170,7 @@ impl Calls {
     fn recording_heard(&mut self, id: RecordingId, segment: SegmentId, captured: Now) {
         let Some(active) = self.recordings.get_mut(&id) else { return };
         active.unheard.retain(|other| *other != segment);
+        active.draft.cutshort = false;
         let first = !std::mem::replace(&mut active.captured, true);
         let trigger = active.draft.trigger;
         let key = active.call;
