@@ -260,8 +260,7 @@ fn open_catalog(
 
 fn web_config(config: &Config) -> WebConfig {
     let web = &config.web;
-    let tls =
-        web.tls.as_ref().map(|tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() });
+    let tls = web.tls.as_ref().map(|tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() });
     WebConfig {
         listen: web.listen,
         tls,

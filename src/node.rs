@@ -196,7 +196,8 @@ impl Backend for Node {
             _ => Map::new(),
         };
         let reasons = self.readiness().err().unwrap_or_default();
-        status.insert("health".to_owned(), json!({"ready": reasons.is_empty(), "reasons": reasons}));
+        status
+            .insert("health".to_owned(), json!({"ready": reasons.is_empty(), "reasons": reasons}));
         status.insert("calls".to_owned(), json!(view.calls));
         status.insert("recordings".to_owned(), json!(view.recordings));
         status.insert("alarms".to_owned(), json!(self.hub.alarms.all()));
@@ -210,7 +211,9 @@ impl Backend for Node {
 
     fn readiness(&self) -> Result<(), Vec<String>> {
         let Some(works) = &self.works else {
-            return Err(vec!["a witness without a group: al_peers names no other member".to_owned()]);
+            return Err(vec![
+                "a witness without a group: al_peers names no other member".to_owned(),
+            ]);
         };
         let mut reasons = Vec::new();
         let view = works.control.view();
@@ -285,7 +288,9 @@ fn refusal_failure(refusal: Refusal) -> Failure {
     let (code, message) = match refusal {
         Refusal::NoCall => (Code::NoCall, "there is no answered call there"),
         Refusal::NoTrunk => (Code::NoTrunk, "the call has no outside party: ask for scope station"),
-        Refusal::NoPhantom => (Code::NoPhantom, "no phantom is free: more are needed in al_phantoms"),
+        Refusal::NoPhantom => {
+            (Code::NoPhantom, "no phantom is free: more are needed in al_phantoms")
+        }
         Refusal::AlreadyRecording => (Code::AlreadyRecording, "the call is being recorded already"),
         Refusal::Unavailable => (Code::Unavailable, "this node cannot record it now: see /readyz"),
         Refusal::NotFound => (Code::NotFound, "there is no such recording in progress"),

@@ -238,7 +238,10 @@ async fn carry(
     drop(events.send(SocketEvent::Closed(error)).await);
 }
 
-async fn read_all(mut reader: impl AsyncRead + Unpin, events: &mpsc::Sender<SocketEvent>) -> io::Error {
+async fn read_all(
+    mut reader: impl AsyncRead + Unpin,
+    events: &mpsc::Sender<SocketEvent>,
+) -> io::Error {
     let mut chunk = vec![0; READ_CHUNK];
     loop {
         match reader.read(&mut chunk).await {

@@ -160,7 +160,10 @@ async fn scene(site: &Site, node: &Node, planned: u32, caption: &str) -> Scene {
         .map_or("duty unknown", |name| name.trim_start_matches("astlogger_role"));
     Scene {
         caption: caption.to_owned(),
-        nodes: vec![format!("node 1 {duty}, {} calls recorded now", value("astlogger_recordings_active"))],
+        nodes: vec![format!(
+            "node 1 {duty}, {} calls recorded now",
+            value("astlogger_recordings_active")
+        )],
         calls: site.calls().iter().map(row).collect(),
         finished: site.history().len() as u64,
         planned: u64::from(planned),
@@ -199,10 +202,7 @@ async fn wait_published(site: &Site, node: &Node, table: &mut Table) -> Result<V
 
 /// What the switch says should be in the files; `is_due` tells which calls should be recorded.
 #[must_use]
-pub fn due_calls(
-    history: &[FinishedCall],
-    is_due: impl Fn(&FinishedCall) -> bool,
-) -> Vec<DueCall> {
+pub fn due_calls(history: &[FinishedCall], is_due: impl Fn(&FinishedCall) -> bool) -> Vec<DueCall> {
     history
         .iter()
         .map(|call| {
@@ -220,13 +220,7 @@ pub fn due_calls(
         .collect()
 }
 
-fn show(
-    table: &mut Table,
-    verdict: &Verdict,
-    published: &[Published],
-    folder: &Folder,
-    ok: bool,
-) {
+fn show(table: &mut Table, verdict: &Verdict, published: &[Published], folder: &Folder, ok: bool) {
     table.say(&format!(
         "{} of {} calls recorded, {} recordings in {} voice files, {} duplicates",
         verdict.calls_recorded,
@@ -266,7 +260,8 @@ impl Folder {
             || std::env::temp_dir().join(format!("astlogger-demo-{}", std::process::id())),
             Path::to_owned,
         );
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path: path.canonicalize()?, stays: keep })
     }
 

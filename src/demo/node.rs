@@ -194,6 +194,11 @@ fn collect(dir: &Path, found: &mut Vec<(PathBuf, Recording)>) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
     for entry in entries {
         let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if hidden {
+            // What is being published lies there.
+            continue;
+        }
         if path.is_dir() {
             collect(&path, found)?;
         } else if path.extension().is_some_and(|ending| ending == "json") {
@@ -249,8 +254,8 @@ pub fn free_udp_ports(count: u16) -> Result<u16> {
         u16::try_from(port).expect("below 32000")
     });
     for first in candidates {
-        let all_free = (first..first + count)
-            .all(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+        let all_free =
+            (first..first + count).all(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
         if all_free {
             return Ok(first);
         }

@@ -114,7 +114,8 @@ impl Verdict {
             files.iter().map(|file| (file.recording.ucid.as_ref(), file.recording.copy)).collect();
         self.duplicate_recordings += (files.len() - distinct.len()) as u64;
         let Some((first, last)) = call.sent else { return };
-        let found: BTreeSet<u32> = files.iter().flat_map(|file| file.numbers(call.serial)).collect();
+        let found: BTreeSet<u32> =
+            files.iter().flat_map(|file| file.numbers(call.serial)).collect();
         for number in first..=last {
             self.packets_sent += 1;
             if found.contains(&number) {
@@ -155,7 +156,10 @@ struct Placed<'a> {
 
 impl Placed<'_> {
     fn numbers(&self, serial: u32) -> impl Iterator<Item = u32> + '_ {
-        self.frames.iter().filter(move |(_, code)| code.serial == serial).map(|(_, code)| code.frame)
+        self.frames
+            .iter()
+            .filter(move |(_, code)| code.serial == serial)
+            .map(|(_, code)| code.frame)
     }
 
     /// Position of frame 0 of this call on the file's timeline, milliseconds (it may lie before
