@@ -164,9 +164,9 @@ impl World {
                 server.on_agent_event(&event);
             }
         }
-        while let Some(event) = self.switch.poll_unregistered() {
+        while let Some(change) = self.switch.poll_registration() {
             for server in &mut self.aes {
-                server.on_unregistered(&event);
+                server.on_registration(&change);
             }
         }
         for extension in self.switch.take_touched() {

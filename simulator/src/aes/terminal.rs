@@ -145,10 +145,7 @@ impl Aes {
         };
         let answer = av("RegisterTerminalResponse").with(terminal(&device.text));
         match outcome {
-            Ok(()) => {
-                self.tell_registered(switch, &key);
-                answer.leaf(av("signalingEncryption"), "none").leaf(av("code"), CODE_NORMAL)
-            }
+            Ok(()) => answer.leaf(av("signalingEncryption"), "none").leaf(av("code"), CODE_NORMAL),
             Err(refusal) => {
                 let (code, reason) = explain(&refusal);
                 answer.leaf(av("code"), code).leaf(av("reason"), reason)

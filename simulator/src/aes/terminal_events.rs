@@ -6,7 +6,7 @@ use super::Aes;
 use super::naming::ordinary;
 use super::terminal::Pending;
 use crate::switch::{
-    Dependency, Extension, MediaMode, Owner, RegistrationKey, Switch, Unregistered,
+    Dependency, Extension, MediaMode, Owner, RegistrationChange, RegistrationKey, Unregistered,
 };
 use crate::time::Time;
 use crate::wire::{Node, av, csta};
@@ -21,8 +21,17 @@ pub enum Media<'a> {
 }
 
 impl Aes {
-    /// A registration has ended: tells its former owner and all who watch the extension.
-    pub fn on_unregistered(&mut self, event: &Unregistered) {
+    /// Tells a change of a registration to its former owner and to all who watch the extension.
+    pub fn on_registration(&mut self, change: &RegistrationChange) {
+        match change {
+            RegistrationChange::Registered { key, dependency, mode } => {
+                self.tell_registered(key, *dependency, *mode);
+            }
+            RegistrationChange::Ended(ended) => self.tell_ended(ended),
+        }
+    }
+
+    fn tell_ended(&mut self, event: &Unregistered) {
         let (extension, instance) = &event.key;
         let text = self.endpoint_id(extension, *instance);
         if !event.asked && event.owner.aes == self.index {
@@ -53,13 +62,11 @@ impl Aes {
         }
     }
 
-    pub(super) fn tell_registered(&mut self, switch: &Switch, key: &RegistrationKey) {
-        let Some(held) = switch.registration(key).cloned() else { return };
+    fn tell_registered(&mut self, key: &RegistrationKey, dependency: Dependency, mode: MediaMode) {
         let text = self.endpoint_id(&key.0, key.1);
         let group = "endpointRegistrationStateEvents";
         for (session, cross_ref) in self.device_monitors(&key.0, None, group, "registered") {
-            let fields =
-                endpoint(&text, dependency_word(held.dependency), mode_word(held.mode), "IP_API_A");
+            let fields = endpoint(&text, dependency_word(dependency), mode_word(mode), "IP_API_A");
             let message = av("EndpointRegisteredEvent")
                 .leaf(csta("monitorCrossRefID"), cross_ref)
                 .with(terminal(&text))

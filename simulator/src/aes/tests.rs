@@ -362,7 +362,7 @@ mod properties {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
         /// Requests with parts missing, doubled or replaced get an answer, whatever it is.
         #[test]

@@ -27,8 +27,8 @@ pub use event::{
 pub use ids::{CallId, Device, Extension, Serial, Trunk, Ucid};
 pub use refusal::Refusal;
 pub use registration::{
-    Dependency, LocalMedia, MediaMode, Owner, RegisterRefusal, Registration, RegistrationKey,
-    Unregistered,
+    Dependency, LocalMedia, MediaMode, Owner, RegisterRefusal, Registration, RegistrationChange,
+    RegistrationKey, Unregistered,
 };
 
 use crate::config::{ConfigError, SiteConfig, Switches, TrunkConfig};
@@ -98,7 +98,7 @@ pub struct Switch {
     sequence: u64,
     events: VecDeque<Event>,
     agent_events: VecDeque<AgentEvent>,
-    unregistered: VecDeque<Unregistered>,
+    registration_changes: VecDeque<RegistrationChange>,
     touched: BTreeSet<Extension>,
     finished: Vec<Finished>,
     outside_of: BTreeMap<Serial, (Trunk, Number)>,
@@ -136,7 +136,7 @@ impl Switch {
             sequence: 0,
             events: VecDeque::new(),
             agent_events: VecDeque::new(),
-            unregistered: VecDeque::new(),
+            registration_changes: VecDeque::new(),
             touched: BTreeSet::new(),
             finished: Vec::new(),
             outside_of: BTreeMap::new(),
@@ -184,9 +184,9 @@ impl Switch {
         self.agent_events.pop_front()
     }
 
-    /// The next registration that the switch ended or replaced.
-    pub fn poll_unregistered(&mut self) -> Option<Unregistered> {
-        self.unregistered.pop_front()
+    /// The next change of a registration.
+    pub fn poll_registration(&mut self) -> Option<RegistrationChange> {
+        self.registration_changes.pop_front()
     }
 
     /// Extensions whose media may have changed since the last call.

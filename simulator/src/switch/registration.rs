@@ -65,7 +65,23 @@ pub struct Registration {
     pub since: Time,
 }
 
-/// A registration that the switch ended.
+/// What changed about registrations, for the endpoint events of all AES servers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RegistrationChange {
+    /// Somebody has registered.
+    Registered {
+        /// Which place.
+        key: RegistrationKey,
+        /// As what.
+        dependency: Dependency,
+        /// With which media.
+        mode: MediaMode,
+    },
+    /// A registration has ended.
+    Ended(Unregistered),
+}
+
+/// A registration that has ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unregistered {
     /// What it was.
@@ -152,6 +168,11 @@ impl Switch {
             self.take_down(&other, asked, 0, "Forced out by another registration", "FORCE_LOGIN");
         }
         self.touched.insert(key.0.clone());
+        self.registration_changes.push_back(RegistrationChange::Registered {
+            key: key.clone(),
+            dependency: registration.dependency,
+            mode: registration.mode,
+        });
         self.registrations.insert(key.clone(), registration);
         Ok(())
     }
@@ -273,7 +294,7 @@ impl Switch {
     ) {
         let Some(held) = self.registrations.remove(key) else { return };
         self.touched.insert(key.0.clone());
-        self.unregistered.push_back(Unregistered {
+        self.registration_changes.push_back(RegistrationChange::Ended(Unregistered {
             key: key.clone(),
             owner: held.owner,
             dependency: held.dependency,
@@ -281,7 +302,7 @@ impl Switch {
             code,
             reason: reason.to_owned(),
             word,
-        });
+        }));
         if held.dependency != Dependency::Main {
             return;
         }
