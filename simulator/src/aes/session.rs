@@ -25,7 +25,6 @@ pub(super) struct Session {
     pub lost_at: Option<Time>,
     pub expires: Time,
     pub cleanup_seconds: u32,
-    pub version: String,
     pub devices: BTreeMap<String, OwnedDevice>,
     pub monitors: BTreeMap<u32, Monitor>,
     pub status_registrations: BTreeSet<u32>,
@@ -87,7 +86,6 @@ impl Aes {
             return refuse("serverResourcesBusy");
         };
         session.expires = expires;
-        session.version.clone_from(&version);
         Reply::Now(
             app("StartApplicationSessionPosResponse")
                 .leaf(app("sessionID"), &session.id)
@@ -113,7 +111,6 @@ impl Aes {
                 lost_at: None,
                 expires: now,
                 cleanup_seconds,
-                version: String::new(),
                 devices: BTreeMap::new(),
                 monitors: BTreeMap::new(),
                 status_registrations: BTreeSet::new(),

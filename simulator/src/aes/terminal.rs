@@ -135,7 +135,6 @@ impl Aes {
             dependency: ask.dependency,
             mode: ask.mode,
             media: ask.media,
-            since: now,
         };
         let outcome = if self.faults.refuse_registrations > 0 {
             self.faults.refuse_registrations -= 1;

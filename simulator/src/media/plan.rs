@@ -90,11 +90,6 @@ impl Plan {
         }
         (changes, notices)
     }
-
-    /// Registrations that are sent audio now.
-    pub fn playing(&self) -> impl Iterator<Item = &RegistrationKey> {
-        self.playing.keys()
-    }
 }
 
 /// What the registrations of an extension should hear now.

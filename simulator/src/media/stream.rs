@@ -268,12 +268,6 @@ impl Table {
         let running = self.streams.values().map(|stream| stream.record.clone());
         self.finished.iter().cloned().chain(running).collect()
     }
-
-    /// Terminals that are sent audio now.
-    #[must_use]
-    pub fn running(&self) -> usize {
-        self.streams.len()
-    }
 }
 
 impl Stream {

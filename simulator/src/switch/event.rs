@@ -5,15 +5,10 @@ use std::collections::BTreeMap;
 
 use super::call::{ConnectionState, Participation};
 use super::ids::{CallId, Device, Extension, Serial, Trunk, Ucid};
-use crate::time::Time;
 
 /// One event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Event {
-    /// When.
-    pub at: Time,
-    /// Running number over all events of the switch.
-    pub sequence: u64,
     /// The call it is about, as it is after the event.
     pub call: CallFacts,
     /// What happened.

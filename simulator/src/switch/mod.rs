@@ -408,13 +408,7 @@ impl Switch {
     fn push_event(&mut self, call: CallFacts, body: Body, audience: Audience) {
         self.sequence += 1;
         self.touched.extend(audience.stations.keys().cloned());
-        self.events.push_back(Event {
-            at: self.now,
-            sequence: self.sequence,
-            call,
-            body,
-            audience,
-        });
+        self.events.push_back(Event { call, body, audience });
     }
 
     /// Takes a call off the list and remembers it.

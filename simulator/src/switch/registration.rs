@@ -61,8 +61,6 @@ pub struct Registration {
     pub mode: MediaMode,
     /// Media, for mode CLIENT.
     pub media: Option<LocalMedia>,
-    /// Since when.
-    pub since: Time,
 }
 
 /// What changed about registrations, for the endpoint events of all AES servers.

@@ -38,7 +38,6 @@ impl Desk {
             dependency: Dependency::Main,
             mode: MediaMode::Client,
             media: None,
-            since: self.now,
         };
         self.switch.register(self.now, &(ext(phantom), 0), "123456", true, registration)
     }
@@ -481,7 +480,6 @@ fn wrong_security_codes_are_counted_and_may_lock() {
         dependency: Dependency::Main,
         mode: MediaMode::Client,
         media: None,
-        since: desk.now,
     };
     let mut attempt =
         |password| desk.switch.register(desk.now, &key, password, true, registration.clone());
@@ -500,7 +498,6 @@ fn at_most_three_registrations_of_an_extension_with_the_telephone() {
             dependency: Dependency::Independent,
             mode: MediaMode::Client,
             media: None,
-            since: desk.now,
         };
         let key = (ext("31001"), instance);
         let outcome = desk.switch.register(desk.now, &key, "31001", false, registration);
