@@ -570,3 +570,93 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        State::new(&(1..=3).map(|n| (NodeId(n), format!("n{n}"))).collect())
+    }
+
+    fn proposal(node: u16, boot: u64, seq: u64, command: Command) -> Proposal {
+        let id = ProposalId { node: NodeId(node), boot, seq };
+        Proposal { id, settled: 0, command }
+    }
+
+    fn health(aes: bool) -> Command {
+        Command::Health { node: NodeId(1), health: Health { aes, ..Health::GOOD } }
+    }
+
+    fn announce(phantoms: &str) -> Announce {
+        Announce {
+            node: NodeId(1),
+            role: Role::Active,
+            phantoms: vec![phantoms.to_owned()],
+            program: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_repeated_proposal_is_done_once_however_late() {
+        let mut state = state();
+        let mut apply = |index, node, seq, settled, role| {
+            let command = Command::SetRole { node: NodeId(3), role };
+            let proposal = Proposal { settled, ..proposal(node, 1, seq, command) };
+            let outcome = state.apply(index, &proposal, &mut Vec::new());
+            (outcome, state.members()[&NodeId(3)].role)
+        };
+        let (witness, backup) = (Some(Role::Witness), Some(Role::Backup));
+        assert_eq!(apply(1, 1, 1, 1, Role::Witness), (Outcome::Done, witness));
+        assert_eq!(apply(2, 1, 2, 1, Role::Backup), (Outcome::Done, backup));
+        assert_eq!(apply(3, 1, 1, 1, Role::Witness), (Outcome::Already, backup));
+        // Another member's first proposal is another proposal.
+        assert_eq!(apply(4, 2, 1, 1, Role::Witness), (Outcome::Done, witness));
+        // What its proposer has given up is not done later.
+        assert_eq!(apply(5, 1, 9, 9, Role::Backup), (Outcome::Done, backup));
+        assert_eq!(apply(6, 1, 5, 1, Role::Witness), (Outcome::Already, backup));
+    }
+
+    #[test]
+    fn what_was_said_of_health_last_counts_and_a_restart_voids_it() {
+        let mut state = state();
+        let mut say = |index, boot, seq, command| {
+            state.apply(index, &proposal(1, boot, seq, command), &mut Vec::new());
+            state.members()[&NodeId(1)].health.map(|health| health.aes)
+        };
+        assert_eq!(say(1, 1, 1, Command::Announce(announce("7800"))), None);
+        assert_eq!(say(2, 1, 3, health(true)), Some(true));
+        assert_eq!(say(3, 1, 2, health(false)), Some(true), "an older word that came later");
+        assert_eq!(say(4, 2, 2, health(false)), Some(false), "a new process");
+        // Its announcement comes after its health: both are of the same process.
+        assert_eq!(say(5, 2, 1, Command::Announce(announce("7800"))), Some(false));
+        assert_eq!(say(6, 3, 1, Command::Announce(announce("7800"))), None);
+    }
+
+    #[test]
+    fn a_member_speaks_for_itself_and_its_phantoms_are_its_own() {
+        let mut state = state();
+        let changes = &mut Vec::new();
+        let forged = proposal(2, 1, 1, health(false));
+        assert!(matches!(state.apply(1, &forged, changes), Outcome::Refused(_)));
+        let first = proposal(1, 1, 1, Command::Announce(announce("7800-7850")));
+        assert_eq!(state.apply(2, &first, changes), Outcome::Done);
+        let second = Announce { node: NodeId(2), ..announce("7850-7899") };
+        let second = proposal(2, 1, 2, Command::Announce(second));
+        let refused = state.apply(3, &second, changes);
+        let Outcome::Refused(Refusal::PhantomsOverlap { with, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(with, NodeId(1));
+    }
+
+    #[test]
+    fn a_snapshot_is_the_state_and_a_foreign_one_is_named() {
+        let state = state();
+        assert_eq!(State::decode(&state.encode()), Ok(state.clone()));
+        let mut newer = state.encode();
+        newer[0] = 2;
+        assert_eq!(State::decode(&newer), Err("it was written by a newer program"));
+        assert!(State::decode(&state.encode()[..9]).is_err());
+    }
+}

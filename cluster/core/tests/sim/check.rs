@@ -1,10 +1,11 @@
 //! What must hold after every step, and what must hold once everything has healed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use cluster_core::ledger::Stretch;
 use cluster_core::node::{Applied, Entry};
-use cluster_core::{Node, Standing};
-use storage_core::{Duty, MonoTime, NodeId, RecordingId};
+use cluster_core::{Change, Command, Node, Outcome, Standing};
+use storage_core::{Duty, MonoTime, NodeId, RecordingId, SegmentId};
 
 #[derive(Default)]
 pub struct Checker {
@@ -16,6 +17,11 @@ pub struct Checker {
     leads: BTreeMap<u64, NodeId>,
     /// Highest revision of each sealed recording, and its call and copy.
     pub sealed: BTreeMap<RecordingId, (u32, String, u8)>,
+    /// Each recording's captures, and those that its seal accounts for.
+    captures: BTreeMap<RecordingId, BTreeSet<(NodeId, SegmentId)>>,
+    accounted: BTreeMap<RecordingId, BTreeSet<(NodeId, SegmentId)>>,
+    /// Who has the file.
+    sealers: BTreeMap<RecordingId, NodeId>,
     /// Each recording's one name.
     names: BTreeMap<(String, u8, u16), RecordingId>,
     pub last_applied: u64,
@@ -25,8 +31,15 @@ impl Checker {
     pub fn applied(&mut self, node: &Node, applied: &[Applied]) {
         for entry in applied.iter().filter(|applied| applied.entry != Entry::Restored) {
             let text = format!("{:?} {:?} {:?}", entry.entry, entry.outcome, entry.changes);
-            let first = self.applied.entry(entry.index).or_insert_with(|| text.clone());
-            assert_eq!(*first, text, "applied prefixes agree, index {}", entry.index);
+            match self.applied.get(&entry.index) {
+                Some(first) => {
+                    assert_eq!(*first, text, "applied prefixes agree, index {}", entry.index);
+                }
+                None => {
+                    self.first_applied(entry);
+                    self.applied.insert(entry.index, text);
+                }
+            }
             self.last_applied = self.last_applied.max(entry.index);
         }
         if !applied.is_empty() {
@@ -49,12 +62,53 @@ impl Checker {
         }
     }
 
+    /// What an entry did, wherever it was applied first.
+    fn first_applied(&mut self, applied: &Applied) {
+        if let Entry::Command(proposal) = &applied.entry
+            && let Command::Seal(seal) = &proposal.command
+            && applied.outcome == Outcome::Done
+        {
+            let first = *self.sealers.entry(seal.recording).or_insert(seal.node);
+            assert_eq!(first, seal.node, "one node has the file of {}", seal.recording);
+            let accounted = self.accounted.entry(seal.recording).or_default();
+            accounted.extend(seal.used.iter().chain(&seal.covered));
+        }
+        for change in &applied.changes {
+            match change {
+                Change::Claimed { stretch, .. } => {
+                    let captures = self.captures.entry(stretch.recording).or_default();
+                    captures.insert((stretch.node, stretch.segment));
+                }
+                Change::Closed { recording } => {
+                    let captures = &self.captures[recording];
+                    let accounted = self.accounted.get(recording);
+                    let all = accounted.is_some_and(|accounted| captures.is_subset(accounted));
+                    assert!(all, "nothing leaves the ledger unaccounted: {recording}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A capture is dropped: some seal must have made it superfluous.
+    pub fn dropped(&self, recording: RecordingId, node: NodeId, segment: SegmentId) {
+        let accounted = self.accounted.get(&recording);
+        let accounted = accounted.is_some_and(|captures| captures.contains(&(node, segment)));
+        assert!(accounted, "a capture of {recording} is dropped that no seal accounts for");
+    }
+
     fn ledger(&mut self, node: &Node) {
         for call in node.state().ledger().calls() {
             let ucid = call.call.ucid.as_ref().map(ToString::to_string).unwrap_or_default();
             for slot in &call.slots {
                 let holders = slot.stretches.iter().filter(|s| s.standing == Standing::Holds);
                 assert!(holders.count() <= 1, "one owner a stretch, call {ucid}");
+                let holder = slot.holder();
+                assert!(holder.is_none_or(Stretch::open), "who holds may be capturing");
+                assert!(
+                    slot.sealed.is_some() || !slot.open() || holder.is_some(),
+                    "where somebody captures somebody holds, call {ucid}"
+                );
                 let key = (ucid.clone(), slot.copy, slot.take);
                 let name = *self.names.entry(key).or_insert(slot.recording);
                 assert_eq!(name, slot.recording, "one recording a call and copy, call {ucid}");

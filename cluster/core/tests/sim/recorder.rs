@@ -2,7 +2,7 @@
 //! the ledger, claims them, seals when told, and drops only what it may drop. Its captures survive
 //! a crash, as the journal makes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cluster_core::node::{Done, Finished};
@@ -58,7 +58,9 @@ pub struct Recorder {
     pub captures: BTreeMap<SegmentId, Capture>,
     next_segment: u64,
     asked: BTreeMap<ProposalId, Asked>,
-    sealing: BTreeMap<RecordingId, ()>,
+    sealing: BTreeSet<RecordingId>,
+    /// What was dropped, for the checker.
+    pub dropped: Vec<StretchRef>,
 }
 
 impl Recorder {
@@ -68,7 +70,8 @@ impl Recorder {
             captures: BTreeMap::new(),
             next_segment: 1,
             asked: BTreeMap::new(),
-            sealing: BTreeMap::new(),
+            sealing: BTreeSet::new(),
+            dropped: Vec::new(),
         }
     }
 
@@ -99,6 +102,7 @@ impl Recorder {
                 Task::Leave(stretch) => self.leave(&stretch, now_ms),
                 Task::Drop(stretch) => {
                     self.captures.remove(&stretch.segment);
+                    self.dropped.push(stretch);
                 }
                 Task::Seal { recording, revision } => {
                     self.seal(node, now, now_ms, calls, recording, revision, &reachable);
@@ -264,7 +268,7 @@ impl Recorder {
             return;
         };
         let over = calls.iter().any(|c| c.reference() == *call && c.ends_ms + 300 < now_ms);
-        if !over || self.sealing.contains_key(&recording) {
+        if !over || self.sealing.contains(&recording) {
             return;
         }
         let old = slot.sealed.iter().flat_map(|sealed| sealed.accounted.iter().copied());
@@ -288,7 +292,7 @@ impl Recorder {
             sha256,
         };
         if self.ask(node, now, Command::Seal(seal), Asked::Seal(recording)) {
-            self.sealing.insert(recording, ());
+            self.sealing.insert(recording);
         }
     }
 

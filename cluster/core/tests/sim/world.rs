@@ -70,6 +70,8 @@ pub struct World {
     hosts: BTreeMap<NodeId, Host>,
     blocked: BTreeSet<(NodeId, NodeId)>,
     loss_percent: u64,
+    /// Longest sync of a disk; slow ones are more often caught in the middle of it.
+    sync_max: Time,
     calls: Vec<Call>,
     check: Checker,
     next_id: u16,
@@ -84,6 +86,7 @@ impl World {
             Call { number, begins_ms, ends_ms: begins_ms + rng.range(200, 6_000) }
         });
         let calls = calls.collect();
+        let sync_max = rng.pick(&[MS, 3 * MS, 3 * MS, 30 * MS]);
         let ids = (1_u16..).take(plan.roles.len()).map(NodeId);
         let addresses: BTreeMap<_, _> = ids.map(|id| (id, format!("n{id}"))).collect();
         let first = Stored::first(&addresses);
@@ -96,6 +99,7 @@ impl World {
             hosts: BTreeMap::new(),
             blocked: BTreeSet::new(),
             loss_percent: 0,
+            sync_max,
             calls,
             check: Checker::default(),
             next_id: u16::try_from(plan.roles.len()).unwrap() + 1,
@@ -255,9 +259,16 @@ impl World {
             self.written(id);
             self.drain(id);
         } else if host.hung || host.writing.is_some() {
-            // What waits is bounded, as the links' queues are; a process has one tick to make up.
-            let waits = matches!(event, Event::Written) || host.inbox.len() < 2_000;
-            if waits && !matches!(event, Event::Tick | Event::Beat | Event::Ping) {
+            // What waits is bounded, as the links' queues are; ticks that were missed are not made
+            // up for, but for one.
+            let same = |waiting: &Event| match event {
+                Event::Tick => matches!(waiting, Event::Tick),
+                Event::Beat => matches!(waiting, Event::Beat),
+                Event::Ping => matches!(waiting, Event::Ping),
+                _ => false,
+            };
+            let room = matches!(event, Event::Written) || host.inbox.len() < 2_000;
+            if room && !host.inbox.iter().any(same) {
                 host.inbox.push_back(event);
             }
         } else {
@@ -265,27 +276,37 @@ impl World {
         }
     }
 
+    /// Takes what has waited as the driver does: in bursts, and then one write for all.
     fn drain(&mut self, id: NodeId) {
         loop {
             let Some(host) = self.hosts.get_mut(&id) else { return };
             if host.hung || host.node.is_none() {
                 return;
             }
-            let next = if host.writing.is_some() {
+            if host.writing.is_some() {
                 let written = host.inbox.iter().position(|e| matches!(e, Event::Written));
-                written.and_then(|at| host.inbox.remove(at))
-            } else {
-                host.inbox.pop_front()
-            };
-            match next {
-                Some(Event::Written) => self.written(id),
-                Some(event) => self.input(id, event),
-                None => return,
+                let Some(at) = written else { return };
+                host.inbox.remove(at);
+                self.written(id);
+                continue;
             }
+            let burst = host.inbox.len().min(256);
+            if burst == 0 {
+                return;
+            }
+            for event in host.inbox.drain(..burst).collect::<Vec<_>>() {
+                self.feed(id, event);
+            }
+            self.pump(id);
         }
     }
 
     fn input(&mut self, id: NodeId, event: Event) {
+        self.feed(id, event);
+        self.pump(id);
+    }
+
+    fn feed(&mut self, id: NodeId, event: Event) {
         let now = MonoTime::from_micros(self.now);
         let reachable = self.reachable(id);
         let host = self.hosts.get_mut(&id).unwrap();
@@ -295,13 +316,15 @@ impl World {
             Event::Beat => {
                 let reach = |other: NodeId| reachable.contains(&other);
                 host.recorder.beat(node, self.now / MS, &self.calls, reach);
+                for stretch in host.recorder.dropped.drain(..) {
+                    self.check.dropped(stretch.recording, stretch.node, stretch.segment);
+                }
             }
             Event::Ping => {
                 let peers: Vec<_> = self.hosts.keys().copied().filter(|peer| *peer != id).collect();
                 for peer in peers {
                     self.transmit(id, peer, None);
                 }
-                return;
             }
             Event::Deliver { from, message: None } => node.peer(now, from, PeerEvent::Heard),
             Event::Deliver { from, message: Some(message) } => {
@@ -327,7 +350,6 @@ impl World {
             }
             Event::Written | Event::Restart | Event::Resume => {}
         }
-        self.pump(id);
     }
 
     /// Drains the member until it has nothing to do or waits for its disk.
@@ -347,7 +369,7 @@ impl World {
                     let host = self.hosts.get_mut(&id).unwrap();
                     host.writing = Some((write, after));
                     let boot = host.boot;
-                    let takes = self.rng.range(100, 3 * MS);
+                    let takes = self.rng.range(100, self.sync_max);
                     self.schedule(self.now + takes, id, boot, Event::Written);
                     return;
                 }
@@ -459,7 +481,10 @@ impl World {
         }
     }
 
-    fn crash(&mut self, id: NodeId) {
+    fn crash(&mut self, victim: NodeId) {
+        // A process in the middle of a write is the better victim.
+        let writing = self.hosts.iter().find(|(_, host)| host.writing.is_some());
+        let id = writing.map_or(victim, |(id, _)| *id);
         let host = self.hosts.get_mut(&id).unwrap();
         if host.node.take().is_none() {
             return;
