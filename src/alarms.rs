@@ -131,7 +131,7 @@ mod tests {
             remedy: "look at the AES",
         };
         alarms.raise(alarm.clone());
-        alarms.raise(alarm.clone());
+        alarms.raise(alarm);
         assert_eq!(alarms.messages("aesdown"), ["no session"]);
         alarms.clear("aesdown", "");
         alarms.clear("aesdown", "");

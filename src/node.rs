@@ -146,7 +146,7 @@ impl Backend for Node {
             AudioFormat::Wav => false,
             AudioFormat::Opus => true,
         };
-        Ok(Box::new(OpenAudio { fetch, opus, known: wanted == FetchFormat::Original }))
+        Ok(Box::new(OpenAudio { fetch, opus }))
     }
 
     fn calls(&self) -> BoxFuture<'static, Vec<Value>> {
@@ -298,6 +298,7 @@ fn refusal_failure(refusal: Refusal) -> Failure {
     Failure::new(code, message)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn catalog_failure(error: CatalogError) -> Failure {
     let code = match error {
         CatalogError::Damaged { .. } | CatalogError::Closed => Code::Unavailable,
@@ -309,8 +310,6 @@ fn catalog_failure(error: CatalogError) -> Failure {
 struct OpenAudio {
     fetch: Fetch,
     opus: bool,
-    /// The record has the sum; for a conversion it would have to be computed first.
-    known: bool,
 }
 
 impl Audio for OpenAudio {
@@ -319,7 +318,7 @@ impl Audio for OpenAudio {
     }
 
     fn sha256(&self) -> Option<String> {
-        self.known.then(|| self.fetch.sha256().ok()).flatten()
+        self.fetch.sha256().ok()
     }
 
     fn media_type(&self) -> &'static str {

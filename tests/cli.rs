@@ -100,6 +100,17 @@ fn configure(dir: &Path, aes_port: u16, lines: &str) -> String {
     file.display().to_string()
 }
 
+/// An AES that takes the login of [`configure`], for as long as the first value lives.
+fn simulated_aes() -> ((tokio::runtime::Runtime, simulator::Site), u16) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut config = simulator::SiteConfig::demo(1, 1);
+    config.aes[0].user = "recorder".to_owned();
+    config.aes[0].password = "hunter2".into();
+    let site = runtime.block_on(simulator::Site::start(config)).unwrap();
+    let port = site.aes_address(0).port();
+    ((runtime, site), port)
+}
+
 #[test]
 fn usage_mistakes_end_with_64_and_help_with_0() {
     for (arguments, code) in [
@@ -157,8 +168,8 @@ fn a_missing_file_ends_with_78_and_is_named() {
 #[test]
 fn check_is_content_with_a_machine_in_order() {
     let dir = TempDir::new().unwrap();
-    let aes = TcpListener::bind("127.0.0.1:0").unwrap();
-    let file = configure(dir.path(), aes.local_addr().unwrap().port(), "");
+    let (_aes, aes_port) = simulated_aes();
+    let file = configure(dir.path(), aes_port, "");
     let output = run(&["check", "--json", "--config", &file]);
     let report = json(&output);
     assert_eq!(output.status.code(), Some(0), "{report:#}");
@@ -177,8 +188,7 @@ fn check_is_content_with_a_machine_in_order() {
 #[test]
 fn check_names_what_is_wrong_with_the_machine_and_the_key() {
     let dir = TempDir::new().unwrap();
-    let aes = TcpListener::bind("127.0.0.1:0").unwrap();
-    let aes_port = aes.local_addr().unwrap().port();
+    let (_aes, aes_port) = simulated_aes();
     let closed = free_tcp_port();
     let taken = stranger();
     let web = format!("AL_LISTEN=127.0.0.1:{taken}");

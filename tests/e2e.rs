@@ -191,6 +191,50 @@ async fn a_terminated_node_ends_its_recordings_and_leaves_the_calls() {
     assert!(view.recorders().is_empty(), "{view:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_logs_in_at_the_aes_and_names_a_wrong_password() {
+    let bench = Bench::prepare(SiteConfig::demo(1, 1), "").await;
+    let (status, report) = check(&bench).await;
+    assert!(report.contains("takes the login"), "{status:?}\n{report}");
+    let text = std::fs::read_to_string(bench.node.config_path()).expect("the configuration");
+    let right = format!("al_aespassword = \"{}\"", bench.site.config().aes[0].password.expose());
+    let wrong = text.replace(&right, "al_aespassword = \"not this one\"");
+    assert_ne!(text, wrong);
+    std::fs::write(bench.node.config_path(), wrong).expect("writable");
+    let (status, report) = check(&bench).await;
+    assert_eq!(status, Some(69), "{report}");
+    assert!(report.contains("al_aespassword") && !report.contains("not this one"), "{report}");
+}
+
+/// `astlogger check`: exit code, and all that it says.
+async fn check(bench: &Bench) -> (Option<i32>, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_astlogger"))
+        .args(["check", "--config"])
+        .arg(bench.node.config_path())
+        .output()
+        .await
+        .expect("the command runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_shows_the_node_that_runs_here() {
+    let bench = Bench::start(1).await;
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_astlogger"))
+        .args(["status", "--json", "--config"])
+        .arg(bench.node.config_path())
+        .output()
+        .await
+        .expect("the command runs");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let status: serde_json::Value =
+        serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(status["members"][0]["duty"], "lead", "{status}");
+    assert_eq!(status["health"]["ready"], true, "{status}");
+}
+
 /// sox reads the whole file without a warning and finds the length that the record says.
 fn judged_by_sox(path: &std::path::Path, durationms: u64) {
     let Ok(output) = Command::new("soxi").arg("-D").arg(path).output() else {

@@ -183,21 +183,6 @@ impl AesLink {
             }
         }
     }
-
-    /// Waits until everything queued is written, or the time is up; for an orderly end.
-    pub async fn flush(&mut self, limit: Duration) {
-        let Some(open) = &self.open else { return };
-        // Every permit free means that the writer has taken every frame.
-        drop(timeout(limit, open.writes.reserve_many(WRITE_QUEUE)).await);
-    }
-}
-
-/// Opens the socket the way the link does and closes it again: for preflight.
-///
-/// # Errors
-/// As the operating system or TLS gives them.
-pub async fn probe(endpoint: &AesEndpoint) -> io::Result<()> {
-    open_stream(endpoint).await.map(drop)
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -41,6 +41,7 @@ pub struct ControlConfig {
 
 /// What the control task tells: to logs, metrics, watchers.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is handed on at once and never kept")]
 pub enum Told {
     /// Something of calls.
     Calls(Order),

@@ -4,6 +4,7 @@ pub mod aes_link;
 pub mod clock;
 pub mod control_task;
 mod journal_sync;
+pub mod login_probe;
 mod media_port;
 pub mod media_stats;
 pub mod media_thread;

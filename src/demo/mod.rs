@@ -119,10 +119,10 @@ pub fn recorder_settings(site: &Site, stations: usize) -> Result<String> {
         aes.ip(),
         aes.port(),
         config.aes[0].user,
-        config.aes[0].password,
+        config.aes[0].password.expose(),
         config.switch_name,
         config.phantoms[0].extensions,
-        config.phantoms[0].password,
+        config.phantoms[0].password.expose(),
         config.station_list()?[..stations].join("\", \""),
         first + ports - 1,
     ))

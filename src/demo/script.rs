@@ -137,7 +137,7 @@ fn partner(
 ) -> Option<String> {
     let lane = (number % concurrent) as usize;
     let index = match scenario {
-        Scenario::Single if lane % 2 == 0 => concurrent as usize + lane / 2,
+        Scenario::Single if lane.is_multiple_of(2) => concurrent as usize + lane / 2,
         Scenario::Single => return None,
         Scenario::Trunk => stations.len() / 2 + lane,
     };

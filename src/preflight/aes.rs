@@ -1,12 +1,12 @@
 //! Asks the AES: does it answer, is it who it says, does it take the login.
 
-use recorder::aes_link::probe;
+use recorder::login_probe::{LoginError, login};
 
 use super::{AES, Finding};
 use crate::config::{Aes, Config};
-use crate::wiring::aes_endpoint;
+use crate::wiring::{aes_endpoint, link_config};
 
-/// Connects to the AES as the recorder would.
+/// Logs in at the AES as the recorder would, and out again.
 pub async fn aes_login(config: &Config) -> Finding {
     let Some(recorder) = &config.recorder else {
         return Finding::ok(AES, "a witness has none");
@@ -20,15 +20,24 @@ pub async fn aes_login(config: &Config) -> Finding {
         }
     };
     let over = if aes.tls { "TLS" } else { "TCP" };
-    match probe(&endpoint).await {
-        Ok(()) => {
-            let found = format!("{} answers over {over}; the login was not tried", aes.place);
-            Finding::ok(AES, found)
-        }
-        Err(error) => {
+    match login(endpoint, &link_config(config, recorder)).await {
+        Ok(()) => Finding::ok(AES, format!("{} takes the login over {over}", aes.place)),
+        Err(LoginError::Connect(error)) => {
             let found = format!("{} does not answer over {over}: {error}", aes.place);
             let (key, remedy) = remedy(aes, &error);
             Finding::fail(AES, found, remedy).of(key)
+        }
+        Err(error @ LoginError::Refused(_)) => {
+            let remedy = "compare al_aesuser and al_aespassword with the CTI user on the AES";
+            Finding::fail(AES, error.to_string(), remedy).of("al_aespassword")
+        }
+        Err(error @ LoginError::NoSession(_)) => {
+            let remedy = "look at the AES: sessions, licences, DMCC service";
+            Finding::fail(AES, error.to_string(), remedy).of("al_aeshost")
+        }
+        Err(error @ LoginError::NoAnswer) => {
+            let remedy = format!("does DMCC listen on port {}?", aes.place.port);
+            Finding::fail(AES, error.to_string(), remedy).of("al_aesport")
         }
     }
 }

@@ -55,6 +55,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/recordings", get(list))
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
+        .route("/api/status", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
@@ -153,6 +154,19 @@ async fn ready(State(web): Shared) -> (StatusCode, Json<Value>) {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reasons": reasons })))
         }
     }
+}
+
+/// `clusterstatus` for whoever is on this machine, as `astlogger status` is, and for anybody who is
+/// signed in.
+async fn status(
+    State(web): Shared,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Json<Map<String, Value>>, Refusal> {
+    if !peer.to_canonical().is_loopback() && peer != web.listen {
+        permitted(&web, &headers, "clusterstatus")?;
+    }
+    Ok(Json(web.node.backend.cluster_status()))
 }
 
 async fn metrics(State(web): Shared) -> impl IntoResponse {

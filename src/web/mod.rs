@@ -36,7 +36,7 @@ mod throttle;
 mod ws;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +105,8 @@ struct Web {
     desk: Arc<signin::Desk>,
     stats: Arc<stats::Stats>,
     limits: Limits,
+    /// Where this server listens: a peer with the same address is this machine.
+    listen: IpAddr,
     /// Whether connections are encrypted, so that cookies may say so.
     tls: bool,
     /// True once the server stops.

@@ -115,6 +115,7 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
         desk: Desk::open(config.users_file, Arc::clone(&stats)),
         stats,
         limits: config.limits,
+        listen: address.ip(),
         tls: tls.is_some(),
         stop: stopped,
         _open: open,

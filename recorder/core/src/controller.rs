@@ -16,6 +16,7 @@ use crate::media::MediaNotice;
 
 /// What the shell shall do.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "an action lives for a moment in a short queue")]
 pub enum Action {
     /// Open a socket to the AES and tell the outcome.
     Connect,
@@ -187,7 +188,7 @@ impl Controller {
             Notice::Agent(event) => calls.handle_agent(now, &event),
             Notice::Snapshot(snapshot) => calls.handle_snapshot(now, &snapshot),
             Notice::ResyncBegan => calls.begin_resync(now),
-            Notice::ResyncDone { .. } => calls.end_resync(now),
+            Notice::ResyncDone { unseen } => calls.end_resync(now, &unseen),
             Notice::SnapshotCallGone { call, .. } => calls.handle_unknown_call(now, &call),
             Notice::Linkage { call, ucid: Some(ucid) } => calls.handle_ucid(now, &call, ucid),
             Notice::Joined { ticket, .. } => calls.handle_joined(now, Ticket(ticket)),

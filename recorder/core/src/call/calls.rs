@@ -153,9 +153,10 @@ impl Calls {
         self.settle(now);
     }
 
-    /// Every call that is up has been named; to include the devices of our phantoms.
-    pub fn end_resync(&mut self, now: Now) {
-        self.tracker.end_resync(now);
+    /// Every call that is up has been named, also through our phantoms; but for those that could be
+    /// seen only through `unseen`, which could not be asked.
+    pub fn end_resync(&mut self, now: Now, unseen: &[Extension]) {
+        self.tracker.end_resync(now, unseen);
         self.drain_changes(now);
         self.check_taps(now);
         self.resume_adoptable(now);

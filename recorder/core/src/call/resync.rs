@@ -1,7 +1,7 @@
 //! After a loss of the link: which calls are still up, which are new, which are over. Snapshots are
 //! right about who is in a call; a call that neither a snapshot nor an event names any more is over.
 
-use storage_core::Now;
+use storage_core::{Extension, Now};
 
 use super::event::{CallSnapshot, PartyState};
 use super::party::{Identity, Parties, Party, PartyKind};
@@ -28,8 +28,13 @@ impl Tracker {
         self.conclude(now, key);
     }
 
-    /// Ends every call that has not been heard of since [`Self::begin_resync`].
-    pub fn end_resync(&mut self, now: Now) {
+    /// Ends every call that has not been heard of since [`Self::begin_resync`], but for those with
+    /// a party that could not be asked: when in doubt, a call goes on.
+    pub fn end_resync(&mut self, now: Now, unseen: &[Extension]) {
+        for call in self.calls.values_mut() {
+            call.confirmed |=
+                call.parties.iter().any(|party| unseen.iter().any(|number| party.is(number)));
+        }
         let lost: Vec<CallKey> =
             self.calls.values().filter(|call| !call.confirmed).map(|call| call.key).collect();
         for key in lost {

@@ -309,7 +309,7 @@ impl Run {
             Input::Notice(notice) => calls.handle_media_notice(now, notice),
             Input::Link(up) => calls.handle_link(now, *up),
             Input::Resync(true) => calls.begin_resync(now),
-            Input::Resync(false) => calls.end_resync(now),
+            Input::Resync(false) => calls.end_resync(now, &[]),
             Input::Duty(duty) => calls.set_duty(now, *duty),
             Input::Joined(_)
             | Input::Refused(..)
@@ -324,7 +324,7 @@ impl Run {
         let now = self.site.now;
         self.site.calls.handle_link(now, true);
         self.site.calls.begin_resync(now);
-        self.site.calls.end_resync(now);
+        self.site.calls.end_resync(now, &[]);
         take_orders(&mut self.site, &mut self.watch);
         for _ in 0..20 {
             for phantom in self.site.joins.keys().cloned().collect::<Vec<_>>() {

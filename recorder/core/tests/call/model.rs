@@ -468,7 +468,7 @@ impl World {
             let orders = take_orders(&mut self.site, &mut self.watch);
             self.told.extend(orders);
         }
-        self.site.calls.end_resync(self.site.now);
+        self.site.calls.end_resync(self.site.now, &[]);
         let orders = take_orders(&mut self.site, &mut self.watch);
         self.told.extend(orders);
     }

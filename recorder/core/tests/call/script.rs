@@ -179,7 +179,11 @@ impl Player {
             }
             ["link", state] => self.site().calls.handle_link(now, *state == "up"),
             ["resync", "begins"] => self.site().calls.begin_resync(now),
-            ["resync", "ends"] => self.site().calls.end_resync(now),
+            ["resync", "ends", "without", unseen @ ..] => {
+                let unseen: Vec<_> = unseen.iter().copied().map(Extension::from).collect();
+                self.site().calls.end_resync(now, &unseen);
+            }
+            ["resync", "ends"] => self.site().calls.end_resync(now, &[]),
             ["phantom", number, state] => self.phantom(now, &Extension::from(*number), state),
             ["duty", duty] => self.site().calls.set_duty(now, duty_of(duty)),
             ["drain"] => self.site().calls.drain(now),

@@ -65,7 +65,7 @@ impl Site {
     pub fn start(&mut self, setup: &Setup) {
         self.calls.handle_link(self.now, true);
         self.calls.begin_resync(self.now);
-        self.calls.end_resync(self.now);
+        self.calls.end_resync(self.now, &[]);
         for phantom in &setup.roster.phantoms {
             self.calls.handle_phantom_ready(self.now, phantom);
         }
