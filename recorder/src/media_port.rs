@@ -2,6 +2,7 @@
 //! datagram, and frames what is kept into blocks. It neither writes to the journal nor decides
 //! when to sweep.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::rtp_socket::{Batch, BindError, Datagram, PhantomSockets};
 /// A socket gives way to the next one after so many batches (2,048 datagrams, seven times what
 /// its buffer holds).
 const BATCHES_MAX: usize = 64;
+
+/// Datagrams of no segment that are kept for a moment: a second of 20 ms packets and some reports.
+const UNCLAIMED_MAX: usize = 64;
 
 /// A segment that has not been heard for so long is no more looked for on the fast beat.
 const EAGER_FOR: Duration = Duration::from_secs(5);
@@ -33,7 +37,31 @@ pub(crate) struct Port {
     pub awaiting: Option<MonoTime>,
     /// Packets of the open segment that could not be kept and are not in the journal as a fact.
     pub lost: Option<LostSpan>,
+    /// What came lately and belonged to no segment: the segment's begin may have overtaken its order.
+    unclaimed: VecDeque<Held>,
+    /// What came between a segment's begin and the taking of the order; for the next sweep.
+    early: Vec<Held>,
     sockets: PhantomSockets,
+}
+
+/// A datagram outside the socket's buffer.
+#[derive(Debug)]
+struct Held {
+    at: WallTime,
+    channel: Channel,
+    source: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+impl Held {
+    fn of(channel: Channel, datagram: &Datagram<'_>) -> Self {
+        let (at, source, bytes) = (datagram.at, datagram.source, datagram.bytes.to_vec());
+        Self { at, channel, source, bytes }
+    }
+
+    fn datagram(&self) -> Datagram<'_> {
+        Datagram { bytes: &self.bytes, source: self.source, at: self.at, truncated: false }
+    }
 }
 
 /// Packets that could not be kept.
@@ -122,6 +150,8 @@ impl Port {
             known: false,
             awaiting: None,
             lost: None,
+            unclaimed: VecDeque::new(),
+            early: Vec::new(),
             sockets: PhantomSockets::bind(rtp)?,
         })
     }
@@ -138,7 +168,7 @@ impl Port {
             Channel::Rtcp => &mut self.sockets.rtcp,
         };
         let (now, stats, gathered) = (sweep.now, sweep.stats, &mut *sweep.gathered);
-        let intake = &mut self.intake;
+        let (intake, unclaimed) = (&mut self.intake, &mut self.unclaimed);
         let mut strays = 0;
         let mut judge = |datagram: Datagram<'_>| {
             if datagram.truncated {
@@ -149,10 +179,18 @@ impl Port {
                 Verdict::Keep(segment) => return Some(segment),
                 Verdict::Stranger => stats.strangers.add(1),
                 Verdict::Malformed(reason) => stats.malformed[reason.index()].add(1),
-                Verdict::Stray => strays += 1,
+                Verdict::Stray => {
+                    strays += 1;
+                    if unclaimed.len() == UNCLAIMED_MAX {
+                        unclaimed.pop_front();
+                    }
+                    unclaimed.push_back(Held::of(channel, &datagram));
+                }
             }
             None
         };
+        let early = self.early.iter().filter(|held| held.channel == channel).map(Held::datagram);
+        gathered.take(number, channel, early.filter_map(|d| judge(d).map(|segment| (segment, d))));
         for _ in 0..BATCHES_MAX {
             let received = sweep.batch.receive(socket, Clock::wall, |datagrams| {
                 let kept = datagrams.filter_map(|d| judge(d).map(|segment| (segment, d)));
@@ -176,22 +214,33 @@ impl Port {
                 }
             }
         }
+        self.early.retain(|held| held.channel != channel);
         stats.strays.add(strays);
         strays > 0
     }
 
-    /// Throws away what waits at both sockets: it is from before a segment that begins now.
-    pub(crate) fn discard(&mut self, sweep: &mut Sweep<'_>) {
-        for socket in [&mut self.sockets.rtp, &mut self.sockets.rtcp] {
+    /// A segment began at `since`, by the clock of the kernel's receive times. What has come since
+    /// then belongs to it, though its order is taken only now; what waits from before does not.
+    pub(crate) fn begin(&mut self, since: WallTime, sweep: &mut Sweep<'_>) {
+        self.early.clear();
+        let unclaimed = self.unclaimed.drain(..).filter(|held| held.at >= since);
+        self.early.extend(unclaimed);
+        let sockets =
+            [(Channel::Rtp, &mut self.sockets.rtp), (Channel::Rtcp, &mut self.sockets.rtcp)];
+        for (channel, socket) in sockets {
             for _ in 0..BATCHES_MAX {
-                match sweep.batch.receive(socket, Clock::wall, |_| {}) {
-                    Ok(received) => {
-                        sweep.stats.strays.add(received.datagrams as u64);
-                        if !received.more {
-                            break;
+                let (early, stats) = (&mut self.early, sweep.stats);
+                let received = sweep.batch.receive(socket, Clock::wall, |datagrams| {
+                    for datagram in datagrams {
+                        if datagram.at >= since && !datagram.truncated {
+                            early.push(Held::of(channel, &datagram));
+                        } else {
+                            stats.strays.add(1);
                         }
                     }
-                    Err(_) => break,
+                });
+                if !received.is_ok_and(|received| received.more) {
+                    break;
                 }
             }
         }

@@ -162,8 +162,13 @@ impl Worker {
     fn act(&mut self, batch: &mut Batch, fact: Fact) {
         let now = self.clock.mono();
         match &fact {
-            Fact::SegmentOpened { segment, recordingid, phantom, .. } => {
-                self.open(batch, now, (*segment, *recordingid), phantom);
+            Fact::SegmentOpened { segment, recordingid, phantom, at } => {
+                if let Some(number) = self.open(batch, now, *segment, phantom) {
+                    let port = &mut self.ports[number];
+                    port.recording = Some(*recordingid);
+                    let (gathered, stats) = (&mut self.gathered, &*self.stats);
+                    port.begin(*at, &mut Sweep { now, batch, gathered, stats });
+                }
             }
             Fact::MediaTerms { segment, source, .. } => {
                 if let Some(number) = self.by_segment.get(segment) {
@@ -184,17 +189,18 @@ impl Worker {
         self.note(fact);
     }
 
+    /// Opens a segment on its phantom's port, and tells the port's number.
     fn open(
         &mut self,
         batch: &mut Batch,
         now: MonoTime,
-        (segment, id): (SegmentId, RecordingId),
+        segment: SegmentId,
         phantom: &Extension,
-    ) {
+    ) -> Option<usize> {
         let Some(number) = self.by_phantom.get(phantom).copied() else {
             let phantom = Redacted(phantom.as_str());
             tracing::error!(%phantom, %segment, "segment opened on a phantom that is not ours");
-            return;
+            return None;
         };
         if let Some(before) = self.ports[number].intake.segment() {
             let phantom = Redacted(phantom.as_str());
@@ -202,12 +208,11 @@ impl Worker {
             self.close(batch, now, before);
         }
         let port = &mut self.ports[number];
-        port.discard(&mut Sweep { now, batch, gathered: &mut self.gathered, stats: &self.stats });
         port.intake.open(now, segment);
-        port.recording = Some(id);
         port.known = false;
         port.awaiting = Some(now);
         self.by_segment.insert(segment, number);
+        Some(number)
     }
 
     /// Takes what has come for a segment, and lets nothing more come.

@@ -231,6 +231,31 @@ fn a_call_is_in_the_capture_at_once_and_whole() {
 }
 
 #[test]
+fn media_that_overtakes_the_order_of_its_segment_is_captured() {
+    // On a busy machine the switch has answered and sent before the thread has taken the order.
+    let bench = Bench::start(1);
+    let (id, segment) = (id(1), SegmentId(1));
+    bench.send(0, 7);
+    until("one from before is swept", || bench.media.stats().strays.value() == 1);
+    let at = Clock::wall();
+    bench.send(0, 8);
+    until("so is one from after", || bench.media.stats().strays.value() == 2);
+    bench.send(0, 9);
+    bench.media.send(Fact::Recording { draft: draft(id, None) }).unwrap();
+    let phantom = extension(0);
+    bench.media.send(Fact::SegmentOpened { segment, recordingid: id, phantom, at }).unwrap();
+    let first_two =
+        || bench.reader.open_recordings().contains(&id) && bench.captured(id).len() == 2;
+    until("both are captured", first_two);
+    bench.send(0, 10);
+    bench.close(1, id);
+    assert_eq!(bench.complete.receiver.recv_timeout(PATIENCE), Ok(id));
+    let sequence: Vec<u16> = bench.captured(id).iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(sequence, [8, 9, 10]);
+    bench.thread.stop();
+}
+
+#[test]
 fn silence_and_its_end_are_told_and_strays_are() {
     let mut bench = Bench::start(2);
     bench.open_and_wait(0, 1, id(1));
