@@ -73,8 +73,10 @@ async fn play(options: DemoOptions) -> Result<Exit> {
     table.say(&format!("Recorder 1 is ready: http://{}/", node.web()));
 
     watch(&site, &node, &mut table, options.scenario, calls, seconds).await?;
-    let published = wait_published(&site, &node, &mut table).await?;
+    wait_quiet(&site, &node, &mut table).await?;
+    // A node that stops seals what it has; only then is everything on the disk.
     node.stop(STOP_LIMIT).await?;
+    let published = node.recordings()?;
     let stuck = site.stuck_phantoms();
     let due = due_calls(&site.history(), |call| script::is_due(options.scenario, call));
     site.stop().await;
@@ -185,8 +187,8 @@ fn row(call: &CallView) -> Row {
     }
 }
 
-/// Waits until nothing is being recorded or sealed any more, and reads what is on disk.
-async fn wait_published(site: &Site, node: &Node, table: &mut Table) -> Result<Vec<Published>> {
+/// Waits until nothing is being recorded or waits to be sealed any more.
+async fn wait_quiet(site: &Site, node: &Node, table: &mut Table) -> Result<()> {
     let deadline = Instant::now() + PUBLISH_LIMIT;
     loop {
         let metrics = node.metrics().await?;
@@ -194,7 +196,7 @@ async fn wait_published(site: &Site, node: &Node, table: &mut Table) -> Result<V
         let busy = value("astlogger_recordings_active") + value("astlogger_seal_queue");
         table.show(&scene(site, node, 0, "sealing").await);
         if busy == 0.0 || Instant::now() > deadline {
-            return node.recordings();
+            return Ok(());
         }
         sleep(REDRAW).await;
     }
