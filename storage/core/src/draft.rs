@@ -49,7 +49,7 @@ pub struct Draft {
     pub rule: String,
     /// The call's identity, if the switch gave one.
     pub ucid: Option<Ucid>,
-    /// Identities that parts of the call had before they were merged into it.
+    /// Other identities that the call, or parts of it, had: a merge may change them.
     pub formerucids: Vec<Ucid>,
     /// The switch's numbers of the call, in order.
     pub callids: Vec<String>,

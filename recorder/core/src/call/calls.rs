@@ -438,7 +438,7 @@ impl Calls {
         let work = self.work_of(from.key);
         let (recording, asked) = (work.recording, work.asked.take());
         if let Some(id) = recording {
-            self.pass_scope(id, into);
+            self.leave_to_heir(id, into);
         }
         self.part_with(now, from);
         self.move_requests(from.key, into);

@@ -109,9 +109,12 @@ pub(super) fn refresh(active: &mut Active, tracker: &Tracker, call: &TrackedCall
     draft.parties = with_history(inherited, call.parties.presences());
 }
 
+/// The recording bears the call's identity, unless that has been another recording's: where the
+/// consultation's survives a merge, the consultation's own recording bears it. Both find it.
 fn refresh_identity(draft: &mut Draft, call: &TrackedCall) {
     if let Some(ucid) = &call.ucid
         && draft.ucid.as_ref() != Some(ucid)
+        && !draft.formerucids.contains(ucid)
     {
         let before = draft.ucid.replace(ucid.clone());
         draft.formerucids.extend(before.filter(|before| !draft.formerucids.contains(before)));

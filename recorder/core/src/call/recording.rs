@@ -79,15 +79,18 @@ impl Calls {
         id
     }
 
-    /// A recording that is about to end in a merge leaves its wider scope to the one that goes on.
-    pub(super) fn pass_scope(&mut self, from: RecordingId, into: CallKey) {
-        let scope = self.recordings.get(&from).map(|active| active.draft.scope);
+    /// A recording that is about to end in a merge leaves its wider scope to the one that goes on,
+    /// and keeps its identity: the other is found under that, too, but does not bear it.
+    pub(super) fn leave_to_heir(&mut self, from: RecordingId, into: CallKey) {
+        let Some(ended) = self.recordings.get(&from) else { return };
+        let (scope, ucid) = (ended.draft.scope, ended.draft.ucid.clone());
         let heir = self.work.get(&into).and_then(|work| work.recording);
-        if let (Some(Scope::Trunk), Some(heir)) = (scope, heir)
-            && let Some(active) = self.recordings.get_mut(&heir)
-        {
-            active.draft.scope = Scope::Trunk;
+        let Some(heir) = heir.and_then(|heir| self.recordings.get_mut(&heir)) else { return };
+        if scope == Scope::Trunk {
+            heir.draft.scope = Scope::Trunk;
         }
+        let formers = &mut heir.draft.formerucids;
+        formers.extend(ucid.filter(|ucid| !formers.contains(ucid)));
     }
 
     fn follow(&mut self, now: Now, active: Active) {

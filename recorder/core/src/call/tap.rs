@@ -36,6 +36,15 @@ pub(super) enum Phase {
     Leaving,
 }
 
+/// A phantom that was heard hears nothing. In a hold that is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// When it was looked at last.
+    pub seen: MonoTime,
+    /// Whether anybody held the call then.
+    pub held: bool,
+}
+
 /// A phantom in use.
 #[derive(Debug)]
 pub(super) struct Tap {
@@ -55,6 +64,8 @@ pub(super) struct Tap {
     pub media: Option<MonoTime>,
     /// Whether a packet was heard.
     pub heard: bool,
+    /// It was heard once, and is not any more.
+    pub silence: Option<Silence>,
     /// How often it was asked to leave.
     pub leaves: u32,
     /// How long it rests afterwards.
@@ -101,6 +112,7 @@ impl Calls {
             since: now.mono,
             media: None,
             heard: false,
+            silence: None,
             leaves: 0,
             rest: REST,
         };
@@ -312,6 +324,7 @@ impl Calls {
             since: now.mono,
             media: None,
             heard: false,
+            silence: None,
             leaves: 0,
             rest: REST,
         };

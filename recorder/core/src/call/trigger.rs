@@ -9,6 +9,7 @@ use storage_core::{Duty, Extension, MonoTime, Now, RecordingId};
 
 use super::calls::Calls;
 use super::draft;
+use super::event::PartyState;
 use super::order::{Alarm, JoinRefusal, MissedReason, Order};
 use super::party::{Party, PartyKind};
 use super::request::Requester;
@@ -29,6 +30,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const RETRY_MEDIA_MAX: Duration = Duration::from_secs(30);
 /// A call that is not recorded for so long is an alarm.
 const OVERDUE: Duration = Duration::from_secs(5);
+/// The switch is asked about a call that only rings after so long, and again after each time.
+const RINGS: Duration = Duration::from_secs(10);
 /// The media thread's word of a first packet may come so late.
 pub(super) const JUDGE_AFTER: Duration = Duration::from_millis(500);
 
@@ -57,6 +60,8 @@ pub(super) struct Work {
     pub fading: Option<MonoTime>,
     /// The alarm that is raised for it.
     pub alarm: Option<Alarm>,
+    /// When the switch is asked whether it still rings.
+    pub doubted_at: Option<MonoTime>,
     /// Whether its identity was asked for.
     pub linkage_asked: bool,
     /// What people who watch were told last.
@@ -137,8 +142,11 @@ impl Calls {
 
     fn begin_if_wanted(&mut self, now: Now, key: CallKey) {
         let Some(call) = self.tracker.call(key) else { return };
-        if self.draining || call.talking().count() < 2 {
+        if self.draining {
             return;
+        }
+        if call.talking().count() < 2 {
+            return self.doubt_ringing(now, key);
         }
         let ruled = self.may_trigger()
             && call.stations().next().is_some()
@@ -150,6 +158,26 @@ impl Calls {
         if ruled || self.work_of(key).asked.is_some() {
             self.try_join(now, key, None);
         }
+    }
+
+    /// Where it rings for long, the event that told the answer may have been lost.
+    fn doubt_ringing(&mut self, now: Now, key: CallKey) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let rings = call.real().any(|party| party.state == PartyState::Alerting);
+        let station = call.real().find(|party| party.kind == PartyKind::Station);
+        let (id, station) =
+            (call.id().clone(), station.and_then(|party| party.name.number.clone()));
+        let (Some(party), true, true) = (station, rings, self.link_up) else {
+            self.work_of(key).doubted_at = None;
+            return;
+        };
+        let due = *self.work_of(key).doubted_at.get_or_insert(now.mono + RINGS);
+        let next = if due <= now.mono { now.mono + RINGS } else { due };
+        if due <= now.mono {
+            self.work_of(key).doubted_at = Some(next);
+            self.orders.push_back(Order::SnapshotCall { call: id, party });
+        }
+        self.timers.set_earlier(Timer::Call(key), next);
     }
 
     /// Puts a phantom in if one may and can be. The recording is opened with its first attempt.
@@ -361,7 +389,7 @@ mod tests {
     use storage_core::CallId;
 
     use super::*;
-    use crate::call::event::{Device, PartyState};
+    use crate::call::event::Device;
     use crate::call::party::Identity;
 
     #[test]

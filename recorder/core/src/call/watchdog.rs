@@ -9,7 +9,7 @@ use storage_core::{Extension, MonoTime, Now, SegmentId};
 use super::calls::Calls;
 use super::order::{Alarm, JoinRefusal, MissedReason, Order};
 use super::pool::{LONG_REST, PhantomState};
-use super::tap::{Phase, Tap};
+use super::tap::{Phase, Silence, Tap};
 use super::timer::Timer;
 
 /// A join that is not answered by now never will be.
@@ -42,35 +42,51 @@ impl Calls {
         match tap.phase {
             _ if !self.link_up => self.close_if_leaving(now, phantom),
             Phase::Asked { unwanted } => self.answer_overdue(now, phantom, unwanted),
+            Phase::In if tap.heard => self.judge_silence(now, phantom),
             Phase::In => self.media_overdue(now, phantom),
             Phase::Leaving => self.leave_overdue(now, phantom),
         }
     }
 
-    /// A segment receives nothing. Before the first packet that is a failed attempt; later it may
-    /// be a hold without music, so a person is told only while nobody holds.
+    /// A segment receives nothing. Before the first packet that is a failed attempt.
     pub(super) fn segment_silent(&mut self, now: Now, segment: SegmentId) {
         let Some(tap) = self.taps.values().find(|tap| tap.segment == Some(segment)) else { return };
-        let (phantom, heard, key) = (tap.phantom.clone(), tap.heard, tap.call);
+        let (phantom, heard) = (tap.phantom.clone(), tap.heard);
         let waited = tap.phase == Phase::In && now.mono.since(tap.since) >= MEDIA;
         if heard {
-            let held = self.tracker.call(key).is_none_or(|call| {
-                call.real().any(|party| party.state == super::event::PartyState::Held)
-            });
-            if !held {
-                self.raise(Alarm::NoMedia { phantom });
-            }
+            self.judge_silence(now, &phantom);
         } else if waited {
             self.media_overdue(now, &phantom);
         }
     }
 
+    /// A phantom that was heard has gone silent. While somebody holds the call that may be a hold
+    /// without music; else the phantom is deaf (a busyout tells nobody), and another takes its part.
+    /// After a hold the media gets as long as at the beginning to come back.
+    fn judge_silence(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get(phantom).filter(|tap| tap.phase == Phase::In) else { return };
+        let before = tap.silence;
+        let held = self.tracker.call(tap.call).is_none_or(|call| {
+            call.real().any(|party| party.state == super::event::PartyState::Held)
+        });
+        if !held && before.is_none_or(|silence| !silence.held) {
+            return self.media_overdue(now, phantom);
+        }
+        if let Some(tap) = self.taps.get_mut(phantom) {
+            tap.silence = Some(Silence { seen: now.mono, held });
+        }
+        self.arm_tap(phantom);
+    }
+
     /// A silent segment receives again.
     pub(super) fn segment_audible(&mut self, segment: SegmentId) {
-        let tap = self.taps.values().find(|tap| tap.segment == Some(segment));
-        if let Some(phantom) = tap.map(|tap| tap.phantom.clone()) {
-            self.clear_media_alarm(&phantom);
-        }
+        let Some(tap) = self.taps.values_mut().find(|tap| tap.segment == Some(segment)) else {
+            return;
+        };
+        tap.silence = None;
+        let phantom = tap.phantom.clone();
+        self.arm_tap(&phantom);
+        self.clear_media_alarm(&phantom);
     }
 
     /// A phantom that no segment is open for receives media. One that has just left a call gets
@@ -166,7 +182,8 @@ fn deadline(tap: &Tap) -> Option<MonoTime> {
     match tap.phase {
         Phase::Asked { unwanted: true } => Some(tap.since + CLOSE),
         Phase::Asked { unwanted: false } => Some(tap.since + ANSWER),
-        Phase::In if tap.heard || tap.recording.is_none() => None,
+        Phase::In if tap.recording.is_none() => None,
+        Phase::In if tap.heard => tap.silence.map(|silence| silence.seen + MEDIA),
         Phase::In => Some(tap.media.map_or(tap.since, |at| at.max(tap.since)) + MEDIA),
         Phase::Leaving => {
             let doubled = tap.leaves.saturating_sub(1).min(LEAVES_DOUBLED);

@@ -82,6 +82,12 @@ impl Decoder {
         }
     }
 
+    /// Whether a frame has begun and is not complete.
+    #[must_use]
+    pub fn is_within_frame(&self) -> bool {
+        self.taken < self.buffer.len()
+    }
+
     /// The next whole frame, if there is one.
     ///
     /// # Errors
@@ -162,6 +168,17 @@ mod tests {
         assert_eq!(decoder.next_frame(), Err(error));
         decoder.push(&encode(1, "<a/>").unwrap());
         assert_eq!(decoder.next_frame(), Err(error));
+    }
+
+    #[test]
+    fn it_knows_whether_a_frame_has_begun() {
+        let mut decoder = Decoder::default();
+        decoder.push(&encode(1, "<a/>").unwrap());
+        drain(&mut decoder);
+        assert!(!decoder.is_within_frame());
+        decoder.push(b"\0");
+        drain(&mut decoder);
+        assert!(decoder.is_within_frame());
     }
 
     #[test]

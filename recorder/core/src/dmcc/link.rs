@@ -1,6 +1,8 @@
 //! The link to one AES: bytes and times go in, outputs come out. It ties together the session, the
 //! devices and the wishes of the trigger; each of them decides for itself.
 
+use std::time::Duration;
+
 use storage_core::{CallId, Extension, MonoTime};
 
 use super::backoff::Spread;
@@ -19,6 +21,10 @@ use super::taps::{Taps, Wish};
 use super::wire::Wire;
 use super::xml;
 
+/// A frame that has begun must be complete within this. One whose length field says too much would
+/// swallow all that follows, and nothing else would show it for minutes.
+const FRAME_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The link to one AES.
 ///
 /// Call one `start`, `handle_…`, `join`, … at a time, then drain `poll_output` and ask
@@ -34,6 +40,8 @@ pub struct Link {
     wire: Wire<Purpose>,
     spread: Spread,
     decoder: Decoder,
+    /// When the frame that is not complete yet must be.
+    frame_due: Option<MonoTime>,
     session: Session,
     devices: Devices,
     taps: Taps,
@@ -49,6 +57,7 @@ impl Link {
             wire: Wire::new(config.dialect.clone()),
             spread: Spread::default(),
             decoder: Decoder::default(),
+            frame_due: None,
             session: Session::new(),
             devices: Devices::new(&config),
             taps: Taps::default(),
@@ -67,6 +76,7 @@ impl Link {
     pub fn handle_connected(&mut self, now: MonoTime, jitter: u32) {
         self.spread.stir(jitter);
         self.decoder = Decoder::default();
+        self.frame_due = None;
         let (session, _, _, mut cx) = self.parts(now);
         let change = session.connected(&mut cx);
         self.changed(now, change);
@@ -95,15 +105,16 @@ impl Link {
         self.decoder.push(bytes);
         while self.session.has_socket() {
             match self.decoder.next_frame() {
-                Ok(Some(frame)) => self.frame(now, &frame),
-                Ok(None) => break,
-                Err(error) => {
-                    self.wire.fault(Fault::BrokenFrame, &error.to_string());
-                    let (session, _, _, mut cx) = self.parts(now);
-                    let change = session.broken(&mut cx);
-                    self.changed(now, change);
+                Ok(Some(frame)) => {
+                    self.frame_due = None;
+                    self.frame(now, &frame);
                 }
+                Ok(None) => break,
+                Err(error) => self.stream_broken(now, &error.to_string()),
             }
+        }
+        if self.decoder.is_within_frame() {
+            self.frame_due.get_or_insert(now + FRAME_PATIENCE);
         }
         self.pump(now);
     }
@@ -114,6 +125,9 @@ impl Link {
             self.wire.counters.timeouts += 1;
             let error = CstaError::new(ErrorCategory::Unanswered, "no answer in time");
             self.answer(now, invoke, purpose, Err(error));
+        }
+        if self.frame_time().is_some_and(|due| due <= now) {
+            self.stream_broken(now, "a frame was begun and not completed");
         }
         let (session, _, _, mut cx) = self.parts(now);
         let change = session.timeout(&mut cx);
@@ -180,8 +194,9 @@ impl Link {
     /// When `handle_timeout` must be called; it changes with each input.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        let times = [self.session.next_time(), self.wire.next_deadline(), self.devices_time()];
-        times.into_iter().flatten().min()
+        let of_socket = [self.session.next_time(), self.frame_time()];
+        let of_requests = [self.wire.next_deadline(), self.devices_time()];
+        of_socket.into_iter().chain(of_requests).flatten().min()
     }
 
     /// A session is up, so requests can be made.
@@ -200,6 +215,18 @@ impl Link {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.wire.counters
+    }
+
+    /// Nothing behind what was read last can be understood.
+    fn stream_broken(&mut self, now: MonoTime, detail: &str) {
+        self.wire.fault(Fault::BrokenFrame, detail);
+        let (session, _, _, mut cx) = self.parts(now);
+        let change = session.broken(&mut cx);
+        self.changed(now, change);
+    }
+
+    fn frame_time(&self) -> Option<MonoTime> {
+        self.frame_due.filter(|_| self.session.has_socket())
     }
 
     fn devices_time(&self) -> Option<MonoTime> {

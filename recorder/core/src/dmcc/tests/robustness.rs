@@ -44,6 +44,29 @@ fn bad_messages_are_counted_and_told_and_the_link_goes_on() {
 }
 
 #[test]
+fn a_frame_that_is_not_completed_is_a_new_connection() {
+    let mut rig = Rig::up(config(1, 1));
+    // It claims 65 535 bytes: all that follows would be taken for its body.
+    rig.bytes(b"\0\0\xff\xff9999<a>");
+    rig.event("<DeliveredEvent/>");
+    rig.advance(4 * SECOND);
+    assert_eq!((count(&rig, Fault::BrokenFrame), rig.closes.len()), (0, 0));
+    rig.advance(SECOND);
+    assert_eq!((count(&rig, Fault::BrokenFrame), rig.closes.len()), (1, 1));
+    rig.advance(5 * SECOND);
+    assert_eq!(rig.connects.len(), 2);
+    assert!(rig.link.is_up());
+    // One that only comes slowly is waited for.
+    let slow = frame("9999", b"<SomethingNewEvent/>");
+    let (begin, end) = slow.split_at(10);
+    rig.bytes(begin);
+    rig.advance(4 * SECOND);
+    rig.bytes(end);
+    rig.advance(4 * SECOND);
+    assert_eq!((count(&rig, Fault::BrokenFrame), count(&rig, Fault::UnknownMessage)), (1, 1));
+}
+
+#[test]
 fn what_an_unreadable_event_may_have_told_is_asked_for_but_not_too_often() {
     let mut rig = Rig::up(config(1, 1));
     let resyncs = |rig: &Rig| rig.told(|notice| matches!(notice, Notice::ResyncDone { .. }));
