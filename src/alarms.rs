@@ -40,11 +40,11 @@ impl Alarms {
         Self { raised: Mutex::default(), events, metrics }
     }
 
-    /// Raises an alarm; nothing happens if it is raised already.
+    /// Raises an alarm; nothing happens if it is raised already and says the same.
     pub fn raise(&self, alarm: Alarm) {
         let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (alarm.name, alarm.subject.clone());
-        if raised.contains_key(&key) {
+        if raised.get(&key) == Some(&alarm) {
             return;
         }
         tracing::warn!(alarm = alarm.name, "{}: {}", alarm.message, alarm.remedy);
@@ -75,11 +75,12 @@ impl Alarms {
         }
     }
 
-    /// All of this name, as reasons for people.
+    /// All of this name, as reasons for people, each with what to do about it.
     #[must_use]
-    pub fn messages(&self, name: &str) -> Vec<String> {
+    pub fn reasons(&self, name: &str) -> Vec<String> {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
-        raised.values().filter(|alarm| alarm.name == name).map(|a| a.message.clone()).collect()
+        let named = raised.values().filter(|alarm| alarm.name == name);
+        named.map(|alarm| format!("{}: {}", alarm.message, alarm.remedy)).collect()
     }
 
     /// Everything that is raised.
@@ -132,7 +133,7 @@ mod tests {
         };
         alarms.raise(alarm.clone());
         alarms.raise(alarm);
-        assert_eq!(alarms.messages("aesdown"), ["no session"]);
+        assert_eq!(alarms.reasons("aesdown"), ["no session: look at the AES"]);
         alarms.clear("aesdown", "");
         alarms.clear("aesdown", "");
         assert!(alarms.all().is_empty());

@@ -13,6 +13,7 @@ use recorder::control_task::{Control, ControlConfig};
 use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
 use recorder::seal_queue::{SealQueue, seal_queue};
 use recorder::sealer::{Sealer, SealerConfig};
+use recorder::sealing::VoiceSettings;
 use storage::{Catalog, Journal, JournalOptions, Recovered, SledCatalog, VoiceStore, reindex};
 use storage_core::naming::CATALOG_FOLDER;
 use tokio::signal::unix::{SignalKind, signal};
@@ -166,7 +167,10 @@ impl Start<'_> {
             orders,
             capture: reader,
             store: self.voices.clone(),
-            format: self.config.storage.voiceformat,
+            voice: VoiceSettings {
+                format: self.config.storage.voiceformat,
+                opus_bitrate: self.config.storage.opusbitrate,
+            },
             media: handle.clone(),
             tell: Box::new(move |event| hub.sealed(event, &*catalog)),
         })

@@ -16,10 +16,14 @@ use tokio::sync::broadcast;
 
 use crate::alarms::{Alarm, Alarms};
 use crate::metrics::Metrics;
+use crate::preflight::connect_remedy;
 use crate::web::backend::{Event, Topic};
 
 /// Events that a slow watcher may be behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 4096;
+
+const LOOK_AT_AES: &str =
+    "look at the AES and the network to it; calls in progress go on being captured";
 
 /// What is told goes through here.
 pub struct Hub {
@@ -154,7 +158,7 @@ impl Hub {
             Notice::SessionDown { cause } => {
                 self.metrics.aes_up.set(0);
                 if *cause != DownCause::Stopped {
-                    self.alarms.raise(aes_down(cause));
+                    self.alarms.raise(no_session(cause.to_string(), LOOK_AT_AES));
                 }
             }
             Notice::CredentialsRefused { detail } => self.alarms.raise(Alarm {
@@ -164,7 +168,8 @@ impl Hub {
                 remedy: "check al_aesuser and al_aespassword against the CTI user on the AES",
             }),
             Notice::SessionRefused { detail } => {
-                tracing::warn!(detail, "the AES refuses a session");
+                self.alarms
+                    .raise(no_session(format!("the AES refuses one: {detail}"), LOOK_AT_AES));
             }
             Notice::CtiLink { up } => self.alarms.set(!up, cti_link_down()),
             Notice::ProtocolError { what, counted, detail } => {
@@ -233,6 +238,10 @@ impl Outlet for HubOutlet {
         match told {
             Told::Calls(order) => self.hub.tell_calls(order),
             Told::Link(notice) => self.hub.tell_link(&notice),
+            Told::Unreachable(error) => {
+                let (_, remedy) = connect_remedy(&error);
+                self.hub.alarms.raise(no_session(error.to_string(), remedy));
+            }
         }
     }
 }
@@ -246,13 +255,9 @@ pub fn call_body(call: &CallView) -> Map<String, Value> {
     }
 }
 
-fn aes_down(cause: &DownCause) -> Alarm {
-    Alarm {
-        name: "aesdown",
-        subject: String::new(),
-        message: format!("no session with the AES: {cause}"),
-        remedy: "look at the AES and the network to it; calls in progress go on being captured",
-    }
+fn no_session(why: String, remedy: &'static str) -> Alarm {
+    let message = format!("no session with the AES: {why}");
+    Alarm { name: "aesdown", subject: String::new(), message, remedy }
 }
 
 fn cti_link_down() -> Alarm {

@@ -221,8 +221,11 @@ impl Backend for Node {
             reasons.push("the control task has ended".to_owned());
         }
         if !view.aes_up {
-            reasons.push("no session with the AES".to_owned());
-            reasons.extend(self.hub.alarms.messages("aescredentials"));
+            let told = ["aesdown", "aescredentials"].map(|name| self.hub.alarms.reasons(name));
+            reasons.extend(told.into_iter().flatten());
+            if reasons.is_empty() {
+                reasons.push("no session with the AES yet".to_owned());
+            }
         }
         let registered = |(state, count): (&PhantomState, &usize)| {
             (!matches!(state, PhantomState::Lost | PhantomState::Refused)).then_some(*count)

@@ -6,6 +6,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
+use astlogger::demo::{Cti, Heard};
 use common::{Bench, LIMIT};
 use serde_json::json;
 use simulator::SiteConfig;
@@ -233,6 +234,93 @@ async fn status_shows_the_node_that_runs_here() {
         serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
     assert_eq!(status["members"][0]["duty"], "lead", "{status}");
     assert_eq!(status["health"]["ready"], true, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qa_finds_and_fetches_what_was_recorded() {
+    let bench = Bench::start(3).await;
+    let mut qa = bench.cti("qa").await;
+    let reply = qa.ask(json!({"request": "subscribe", "events": ["recordings"]})).await.unwrap();
+    assert_eq!(reply["result"], "success", "{reply}");
+    for (number, station) in ["31001", "31002"].iter().enumerate() {
+        let call = bench.answered_call(&format!("555123000{number}"), station).await;
+        bench.recorded(call).await;
+        bench.frames(call, 60).await;
+        bench.site.switch().hangup_all(call);
+    }
+    let published = bench.published(2).await;
+    let mut told = 0;
+    while told < 2 {
+        if let Heard::Text(event) = qa.next().await.expect("an event") {
+            told += usize::from(event["eventtype"] == "recordingpublished");
+        }
+    }
+    let request = json!({"request": "listrecordings", "party": "5551230001"});
+    let reply = qa.ask(request).await.expect("a reply");
+    let found = reply["recordings"].as_array().expect("a list");
+    assert_eq!(found.len(), 1, "{reply}");
+    assert_eq!(found[0]["extension"], "31002");
+    let id = found[0]["recordingid"].as_str().expect("a name").to_owned();
+    let (path, record) =
+        published.iter().find(|(_, r)| r.recordingid.to_string() == id).expect("it is on disk");
+    let file = std::fs::read(path).expect("the voice file");
+    let (reply, fetched) = fetch(&mut qa, &id, "original").await;
+    assert_eq!((reply["sha256"].as_str(), fetched), (Some(record.sha256.as_str()), file));
+    let (_, pcm) = fetch(&mut qa, &id, "wav").await;
+    let wav = hound::WavReader::new(pcm.as_slice()).expect("hound reads it");
+    assert_eq!(u64::from(wav.duration()), record.durationms * 8);
+    let reply = qa.ask(json!({"request": "listcalls"})).await.expect("a reply");
+    assert_eq!(reply["error"], "forbidden", "{reply}");
+    let (status, _) = bench.node.get(&format!("/api/recordings/{id}/audio")).await.expect("HTTP");
+    assert_eq!(status, 401);
+}
+
+/// `fetchrecording`: the reply, and all bytes in their order.
+async fn fetch(cti: &mut Cti, id: &str, format: &str) -> (serde_json::Value, Vec<u8>) {
+    let request = json!({"request": "fetchrecording", "recordingid": id, "format": format});
+    let reply = cti.ask(request).await.expect("a reply");
+    assert_eq!(reply["result"], "success", "{reply}");
+    let number = u32::try_from(reply["fetch"].as_u64().expect("a number")).expect("32 bits");
+    let mut bytes = Vec::new();
+    loop {
+        match cti.next().await.expect("audio or its end") {
+            Heard::Binary(frame) => {
+                assert!(frame.len() <= 65_536 && frame[..4] == number.to_be_bytes());
+                bytes.extend_from_slice(&frame[4..]);
+            }
+            Heard::Text(event) if event["eventtype"] == "fetchcomplete" => {
+                assert_eq!(event["bytes"], bytes.len(), "{event}");
+                return (reply, bytes);
+            }
+            Heard::Text(_) => {}
+        }
+    }
+}
+
+#[cfg(feature = "opus")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voice_files_can_be_opus() {
+    let settings = "al_voiceformat = \"opus\"\nal_opusbitrate = 16000\n";
+    let bench = Bench::start_with(SiteConfig::demo(1, 1), settings).await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, 150).await;
+    bench.site.switch().hangup_all(call);
+    let published = bench.published(1).await;
+    let (path, record) = &published[0];
+    assert!(record.durationms >= 2_900, "{record:?}");
+    let arguments = ["-v", "error", "-show_entries", "stream=codec_name:format=duration"];
+    let probe = Command::new("ffprobe").args(arguments).args(["-of", "csv=p=0"]).arg(path).output();
+    let Ok(output) = probe else {
+        eprintln!("ffprobe is not installed: the file is not judged by it");
+        return;
+    };
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (codec, seconds) = text.trim().split_once('\n').expect("two lines");
+    assert_eq!(codec, "opus");
+    let seconds: f64 = seconds.parse().expect("a number");
+    assert!((seconds * 1000.0 - record.durationms as f64).abs() < 30.0, "{seconds} s, {record:?}");
 }
 
 /// sox reads the whole file without a warning and finds the length that the record says.

@@ -47,6 +47,8 @@ pub enum Told {
     Calls(Order),
     /// Something of the link.
     Link(Notice),
+    /// No connection to the AES comes about; it is tried again.
+    Unreachable(std::io::Error),
 }
 
 /// Where the task's results go. Called from within the task: must not block.
@@ -231,7 +233,7 @@ impl Task {
         match event {
             SocketEvent::Connected => self.controller.handle_connected(now, jitter()),
             SocketEvent::ConnectFailed(error) => {
-                tracing::warn!(%error, "the AES cannot be reached");
+                self.outlet.tell(Told::Unreachable(error));
                 self.controller.handle_connect_failed(now, jitter());
             }
             SocketEvent::Bytes(bytes) => self.controller.handle_bytes(now, &bytes),

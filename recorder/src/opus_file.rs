@@ -8,9 +8,6 @@ use storage::{EncodedWriter, FinishedVoice, VoiceError};
 use storage_core::RecordingId;
 use storage_core::g711::Law;
 
-/// `al_opusbitrate`'s default, bits a second.
-pub const BITRATE_DEFAULT: i32 = 24_000;
-
 const SAMPLE_RATE: u32 = 8000;
 /// 20 ms.
 const FRAME_SAMPLES: usize = 160;
@@ -61,9 +58,9 @@ impl OpusFile {
     ///
     /// # Errors
     /// [`OpusError`]; in all methods here.
-    pub fn create(file: EncodedWriter, id: RecordingId, bitrate: i32) -> Result<Self, OpusError> {
+    pub fn create(file: EncodedWriter, id: RecordingId, bitrate: u32) -> Result<Self, OpusError> {
         let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
-        encoder.set_bitrate(Bitrate::Bits(bitrate))?;
+        encoder.set_bitrate(Bitrate::Bits(i32::try_from(bitrate).unwrap_or(i32::MAX)))?;
         encoder.set_complexity(COMPLEXITY)?;
         encoder.set_signal(Signal::Voice)?;
         let lookahead = u64::try_from(encoder.get_lookahead()?).unwrap_or(0);
@@ -206,7 +203,7 @@ mod tests {
         let store = VoiceStore::open(dir.path()).unwrap();
         let id = RecordingId::new(WallTime::from_millis(1_700_000_000_000), [3; 10]);
         let file = store.write_encoded(id, VoiceFormat::Opus).unwrap();
-        let mut opus = OpusFile::create(file, id, BITRATE_DEFAULT).unwrap();
+        let mut opus = OpusFile::create(file, id, 24_000).unwrap();
         let bytes: Vec<u8> = samples.iter().map(|sample| Law::A.encode(*sample)).collect();
         // Pieces of any length.
         for piece in bytes.chunks(97) {

@@ -8,11 +8,11 @@ use storage::{
     Journal, JournalError, JournalOptions, Recovered, Unfinished, VoiceError, VoiceStore,
 };
 use storage_core::journal::Fact;
-use storage_core::record::VoiceFormat;
+
 use storage_core::{NodeId, RecordingId};
 
 use crate::sealer::SealEvent;
-use crate::sealing::{Sealed, seal};
+use crate::sealing::{Sealed, VoiceSettings, seal};
 
 /// Why nothing could be recovered.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ fn ended(found: &Recovered) -> impl Iterator<Item = RecordingId> + '_ {
 pub fn recover(
     dir: &Path,
     node: NodeId,
-    format: VoiceFormat,
+    voice: VoiceSettings,
     mut tell: impl FnMut(&SealEvent),
 ) -> Result<Recovery, RecoverError> {
     let (mut journal, found) = Journal::open(dir, node, JournalOptions::default())?;
@@ -65,7 +65,7 @@ pub fn recover(
     let open = recovery.found.open.iter().map(|draft| draft.recordingid);
     let ids: Vec<RecordingId> = open.chain(ended(&recovery.found)).collect();
     for recordingid in ids {
-        let event = match seal(&capture, &store, format, recordingid) {
+        let event = match seal(&capture, &store, voice, recordingid) {
             Ok(Sealed::Published(record)) => {
                 recovery.published += 1;
                 SealEvent::Published(record)

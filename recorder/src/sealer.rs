@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 use recorder_core::media::Unplaceable;
 use storage::{JournalError, JournalReader, VoiceStore};
 use storage_core::journal::Fact;
-use storage_core::record::VoiceFormat;
 use storage_core::{Draft, Recording, RecordingId};
 
 use crate::media_thread::{MediaHandle, NotTaken};
 use crate::seal_queue::{SealOrders, SealStats};
-use crate::sealing::{SealError, Sealed, seal};
+use crate::sealing::{SealError, Sealed, VoiceSettings, seal};
 
 /// First pause before a further attempt; it doubles.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -57,8 +56,8 @@ pub struct SealerConfig {
     pub capture: JournalReader,
     /// Where voice files and records go.
     pub store: VoiceStore,
-    /// `al_voiceformat`.
-    pub format: VoiceFormat,
+    /// How voice files are written.
+    pub voice: VoiceSettings,
     /// Writes down what is sealed.
     pub media: MediaHandle,
     /// Told of each recording, from the sealer's thread, before the journal is.
@@ -147,8 +146,8 @@ impl Worker {
 
     fn seal(&mut self, id: RecordingId, attempts: u32) {
         let begun = Instant::now();
-        let SealerConfig { capture, store, format, orders, tell, .. } = &mut self.config;
-        let outcome = seal(capture, store, *format, id);
+        let SealerConfig { capture, store, voice, orders, tell, .. } = &mut self.config;
+        let outcome = seal(capture, store, *voice, id);
         orders.stats.busy_ms.add(u64::try_from(begun.elapsed().as_millis()).unwrap_or(0));
         let event = match outcome {
             Ok(Sealed::Published(record)) => {

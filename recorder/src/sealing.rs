@@ -86,6 +86,27 @@ impl SealError {
     }
 }
 
+/// How voice files are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoiceSettings {
+    /// `al_voiceformat`.
+    pub format: VoiceFormat,
+    /// `al_opusbitrate`, bits a second; without effect on other forms.
+    pub opus_bitrate: u32,
+}
+
+impl Default for VoiceSettings {
+    fn default() -> Self {
+        Self { format: VoiceFormat::default(), opus_bitrate: 24_000 }
+    }
+}
+
+impl From<VoiceFormat> for VoiceSettings {
+    fn from(format: VoiceFormat) -> Self {
+        Self { format, ..Self::default() }
+    }
+}
+
 /// Seals a recording. Whoever calls this afterwards says so in the journal ([`Fact::Sealed`]).
 ///
 /// A recording that is published already (a crash came between publishing and saying so) is
@@ -96,7 +117,7 @@ impl SealError {
 pub fn seal(
     capture: &JournalReader,
     store: &VoiceStore,
-    format: VoiceFormat,
+    settings: impl Into<VoiceSettings>,
     id: RecordingId,
 ) -> Result<Sealed, SealError> {
     let First { draft, plan, whole } = read_headers(capture, id)?;
@@ -107,7 +128,7 @@ pub fn seal(
         }
         Err(reason) => return Err(SealError::Unplaceable(reason)),
     };
-    let voice = write(capture, store, format, id, &plan)?;
+    let voice = write(capture, store, settings.into(), id, &plan)?;
     let mut record = record(draft, &plan, voice.format);
     record.complete &= whole;
     if let Ok(before) = store.record(id, record.started) {
@@ -150,11 +171,11 @@ fn read_headers(capture: &JournalReader, id: RecordingId) -> Result<First, SealE
 fn write(
     capture: &JournalReader,
     store: &VoiceStore,
-    format: VoiceFormat,
+    settings: VoiceSettings,
     id: RecordingId,
     plan: &Plan,
 ) -> Result<FinishedVoice, SealError> {
-    let mut voice = Voice::create(store, format, id, plan)?;
+    let mut voice = Voice::create(store, settings, id, plan)?;
     let mut render = Render::new(plan);
     loop {
         let mut outcome = Ok(());
@@ -187,27 +208,27 @@ enum Voice {
 impl Voice {
     fn create(
         store: &VoiceStore,
-        format: VoiceFormat,
+        settings: VoiceSettings,
         id: RecordingId,
         plan: &Plan,
     ) -> Result<Self, SealError> {
-        let form = match format {
+        let form = match settings.format {
             VoiceFormat::WavG711 => VoiceForm::G711(plan.law),
             VoiceFormat::Wav => VoiceForm::Pcm,
-            VoiceFormat::Opus => return Self::opus(store, id),
+            VoiceFormat::Opus => return Self::opus(store, id, settings.opus_bitrate),
         };
         Ok(Self::Wav(Box::new(store.write(id, form, plan.total.0)?)))
     }
 
     #[cfg(feature = "opus")]
-    fn opus(store: &VoiceStore, id: RecordingId) -> Result<Self, SealError> {
-        use crate::opus_file::{BITRATE_DEFAULT, OpusFile};
+    fn opus(store: &VoiceStore, id: RecordingId, bitrate: u32) -> Result<Self, SealError> {
+        use crate::opus_file::OpusFile;
         let file = store.write_encoded(id, VoiceFormat::Opus)?;
-        Ok(Self::Opus(Box::new(OpusFile::create(file, id, BITRATE_DEFAULT)?)))
+        Ok(Self::Opus(Box::new(OpusFile::create(file, id, bitrate)?)))
     }
 
     #[cfg(not(feature = "opus"))]
-    fn opus(_: &VoiceStore, _: RecordingId) -> Result<Self, SealError> {
+    fn opus(_: &VoiceStore, _: RecordingId, _: u32) -> Result<Self, SealError> {
         Err(SealError::NoOpus)
     }
 

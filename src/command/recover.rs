@@ -40,6 +40,9 @@ enum Form {
     Wav,
     /// G.711 as received
     Wavg711,
+    /// Ogg Opus
+    #[cfg(feature = "opus")]
+    Opus,
 }
 
 #[derive(Serialize)]
@@ -61,8 +64,11 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
     let format = match options.format {
         Form::Wav => VoiceFormat::Wav,
         Form::Wavg711 => VoiceFormat::WavG711,
+        #[cfg(feature = "opus")]
+        Form::Opus => VoiceFormat::Opus,
     };
-    let recovery = recover(&options.dir, NodeId(options.node), format, tell).map_err(failure)?;
+    let recovery =
+        recover(&options.dir, NodeId(options.node), format.into(), tell).map_err(failure)?;
     let indexed = reindex::in_line(&options.dir)?;
     let exit = if recovery.failed > 0 { Exit::NotSo } else { Exit::Done };
     print(options, &recovery, indexed.entered)?;

@@ -7,7 +7,6 @@ use storage_core::record::VoiceFormat;
 use super::cluster::{DEFAULT_ELECTION, DEFAULT_HEARTBEAT};
 use super::reader::Reader;
 use super::recorder::{DEFAULT_FOLLOW, DEFAULT_MAX_PAUSE, DEFAULT_RESCUE};
-use super::storage::DEFAULT_OPUS_BITRATE;
 use super::{Codec, Config, Console, HoldAudio, MediaEncryption, Method, Recorder};
 
 /// Says what does nothing yet, and puts in its place what is done.
@@ -50,13 +49,13 @@ fn settle_group(config: &Config, reader: &mut Reader) {
 }
 
 fn settle_storage(config: &mut Config, reader: &mut Reader) {
-    let storage = &mut config.storage;
-    if storage.voiceformat == VoiceFormat::Opus {
-        storage.voiceformat = VoiceFormat::default();
-        not_yet(reader, "al_voiceformat", "opus voice files", "wavg711 is written instead");
-    }
-    if storage.opusbitrate != DEFAULT_OPUS_BITRATE {
-        not_yet(reader, "al_opusbitrate", "opus voice files", "it has no effect");
+    let storage = &config.storage;
+    if storage.voiceformat == VoiceFormat::Opus && !cfg!(feature = "opus") {
+        reader.refuse_value(
+            "al_voiceformat",
+            "wav or wavg711: this program was built without Opus",
+            "choose one of them, or build with the feature opus",
+        );
     }
     if storage.retention_days.is_some() {
         not_yet(reader, "al_retentiondays", "retention", "recordings stay until removed by hand");

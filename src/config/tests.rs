@@ -256,7 +256,6 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
     for (lines, key) in [
         ("al_serverrole = \"backup\"", "al_serverrole"),
         ("al_peers = [\"1=127.0.0.1:1\", \"2=127.0.0.1:2\", \"3=127.0.0.1:3\"]", "al_peers"),
-        ("al_voiceformat = \"opus\"", "al_voiceformat"),
         ("al_codecs = [\"g729\", \"g711a\"]", "al_codecs"),
         ("al_mediaencryption = [\"aes\", \"none\"]", "al_mediaencryption"),
         ("al_agents = [\"5001\"]", "al_agents"),
@@ -276,9 +275,7 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
     for same in ["al_maxpauses = \"5 min\"", "al_retentiondays = 0", "al_heartbeatms = \"50 ms\""] {
         assert_eq!(warned(&with(same)), [""; 0], "{same}");
     }
-    let config = parse(&with("al_voiceformat = \"opus\"\nal_codecs = [\"g729\", \"g711u\"]"));
-    let config = config.unwrap();
-    assert_eq!(config.storage.voiceformat, VoiceFormat::WavG711);
+    let config = parse(&with("al_codecs = [\"g729\", \"g711u\"]")).unwrap();
     assert_eq!(config.recorder.unwrap().codecs, [Codec::G711U]);
 }
 

@@ -13,6 +13,15 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 const REPLY_LIMIT: Duration = Duration::from_secs(10);
 
+/// What comes from the server.
+#[derive(Debug)]
+pub enum Heard {
+    /// A reply or an event.
+    Text(Value),
+    /// Audio, behind the number of its fetch.
+    Binary(Vec<u8>),
+}
+
 /// A signed-in socket.
 #[derive(Debug)]
 pub struct Cti {
@@ -41,6 +50,24 @@ impl Cti {
     pub async fn start_recording(&mut self, extension: &str, scope: &str) -> Result<Value> {
         let request = json!({"request": "startrecording", "extension": extension, "scope": scope});
         self.ask(request).await
+    }
+
+    /// The next binary frame or event, whichever comes first.
+    ///
+    /// # Errors
+    /// If the socket closes or nothing comes in time.
+    pub async fn next(&mut self) -> Result<Heard> {
+        let heard = async {
+            loop {
+                match self.socket.next().await.context("the socket is closed")?? {
+                    Message::Text(text) => return Ok(Heard::Text(serde_json::from_str(&text)?)),
+                    Message::Binary(bytes) => return Ok(Heard::Binary(bytes.to_vec())),
+                    Message::Close(frame) => bail!("the socket was closed: {frame:?}"),
+                    _ => {}
+                }
+            }
+        };
+        timeout(REPLY_LIMIT, heard).await.context("nothing in time")?
     }
 
     /// Sends a request and waits for its reply; events in between are passed over.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::command::{DemoOptions, Exit, Failure, Scenario, print_json};
 
-pub use cti::Cti;
+pub use cti::{Cti, Heard};
 pub use node::{Node, free_tcp_port, free_udp_ports, http_get};
 pub use verdict::{DueCall, Published, Verdict, judge};
 

@@ -3,7 +3,7 @@
 use recorder::login_probe::{LoginError, login};
 
 use super::{AES, Finding};
-use crate::config::{Aes, Config};
+use crate::config::Config;
 use crate::wiring::{aes_endpoint, link_config};
 
 /// Logs in at the AES as the recorder would, and out again.
@@ -24,7 +24,7 @@ pub async fn aes_login(config: &Config) -> Finding {
         Ok(()) => Finding::ok(AES, format!("{} takes the login over {over}", aes.place)),
         Err(LoginError::Connect(error)) => {
             let found = format!("{} does not answer over {over}: {error}", aes.place);
-            let (key, remedy) = remedy(aes, &error);
+            let (key, remedy) = connect_remedy(&error);
             Finding::fail(AES, found, remedy).of(key)
         }
         Err(error @ LoginError::Refused(_)) => {
@@ -42,20 +42,25 @@ pub async fn aes_login(config: &Config) -> Finding {
     }
 }
 
-fn remedy(aes: &Aes, error: &std::io::Error) -> (&'static str, String) {
+/// Which parameter is to blame that no connection to the AES comes about, and what to do.
+#[must_use]
+pub fn connect_remedy(error: &std::io::Error) -> (&'static str, &'static str) {
     let tls = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
-            ("al_aesca", "name a file with the certificate of the AES's issuer".to_owned())
+            ("al_aesca", "name a file with the certificate of the AES's issuer in al_aesca")
         }
         Some(rustls::Error::InvalidCertificate(
             rustls::CertificateError::NotValidForName
             | rustls::CertificateError::NotValidForNameContext { .. },
-        )) => ("al_aesservername", "write the name that stands in the certificate".to_owned()),
-        Some(_) => ("al_aestls", format!("does port {} speak TLS?", aes.place.port)),
-        None => {
-            let remedy = "are host and port right, is DMCC on at the AES, is a firewall between?";
-            ("al_aeshost", remedy.to_owned())
-        }
+        )) => (
+            "al_aesservername",
+            "write the name that stands in the certificate into al_aesservername",
+        ),
+        Some(_) => ("al_aestls", "does the port speak TLS? look at al_aesport and al_aestls"),
+        None => (
+            "al_aeshost",
+            "are al_aeshost and al_aesport right, is DMCC on at the AES, is a firewall between?",
+        ),
     }
 }

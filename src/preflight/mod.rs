@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 
-pub use aes::aes_login;
+pub use aes::{aes_login, connect_remedy};
 pub use host::raise_file_limit;
 
 /// Name of the check that asks the AES.

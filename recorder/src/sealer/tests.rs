@@ -229,7 +229,7 @@ fn site() -> Site {
         orders,
         capture: bench.reader.clone(),
         store: store.clone(),
-        format: VoiceFormat::WavG711,
+        voice: VoiceFormat::WavG711.into(),
         media: bench.media.clone(),
         tell: Box::new(move |event| told.send(event).unwrap()),
     })
