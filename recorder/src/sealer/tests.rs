@@ -12,6 +12,7 @@ use storage_core::draft::{Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::{BlockWriter, Channel};
 use storage_core::record::GapCause;
+use storage_core::record::VoiceFormat;
 use storage_core::{NodeId, SegmentId, WallTime};
 
 use super::*;
