@@ -74,6 +74,7 @@ async fn play(options: DemoOptions) -> Result<Exit> {
 
     watch(&site, &node, &mut table, options.scenario, calls, seconds).await?;
     wait_quiet(&site, &node, &mut table).await?;
+    table.say(&start_delay(&node).await?);
     // A node that stops seals what it has; only then is everything on the disk.
     node.stop(STOP_LIMIT).await?;
     let published = node.recordings()?;
@@ -185,6 +186,19 @@ fn row(call: &CallView) -> Row {
         duration: SystemTime::now().duration_since(established).unwrap_or_default(),
         recorded_by: call.recorders().join(", "),
     }
+}
+
+/// How soon calls were in the capture, by the recorder's own histogram.
+async fn start_delay(node: &Node) -> Result<String> {
+    let metrics = node.metrics().await?;
+    let count = |name: &str| {
+        metrics.get(&format!("astlogger_capture_start_seconds_{name}")).copied().unwrap_or(0.0)
+    };
+    Ok(format!(
+        "{} of {} calls were in the capture within 50 ms of being answered",
+        count("bucket{le=\"0.05\"}"),
+        count("count"),
+    ))
 }
 
 /// Waits until nothing is being recorded or waits to be sealed any more.
