@@ -233,6 +233,10 @@ impl Driver {
         let now = self.now();
         if let Some(node) = &mut self.node {
             node.tick(now);
+            // Silence is nobody's message: what follows from it is noticed here.
+            if node.duty(now) != *self.published.duty.borrow() {
+                self.next_publish = Instant::now();
+            }
         } else {
             self.consider_beginning()?;
         }

@@ -257,8 +257,9 @@ pub(crate) async fn dial(
     address: &str,
     purpose: Purpose,
 ) -> Result<(Wire, Welcome), DialError> {
-    let patience = Duration::from_secs(3);
-    let connected = timeout(patience, TcpStream::connect(address)).await;
+    // A host that comes back is to be found soon, so a connection that nobody answers is given up
+    // soon; a process that is there has more time.
+    let connected = timeout(Duration::from_secs(1), TcpStream::connect(address)).await;
     let stream = match connected.map_err(|_| DialError::Slow)? {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             return Err(DialError::Refused);
@@ -280,7 +281,7 @@ pub(crate) async fn dial(
         shared.gate.accept(node, &welcome)?;
         Ok((wire, welcome))
     };
-    timeout(patience, greet).await.map_err(|_| DialError::Slow)?
+    timeout(Duration::from_secs(3), greet).await.map_err(|_| DialError::Slow)?
 }
 
 struct Dialer {

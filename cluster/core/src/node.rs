@@ -675,6 +675,13 @@ impl Node {
             // The same on every member: it depends on the members alone.
             Err(_) => return Outcome::Refused(Refusal::Senseless("raft refuses the change")),
         }
+        if change == MemberChange::Remove(self.config.id) && self.is_leader() {
+            // The change was begun under another leader. Raft would go on leading without a place
+            // of its own, and panic over it; whatever it still wanted to say is not its to say.
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+            self.raw.raft.msgs.clear();
+        }
         // A newcomer refuses a snapshot that does not name it, so it needs one from now.
         self.snapshot_due |= matches!(change, MemberChange::Learner(_));
         let outcome = self.state.apply_membership(proposal, changes);

@@ -59,10 +59,12 @@ impl Member {
         }
     }
 
-    /// What an earlier process said of its health is void.
+    /// What an earlier process said of its health is void, and a process that was started anew is
+    /// meant to be in service.
     fn restarted(&mut self, boot: u64) {
         if self.boot < boot {
             (self.boot, self.health, self.health_told) = (boot, None, 0);
+            self.drained = None;
         }
     }
 

@@ -412,6 +412,34 @@ fn members_join_vote_leave_and_are_not_heard_any_more() {
     assert_eq!(trio.done(rest[0].0, back), Outcome::Refused(Refusal::NumberUsed(NodeId(leader))));
 }
 
+#[test]
+fn a_leader_that_finds_its_own_removal_in_the_log_steps_aside() {
+    let mut trio = Trio::settled();
+    let leader = trio.leader().unwrap();
+    assert_eq!(leader, 3, "a witness leads the log");
+    trio.lose = Some(Kind::AppendResponse);
+    trio.propose(leader, Command::RemoveMember { node: NodeId(2) });
+    trio.run(50);
+    trio.lose = None;
+    trio.nodes.remove(&NodeId(leader));
+    trio.down.insert(NodeId(leader));
+    let now = trio.now();
+    for event in [PeerEvent::Reset, PeerEvent::Refused] {
+        trio.nodes.values_mut().for_each(|node| node.peer(now, NodeId(leader), event));
+    }
+    // New entries in the same round as the removal: their sync finds the leader without a place.
+    for _ in 0..20 {
+        let messages: Vec<_> = [1, 2].into_iter().flat_map(|id| trio.drain(NodeId(id))).collect();
+        for (from, message) in messages {
+            trio.carry(from, message);
+        }
+        trio.propose(2, handover(1));
+    }
+    trio.run(2_000);
+    assert!(!trio.node(2).is_leader());
+    assert!(trio.node(2).state().removed().contains(&NodeId(2)));
+}
+
 fn heartbeat_response(from: u16, to: u16) -> Vec<u8> {
     Message {
         kind: Kind::HeartbeatResponse,

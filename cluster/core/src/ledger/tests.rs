@@ -1,5 +1,6 @@
 //! The ledger's cases, a sentence each.
 
+use proptest::prelude::*;
 use storage_core::{CallId, Duty, SegmentId};
 
 use super::*;
@@ -343,4 +344,56 @@ fn the_ledger_is_bounded_and_survives_a_snapshot() {
     assert!(bytes.len() < 4 * 1024 * 1024, "{}", bytes.len());
     let read: Ledger = postcard::from_bytes(&bytes).unwrap();
     assert_eq!(read, book.ledger);
+}
+
+proptest! {
+    /// Whatever the log says in whatever order.
+    #[test]
+    fn the_ledgers_invariants_hold(
+        steps in proptest::collection::vec((0..8_u8, 1..4_u16, 0..3_u64, any::<bool>()), 1..80),
+    ) {
+        let mut book = Book::new();
+        let mut named = None;
+        let mut revision = 0;
+        for (step, node, segment, flag) in steps {
+            let known = book.ledger.slot(&call(1), 1).is_some();
+            match step {
+                0 | 1 => {
+                    book.claim_as(node, segment, 0, 1);
+                }
+                2 if known => {
+                    book.end(node, segment, 60_000);
+                }
+                3 if known => {
+                    let stretch = book.stretch(node, segment);
+                    book.ledger.release(&stretch, &book.present, &mut book.changes);
+                }
+                4 if known => {
+                    book.seal(node, revision + 1, &[(1, 0), (1, 1), (2, 0), (2, 1)]);
+                }
+                5 => book.down(node),
+                6 => {
+                    book.present.up.insert(NodeId(node));
+                }
+                7 => book.lead(node, flag),
+                _ => {}
+            }
+            let Some(slot) = book.ledger.slot(&call(1), 1) else {
+                // Withdrawn or closed; it may begin anew.
+                named = None;
+                revision = 0;
+                continue;
+            };
+            prop_assert_eq!(*named.get_or_insert(slot.recording), slot.recording);
+            let holders = slot.stretches.iter().filter(|s| s.standing == Standing::Holds);
+            prop_assert!(holders.count() <= 1);
+            prop_assert!(slot.holder().is_none_or(Stretch::open));
+            prop_assert!(slot.sealed.is_some() || !slot.open() || slot.holder().is_some());
+            let sealed = slot.sealed.as_ref().map_or(0, |sealed| sealed.revision);
+            prop_assert!(sealed >= revision, "sealed is never unsealed");
+            revision = sealed;
+            let bytes = postcard::to_stdvec(&book.ledger).unwrap();
+            prop_assert_eq!(&postcard::from_bytes::<Ledger>(&bytes).unwrap(), &book.ledger);
+        }
+    }
 }

@@ -1,5 +1,13 @@
 //! Whole groups in one thread, driven by a seed. `SIM_SEEDS=100000 cargo test -p cluster-core
 //! --release --test sim` runs a campaign; `SIM_SEED=n` runs one seed again.
+//!
+//! That it bites was tried with deliberate bugs, one at a time, 200 seeds each. Caught here, by:
+//! a message sent before its write (entries lost), a vote not written (one leader a term), a claim
+//! that is not first dropped, a call closed with captures unaccounted (nothing leaves unaccounted),
+//! each claimant naming its own recording (one recording a call), closed calls forgotten, the
+//! conflicting tail of a log kept (applied prefixes agree), leadership left on the recording lead,
+//! the lead never handed back, a snapshot that forgets learners, a lost snapshot not reported.
+//! Others (a void grant applied, a foreign seal, a proposal done twice) are caught by unit tests.
 
 mod check;
 mod recorder;

@@ -120,8 +120,25 @@ impl World {
         }
         self.heal();
         self.run_until(self.now + 15_000 * MS);
+        for _ in 0..10 {
+            if !self.busy() {
+                break;
+            }
+            self.run_until(self.now + 100 * MS);
+        }
         self.judge();
         self.steps
+    }
+
+    /// Whether an entry is on its way to somebody.
+    fn busy(&self) -> bool {
+        let leader = self.hosts.values().filter_map(|host| host.node.as_ref());
+        let leader = leader.filter(|node| node.is_leader()).max_by_key(|node| node.term());
+        let Some(leader) = leader else { return true };
+        let members = leader.state().members();
+        let member = |node: &&Node| members.contains_key(&node.id());
+        let nodes = self.hosts.values().filter_map(|host| host.node.as_ref());
+        nodes.filter(member).any(|node| node.applied() != leader.applied())
     }
 
     fn judge(&self) {
