@@ -24,7 +24,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::alarm::{GroupAlarm, GroupFailure};
 use crate::clock::Clock;
 use crate::hello::{RefusalCode, Stage};
-use crate::links::{Links, Shared, members};
+use crate::links::{Links, Shared};
 use crate::log_store::LogStore;
 use crate::marker::ClusterId;
 
@@ -77,25 +77,26 @@ pub(crate) struct Start {
 }
 
 pub(crate) struct Driver {
-    start: Start,
-    published: Published,
-    node: Option<Node>,
-    waiting: BTreeMap<ProposalId, oneshot::Sender<ProposeResult>>,
+    pub(crate) start: Start,
+    pub(crate) published: Published,
+    pub(crate) node: Option<Node>,
+    pub(crate) waiting: BTreeMap<ProposalId, oneshot::Sender<ProposeResult>>,
     /// Proposals from before there was a log.
-    early: Vec<(Command, MonoTime, oneshot::Sender<ProposeResult>)>,
+    pub(crate) early: Vec<(Command, MonoTime, oneshot::Sender<ProposeResult>)>,
     /// What peers say of themselves while this member has no log.
-    met: BTreeMap<NodeId, (ClusterId, Stage)>,
+    pub(crate) met: BTreeMap<NodeId, (ClusterId, Stage)>,
     /// Addresses of members that the log does not name here yet.
-    guests: BTreeMap<NodeId, String>,
-    announced: Option<ProposalId>,
-    alarms: BTreeMap<AlarmKey, GroupAlarm>,
+    pub(crate) guests: BTreeMap<NodeId, String>,
+    pub(crate) announced: Option<ProposalId>,
+    pub(crate) alarms: BTreeMap<AlarmKey, GroupAlarm>,
     /// Who was turned away of late, without the port.
-    turned_away: BTreeMap<String, (Instant, String)>,
-    next_publish: Instant,
+    pub(crate) turned_away: BTreeMap<String, (Instant, String)>,
+    pub(crate) next_publish: Instant,
 }
 
+/// Which alarm: one of a kind at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum AlarmKey {
+pub(crate) enum AlarmKey {
     Peer(NodeId),
     Clock(NodeId),
     Announce,
@@ -311,7 +312,7 @@ impl Driver {
         }
     }
 
-    fn propose(
+    pub(crate) fn propose(
         &mut self,
         command: Command,
         deadline: MonoTime,
@@ -335,87 +336,6 @@ impl Driver {
                 let _ = reply.send(Err(error.into()));
             }
         }
-    }
-
-    /// Begins with what is stored, or with what a group begins with.
-    fn begin(&mut self, stored: Stored) -> Result<(), GroupFailure> {
-        let node = Node::new(self.start.config, stored)?;
-        *self.published.state.write().unwrap_or_else(PoisonError::into_inner) =
-            node.state().clone();
-        self.node = Some(node);
-        self.join_gate()?;
-        for (command, deadline, reply) in std::mem::take(&mut self.early) {
-            self.propose(command, deadline, reply);
-        }
-        self.publish();
-        Ok(())
-    }
-
-    fn join_gate(&self) -> Result<(), GroupFailure> {
-        let members = self.members().keys().copied().collect();
-        Ok(self.start.shared.gate.join(self.start.cluster, members)?)
-    }
-
-    /// A member without a log asks before it makes one: the group may exist, and may know this
-    /// number with another disk.
-    fn consider_beginning(&mut self) -> Result<(), GroupFailure> {
-        let own = self.start.config.id;
-        let established = self.met.values().find_map(|(cluster, stage)| {
-            members(stage).map(|members| (*cluster, members.contains(&own)))
-        });
-        match established {
-            Some((cluster, true)) => {
-                self.alarms.remove(&AlarmKey::NotMember);
-                tracing::info!(%cluster, "joining the group");
-                self.start.cluster = cluster;
-                self.first_write(Stored::joining())
-            }
-            Some((_, false)) => {
-                self.alarms.insert(AlarmKey::NotMember, GroupAlarm::NotMember { node: own });
-                // What was said may be old by now: hear it again.
-                self.met.clear();
-                Ok(())
-            }
-            None => {
-                let peers = &self.start.peers;
-                let fresh = 1 + self.met.keys().filter(|node| peers.contains_key(node)).count();
-                if fresh * 2 <= peers.len() {
-                    return Ok(());
-                }
-                tracing::info!(cluster = %self.start.cluster, "beginning a new group");
-                let first = Stored::first(peers);
-                self.first_write(first)
-            }
-        }
-    }
-
-    /// The log first, then the mark that there is one; nothing was said before both.
-    fn first_write(&mut self, stored: Stored) -> Result<(), GroupFailure> {
-        let write = cluster_core::node::Write { base: Some(stored.clone()), ..Default::default() };
-        self.start.store.write(write)?;
-        self.begin(stored)
-    }
-
-    fn meet(
-        &mut self,
-        node: NodeId,
-        cluster: ClusterId,
-        stage: Stage,
-        address: Option<String>,
-    ) -> Result<(), GroupFailure> {
-        self.alarms.remove(&AlarmKey::Peer(node));
-        if let Some(address) = address
-            && !self.addresses().contains_key(&node)
-            && self.guests.len() < 64
-        {
-            self.guests.insert(node, address);
-            self.relink();
-        }
-        if self.node.is_none() {
-            self.met.insert(node, (cluster, stage));
-            self.consider_beginning()?;
-        }
-        Ok(())
     }
 
     fn refused(
@@ -449,31 +369,7 @@ impl Driver {
         }
     }
 
-    /// Says what this member is, until the group has taken notice of this start.
-    fn announce(&mut self, now: MonoTime) {
-        let Some(node) = &mut self.node else { return };
-        if self.announced.is_none() && !node.voters().is_empty() {
-            let command = Command::Announce(self.start.announce.clone());
-            let deadline = now + Duration::from_secs(3600);
-            self.announced = node.propose(now, command, deadline).ok();
-        }
-    }
-
-    fn announcement(&mut self, result: &ProposeResult) {
-        match result {
-            Ok(Outcome::Refused(refusal)) => {
-                let alarm = GroupAlarm::AnnounceRefused { reason: refusal.clone() };
-                tracing::error!(%alarm, "the group refuses this member's configuration");
-                self.alarms.insert(AlarmKey::Announce, alarm);
-            }
-            Ok(_) => {
-                self.alarms.remove(&AlarmKey::Announce);
-            }
-            Err(_) => self.announced = None,
-        }
-    }
-
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let now = self.now();
         self.relink();
         self.watch_clocks();
@@ -509,7 +405,7 @@ impl Driver {
     }
 
     /// Links to all members, and to those that have made themselves known.
-    fn relink(&mut self) {
+    pub(crate) fn relink(&mut self) {
         let addresses = self.addresses();
         self.guests.retain(|node, _| !addresses.contains_key(node));
         let mut all = addresses;
@@ -524,7 +420,7 @@ impl Driver {
     }
 
     /// The members as the log names them; the first ones' while it names none.
-    fn members(&self) -> BTreeMap<NodeId, String> {
+    pub(crate) fn members(&self) -> BTreeMap<NodeId, String> {
         let members = self.node.as_ref().map(|node| node.state().members());
         match members.filter(|members| !members.is_empty()) {
             Some(members) => {
@@ -535,7 +431,7 @@ impl Driver {
     }
 
     /// The same, but the configuration knows better where somebody is.
-    fn addresses(&self) -> BTreeMap<NodeId, String> {
+    pub(crate) fn addresses(&self) -> BTreeMap<NodeId, String> {
         let mut members = self.members();
         for (node, address) in &self.start.peers {
             if let Some(known) = members.get_mut(node) {
@@ -545,7 +441,7 @@ impl Driver {
         members
     }
 
-    fn now(&self) -> MonoTime {
+    pub(crate) fn now(&self) -> MonoTime {
         self.start.clock.mono()
     }
 }

@@ -13,8 +13,10 @@
 mod accept;
 mod alarm;
 mod alone;
+mod begin;
 mod clock;
 mod config;
+mod dial;
 mod driver;
 mod frame;
 mod frame_file;

@@ -12,19 +12,19 @@ use std::time::Duration;
 use cluster_core::PeerEvent;
 use cluster_core::wire::Message;
 use storage_core::{MonoTime, NodeId};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::clock::{Clock, Exchange, Offset, wall};
+use crate::clock::{Clock, Offset, wall};
+use crate::dial::Dialer;
 use crate::driver::Input;
 use crate::frame::{self, FRAME_MAX, Frame, Kind, PIECE_MAX};
 use crate::gate::Gate;
-use crate::hello::{HELLO_MAX, HelloError, Purpose, RefusalCode, Stage, Welcome, decode_answer};
-use crate::tls::{Tls, server_name};
+use crate::hello::Stage;
+use crate::tls::Tls;
 
 /// A connection, with or without TLS.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -87,7 +87,7 @@ impl Pulse {
 
 impl Shared {
     /// Whether this member may say that it lives. A slow sync is no reason not to.
-    fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         self.pulse.within((self.election * 3).max(Duration::from_secs(1)))
     }
 
@@ -109,9 +109,9 @@ impl Shared {
 
 /// What is known of one peer.
 #[derive(Debug, Default)]
-struct Peer {
-    connected: AtomicBool,
-    offset: Mutex<Offset>,
+pub(crate) struct Peer {
+    pub(crate) connected: AtomicBool,
+    pub(crate) offset: Mutex<Offset>,
 }
 
 struct Out {
@@ -202,7 +202,7 @@ impl Drop for Links {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing is left half-done where these are held, so a poisoned lock is as good.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -218,218 +218,13 @@ fn cut(message: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Why a connection to a peer did not come about.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
-    #[error("nobody listens there")]
-    Refused,
-    #[error(
-        "TLS: {0}. Both nodes need certificates of the same authority (al_clusterca), valid now \
-         and made for their numbers; `astlogger cluster init` makes such certificates"
-    )]
-    Tls(rustls::Error),
-    #[error(transparent)]
-    Io(io::Error),
-    #[error("no answer in time")]
-    Slow,
-    #[error(transparent)]
-    Hello(#[from] HelloError),
-}
-
-impl From<io::Error> for DialError {
-    fn from(error: io::Error) -> Self {
-        match tls_error(&error) {
-            Some(error) => Self::Tls(error),
-            None => Self::Io(error),
-        }
-    }
-}
-
 /// What TLS had against the other side, or the other side against this one.
 pub(crate) fn tls_error(error: &io::Error) -> Option<rustls::Error> {
     error.get_ref()?.downcast_ref::<rustls::Error>().cloned()
 }
 
-/// Connects, proves who this is, and hears who that is.
-pub(crate) async fn dial(
-    shared: &Shared,
-    node: NodeId,
-    address: &str,
-    purpose: Purpose,
-) -> Result<(Wire, Welcome), DialError> {
-    // A host that comes back is to be found soon, so a connection that nobody answers is given up
-    // soon; a process that is there has more time.
-    let connected = timeout(Duration::from_secs(1), TcpStream::connect(address)).await;
-    let stream = match connected.map_err(|_| DialError::Slow)? {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(DialError::Refused);
-        }
-        stream => stream?,
-    };
-    stream.set_nodelay(true)?;
-    let greet = async {
-        let mut wire: Wire = match &shared.tls {
-            Some(tls) => Box::new(tls.connector.connect(server_name(node), stream).await?),
-            None => Box::new(stream),
-        };
-        let hello = shared.gate.hello(node, purpose).encode();
-        wire.write_all(&Frame::new(Kind::Hello, hello).to_bytes()).await?;
-        wire.flush().await?;
-        let answer = frame::read(&mut wire, HELLO_MAX).await?;
-        let answer = answer.filter(|frame| frame.kind == Kind::Welcome);
-        let welcome = decode_answer(&answer.ok_or(HelloError::Malformed)?.payload)?;
-        shared.gate.accept(node, &welcome)?;
-        Ok((wire, welcome))
-    };
-    timeout(Duration::from_secs(3), greet).await.map_err(|_| DialError::Slow)?
-}
-
-struct Dialer {
-    shared: Arc<Shared>,
-    node: NodeId,
-    address: String,
-    peer: Arc<Peer>,
-}
-
-impl Dialer {
-    /// First retries come fast, because a process that is restarted is back soon.
-    const BACKOFF: [u64; 5] = [10, 20, 50, 100, 250];
-    const PERSON: Duration = Duration::from_secs(1);
-
-    async fn run(self, mut queue: mpsc::Receiver<Vec<u8>>) {
-        let mut failures = 0;
-        let mut last_complaint = String::new();
-        loop {
-            let dialled = dial(&self.shared, self.node, &self.address, Purpose::Link).await;
-            let pause = match dialled {
-                Ok((wire, welcome)) => {
-                    failures = 0;
-                    last_complaint.clear();
-                    self.met(&welcome);
-                    self.peer.connected.store(true, Ordering::Relaxed);
-                    let error = self.serve(wire, &mut queue).await;
-                    self.peer.connected.store(false, Ordering::Relaxed);
-                    tracing::debug!(peer = %self.node, %error, "link broke");
-                    self.report(PeerEvent::Reset);
-                    Duration::ZERO
-                }
-                Err(error) => {
-                    self.complain(&error, &mut last_complaint);
-                    let step = failures.min(Self::BACKOFF.len() - 1);
-                    failures += 1;
-                    // Where a person has to do something, haste is of no use.
-                    let person = matches!(error, DialError::Hello(_) | DialError::Tls(_));
-                    if person { Self::PERSON } else { Duration::from_millis(Self::BACKOFF[step]) }
-                }
-            };
-            // What waited was meant for the moment.
-            while queue.try_recv().is_ok() {}
-            sleep(pause).await;
-        }
-    }
-
-    fn met(&self, welcome: &Welcome) {
-        self.report(PeerEvent::Heard);
-        let (cluster, stage) = (welcome.cluster, welcome.stage.clone());
-        self.shared.tell(Input::Met { node: self.node, cluster, stage, address: None });
-    }
-
-    fn report(&self, event: PeerEvent) {
-        self.shared.tell(Input::Peer { node: self.node, event });
-    }
-
-    fn complain(&self, error: &DialError, last: &mut String) {
-        if matches!(error, DialError::Refused) {
-            self.report(PeerEvent::Refused);
-        }
-        let text = error.to_string();
-        if *last != text {
-            tracing::warn!(peer = %self.node, address = self.address, reason = text, "no link");
-            *last = text;
-        }
-        let code = match error {
-            DialError::Hello(HelloError::Refused { code, .. }) => *code,
-            DialError::Hello(_) | DialError::Tls(_) => RefusalCode::Other,
-            DialError::Refused | DialError::Io(_) | DialError::Slow => return,
-        };
-        self.shared.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
-        self.shared.tell(Input::Refused { node: self.node, code, reason: error.to_string() });
-    }
-
-    /// Sends what is queued and a ping every heartbeat, until the connection breaks.
-    async fn serve(&self, wire: Wire, queue: &mut mpsc::Receiver<Vec<u8>>) -> io::Error {
-        let (reader, mut writer) = tokio::io::split(wire);
-        let pongs = self.pongs(reader);
-        tokio::pin!(pongs);
-        let mut beat = interval(self.shared.heartbeat);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            let bytes = tokio::select! {
-                error = &mut pongs => return error,
-                Some(mut bytes) = queue.recv() => {
-                    // What has gathered goes in one write.
-                    while bytes.len() < PIECE_MAX
-                        && let Ok(more) = queue.try_recv()
-                    {
-                        bytes.extend_from_slice(&more);
-                    }
-                    bytes
-                }
-                _ = beat.tick() => {
-                    if !self.shared.lives() {
-                        continue;
-                    }
-                    let t1 = wall().as_micros().to_le_bytes();
-                    Frame::new(Kind::Ping, t1.to_vec()).to_bytes()
-                }
-            };
-            if let Err(error) = self.write(&mut writer, &bytes).await {
-                return error;
-            }
-        }
-    }
-
-    async fn write(&self, writer: &mut WriteHalf<Wire>, bytes: &[u8]) -> io::Result<()> {
-        let write = async {
-            writer.write_all(bytes).await?;
-            writer.flush().await
-        };
-        timeout(self.shared.silence(), write).await.map_err(|_| slow())??;
-        self.shared.counters.bytes_sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Hears the answers to pings until the connection breaks.
-    async fn pongs(&self, mut reader: ReadHalf<Wire>) -> io::Error {
-        loop {
-            let read = frame::read(&mut reader, HELLO_MAX);
-            let frame = match timeout(self.shared.silence(), read).await {
-                Ok(Ok(Some(frame))) => frame,
-                Ok(Ok(None)) => return io::ErrorKind::UnexpectedEof.into(),
-                Ok(Err(error)) => return error,
-                Err(_) => return slow(),
-            };
-            let Some((t1, t2, t3)) = pong(&frame) else {
-                return frame::invalid("an unexpected frame");
-            };
-            lock(&self.peer.offset).note(Exchange { t1, t2, t3, t4: wall().as_micros() });
-            self.report(PeerEvent::Heard);
-        }
-    }
-}
-
-fn slow() -> io::Error {
+pub(crate) fn slow() -> io::Error {
     io::ErrorKind::TimedOut.into()
-}
-
-fn pong(frame: &Frame) -> Option<(i64, i64, i64)> {
-    if frame.kind != Kind::Pong {
-        return None;
-    }
-    let mut times =
-        frame.payload.chunks_exact(8).map(|eight| eight.try_into().map(i64::from_le_bytes));
-    let mut next = || times.next()?.ok();
-    Some((next()?, next()?, next()?))
 }
 
 /// Hears a peer that has dialled this member, until the connection breaks.

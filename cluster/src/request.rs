@@ -14,9 +14,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::dial::{DialError, dial};
 use crate::frame::{self, FRAME_MAX, Frame, Kind};
 use crate::hello::Purpose;
-use crate::links::{DialError, Shared, Wire, dial, linger};
+use crate::links::{Shared, Wire, linger};
 
 /// Longest request, bytes.
 pub const REQUEST_MAX: usize = 1024 * 1024;

@@ -11,11 +11,10 @@
 //!
 //! Between `poll` and `written` no other input may be given.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use raft::eraftpb::{self, ConfState};
 use raft::{Config, Error as RaftError, RawNode, Ready, SnapshotStatus, StateRole};
-use serde::{Deserialize, Serialize};
 use storage_core::{MonoTime, NodeId, Role};
 
 use crate::alarm::Alarm;
@@ -24,7 +23,10 @@ use crate::peers::{PeerEvent, Peers};
 use crate::proposals::{Proposals, ProposeError};
 use crate::raft_log::RaftLog;
 use crate::role::{Decider, Patience};
+pub use crate::round::{Applied, Done, Entry, Finished, StepError, Work};
 use crate::state::{Change, State};
+use crate::stored::check;
+pub use crate::stored::{Stored, Write};
 use crate::ticks::Ticks;
 use crate::wire::{Body, Kind, LogEntry, MemberChange, Message, StoredState, Vote, WireError};
 
@@ -43,155 +45,6 @@ pub struct NodeConfig {
     pub seed: u64,
     /// Which start of this member it is; counts up.
     pub boot: u64,
-}
-
-/// What was read back from the disk, or what a group begins with.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
-    /// Term, vote, commit index.
-    pub vote: Vote,
-    /// The newest snapshot.
-    pub snapshot: StoredState,
-    /// Index and term of the entry before the first of `entries`.
-    pub before: (u64, u64),
-    /// The log.
-    pub entries: Vec<LogEntry>,
-}
-
-impl Stored {
-    /// The common begin of a new group: every first member starts from this same snapshot.
-    #[must_use]
-    pub fn first(members: &BTreeMap<NodeId, String>) -> Self {
-        Self {
-            vote: Vote { term: 1, vote: 0, commit: 1 },
-            snapshot: StoredState {
-                index: 1,
-                term: 1,
-                voters: members.keys().copied().collect(),
-                learners: Vec::new(),
-                state: State::new(members).encode(),
-            },
-            before: (1, 1),
-            entries: Vec::new(),
-        }
-    }
-
-    /// Takes over a write, as a disk does once it is durable.
-    pub fn take(&mut self, write: Write) {
-        if let Some(base) = write.base {
-            *self = base;
-        }
-        if let Some(first) = write.entries.first() {
-            let keep = first.index.saturating_sub(self.before.0 + 1);
-            self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
-            self.entries.extend(write.entries);
-        }
-        if let Some(vote) = write.vote {
-            self.vote = vote;
-        }
-    }
-
-    /// A member that joins an existing group: it knows nothing until the leader sends it a
-    /// snapshot, and votes for nobody.
-    #[must_use]
-    pub fn joining() -> Self {
-        Self::default()
-    }
-}
-
-/// What has to be made durable, in this order and before anything of [`Work::after`] is sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Write {
-    /// Replaces everything stored so far.
-    pub base: Option<Stored>,
-    /// To be appended, cutting off what they replace.
-    pub entries: Vec<LogEntry>,
-    /// Term, vote, commit index.
-    pub vote: Option<Vote>,
-}
-
-/// One round of work for the shell.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// May go before the write.
-    pub at_once: Vec<Message>,
-    /// To be made durable; nothing if absent.
-    pub write: Option<Write>,
-    /// May go only once the write is durable.
-    pub after: Vec<Message>,
-}
-
-/// What an applied entry was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// A new leader's first entry, or one that was refused before it reached the state.
-    Empty,
-    /// A command.
-    Command(Proposal),
-    /// A membership change that was done.
-    Membership(Proposal),
-    /// Not an entry: the leader's snapshot replaced the whole state.
-    Restored,
-}
-
-/// An entry that was applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// Its place in the log.
-    pub index: u64,
-    /// What it was; see [`State::follow`].
-    pub entry: Entry,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// What it changed.
-    pub changes: Vec<Change>,
-}
-
-/// How a proposal of this member ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// It was applied.
-    Applied(ProposalId, Outcome),
-    /// Its deadline passed; it may still be applied by others' repetition, not by ours.
-    Late(ProposalId),
-}
-
-/// What one round came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Done {
-    /// May go now.
-    pub messages: Vec<Message>,
-    /// What was applied, in order.
-    pub applied: Vec<Applied>,
-    /// Proposals of this member that have ended.
-    pub finished: Vec<Finished>,
-}
-
-/// Why a message was not taken. All of these are counted and otherwise harmless, but for an alarm.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StepError {
-    /// From a node that is not, or no longer, a member.
-    #[error("raft message from node {0}, which is not a member")]
-    NotMember(NodeId),
-    /// For somebody else, or in another's name.
-    #[error("raft message for node {to} in the name of node {from}, from node {link}")]
-    Astray {
-        /// To whom.
-        to: NodeId,
-        /// In whose name.
-        from: NodeId,
-        /// From whom.
-        link: NodeId,
-    },
-    /// It claims what cannot be.
-    #[error("raft message from node {0} that no honest member sends")]
-    Senseless(NodeId),
-    /// Raft took it and nothing came of it.
-    #[error("raft ignored the message")]
-    Ignored,
-    /// This member cannot go on.
-    #[error(transparent)]
-    Alarm(Alarm),
 }
 
 /// A member of the group.
@@ -741,23 +594,4 @@ fn unreadable(error: WireError) -> Alarm {
         WireError::NoForm(what) | WireError::Senseless(what) => Alarm::StoreInconsistent(what),
         WireError::Malformed | WireError::TooLong(_) => Alarm::StoreInconsistent("malformed"),
     }
-}
-
-/// What raft would panic over when it starts.
-fn check(stored: &Stored) -> Result<(), Alarm> {
-    let mut expected = stored.before.0 + 1;
-    for entry in &stored.entries {
-        if entry.index != expected {
-            return Err(Alarm::StoreInconsistent("entries do not follow one another"));
-        }
-        expected += 1;
-    }
-    let last = expected - 1;
-    if stored.snapshot.index < stored.before.0 || stored.snapshot.index > last {
-        return Err(Alarm::StoreInconsistent("the snapshot does not meet the entries"));
-    }
-    if stored.vote.commit < stored.snapshot.index || stored.vote.commit > last {
-        return Err(Alarm::StoreInconsistent("the commit index is outside the log"));
-    }
-    Ok(())
 }
