@@ -158,7 +158,7 @@ impl Hub {
             Notice::SessionDown { cause } => {
                 self.metrics.aes_up.set(0);
                 if *cause != DownCause::Stopped {
-                    self.alarms.raise(no_session(cause.to_string(), LOOK_AT_AES));
+                    self.alarms.raise(no_session(&cause.to_string(), LOOK_AT_AES));
                 }
             }
             Notice::CredentialsRefused { detail } => self.alarms.raise(Alarm {
@@ -168,8 +168,7 @@ impl Hub {
                 remedy: "check al_aesuser and al_aespassword against the CTI user on the AES",
             }),
             Notice::SessionRefused { detail } => {
-                self.alarms
-                    .raise(no_session(format!("the AES refuses one: {detail}"), LOOK_AT_AES));
+                self.alarms.raise(no_session(&format!("it refuses one: {detail}"), LOOK_AT_AES));
             }
             Notice::CtiLink { up } => self.alarms.set(!up, cti_link_down()),
             Notice::ProtocolError { what, counted, detail } => {
@@ -240,7 +239,7 @@ impl Outlet for HubOutlet {
             Told::Link(notice) => self.hub.tell_link(&notice),
             Told::Unreachable(error) => {
                 let (_, remedy) = connect_remedy(&error);
-                self.hub.alarms.raise(no_session(error.to_string(), remedy));
+                self.hub.alarms.raise(no_session(&error.to_string(), remedy));
             }
         }
     }
@@ -255,7 +254,7 @@ pub fn call_body(call: &CallView) -> Map<String, Value> {
     }
 }
 
-fn no_session(why: String, remedy: &'static str) -> Alarm {
+fn no_session(why: &str, remedy: &'static str) -> Alarm {
     let message = format!("no session with the AES: {why}");
     Alarm { name: "aesdown", subject: String::new(), message, remedy }
 }

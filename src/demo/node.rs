@@ -6,6 +6,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+
+/// So many UDP ports were given to sites of this process, and some more.
+static PORTS_GIVEN: AtomicUsize = AtomicUsize::new(0);
 
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(20);
@@ -247,10 +251,12 @@ pub fn free_tcp_port() -> Result<u16> {
 /// If there is no such stretch between 20000 and the system's own range of ports.
 pub fn free_udp_ports(count: u16) -> Result<u16> {
     let step = usize::from(count + count % 2).max(2);
-    // Another site on this machine should not be after the same ports in the same moment.
-    let shift = (std::process::id() % 64) as usize * 150;
+    // Other sites, of this process or of another one on this machine, should not be after the same
+    // ports in the same moment.
+    let given = PORTS_GIVEN.fetch_add(2 * step, Ordering::Relaxed);
+    let shift = (std::process::id() % 64) as usize * 150 + given;
     let candidates = (20_000..32_000 - step).step_by(step).map(|port| {
-        let port = 20_000 + (port - 20_000 + shift / step * step) % (12_000 - step) / 2 * 2;
+        let port = 20_000 + (port - 20_000 + shift.div_ceil(step) * step) % (12_000 - step) / 2 * 2;
         u16::try_from(port).expect("below 32000")
     });
     for first in candidates {

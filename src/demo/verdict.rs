@@ -81,7 +81,7 @@ pub fn judge(calls: &[DueCall], published: &[Published]) -> Result<Verdict> {
             }
         }
     }
-    let mut files: BTreeMap<u32, Vec<Placed<'_>>> = BTreeMap::new();
+    let mut files = Vec::new();
     for (path, recording) in published {
         let frames = codes_in(path)?;
         let serial = match &recording.ucid {
@@ -93,20 +93,30 @@ pub fn judge(calls: &[DueCall], published: &[Published]) -> Result<Verdict> {
             verdict.faults.push(format!("{}: no such call: {:?}", path.display(), recording.ucid));
             continue;
         };
-        let placed = Placed { recording, frames };
-        verdict.faults.extend(placed.faults(serial, path));
-        files.entry(serial).or_default().push(placed);
+        // The time code follows the UCID that survives a merge, so a recording that goes on may
+        // hold the frames of the other call, whose UCID it names then.
+        let former = recording.formerucids.iter().filter_map(|ucid| by_ucid.get(ucid.as_str()));
+        let mut serials: BTreeSet<u32> = former.copied().chain([serial]).collect();
+        if recording.ucid.is_none() {
+            serials.extend(frames.iter().map(|(_, code)| code.serial));
+        }
+        let placed = Placed { recording, frames, serial, serials };
+        verdict.faults.extend(placed.faults(path));
+        files.push(placed);
     }
     for call in calls.iter().filter(|call| call.due) {
-        verdict.add_call(call, files.get(&call.serial).map_or(&[], Vec::as_slice));
+        let with = files.iter().filter(|file| file.serials.contains(&call.serial));
+        verdict.add_call(call, &with.collect::<Vec<_>>());
     }
     Ok(verdict)
 }
 
 impl Verdict {
-    fn add_call(&mut self, call: &DueCall, files: &[Placed<'_>]) {
+    /// Judges a call by all files that name it.
+    fn add_call(&mut self, call: &DueCall, files: &[&Placed<'_>]) {
         self.calls += 1;
-        if files.is_empty() {
+        let own: Vec<_> = files.iter().filter(|file| file.serial == call.serial).collect();
+        if own.is_empty() {
             self.calls_missed += 1;
             self.faults.push(format!("call {} ({:?}) has no recording", call.serial, call.ucids));
         } else {
@@ -114,13 +124,13 @@ impl Verdict {
         }
         // One recording per UCID and copy: a call that came out of a merge has one for each of the
         // calls that went into it. Without UCIDs they are told apart by whom they begin with.
-        let name = |file: &Placed<'_>| match &file.recording.ucid {
+        let name = |recording: &Recording| match &recording.ucid {
             Some(ucid) => ucid.to_string(),
-            None => format!("{} {}", file.recording.calling, file.recording.called),
+            None => format!("{} {}", recording.calling, recording.called),
         };
         let distinct: BTreeSet<_> =
-            files.iter().map(|file| (name(file), file.recording.copy)).collect();
-        self.duplicate_recordings += (files.len() - distinct.len()) as u64;
+            own.iter().map(|file| (name(file.recording), file.recording.copy)).collect();
+        self.duplicate_recordings += (own.len() - distinct.len()) as u64;
         let Some((first, last)) = call.sent else { return };
         let found: BTreeSet<u32> =
             files.iter().flat_map(|file| file.numbers(call.serial)).collect();
@@ -160,6 +170,10 @@ impl Verdict {
 struct Placed<'a> {
     recording: &'a Recording,
     frames: Vec<(usize, Code)>,
+    /// The call that it is the recording of.
+    serial: u32,
+    /// All calls that it names.
+    serials: BTreeSet<u32>,
 }
 
 impl Placed<'_> {
@@ -194,31 +208,32 @@ impl Placed<'_> {
     }
 
     /// Disorder, repetition and misplacement within the file.
-    fn faults(&self, serial: u32, path: &Path) -> Vec<String> {
-        let mut faults = Vec::new();
+    fn faults(&self, path: &Path) -> Vec<String> {
+        let mut faults: Vec<_> =
+            self.serials.iter().filter_map(|serial| self.fault_of(*serial)).collect();
+        if self.frames.is_empty() {
+            faults.push("no time code in it".to_owned());
+        }
+        faults.into_iter().map(|fault| format!("{}: {fault}", path.display())).collect()
+    }
+
+    /// The first that is wrong with the frames of one call.
+    fn fault_of(&self, serial: u32) -> Option<String> {
         let mut before: Option<u32> = None;
-        let origin = self.origin_ms(serial);
+        let origin = self.origin_ms(serial)?;
         for (offset, code) in self.frames.iter().filter(|(_, code)| code.serial == serial) {
             let position = *offset as i64 * FRAME_MS as i64 / FRAME as i64;
-            let due = origin.unwrap_or(0) + i64::from(code.frame) * FRAME_MS as i64;
+            let due = origin + i64::from(code.frame) * FRAME_MS as i64;
             if before.is_some_and(|before| before >= code.frame) {
-                faults.push(format!("{}: frame {} is out of order", path.display(), code.frame));
-                break;
+                return Some(format!("frame {} is out of order", code.frame));
             }
             if position.abs_diff(due) > PLACE_TOLERANCE_MS {
-                faults.push(format!(
-                    "{}: frame {} lies at {position} ms instead of {due} ms",
-                    path.display(),
-                    code.frame
-                ));
-                break;
+                let frame = code.frame;
+                return Some(format!("frame {frame} lies at {position} ms instead of {due} ms"));
             }
             before = Some(code.frame);
         }
-        if self.frames.is_empty() {
-            faults.push(format!("{}: no time code in it", path.display()));
-        }
-        faults
+        None
     }
 }
 

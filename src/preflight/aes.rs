@@ -45,17 +45,19 @@ pub async fn aes_login(config: &Config) -> Finding {
 /// Which parameter is to blame that no connection to the AES comes about, and what to do.
 #[must_use]
 pub fn connect_remedy(error: &std::io::Error) -> (&'static str, &'static str) {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
     let tls = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
     match tls {
-        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
-            ("al_aesca", "name a file with the certificate of the AES's issuer in al_aesca")
-        }
         Some(rustls::Error::InvalidCertificate(
-            rustls::CertificateError::NotValidForName
-            | rustls::CertificateError::NotValidForNameContext { .. },
+            NotValidForName | NotValidForNameContext { .. },
         )) => (
             "al_aesservername",
             "write the name that stands in the certificate into al_aesservername",
+        ),
+        Some(rustls::Error::InvalidCertificate(_)) => (
+            "al_aesca",
+            "al_aesca must name a file with the certificate of the authority that issued the \
+             AES's, and that must be valid now",
         ),
         Some(_) => ("al_aestls", "does the port speak TLS? look at al_aesport and al_aestls"),
         None => (
