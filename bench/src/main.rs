@@ -1,0 +1,49 @@
+//! Benchmarks of the recorder, each beside a reference program that is measured in the same run.
+//! Absolute figures drift with the machine and with what else runs on it: read the ratios. What
+//! is measured, how, and what came out is in `README.md`.
+
+mod capture;
+mod facts;
+mod kernel;
+mod seal;
+mod stats;
+mod table;
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of the recorder.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receiving and keeping media: the media thread beside a bare receiver.
+    Capture(capture::Options),
+    /// Sealing: captured media to published voice files, beside a bare copy.
+    Seal(seal::Options),
+    /// Everything, with the defaults.
+    All,
+    /// One receiver, started by `capture` as a process of its own.
+    #[command(hide = true)]
+    Receive(capture::receiver::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    let command = Arguments::parse().command;
+    if cfg!(debug_assertions) && !matches!(command, Command::Receive(_)) {
+        eprintln!("A debug build: these figures say nothing. Use cargo run --release.");
+    }
+    match command {
+        Command::Capture(options) => capture::run(&options),
+        Command::Seal(options) => seal::run(&options),
+        Command::All => {
+            capture::run(&capture::Options::parse_from(["capture"]))?;
+            seal::run(&seal::Options::parse_from(["seal"]))
+        }
+        Command::Receive(options) => capture::receiver::run(&options),
+    }
+}
