@@ -7,7 +7,7 @@ use storage_core::journal::{Entry, FileHeader};
 use storage_core::journal_scan::{Found, Scanner};
 
 fuzz_target!(|data: &[u8]| {
-    drop(FileHeader::decode(data));
+    let _ = FileHeader::decode(data);
     for found in Scanner::new(data) {
         if let Found::Frame { frame, .. } = found
             && let Ok(Entry::Packets(block)) = frame.entry()

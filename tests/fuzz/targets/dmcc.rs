@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     let whole = frames(&[bytes]);
     assert_eq!(whole, frames(&[first, second]));
     for frame in whole {
-        if let Ok(element) = xml::parse(&frame.xml) {
+        if let Ok(element) = xml::parse(&frame.body) {
             drop(message::parse(&element));
         }
     }
