@@ -22,6 +22,7 @@ impl Tracker {
             return self.handle_unknown(now, &snapshot.call);
         }
         self.replace_if_reused(now, snapshot);
+        self.follow_identity(now, snapshot);
         let (id, facts) = (&snapshot.call, &snapshot.facts);
         let Some(key) = self.locate(now, id, facts, Start::Begin) else { return };
         self.with_phantoms_noted(key, |tracker| tracker.copy(now, key, snapshot));
@@ -49,6 +50,24 @@ impl Tracker {
         if !known && !call.confirmed && !overlaps(call, snapshot) {
             let key = call.key;
             self.end(now, key, CallEnd::Replaced);
+        }
+    }
+
+    /// A call that has got another number while nobody looked (a transfer may do that) is known by
+    /// its identity. Whatever had that number before has become part of it, or is over.
+    fn follow_identity(&mut self, now: Now, snapshot: &CallSnapshot) {
+        let (id, Some(ucid)) = (&snapshot.call, &snapshot.facts.ucid) else { return };
+        let there = self.by_id(id).map(|call| (call.key, call.is(ucid)));
+        let mut others = self.calls.values().filter(|call| !call.confirmed && call.id() != id);
+        let known = others.find(|call| call.ucid.as_ref() == Some(ucid)).map(|call| call.key);
+        let (Some(key), None | Some((_, false))) = (known, there) else { return };
+        if let Some((before, _)) = there {
+            self.end(now, before, CallEnd::Replaced);
+        }
+        if let Some(call) = self.calls.get_mut(&key) {
+            self.by_id.remove(call.id());
+            call.rename(id);
+            self.by_id.insert(id.clone(), key);
         }
     }
 
