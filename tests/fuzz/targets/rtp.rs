@@ -22,8 +22,13 @@ fuzz_target!(|data: &[u8]| {
         at: WallTime::from_millis(0),
     }));
     let mut frames = Vec::new();
-    let mut block =
-        BlockWriter::begin(&mut frames, segment, Channel::Rtp, SocketAddr::from(SOURCE), WallTime::default());
+    let mut block = BlockWriter::begin(
+        &mut frames,
+        segment,
+        Channel::Rtp,
+        SocketAddr::from(SOURCE),
+        WallTime::default(),
+    );
     let mut rest = data;
     let mut at = 0;
     while let Some((&length, tail)) = rest.split_first() {
