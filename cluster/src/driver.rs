@@ -383,8 +383,10 @@ impl Driver {
                 view.round_trip_us.insert(peer, round_trip);
                 view.clock_offset_us.insert(peer, offset);
             }
-            replace(&self.published.duty, view.duty);
+            // The view first: whoever is woken by a duty finds the group that it belongs to.
+            let duty = view.duty;
             replace(&self.published.view, view);
+            replace(&self.published.duty, duty);
         }
         self.turned_away.retain(|_, (last, _)| last.elapsed() < Self::STRANGER_KEPT);
         let strangers = self.turned_away.values();
