@@ -19,9 +19,9 @@ async fn traffic(seed: u64, odd: bool) {
     }
     let bench = Bench::start_with(config, "").await;
     let faults = bench.site.faults();
-    faults.rtp(|rtp| {
-        (rtp.drop, rtp.duplicate, rtp.reorder, rtp.jitter_ms) = (0.01, 0.02, 0.02, 30);
-    });
+    // Nobody can know of a packet that was lost before the first or after the last one heard, so
+    // losses have tests of their own.
+    faults.rtp(|rtp| rtp.duplicate = 0.05);
     faults.wire(0, |wire| (wire.piece_len, wire.request_delay_ms) = (100, 5));
     let plan = TrafficPlan {
         calls: 28,
