@@ -73,7 +73,7 @@ async fn play(options: DemoOptions) -> Result<Exit> {
     table.say(&format!("Recorder 1 is ready: http://{}/", node.web()));
 
     watch(&site, &node, &mut table, options.scenario, calls, seconds).await?;
-    wait_quiet(&site, &node, &mut table).await?;
+    wait_quiet(&site, &node, &mut table, calls).await?;
     table.say(&start_delay(&node).await?);
     // A node that stops seals what it has; only then is everything on the disk.
     node.stop(STOP_LIMIT).await?;
@@ -157,18 +157,16 @@ async fn scene(site: &Site, node: &Node, planned: u32, caption: &str) -> Scene {
         let values = metrics.iter().filter(|(name, _)| name.starts_with(prefix));
         values.map(|(_, value)| *value as u64).sum()
     };
-    let duty = metrics
-        .keys()
-        .find(|name| name.starts_with("astlogger_role{"))
-        .map_or("duty unknown", |name| name.trim_start_matches("astlogger_role"));
+    // `astlogger_role{configured="active",duty="lead"}`: the words between the quotes.
+    let role = metrics.keys().find(|name| name.starts_with("astlogger_role{"));
+    let words: Vec<_> = role.map_or("", String::as_str).split('"').skip(1).step_by(2).collect();
+    let recording = value("astlogger_recordings_active");
     Scene {
         caption: caption.to_owned(),
-        nodes: vec![format!(
-            "node 1 {duty}, {} calls recorded now",
-            value("astlogger_recordings_active")
-        )],
+        nodes: vec![format!("node 1: {}; {recording} calls recorded now", words.join(", "))],
         calls: site.calls().iter().map(row).collect(),
-        finished: site.history().len() as u64,
+        // A consultation that became part of another call is none of the calls that were planned.
+        finished: site.history().iter().filter(|call| call.merged_into.is_none()).count() as u64,
         planned: u64::from(planned),
         packets: value("astlogger_rtp_packets_total"),
         lost: value("astlogger_rtp_lost_total") + value("astlogger_rtp_socket_drops_total"),
@@ -202,13 +200,13 @@ async fn start_delay(node: &Node) -> Result<String> {
 }
 
 /// Waits until nothing is being recorded or waits to be sealed any more.
-async fn wait_quiet(site: &Site, node: &Node, table: &mut Table) -> Result<()> {
+async fn wait_quiet(site: &Site, node: &Node, table: &mut Table, calls: u32) -> Result<()> {
     let deadline = Instant::now() + PUBLISH_LIMIT;
     loop {
         let metrics = node.metrics().await?;
         let value = |name: &str| metrics.get(name).copied().unwrap_or(0.0);
         let busy = value("astlogger_recordings_active") + value("astlogger_seal_queue");
-        table.show(&scene(site, node, 0, "sealing").await);
+        table.show(&scene(site, node, calls, "sealing").await);
         if busy == 0.0 || Instant::now() > deadline {
             return Ok(());
         }
