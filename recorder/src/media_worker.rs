@@ -144,10 +144,14 @@ impl Worker {
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
         };
-        for _ in 0..ORDERS_AT_ONCE {
+        for taken in 1..=ORDERS_AT_ONCE {
             match order {
                 Order::Stop => return false,
                 Order::Fact(fact) => self.act(batch, *fact),
+            }
+            // One that is taken from the queue must be acted upon: none is taken after the last.
+            if taken == ORDERS_AT_ONCE {
+                break;
             }
             match self.orders.try_recv() {
                 Ok(next) => order = next,

@@ -363,6 +363,21 @@ fn a_full_disk_loses_what_it_must_says_so_and_nothing_else_breaks() {
 }
 
 #[test]
+fn no_order_is_lost_when_many_wait() {
+    const CALLS: u16 = 5_000;
+    let bench = Bench::start(1);
+    let opened = Clock::wall();
+    for call in 0..CALLS {
+        let mut entropy = [0; 10];
+        entropy[8..].copy_from_slice(&call.to_be_bytes());
+        let draft = draft(RecordingId::new(opened, entropy), None);
+        bench.media.send(Fact::Recording { draft }).unwrap();
+    }
+    until("all are in the journal", || bench.reader.open_recordings().len() == usize::from(CALLS));
+    bench.thread.stop();
+}
+
+#[test]
 fn a_slow_disk_cache_does_not_hold_up_the_capture() {
     let mut bench = Bench::start(1);
     bench.disk.set_sync_delay(Duration::from_millis(700));

@@ -205,9 +205,9 @@ fn what_a_crash_left_open_is_sealed_offline_and_only_once() {
         SealEvent::Missed { draft, .. } => events.push((draft.recordingid, "missed")),
         SealEvent::SetAside { recordingid, .. } => events.push((*recordingid, "set aside")),
     };
-    let recovery = recover(dir.path(), NodeId(1), VoiceFormat::WavG711, &mut told).unwrap();
+    let recovery = recover(dir.path(), NodeId(1), VoiceFormat::WavG711.into(), &mut told).unwrap();
     assert_eq!((recovery.published, recovery.missed, recovery.failed), (1, 1, 0));
-    let recovery = recover(dir.path(), NodeId(1), VoiceFormat::WavG711, &mut told).unwrap();
+    let recovery = recover(dir.path(), NodeId(1), VoiceFormat::WavG711.into(), &mut told).unwrap();
     assert_eq!((recovery.published, recovery.missed, recovery.failed), (0, 0, 0));
     events.sort_unstable();
     assert_eq!(events, [(heard, "published"), (silent, "missed")]);
