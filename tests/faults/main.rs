@@ -33,19 +33,25 @@ fn edit(bench: &Bench, from: &str, to: &str) {
     std::fs::write(&path, text.replace(from, to)).expect("writable");
 }
 
-/// Waits until nothing is being recorded or sealed any more and no call is up.
+/// Waits until nothing is being recorded or sealed any more and no call is up. A recording on its
+/// way to the sealer is counted nowhere for a moment, so it must be so for some time.
 async fn settled(bench: &Bench) {
     let deadline = Instant::now() + LIMIT;
-    loop {
+    let mut quiet = 0;
+    while quiet < 6 {
         let metrics = bench.node.metrics().await.unwrap_or_default();
         let value = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
         let busy = value("astlogger_recordings_active") + value("astlogger_seal_queue");
-        if busy == 0.0 && bench.site.calls().is_empty() {
-            return;
-        }
+        quiet = if busy == 0.0 && bench.site.calls().is_empty() { quiet + 1 } else { 0 };
         assert!(Instant::now() < deadline, "{:?}; {}", bench.site.calls(), bench.log_tail());
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The same, and ends the node, which seals all that there is.
+async fn ended(bench: &mut Bench) {
+    settled(bench).await;
+    bench.node.stop(LIMIT).await.expect("an orderly end");
 }
 
 /// Waits until something holds.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use simulator::SiteConfig;
 
 use crate::common::{Bench, LIMIT};
-use crate::{settled, until};
+use crate::{ended, settled, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_joins_are_tried_again() {
@@ -106,7 +106,7 @@ fn phantom_in(bench: &Bench, call: simulator::CallRef) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conference_of_six_people_is_never_refused_because_of_us() {
-    let bench = Bench::start(8).await;
+    let mut bench = Bench::start(8).await;
     let switch = bench.site.switch();
     let call = bench.answered_call("5551230001", "31001").await;
     bench.recorded(call).await;
@@ -133,7 +133,7 @@ async fn a_conference_of_six_people_is_never_refused_because_of_us() {
     let from = switch.call(joint).expect("it is up").frames;
     bench.frames(joint, from + 60).await;
     switch.hangup_all(joint);
-    settled(&bench).await;
+    ended(&mut bench).await;
     // Consultations that found no room for a phantom were not recorded.
     let verdict = bench.judge_by(|call| call.answered && !call.streams.is_empty());
     assert!(verdict.is_right(), "{verdict:#?}\n{}", bench.log_tail());

@@ -7,7 +7,7 @@ use simulator::{Mix, SiteConfig, TrafficPlan};
 use tokio::time::sleep;
 
 use crate::common::Bench;
-use crate::settled;
+use crate::ended;
 
 async fn traffic(seed: u64, odd: bool) {
     let mut config = SiteConfig::demo(16, 1);
@@ -17,7 +17,7 @@ async fn traffic(seed: u64, odd: bool) {
         config.switches.media_restart_on_merge = true;
         config.switches.events_before_response = true;
     }
-    let bench = Bench::start_with(config, "").await;
+    let mut bench = Bench::start_with(config, "").await;
     let faults = bench.site.faults();
     // Nobody can know of a packet that was lost before the first or after the last one heard, so
     // losses have tests of their own.
@@ -38,7 +38,7 @@ async fn traffic(seed: u64, odd: bool) {
     faults.cut_aes(0, Duration::from_millis(200));
     let outcome = traffic.wait().await;
     assert!(outcome.answered.len() > 15, "{outcome:?}");
-    settled(&bench).await;
+    ended(&mut bench).await;
     // A call of a moment may be over before a phantom gets in; what was sent must be there.
     let verdict = bench.judge_by(|call| call.answered && !call.streams.is_empty());
     assert!(verdict.is_right(), "seed {seed}: {verdict:#?}\n{}", bench.log_tail());
