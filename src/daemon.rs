@@ -14,7 +14,10 @@ use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
 use recorder::seal_queue::{SealQueue, seal_queue};
 use recorder::sealer::{Sealer, SealerConfig};
 use recorder::sealing::VoiceSettings;
-use storage::{Catalog, Journal, JournalOptions, Recovered, SledCatalog, VoiceStore, reindex};
+use storage::{
+    Catalog, CatalogError, Journal, JournalOptions, MemoryCatalog, Recovered, SledCatalog,
+    VoiceStore, reindex,
+};
 use storage_core::naming::CATALOG_FOLDER;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -236,13 +239,24 @@ fn seal_leftovers(seal: &SealQueue, recovered: &Recovered) {
 }
 
 /// Opens the catalog and brings it in line with the files in the background, because recording
-/// must not wait for it.
+/// must not wait for it; nor need it at all: on a full or failing disk the node records without.
 fn open_catalog(
     datadir: &Path,
     voices: &VoiceStore,
     hub: &Arc<Hub>,
 ) -> Result<Arc<dyn Catalog>, Failure> {
-    let (catalog, state) = SledCatalog::open(&datadir.join(CATALOG_FOLDER)).map_err(unavailable)?;
+    let (catalog, state) = match SledCatalog::open(&datadir.join(CATALOG_FOLDER)) {
+        Err(error @ (CatalogError::Full | CatalogError::Device { .. })) => {
+            hub.alarms.raise(Alarm {
+                name: "catalog",
+                subject: "start".to_owned(),
+                message: format!("only recordings made from now on can be searched: {error}"),
+                remedy: "make room below al_datadir, then restart the node",
+            });
+            return Ok(Arc::new(MemoryCatalog::default()));
+        }
+        opened => opened.map_err(unavailable)?,
+    };
     let catalog = Arc::new(catalog);
     let (compared, voices, hub) = (Arc::clone(&catalog), voices.clone(), Arc::clone(hub));
     spawn_blocking(move || match reindex::at_start(&voices, &compared, &state) {
