@@ -49,8 +49,8 @@ pub(crate) struct Offset {
 }
 
 impl Offset {
-    /// Three seconds of pings at the usual heartbeat.
-    const SAMPLES: usize = 64;
+    /// Some six seconds of answers at the usual heartbeat.
+    const SAMPLES: usize = 16;
 
     pub(crate) fn note(&mut self, exchange: Exchange) {
         let Exchange { t1, t2, t3, t4 } = exchange;

@@ -207,6 +207,8 @@ impl Driver {
                 }
             }
             Input::Peer { node: peer, event } => {
+                // What was heard before a reset must not be taken for a sign of life after it.
+                self.note_heard(now);
                 if let Some(node) = &mut self.node {
                     node.peer(now, peer, event);
                     if event != PeerEvent::Heard {
@@ -232,6 +234,7 @@ impl Driver {
 
     fn tick(&mut self) -> Result<(), GroupFailure> {
         let now = self.now();
+        self.note_heard(now);
         if let Some(node) = &mut self.node {
             node.tick(now);
             // Silence is nobody's message: what follows from it is noticed here.
@@ -243,6 +246,15 @@ impl Driver {
         }
         self.announce(now);
         Ok(())
+    }
+
+    fn note_heard(&mut self, now: MonoTime) {
+        let heard = self.start.shared.take_heard();
+        if let Some(node) = &mut self.node {
+            for peer in heard {
+                node.peer(now, peer, PeerEvent::Heard);
+            }
+        }
     }
 
     /// Drains the member: durable first, then said.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -180,6 +180,7 @@ impl Group {
             inputs: inputs.clone(),
             counters,
             pulse: Pulse::new(clock),
+            heard: Mutex::default(),
         });
         let served = Arc::new(Served::new(Handle::current()));
         let net = Net::start(&config, &shared, &served).await?;

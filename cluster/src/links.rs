@@ -2,14 +2,13 @@
 //! over those that the others dialled. A link decides nothing: it reports what it sees (a message,
 //! a sign of life, a reset, a refusal) and drops what does not fit into its queue, counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cluster_core::PeerEvent;
 use cluster_core::wire::Message;
 use storage_core::{MonoTime, NodeId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -59,6 +58,9 @@ pub(crate) struct Shared {
     pub(crate) inputs: SyncSender<Input>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) pulse: Pulse,
+    /// Who was heard since the member's thread last looked. A sign of life comes twenty times a
+    /// second from each peer, and none of them is worth waking a thread for.
+    pub(crate) heard: Mutex<BTreeSet<NodeId>>,
 }
 
 /// When the member's thread last came round. A member whose disk hangs must not look alive only
@@ -95,6 +97,16 @@ impl Shared {
     /// as gone is decided elsewhere, and sooner.
     pub(crate) fn silence(&self) -> Duration {
         (self.election * 5).max(Duration::from_secs(2))
+    }
+
+    /// Notes a sign of life.
+    pub(crate) fn heard(&self, node: NodeId) {
+        lock(&self.heard).insert(node);
+    }
+
+    /// Who was heard since this was last asked.
+    pub(crate) fn take_heard(&self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut lock(&self.heard))
     }
 
     /// Tells the driver, if it has room: everything reported here repeats itself.
@@ -243,10 +255,13 @@ pub(crate) async fn hear(shared: &Shared, node: NodeId, process: u64, wire: Wire
             return io::ErrorKind::ConnectionAborted.into();
         }
         match frame.kind {
-            Kind::Ping if frame.payload.len() == 8 && !shared.lives() => {}
+            Kind::Ping if frame.payload.is_empty() => shared.heard(node),
             Kind::Ping if frame.payload.len() == 8 => {
                 let t2 = wall().as_micros();
-                shared.tell(Input::Peer { node, event: PeerEvent::Heard });
+                shared.heard(node);
+                if !shared.lives() {
+                    continue;
+                }
                 let mut payload = frame.payload;
                 payload.extend_from_slice(&t2.to_le_bytes());
                 payload.extend_from_slice(&wall().as_micros().to_le_bytes());
