@@ -184,7 +184,7 @@ async fn members_come_and_go_through_the_log() {
     site.peers.insert(NodeId(4), address);
     let more = [(NodeId(4), "127.0.0.1".to_owned())];
     let now = WallTime::from_millis(1_790_000_000_000);
-    cluster::identity::init(&site.folder.path().join("pki"), &more, 3650, now).unwrap();
+    cluster::identity::init(&site.folder().join("pki"), &more, 3650, now).unwrap();
     let fourth = site.start(4, Role::Witness).await;
     until("the fourth votes", || {
         active.view().member(NodeId(4)).is_some_and(|member| member.voter)
@@ -221,10 +221,10 @@ async fn certificates_of_another_authority_do_not_get_in() {
     let site = Site::new(3, true);
     let [active, backup, witness] = site.hot_standby().await;
     drop(witness);
-    let foreign = site.folder.path().join("foreign");
+    let foreign = site.folder().join("foreign");
     certify(&foreign, 3);
     let mut config = site.config(3, Role::Witness);
-    config.dir = site.folder.path().join("intruder");
+    config.dir = site.folder().join("intruder");
     config.tls = Some(files(&foreign, NodeId(3)));
     let intruder = Group::join(config).await.unwrap();
     let says = |group: &Group, words: &str| {
@@ -237,7 +237,7 @@ async fn certificates_of_another_authority_do_not_get_in() {
 
     // The right authority and another member's certificate.
     let mut config = site.config(3, Role::Witness);
-    config.tls = Some(files(&site.folder.path().join("pki"), NodeId(2)));
+    config.tls = Some(files(&site.folder().join("pki"), NodeId(2)));
     let error = Group::join(config).await.unwrap_err();
     assert!(matches!(error, JoinError::Tls(_)) && error.to_string().contains("node-3"), "{error}");
 }
@@ -248,7 +248,7 @@ async fn a_second_node_with_the_same_number_is_refused() {
     let [active, _backup, witness] = site.hot_standby().await;
     let mut config = site.config(3, Role::Witness);
     config.listen = config.listen.replace(":17403", ":17409");
-    config.dir = site.folder.path().join("second");
+    config.dir = site.folder().join("second");
     let second = Group::join(config).await.unwrap();
     let mut failed = second.failed();
     let failure = tokio::time::timeout(SOON, failed.wait_for(Option::is_some)).await.unwrap();
@@ -357,6 +357,76 @@ async fn an_idle_group_of_three_costs_little_and_knows_its_clocks() {
         assert!(view.clock_offset_us[&peer].abs() < 20_000, "{:?}", view.clock_offset_us);
         assert!(view.round_trip_us[&peer] < 50_000);
     }
+}
+
+/// A member in a process of its own; see below.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run as a child by other tests"]
+async fn a_child() {
+    let Ok(folder) = std::env::var("CHILD_FOLDER") else { return };
+    let peers = std::env::var("CHILD_PEERS").unwrap();
+    let peers = peers.split(',').zip(1..).map(|(address, n)| (NodeId(n), address.to_owned()));
+    let site = Site::of(std::path::Path::new(&folder), peers.collect());
+    let _group = site.start(1, Role::Active).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
+
+struct Child(std::process::Child);
+
+impl Child {
+    fn start(site: &Site) -> Self {
+        let peers: Vec<_> = site.peers.values().cloned().collect();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_child", "--ignored"])
+            .env("CHILD_FOLDER", site.folder())
+            .env("CHILD_PEERS", peers.join(","))
+            .stdout(std::process::Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        let killed = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(killed.success());
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_lead_and_a_killed_one_are_replaced_in_time() {
+    let site = Site::new(3, false);
+    let mut child = Child::start(&site);
+    let backup = site.start(2, Role::Backup).await;
+    let witness = site.start(3, Role::Witness).await;
+    let leads = |node| {
+        let view = backup.view();
+        view.lead == Some(NodeId(node)) && view.leader.is_some() && view.leader != view.lead
+    };
+    until("the child leads", || leads(1)).await;
+    until("it is healthy", || backup.view().members.iter().all(|m| m.health == Some(Health::GOOD)))
+        .await;
+    child.signal("-STOP");
+    let took = until("the backup acts for the hung", || backup.duty() == Duty::Lead).await;
+    println!("hung: {took:?}");
+    assert!(took < Duration::from_millis(900), "{took:?}");
+    child.signal("-CONT");
+    until("the hung comes back and proves itself", || leads(1)).await;
+    child.signal("-KILL");
+    let took = until("the backup acts for the killed", || backup.duty() == Duty::Lead).await;
+    println!("killed: {took:?}");
+    assert!(took < Duration::from_millis(150), "{took:?}");
+    child.0.wait().unwrap();
+    child = Child::start(&site);
+    until("the killed comes back", || leads(1)).await;
+    drop((child, witness));
 }
 
 /// User and system time of this process in hundredths of a second (proc(5), `/proc/[pid]/stat`).

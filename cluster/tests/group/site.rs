@@ -11,7 +11,9 @@ use storage_core::{NodeId, Role, WallTime};
 
 /// A group that is being tested.
 pub struct Site {
-    pub folder: tempfile::TempDir,
+    folder: PathBuf,
+    /// Removed with the site, by whoever made it.
+    _made: Option<tempfile::TempDir>,
     pub peers: BTreeMap<NodeId, String>,
     pub tls: bool,
 }
@@ -28,7 +30,16 @@ impl Site {
         if tls {
             certify(&folder.path().join("pki"), members);
         }
-        Self { folder, peers, tls }
+        Self { folder: folder.path().to_owned(), _made: Some(folder), peers, tls }
+    }
+
+    /// A site that somebody else has made.
+    pub fn of(folder: &Path, peers: BTreeMap<NodeId, String>) -> Self {
+        Self { folder: folder.to_owned(), _made: None, peers, tls: false }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub fn config(&self, node: u16, role: Role) -> GroupConfig {
@@ -38,7 +49,7 @@ impl Site {
             role,
             listen: self.peers[&node].clone(),
             peers: self.peers.clone(),
-            tls: self.tls.then(|| files(&self.folder.path().join("pki"), node)),
+            tls: self.tls.then(|| files(&self.folder.join("pki"), node)),
             heartbeat: Duration::from_millis(50),
             election: Duration::from_millis(300),
             dir: self.dir(node),
@@ -49,7 +60,7 @@ impl Site {
     }
 
     pub fn dir(&self, node: NodeId) -> PathBuf {
-        self.folder.path().join(format!("node-{node}"))
+        self.folder.join(format!("node-{node}"))
     }
 
     pub async fn start(&self, node: u16, role: Role) -> Group {
