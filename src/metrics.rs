@@ -38,6 +38,8 @@ pub struct Metrics {
     pub phantoms: IntGaugeVec,
     /// Calls in progress that the CTI link sees.
     pub calls_active: IntGauge,
+    /// Events of calls that were not tracked because there were impossibly many.
+    pub calls_refused: IntCounter,
     /// Recordings that are being captured.
     pub recordings_active: IntGauge,
     /// `recordings_published_total{trigger=}`.
@@ -58,10 +60,14 @@ pub struct Metrics {
     pub rtp_strangers: IntCounter,
     /// Packets that are no RTP.
     pub rtp_malformed: IntCounter,
+    /// `capture_failures_total{what=}`: what the capture could not take, keep or pass on.
+    pub capture_failures: IntCounterVec,
     /// How long it takes to make captured audio durable.
     pub capture_sync: Histogram,
     /// Recordings that wait to be sealed.
     pub seal_queue: IntGauge,
+    /// Attempts to seal that failed and are made again.
+    pub seal_retries: IntCounter,
     /// Room on the file system of `al_datadir`.
     pub disk_free_bytes: Gauge,
     /// `alarms{alarm=}`: 1 while it is raised.
@@ -88,6 +94,7 @@ impl Metrics {
             dmcc_malformed: counter(r, "dmcc_malformed_total", "DMCC frames not understood."),
             phantoms: gauges(r, "phantoms", "Phantoms by state.", &["state"]),
             calls_active: gauge(r, "calls_active", "Calls in progress."),
+            calls_refused: counter(r, "calls_refused_total", "Events of calls too many to track."),
             recordings_active: gauge(r, "recordings_active", "Recordings being captured."),
             recordings_published: counters(
                 r,
@@ -113,6 +120,12 @@ impl Metrics {
             rtp_socket_drops: counter(r, "rtp_socket_drops_total", "Packets the kernel dropped."),
             rtp_strangers: counter(r, "rtp_strangers_total", "Packets from unexpected sources."),
             rtp_malformed: counter(r, "rtp_malformed_total", "Packets that are no RTP."),
+            capture_failures: counters(
+                r,
+                "capture_failures_total",
+                "What the capture could not take, keep or pass on.",
+                &["what"],
+            ),
             capture_sync: histogram(
                 r,
                 "capture_sync_seconds",
@@ -120,6 +133,7 @@ impl Metrics {
                 SYNC_BUCKETS,
             ),
             seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
+            seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
             disk_free_bytes: free_gauge(r),
             alarms: gauges(r, "alarms", "1 while the alarm is raised.", &["alarm"]),
             registry: r.clone(),

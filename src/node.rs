@@ -71,12 +71,15 @@ impl Node {
     fn gather(&self) {
         let metrics = &self.hub.metrics;
         metrics.set_duty(self.role, self.group.duty());
-        metrics.raft_leader.set(1);
+        let group = self.group.view();
+        metrics.raft_term.set(i64::try_from(group.term).unwrap_or(i64::MAX));
+        metrics.raft_leader.set(i64::from(group.leader == Some(group.node)));
         let Some(works) = &self.works else { return };
         let view = works.control.view();
         gather_control(metrics, &view);
         gather_media(metrics, works.media.stats());
         self.gather_syncs(metrics, works.media.stats());
+        raise(&metrics.seal_retries, works.seal.stats().retries.value());
         let waiting = works.seal.stats().waiting();
         metrics.seal_queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
@@ -99,6 +102,7 @@ impl Node {
 fn gather_control(metrics: &Metrics, view: &ControlView) {
     let int = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     metrics.calls_active.set(int(view.calls));
+    raise(&metrics.calls_refused, view.calls_refused);
     metrics.recordings_active.set(int(view.recordings));
     for state in PhantomState::ALL {
         let count = view.phantoms.get(&state).copied().unwrap_or(0);
@@ -118,6 +122,16 @@ fn gather_media(metrics: &Metrics, stats: &MediaStats) {
     raise(&metrics.rtp_strangers, stats.strangers.value());
     let malformed: u64 = stats.malformed.iter().map(recorder::media_stats::Counter::value).sum();
     raise(&metrics.rtp_malformed, malformed + stats.truncated.value());
+    for (what, counter) in [
+        ("receive", &stats.receive_errors),
+        ("packet", &stats.lost_packets),
+        ("fact", &stats.facts_lost),
+        ("order", &stats.orders_refused),
+        ("notice", &stats.notices_lost),
+        ("sync", &stats.sync_errors),
+    ] {
+        raise(&metrics.capture_failures.with_label_values(&[what]), counter.value());
+    }
 }
 
 impl Backend for Node {

@@ -65,6 +65,8 @@ pub trait Outlet: Send + Sync + 'static {
 pub struct ControlView {
     /// How many calls are in progress.
     pub calls: usize,
+    /// Events of calls that were not tracked because there were impossibly many.
+    pub calls_refused: u64,
     /// Whether the session with the AES is up.
     pub aes_up: bool,
     /// Phantoms by state.
@@ -290,6 +292,7 @@ impl Task {
     fn publish_view(&self) {
         let view = ControlView {
             calls: self.controller.call_machine().calls_active(),
+            calls_refused: self.controller.call_machine().calls_refused(),
             aes_up: self.controller.link().is_up(),
             phantoms: self.controller.call_machine().phantoms(self.clock.now()),
             recordings: self.controller.call_machine().recordings_active(),

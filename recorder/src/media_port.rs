@@ -89,8 +89,6 @@ pub(crate) struct Block {
     pub port: usize,
     pub channel: Channel,
     pub packets: u64,
-    /// Length of the packets in it.
-    pub bytes: u64,
     pub from: WallTime,
     pub to: WallTime,
 }
@@ -111,7 +109,7 @@ impl Gathered {
         let mut next = datagrams.next();
         while let Some((segment, first)) = next.take() {
             let mut block =
-                Block { end: 0, port, channel, packets: 0, bytes: 0, from: first.at, to: first.at };
+                Block { end: 0, port, channel, packets: 0, from: first.at, to: first.at };
             let source = first.source;
             let mut writer =
                 BlockWriter::begin(&mut self.bytes, segment, channel, source, first.at);
@@ -122,7 +120,6 @@ impl Gathered {
                     break;
                 }
                 block.packets += 1;
-                block.bytes += datagram.bytes.len() as u64;
                 block.to = datagram.at;
                 candidate = datagrams.next();
             }
@@ -198,12 +195,7 @@ impl Port {
             });
             match received {
                 Ok(received) => {
-                    if received.dropped > 0 {
-                        stats.kernel_drops.add(received.dropped.into());
-                        if let Some(phantom) = stats.phantoms.get(&self.phantom) {
-                            phantom.kernel_drops.add(received.dropped.into());
-                        }
-                    }
+                    stats.kernel_drops.add(received.dropped.into());
                     if !received.more {
                         break;
                     }

@@ -1,12 +1,10 @@
 //! Counters of the media thread, read by the metrics page at any time. Plain numbers: what is
 //! good or bad is decided by who reads them.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use recorder_core::media::NotRtp;
-use storage_core::{Extension, WallTime};
 
 /// A number that only its owner changes and anybody reads.
 #[derive(Debug, Default)]
@@ -23,10 +21,6 @@ impl Counter {
         if count > 0 {
             self.0.fetch_add(count, Ordering::Relaxed);
         }
-    }
-
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
     }
 }
 
@@ -74,39 +68,11 @@ impl Histogram {
     }
 }
 
-/// One phantom's counters.
-#[derive(Debug, Default)]
-pub struct PhantomStats {
-    /// Media packets kept.
-    pub packets: Counter,
-    /// Datagrams that the kernel dropped because its buffer was full.
-    pub kernel_drops: Counter,
-    last_packet: AtomicI64,
-}
-
-impl PhantomStats {
-    /// When the kernel received the last media packet that was kept; `None` if none ever was.
-    #[must_use]
-    pub fn last_packet(&self) -> Option<WallTime> {
-        let micros = self.last_packet.load(Ordering::Relaxed);
-        (micros != 0).then(|| WallTime::from_micros(micros))
-    }
-
-    pub(crate) fn heard(&self, packets: u64, last: WallTime) {
-        self.packets.add(packets);
-        self.last_packet.store(last.as_micros(), Ordering::Relaxed);
-    }
-}
-
 /// All counters of the media thread.
 #[derive(Debug, Default)]
 pub struct MediaStats {
     /// Media packets kept.
     pub packets: Counter,
-    /// Bytes of them.
-    pub bytes: Counter,
-    /// Reports kept.
-    pub reports: Counter,
     /// Datagrams that the kernel dropped because a socket's buffer was full.
     pub kernel_drops: Counter,
     /// Datagrams from others than the source that the switch named.
@@ -119,14 +85,8 @@ pub struct MediaStats {
     pub malformed: [Counter; NotRtp::ALL.len()],
     /// Errors of sockets.
     pub receive_errors: Counter,
-    /// Blocks appended to the capture journal.
-    pub blocks: Counter,
-    /// Bytes appended to it, facts left out.
-    pub appended_bytes: Counter,
     /// Packets that came and could not be kept.
     pub lost_packets: Counter,
-    /// Facts that wait for room on the disk.
-    pub facts_waiting: Counter,
     /// Facts given up because too many waited.
     pub facts_lost: Counter,
     /// Orders refused because too many waited.
@@ -143,8 +103,6 @@ pub struct MediaStats {
     pub not_writing: Flag,
     /// The last sync failed: what was captured may not survive a power cut.
     pub not_durable: Flag,
-    /// By phantom.
-    pub phantoms: BTreeMap<Extension, PhantomStats>,
 }
 
 #[cfg(test)]

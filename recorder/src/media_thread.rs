@@ -18,7 +18,7 @@ use tokio::sync::mpsc::Sender;
 use crate::clock::Clock;
 use crate::journal_sync::JournalSync;
 use crate::media_port::Port;
-use crate::media_stats::{MediaStats, PhantomStats};
+use crate::media_stats::MediaStats;
 use crate::media_worker::{BEAT, Wiring, Worker};
 use crate::rtp_socket::{Batch, BindError};
 use crate::seal_queue::SealQueue;
@@ -126,8 +126,7 @@ impl MediaThread {
             }
             ports.push(Port::bind(phantom, address)?);
         }
-        let counters = by_phantom.keys().map(|p| (p.clone(), PhantomStats::default())).collect();
-        let stats = Arc::new(MediaStats { phantoms: counters, ..MediaStats::default() });
+        let stats = Arc::new(MediaStats::default());
         let (orders, received) = sync_channel(ORDERS_MAX);
         let sync = JournalSync::spawn(
             journal.sync_handle(),

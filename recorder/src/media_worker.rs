@@ -261,7 +261,6 @@ impl Worker {
         }
         let outcome = self.journal.append(&self.gathered.bytes);
         let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| self.gathered.bytes.len());
-        self.stats.appended_bytes.add(kept as u64);
         for block in &self.gathered.blocks {
             let port = &mut self.ports[block.port];
             if block.end > kept || !port.known {
@@ -272,16 +271,10 @@ impl Worker {
                 }
                 continue;
             }
-            self.stats.blocks.add(1);
             if block.channel == Channel::Rtcp {
-                self.stats.reports.add(block.packets);
                 continue;
             }
             self.stats.packets.add(block.packets);
-            self.stats.bytes.add(block.bytes);
-            if let Some(phantom) = self.stats.phantoms.get(&port.phantom) {
-                phantom.heard(block.packets, block.to);
-            }
             if port.awaiting.take().is_some()
                 && let Some(segment) = port.intake.segment()
             {
@@ -351,7 +344,6 @@ impl Worker {
                 _ => {}
             }
         }
-        self.stats.facts_waiting.set(self.facts.len() as u64);
     }
 
     /// Notes whether the journal takes what it is given; says so when that changes.
@@ -376,10 +368,15 @@ impl Worker {
                 None => {}
             }
         }
-        if beat.is_multiple_of(MAINTAIN_BEATS)
-            && let Err(error) = self.journal.maintain()
-        {
-            tracing::debug!(%error, "the capture journal could not be cleaned");
+        if beat.is_multiple_of(MAINTAIN_BEATS) {
+            match self.journal.maintain() {
+                Ok(done) if done.unreadable_bytes > 0 => {
+                    let bytes = done.unreadable_bytes;
+                    tracing::warn!(bytes, "the capture journal cannot be read in places");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "the capture journal could not be cleaned"),
+            }
         }
     }
 

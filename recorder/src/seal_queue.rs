@@ -16,18 +16,8 @@ const WAITING_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub struct SealStats {
     waiting: AtomicU64,
-    /// Recordings published.
-    pub published: Counter,
-    /// Recordings in which nothing was heard.
-    pub missed: Counter,
-    /// Recordings that cannot be sealed; they stay in the journal.
-    pub set_aside: Counter,
     /// Attempts that failed and are made again.
     pub retries: Counter,
-    /// Milliseconds of audio published.
-    pub audio_ms: Counter,
-    /// Milliseconds spent sealing.
-    pub busy_ms: Counter,
 }
 
 impl SealStats {

@@ -145,20 +145,11 @@ impl Worker {
     }
 
     fn seal(&mut self, id: RecordingId, attempts: u32) {
-        let begun = Instant::now();
         let SealerConfig { capture, store, voice, orders, tell, .. } = &mut self.config;
         let outcome = seal(capture, store, *voice, id);
-        orders.stats.busy_ms.add(u64::try_from(begun.elapsed().as_millis()).unwrap_or(0));
         let event = match outcome {
-            Ok(Sealed::Published(record)) => {
-                orders.stats.published.add(1);
-                orders.stats.audio_ms.add(record.durationms);
-                SealEvent::Published(record)
-            }
-            Ok(Sealed::Missed { draft, reason }) => {
-                orders.stats.missed.add(1);
-                SealEvent::Missed { draft, reason }
-            }
+            Ok(Sealed::Published(record)) => SealEvent::Published(record),
+            Ok(Sealed::Missed { draft, reason }) => SealEvent::Missed { draft, reason },
             // It was in the queue twice, and is sealed.
             Err(SealError::Journal(JournalError::NoRecording(_))) => {
                 orders.stats.done();
@@ -176,7 +167,6 @@ impl Worker {
             }
             Err(error) => {
                 tracing::error!(recording = %id, %error, "set aside; its capture is kept");
-                orders.stats.set_aside.add(1);
                 orders.stats.done();
                 tell(SealEvent::SetAside { recordingid: id, error });
                 return;

@@ -160,11 +160,6 @@ impl FaultHandle {
         self.inner.sender.table().mute(&Extension::from(extension), frames);
     }
 
-    /// The media processor of an AES sends nothing, until called again with `false`.
-    pub fn mute_aes(&self, aes: usize, on: bool) {
-        self.inner.sender.table().mute_aes(aes, on);
-    }
-
     /// The stream to a phantom goes on with another SSRC, sequence and timestamp.
     pub fn change_ssrc(&self, extension: &str) {
         self.inner.sender.table().change_ssrc(&Extension::from(extension));

@@ -173,12 +173,6 @@ impl Site {
         self.control
     }
 
-    /// How many AES there are.
-    #[must_use]
-    pub fn aes_count(&self) -> usize {
-        self.inner.links.len()
-    }
-
     /// What a client should trust to reach an AES over TLS, PEM. The same for all of them.
     #[must_use]
     pub fn tls_ca_pem(&self, _aes: usize) -> &str {

@@ -121,11 +121,4 @@ impl SyncHandle {
         let shared = lock(&self.shared);
         !shared.unsynced.is_empty() || shared.folder_unsynced
     }
-
-    /// Bytes appended by this process so far, and how many of them are durable.
-    #[must_use]
-    pub fn progress(&self) -> (u64, u64) {
-        let shared = lock(&self.shared);
-        (shared.appended, shared.durable)
-    }
 }

@@ -223,8 +223,7 @@ fn a_call_is_in_the_capture_at_once_and_whole() {
     assert_eq!(sequence, (0..300).collect::<Vec<_>>(), "and nothing from before the call");
     assert!(captured.is_sorted_by_key(|(_, at)| *at));
     let stats = bench.media.stats();
-    assert_eq!((stats.packets.value(), stats.bytes.value()), (300, 300 * 172));
-    assert_eq!(stats.phantoms[&extension(0)].packets.value(), 300);
+    assert_eq!(stats.packets.value(), 300);
     until("it is durable", || stats.sync_time.snapshot().0.iter().sum::<u64>() > 0);
     bench.thread.stop();
     assert!(bench.disk.syncs() > 0);

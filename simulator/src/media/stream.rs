@@ -1,7 +1,7 @@
 //! RTP streams as a table that is asked for packets at each beat of 20 ms, with faults on request
 //! and an account of every frame. Pure: no socket, no clock; random numbers from a seed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use super::plan::Change;
@@ -67,7 +67,6 @@ pub struct Table {
     delayed_count: u64,
     finished: VecDeque<StreamRecord>,
     extra: Vec<Packet>,
-    mute_all: BTreeSet<usize>,
     rng: Rng,
     /// Faults of the network.
     pub faults: RtpFaults,
@@ -85,7 +84,6 @@ impl Table {
             delayed_count: 0,
             finished: VecDeque::new(),
             extra: Vec::new(),
-            mute_all: BTreeSet::new(),
             rng: Rng::new(seed),
             faults: RtpFaults {
                 drop: 0.0,
@@ -163,7 +161,7 @@ impl Table {
             }
             let Some((bytes, frame)) = stream.make(beat, &mut last) else { continue };
             self.packets += 1;
-            let muted = stream.muted > 0 || self.mute_all.contains(&stream.play.aes);
+            let muted = stream.muted > 0;
             stream.muted = stream.muted.saturating_sub(1);
             if muted || self.rng.chance(faults.drop) {
                 stream.record.count_dropped(frame);
@@ -214,15 +212,6 @@ impl Table {
             if key.0 == *extension {
                 stream.muted = frames;
             }
-        }
-    }
-
-    /// Drops everything that one AES's media processor sends, or ends that.
-    pub fn mute_aes(&mut self, aes: usize, on: bool) {
-        if on {
-            self.mute_all.insert(aes);
-        } else {
-            self.mute_all.remove(&aes);
         }
     }
 

@@ -64,12 +64,6 @@ impl Mix {
     /// A bit of everything that is answered.
     pub const EVERYTHING: Self = Self([8, 4, 3, 3, 3, 2, 2, 2, 0]);
 
-    /// Only calls of one kind.
-    #[must_use]
-    pub fn only(kind: Kind) -> Self {
-        Self(Kind::ALL.map(|other| u32::from(other == kind)))
-    }
-
     fn pick(self, rng: &mut Rng) -> Kind {
         let total = self.0.iter().map(|weight| u64::from(*weight)).sum();
         let mut at = rng.below(total);
@@ -147,12 +141,6 @@ impl TrafficHandle {
     /// Begins no more calls; those in progress go on to their end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// What has come of it so far.
-    #[must_use]
-    pub fn so_far(&self) -> TrafficOutcome {
-        lock(&self.outcome).clone()
     }
 
     /// Whether all calls are over (as far as people are concerned).

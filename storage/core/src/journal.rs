@@ -291,12 +291,6 @@ impl<'a> Frame<'a> {
         Fields(self.payload).u64().map(SegmentId)
     }
 
-    /// Whether this is a fact.
-    #[must_use]
-    pub fn is_fact(&self) -> bool {
-        Kind::from_byte(self.kind) == Some(Kind::Fact)
-    }
-
     /// The entry.
     ///
     /// # Errors

@@ -318,7 +318,7 @@ impl Calls {
         self.tracker.calls().count()
     }
 
-    /// How many calls were not tracked because there were impossibly many.
+    /// Events of calls that were not tracked because there were impossibly many.
     #[must_use]
     pub const fn calls_refused(&self) -> u64 {
         self.tracker.refused()
@@ -334,11 +334,6 @@ impl Calls {
     #[must_use]
     pub fn phantoms(&self, now: Now) -> BTreeMap<PhantomState, usize> {
         self.pool.counts(now.mono)
-    }
-
-    /// Alarms that are raised.
-    pub fn alarms(&self) -> impl Iterator<Item = &Alarm> {
-        self.alarms.iter()
     }
 
     /// Whether no recording is in progress and no phantom is in a call.

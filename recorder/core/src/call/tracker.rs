@@ -269,7 +269,7 @@ impl Tracker {
         &self.roster
     }
 
-    /// Calls not tracked because there were impossibly many.
+    /// Events of calls that were not tracked because there were impossibly many.
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused

@@ -115,19 +115,6 @@ impl CstaError {
     pub fn is_gone(&self) -> bool {
         register::says_gone(self)
     }
-
-    /// A licence or another subscribed limit is used up.
-    #[must_use]
-    pub fn is_licence(&self) -> bool {
-        self.category == ErrorCategory::SubscribedResource
-    }
-
-    /// Asking again a little later may help.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        self.is_busy()
-            || matches!(self.category, ErrorCategory::Performance | ErrorCategory::Unanswered)
-    }
 }
 
 fn category_of(error: &Element) -> ErrorCategory {
@@ -198,10 +185,9 @@ mod tests {
         let full = error(ErrorCategory::SystemResource, "conferenceMemberLimitExceeded");
         assert!(full.is_party_limit() && !full.is_busy() && !full.is_gone());
         let busy = error(ErrorCategory::SystemResource, "resourceBusy");
-        assert!(busy.is_busy() && busy.is_passing() && !busy.is_party_limit());
+        assert!(busy.is_busy() && !busy.is_party_limit());
         let gone = error(ErrorCategory::Operation, "invalidCallID");
-        assert!(gone.is_gone() && !gone.is_passing());
+        assert!(gone.is_gone());
         assert!(error(ErrorCategory::StateIncompatibility, "noActiveCall").is_gone());
-        assert!(error(ErrorCategory::SubscribedResource, "generic").is_licence());
     }
 }

@@ -1,7 +1,6 @@
 //! What the server tells on its own, typed: call control (dossier 6.3), agents (6.8), media (5.2)
 //! and registration (4.4). Whose monitor it belongs to is the business of `devices`.
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use super::fields::{self, CrossRef, MessageError};
@@ -10,25 +9,6 @@ use super::xml::Element;
 use crate::call::event::{
     AgentEvent, CallChange, CallFacts, Connection, Device, Merge, MergedParty, OriginalCall,
 };
-
-/// How the media of a phantom is encrypted.
-#[derive(Clone, PartialEq, Eq)]
-pub struct MediaKeys {
-    /// Which of the offered encryptions was chosen, as the wire names it.
-    pub protocol: String,
-    /// Decrypts what we receive; as the wire writes it.
-    pub receive_key: String,
-    /// Belongs to the key above.
-    pub receive_salt: String,
-    /// The payload type that goes with it.
-    pub payload_type: Option<u8>,
-}
-
-impl fmt::Debug for MediaKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MediaKeys({}, …)", self.protocol)
-    }
-}
 
 /// `MediaStartEvent`: the media of our device is now so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,15 +19,15 @@ pub struct MediaStart {
     pub codec: String,
     /// Milliseconds in a packet.
     pub packet_ms: Option<u32>,
-    /// Keys, where the server sends any.
-    pub keys: Option<MediaKeys>,
+    /// The encryption as the wire names it, where it does.
+    pub encryption: Option<String>,
 }
 
 /// What a monitor reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A call changed.
-    Call(CallChange, Box<CallFacts>),
+    Call(Box<CallChange>, Box<CallFacts>),
     /// An agent logged in or out, or showed that he is logged in.
     Agent(AgentEvent),
     /// Media started, or changed.
@@ -115,28 +95,22 @@ fn parse_event(message: &Element) -> Result<Option<Event>, MessageError> {
             None => return Ok(None),
         },
         _ => match call_change(message)? {
-            Some(change) => Event::Call(change, Box::new(call_facts(message))),
+            Some(change) => Event::Call(Box::new(change), Box::new(call_facts(message))),
             None => return Ok(None),
         },
     }))
 }
 
 fn media_start(message: &Element) -> MediaStart {
-    let keys = message.child("encryption").and_then(|encryption| {
-        let text = |name| encryption.text_of(name).unwrap_or_default().to_owned();
-        let protocol = text("protocol");
-        (!protocol.is_empty()).then(|| MediaKeys {
-            protocol,
-            receive_key: text("receiveKey"),
-            receive_salt: text("receiveSalt"),
-            payload_type: encryption.text_of("payloadType").and_then(|number| number.parse().ok()),
-        })
-    });
     MediaStart {
         source: message.child("rtpAddress").and_then(fields::socket_address),
         codec: message.text_of("codec").unwrap_or_default().to_owned(),
         packet_ms: message.text_of("packetSize").and_then(|number| number.parse().ok()),
-        keys,
+        encryption: message
+            .child("encryption")
+            .and_then(|encryption| encryption.text_of("protocol"))
+            .filter(|protocol| !protocol.is_empty())
+            .map(str::to_owned),
     }
 }
 

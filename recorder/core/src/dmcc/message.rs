@@ -8,7 +8,6 @@ use super::response::{self, Response, SystemStatus};
 use super::xml::Element;
 
 /// A message of the server.
-#[expect(clippy::large_enum_variant, reason = "it lives for one call; most messages are events")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// The answer to a request.

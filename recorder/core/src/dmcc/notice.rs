@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use storage_core::{CallId, Extension, Ucid};
 
 use super::error::{CstaError, ErrorCategory};
-use super::event::MediaKeys;
 use crate::call::event::{AgentEvent, CallEvent, CallSnapshot, Device, Monitor};
 
 /// What the shell shall do next.
@@ -207,8 +206,6 @@ pub enum Notice {
         packet_ms: u32,
         /// `al_mediaencryption` name; `none` if not encrypted.
         encryption: String,
-        /// Keys, if encrypted.
-        keys: Option<MediaKeys>,
     },
     /// The media of a phantom has stopped.
     MediaStopped {

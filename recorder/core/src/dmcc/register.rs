@@ -105,17 +105,6 @@ impl Dialect {
     }
 }
 
-/// No. 3: keys and salts are hexadecimal or Base64, told apart by their length: a key has 16 bytes
-/// and a salt 14. `None` if the text is neither.
-#[must_use]
-pub fn key_bytes(text: &str) -> Option<Vec<u8>> {
-    match text.len() {
-        32 | 28 => hex(text),
-        24 | 20 => base64(text),
-        _ => None,
-    }
-}
-
 /// No. 5: whether a refused session start means that the login is wrong, so that asking again at
 /// once is useless and may lock the account. What is not known to be the server's own trouble is
 /// taken for it.
@@ -209,30 +198,6 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-/// RFC 4648, section 4, with its padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let mut bytes = Vec::new();
-    let (mut bits, mut count) = (0_u32, 0);
-    for letter in text.bytes() {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,18 +237,6 @@ mod tests {
         let wire = dialect.encryption_to_wire("srtp-aescm128-hmac80");
         assert_eq!(dialect.encryption_from_wire(&wire.to_uppercase()), "srtp-aescm128-hmac80");
         assert_eq!(dialect.encryption_from_wire("None"), "none");
-    }
-
-    #[test]
-    fn keys_in_hexadecimal_and_base64() {
-        let key: Vec<u8> = (0..16).collect();
-        assert_eq!(key_bytes("000102030405060708090A0b0c0d0e0f"), Some(key.clone()));
-        assert_eq!(key_bytes("AAECAwQFBgcICQoLDA0ODw=="), Some(key));
-        let salt: Vec<u8> = (0..14).collect();
-        assert_eq!(key_bytes("000102030405060708090a0b0c0d"), Some(salt.clone()));
-        assert_eq!(key_bytes("AAECAwQFBgcICQoLDA0="), Some(salt));
-        assert_eq!(key_bytes("zz0102030405060708090a0b0c0d0e0f"), None);
-        assert_eq!(key_bytes(""), None);
     }
 
     #[test]

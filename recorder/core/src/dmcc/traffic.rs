@@ -82,7 +82,7 @@ impl Devices {
         match event.event {
             Event::Call(change, facts) => {
                 let monitor = key.monitor();
-                cx.wire.tell(Notice::Call(CallEvent { monitor, change, facts: *facts }));
+                cx.wire.tell(Notice::Call(CallEvent { monitor, change: *change, facts: *facts }));
             }
             Event::Agent(agent) => self.agent_is(cx, agent),
             Event::MonitorStopped => self.monitor_stopped(cx, key, kind, &event.crossref),
@@ -185,16 +185,14 @@ fn start_again(cx: &mut Context, watch: &mut Watch) {
 }
 
 fn tell_media(cx: &mut Context, key: &DeviceKey, media: MediaStart) {
-    let keys = media.keys;
-    let encryption = keys
-        .as_ref()
-        .map_or("none".to_owned(), |keys| cx.config.dialect.encryption_from_wire(&keys.protocol));
+    let encryption = media
+        .encryption
+        .map_or("none".to_owned(), |protocol| cx.config.dialect.encryption_from_wire(&protocol));
     cx.wire.tell(Notice::MediaStarted {
         phantom: key.extension.clone(),
         source: media.source,
         codec: register::codec_from_wire(&media.codec),
         packet_ms: media.packet_ms.unwrap_or(cx.config.packet_ms),
-        keys: keys.filter(|_| encryption != "none"),
         encryption,
     });
 }

@@ -352,7 +352,7 @@ fn the_law_is_what_was_sent_whatever_was_announced() {
     sender.send(&mut capture, 0, false, &[b'm'; 160]);
     sender.skip(1, 160, 20).say(&mut capture, "a");
     let sealed = capture.sealed();
-    assert_eq!((sealed.plan.law, sealed.plan.one_law), (Law::Mu, false));
+    assert_eq!(sealed.plan.law, Law::Mu);
     assert_eq!(sealed.plan.segments[0].codecs, ["g711u", "g711a"]);
 }
 

@@ -88,8 +88,6 @@ pub struct Plan {
     pub total: MediaTime,
     /// Law of the first audio.
     pub law: Law,
-    /// Whether all audio has this law.
-    pub one_law: bool,
     /// Its segments, in order of their first audio.
     pub segments: Vec<PlannedSegment>,
     /// Where no audio is; in order, not touching where the cause is the same.
@@ -184,7 +182,6 @@ impl Index {
             ended: marks.last().map_or(started, |mark| mark.wall),
             total: MediaTime(cursor),
             law,
-            one_law: placed.iter().all(|packet| packet.law == law),
             segments: settled.segments(segments),
             gaps,
             quality: settled.quality(),

@@ -34,7 +34,7 @@ fn event(name: &str, number: usize) -> (String, Event) {
 
 fn call(name: &str) -> (CallChange, CallFacts) {
     match event(name, 1).1 {
-        Event::Call(change, facts) => (change, *facts),
+        Event::Call(change, facts) => (*change, *facts),
         other => panic!("{other:?}"),
     }
 }
@@ -151,14 +151,14 @@ fn media_events() {
     assert_eq!(monitor, "12");
     assert_eq!(media.source, Some("192.0.2.5:2050".parse().unwrap()));
     assert_eq!((media.codec.as_str(), media.packet_ms), ("g711A", Some(20)));
-    assert_eq!(media.keys.unwrap().protocol, "none");
+    assert_eq!(media.encryption.as_deref(), Some("none"));
     assert_eq!(event("MediaStopEvent", 1), ("12".to_owned(), Event::MediaStopped));
     let bare = "<MediaStartEvent><monitorCrossRefID>1</monitorCrossRefID></MediaStartEvent>";
     let Message::Monitor(MonitorEvent { event: Event::MediaStarted(media), .. }) = parse(bare)
     else {
         panic!()
     };
-    assert_eq!((media.source, media.packet_ms, media.keys), (None, None, None));
+    assert_eq!((media.source, media.packet_ms, media.encryption), (None, None, None));
 }
 
 #[test]
