@@ -204,6 +204,9 @@ fn a_call_is_in_the_capture_at_once_and_whole() {
     let mut bench = Bench::start(2);
     let id = id(1);
     bench.send(0, 9_999);
+    // The kernel begins to stamp a moment after the first socket asks it to; until then a packet
+    // bears the time at which it was read.
+    until("it is swept", || bench.media.stats().strays.value() == 1);
     bench.open_and_wait(0, 1, id);
     let before = Clock::wall();
     bench.send(0, 0);
