@@ -74,7 +74,9 @@ async fn play(options: DemoOptions) -> Result<Exit> {
 
     watch(&site, &node, &mut table, options.scenario, calls, seconds).await?;
     wait_quiet(&site, &node, &mut table, calls).await?;
-    table.say(&start_delay(&node).await?);
+    if let Some(line) = start_delay(&node).await? {
+        table.say(&line);
+    }
     // A node that stops seals what it has; only then is everything on the disk.
     node.stop(STOP_LIMIT).await?;
     let published = node.recordings()?;
@@ -186,17 +188,16 @@ fn row(call: &CallView) -> Row {
     }
 }
 
-/// How soon calls were in the capture, by the recorder's own histogram.
-async fn start_delay(node: &Node) -> Result<String> {
+/// How soon calls were in the capture, by the recorder's own histogram; nothing if none began by
+/// itself.
+async fn start_delay(node: &Node) -> Result<Option<String>> {
     let metrics = node.metrics().await?;
     let count = |name: &str| {
         metrics.get(&format!("astlogger_capture_start_seconds_{name}")).copied().unwrap_or(0.0)
     };
-    Ok(format!(
-        "{} of {} calls were in the capture within 50 ms of being answered",
-        count("bucket{le=\"0.05\"}"),
-        count("count"),
-    ))
+    let (soon, all) = (count("bucket{le=\"0.05\"}"), count("count"));
+    let line = format!("{soon} of {all} calls were in the capture within 50 ms of being answered");
+    Ok((all > 0.0).then_some(line))
 }
 
 /// Waits until nothing is being recorded or waits to be sealed any more.
