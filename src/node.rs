@@ -24,7 +24,7 @@ use crate::hub::{Hub, call_body};
 use crate::metrics::{Metrics, raise};
 use crate::users::UserRole;
 use crate::web::backend::{
-    Audio, AudioFormat, Backend, Code, Event, Failure, StartRequest, StopRequest, Target,
+    Audio, Backend, Code, Event, Failure, StartRequest, StopRequest, Target,
 };
 
 /// What records: absent on a witness.
@@ -143,22 +143,17 @@ impl Backend for Node {
         self.catalog.get(id).map_err(catalog_failure)
     }
 
-    fn open_audio(&self, id: RecordingId, format: AudioFormat) -> Result<Box<dyn Audio>, Failure> {
+    fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure> {
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
         let record = self.recording(id)?.ok_or_else(unknown)?;
-        let wanted = match format {
-            AudioFormat::Original => FetchFormat::Original,
-            AudioFormat::Wav => FetchFormat::Wav,
-            AudioFormat::Opus => FetchFormat::Opus,
-        };
-        let fetch = Fetch::open(&self.voices, &record, wanted).map_err(|error| match error {
+        let fetch = Fetch::open(&self.voices, &record, format).map_err(|error| match error {
             FetchError::Format { .. } => Failure::new(Code::Unavailable, error.to_string()),
             _ => Failure::new(Code::Internal, error.to_string()),
         })?;
         let opus = match format {
-            AudioFormat::Original => record.format.extension() == "opus",
-            AudioFormat::Wav => false,
-            AudioFormat::Opus => true,
+            FetchFormat::Original => record.format.extension() == "opus",
+            FetchFormat::Wav => false,
+            FetchFormat::Opus => true,
         };
         Ok(Box::new(OpenAudio { fetch, opus }))
     }

@@ -8,8 +8,8 @@ use storage::{
 };
 use storage_core::g711::Law;
 use storage_core::journal::{Entry, Fact};
-use storage_core::record::{Direction, Scope, TriggerKind, VoiceFormat};
-use storage_core::{Draft, Extension, NodeId, Recording, RecordingId, WallTime};
+use storage_core::record::VoiceFormat;
+use storage_core::{Draft, NodeId, Recording, RecordingId, WallTime};
 
 /// What became of a recording.
 #[derive(Debug)]
@@ -265,30 +265,5 @@ impl VoiceSink for Voice {
 fn unknown_call(recordingid: RecordingId) -> Draft {
     let opened = recordingid.0.get_timestamp().map_or(0, |time| time.to_unix().0);
     let opened = WallTime::from_millis(i64::try_from(opened).unwrap_or(0).saturating_mul(1000));
-    Draft {
-        recordingid,
-        node: NodeId(0),
-        copy: 1,
-        scope: Scope::Station,
-        trigger: TriggerKind::Rule,
-        rule: String::new(),
-        ucid: None,
-        formerucids: Vec::new(),
-        callids: Vec::new(),
-        extension: Extension::new(""),
-        agentid: String::new(),
-        calling: String::new(),
-        called: String::new(),
-        direction: Direction::Inbound,
-        trunkgroup: String::new(),
-        trunkmember: String::new(),
-        vdn: String::new(),
-        split: String::new(),
-        userdata: String::new(),
-        parties: Vec::new(),
-        opened,
-        ended: Some(opened),
-        cutshort: true,
-        pauses: Vec::new(),
-    }
+    Draft { ended: Some(opened), cutshort: true, ..Draft::blank(recordingid, NodeId(0), opened) }
 }

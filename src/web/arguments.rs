@@ -9,7 +9,7 @@ use storage_core::query::Query;
 use storage_core::record::Scope;
 use storage_core::{Extension, RecordingId, Ucid};
 
-use super::backend::{AudioFormat, Code, Failure, Target, Topic};
+use super::backend::{Code, Failure, FetchFormat, Target, Topic};
 
 /// Filters of `listrecordings`.
 const FILTERS: [&str; 16] = [
@@ -50,7 +50,7 @@ pub struct FetchArguments {
     /// Which.
     pub recording: RecordingId,
     /// In which form.
-    pub format: AudioFormat,
+    pub format: FetchFormat,
     /// First byte.
     pub offset: u64,
     /// How many bytes; to the end if absent. Never 0.
@@ -120,8 +120,8 @@ impl<'a> Arguments<'a> {
     /// `badvalue`.
     pub fn fetch(&self) -> Result<FetchArguments, Failure> {
         let format = match self.word("format")? {
-            None => AudioFormat::default(),
-            Some(word) => AudioFormat::from_word(&word)
+            None => FetchFormat::default(),
+            Some(word) => FetchFormat::parse(&word)
                 .ok_or_else(|| bad("`format` must be `original`, `wav` or `opus`"))?,
         };
         let length = self.number("length")?;

@@ -7,6 +7,7 @@ use std::io;
 use axum::extract::ws::Utf8Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
+pub use storage::FetchFormat;
 use storage::Page;
 use storage_core::query::Query;
 use storage_core::record::Scope;
@@ -128,41 +129,6 @@ pub struct StopRequest {
     pub by: By,
 }
 
-/// The form in which audio is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AudioFormat {
-    /// The voice file as it lies on the disk.
-    #[default]
-    Original,
-    /// WAV with 16-bit linear PCM.
-    Wav,
-    /// Ogg Opus.
-    Opus,
-}
-
-impl AudioFormat {
-    /// Reads the word of the wire.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "original" => Some(Self::Original),
-            "wav" => Some(Self::Wav),
-            "opus" => Some(Self::Opus),
-            _ => None,
-        }
-    }
-
-    /// The word of the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Original => "original",
-            Self::Wav => "wav",
-            Self::Opus => "opus",
-        }
-    }
-}
-
 /// Audio that was opened for reading. It stays readable and of the same length while it is open,
 /// whatever happens to the recording (retention, deletion).
 pub trait Audio: Send + 'static {
@@ -280,7 +246,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// `notfound`; `unavailable` for a form that cannot be had; `internal`.
-    fn open_audio(&self, id: RecordingId, format: AudioFormat) -> Result<Box<dyn Audio>, Failure>;
+    fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure>;
 
     /// The calls in progress, an object each.
     fn calls(&self) -> BoxFuture<'static, Vec<Value>>;

@@ -27,7 +27,7 @@ use storage_core::RecordingId;
 use tokio::time::timeout;
 
 use super::arguments::{Arguments, Credentials, members_of_query};
-use super::backend::{AudioFormat, Code, Failure};
+use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
@@ -239,8 +239,8 @@ async fn recording_audio(
     permitted(&web, &headers, "fetchrecording")?;
     let id = identity(&id)?;
     let format = match pairs.iter().rfind(|(name, _)| name == "format") {
-        None => AudioFormat::default(),
-        Some((_, word)) => AudioFormat::from_word(word).ok_or_else(|| {
+        None => FetchFormat::default(),
+        Some((_, word)) => FetchFormat::parse(word).ok_or_else(|| {
             Failure::new(Code::BadValue, "`format` must be `original`, `wav` or `opus`")
         })?,
     };

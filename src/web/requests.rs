@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, AudioFormat, Backend, Code, Failure, StartRequest, StopRequest, Target,
+    Audio, Backend, Code, Failure, FetchFormat, StartRequest, StopRequest, Target,
 };
 use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;
@@ -78,7 +78,7 @@ impl Node {
     ///
     /// # Errors
     /// `busy`, `notfound`, `unavailable`, and what else the node says.
-    pub async fn audio(&self, id: RecordingId, format: AudioFormat) -> Result<Opened, Failure> {
+    pub async fn audio(&self, id: RecordingId, format: FetchFormat) -> Result<Opened, Failure> {
         let slot = Arc::clone(&self.fetches).try_acquire_owned();
         let slot = slot.map_err(|_| Failure::new(Code::Busy, "too many fetches; try again"))?;
         let opened = self.ask(move |backend| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use argon2::password_hash::{PasswordHasher, SaltString};
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, AudioFormat, Backend, Code, Event, Failure, StartRequest, StopRequest, Target, Topic,
+    Audio, Backend, Code, Event, Failure, FetchFormat, StartRequest, StopRequest, Target, Topic,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
 use futures_util::FutureExt;
@@ -136,8 +136,8 @@ impl Backend for FakeNode {
         Ok(self.recordings.lock().unwrap().get(&id).map(|(recording, _)| recording.clone()))
     }
 
-    fn open_audio(&self, id: RecordingId, format: AudioFormat) -> Result<Box<dyn Audio>, Failure> {
-        if format == AudioFormat::Opus {
+    fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure> {
+        if format == FetchFormat::Opus {
             return Err(Failure::new(Code::Unavailable, "Opus is not built in"));
         }
         let recordings = self.recordings.lock().unwrap();

@@ -89,6 +89,39 @@ pub struct Draft {
     pub pauses: Vec<Stretch>,
 }
 
+impl Draft {
+    /// A draft that says nothing of its call yet.
+    #[must_use]
+    pub fn blank(recordingid: RecordingId, node: NodeId, opened: WallTime) -> Self {
+        Self {
+            recordingid,
+            node,
+            copy: 1,
+            scope: Scope::Station,
+            trigger: TriggerKind::Rule,
+            rule: String::new(),
+            ucid: None,
+            formerucids: Vec::new(),
+            callids: Vec::new(),
+            extension: Extension::new(""),
+            agentid: String::new(),
+            calling: String::new(),
+            called: String::new(),
+            direction: Direction::default(),
+            trunkgroup: String::new(),
+            trunkmember: String::new(),
+            vdn: String::new(),
+            split: String::new(),
+            userdata: String::new(),
+            parties: Vec::new(),
+            opened,
+            ended: None,
+            cutshort: false,
+            pauses: Vec::new(),
+        }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 const fn is_false(flag: &bool) -> bool {
     !*flag

@@ -2,44 +2,14 @@
 //! form that is written down.
 
 use storage_core::draft::{Draft, Presence};
-use storage_core::record::{Direction, Scope, TriggerKind};
-use storage_core::{Extension, NodeId, RecordingId, WallTime};
+use storage_core::record::Direction;
+use storage_core::{Extension, WallTime};
 
 use super::event::{Device, PartyState};
 use super::party::{Party, PartyKind};
 use super::recording::Active;
 use super::tracked::TrackedCall;
 use super::tracker::Tracker;
-
-/// A draft that says nothing of its call yet.
-pub(super) fn blank(id: RecordingId, node: NodeId, opened: WallTime) -> Draft {
-    Draft {
-        recordingid: id,
-        node,
-        copy: 1,
-        scope: Scope::Station,
-        trigger: TriggerKind::Rule,
-        rule: String::new(),
-        ucid: None,
-        formerucids: Vec::new(),
-        callids: Vec::new(),
-        extension: Extension::new(""),
-        agentid: String::new(),
-        calling: String::new(),
-        called: String::new(),
-        direction: Direction::default(),
-        trunkgroup: String::new(),
-        trunkmember: String::new(),
-        vdn: String::new(),
-        split: String::new(),
-        userdata: String::new(),
-        parties: Vec::new(),
-        opened,
-        ended: None,
-        cutshort: false,
-        pauses: Vec::new(),
-    }
-}
 
 /// The station for which a call is recorded: the monitored one that has been in it longest; if
 /// there is none (a trunk recording asked for by UCID), the station that serves the call.

@@ -58,7 +58,7 @@ impl Calls {
         }
         let call = self.tracker.call(key)?;
         let id = self.seeds.recording(now.wall);
-        let mut draft = draft::blank(id, self.node, now.wall);
+        let mut draft = Draft::blank(id, self.node, now.wall);
         (draft.scope, draft.trigger) = (scope, trigger);
         rule.clone_into(&mut draft.rule);
         draft.extension = draft::extension_of(call);
