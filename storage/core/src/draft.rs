@@ -37,10 +37,17 @@ pub struct Presence {
 pub struct Draft {
     /// Its name, given when it was opened.
     pub recordingid: RecordingId,
+    /// The group's name of it, where another node was first to claim the call; absent where that
+    /// is this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<RecordingId>,
     /// The node that opened it.
     pub node: NodeId,
     /// 1, or 2 from a parallel recorder.
     pub copy: u8,
+    /// Which recording of the call in this copy, from 1.
+    #[serde(default = "first_take")]
+    pub take: u16,
     /// What it follows.
     pub scope: Scope,
     /// Who asked for it.
@@ -95,8 +102,10 @@ impl Draft {
     pub fn blank(recordingid: RecordingId, node: NodeId, opened: WallTime) -> Self {
         Self {
             recordingid,
+            name: None,
             node,
             copy: 1,
+            take: first_take(),
             scope: Scope::Station,
             trigger: TriggerKind::Rule,
             rule: String::new(),
@@ -120,6 +129,16 @@ impl Draft {
             pauses: Vec::new(),
         }
     }
+
+    /// The name under which the group knows it and people find it.
+    #[must_use]
+    pub fn groupname(&self) -> RecordingId {
+        self.name.unwrap_or(self.recordingid)
+    }
+}
+
+const fn first_take() -> u16 {
+    1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
