@@ -8,6 +8,7 @@ use storage_core::journal::Fact;
 use storage_core::{Now, RecordingId};
 
 use super::calls::Calls;
+use super::cover::Cover;
 use super::draft;
 use super::order::Order;
 use super::timer::Timer;
@@ -30,7 +31,10 @@ impl Calls {
     pub(super) fn resume_adoptable(&mut self, now: Now) {
         let keys: Vec<CallKey> = self.tracker.calls().map(|call| call.key).collect();
         for key in keys {
-            let free = self.work_of(key).recording.is_none();
+            let call = self.tracker.call(key);
+            // What another node records it goes on with.
+            let open = call.is_some_and(|call| self.cover(call) == Cover::None);
+            let free = open && self.work_of(key).recording.is_none();
             if let Some(draft) = free.then(|| self.take_adoptable(key)).flatten() {
                 self.resume(now, key, draft);
                 self.touched.insert(key);
@@ -46,7 +50,11 @@ impl Calls {
             left.parties = draft::close(left.parties, now.wall);
             left.ended = Some(now.wall);
             left.cutshort = true;
+            let name = left.groupname();
             self.orders.push_back(Order::Capture(Fact::Recording { draft: left }));
+            if !self.group.get(name).is_some_and(|claimed| self.goes_on(claimed)) {
+                self.orders.push_back(Order::RecordingOver { name, stopped: false });
+            }
         }
     }
 
