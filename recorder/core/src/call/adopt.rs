@@ -11,6 +11,7 @@ use super::calls::Calls;
 use super::cover::Cover;
 use super::draft;
 use super::order::Order;
+use super::recording::End;
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
 
@@ -32,30 +33,41 @@ impl Calls {
         let keys: Vec<CallKey> = self.tracker.calls().map(|call| call.key).collect();
         for key in keys {
             let call = self.tracker.call(key);
-            // What another node records it goes on with.
-            let open = call.is_some_and(|call| self.cover(call) == Cover::None);
-            let free = open && self.work_of(key).recording.is_none();
-            if let Some(draft) = free.then(|| self.take_adoptable(key)).flatten() {
-                self.resume(now, key, draft);
-                self.touched.insert(key);
+            let covered = call.is_some_and(|call| self.cover(call) != Cover::None);
+            if self.work_of(key).recording.is_some() {
+                continue;
+            }
+            match self.take_adoptable(key) {
+                // Another node goes on with it.
+                Some(draft) if covered => self.end_adopted(now, draft),
+                Some(draft) => {
+                    self.resume(now, key, draft);
+                    self.touched.insert(key);
+                }
+                None => {}
             }
         }
-        self.end_adoptable(now);
+        self.end_adoptable(now, End::Over);
     }
 
     /// Ends what was not resumed.
-    pub(super) fn end_adoptable(&mut self, now: Now) {
+    pub(super) fn end_adoptable(&mut self, now: Now, end: End) {
         self.timers.stop(&Timer::Adoption);
-        for mut left in std::mem::take(&mut self.adoptable).into_values() {
-            left.parties = draft::close(left.parties, now.wall);
-            left.ended = Some(now.wall);
-            left.cutshort = true;
+        for left in std::mem::take(&mut self.adoptable).into_values() {
             let name = left.groupname();
-            self.orders.push_back(Order::Capture(Fact::Recording { draft: left }));
-            if !self.group.get(name).is_some_and(|claimed| self.goes_on(claimed)) {
+            self.end_adopted(now, left);
+            let goes_on = self.group.get(name).is_some_and(|claimed| self.goes_on(claimed));
+            if end == End::Over && !goes_on {
                 self.orders.push_back(Order::RecordingOver { name, stopped: false });
             }
         }
+    }
+
+    fn end_adopted(&mut self, now: Now, mut draft: Draft) {
+        draft.parties = draft::close(draft.parties, now.wall);
+        draft.ended = Some(now.wall);
+        draft.cutshort = true;
+        self.orders.push_back(Order::Capture(Fact::Recording { draft }));
     }
 
     /// The recording that a crash left open of this call.

@@ -345,7 +345,7 @@ impl Calls {
         for id in self.recordings.keys().copied().collect::<Vec<_>>() {
             self.end_recording(now, id, None, end);
         }
-        self.end_adoptable(now);
+        self.end_adoptable(now, end);
         self.settle(now);
     }
 
@@ -363,7 +363,7 @@ impl Calls {
                     self.orders.extend(self.judged.remove(&id).map(|missed| missed.order));
                 }
                 Timer::Phantoms => self.touch_waiting(),
-                Timer::Adoption => self.end_adoptable(now),
+                Timer::Adoption => self.end_adoptable(now, End::Over),
                 Timer::Orphans => self.look_for_orphans(),
             }
         }

@@ -110,6 +110,9 @@ impl Calls {
     fn go_on(&mut self, now: Now, key: CallKey, id: RecordingId) {
         let Some(call) = self.tracker.call(key) else { return };
         let Some(active) = self.recordings.get(&id) else { return };
+        if self.stopped_by_group(call).is_some_and(|take| take >= active.draft.take) {
+            return self.end_recording(now, id, None, End::Stopped);
+        }
         let outlook = Outlook::of(call, active.draft.scope, &active.draft.extension);
         let give_way = self.must_make_room(call);
         match outlook {
@@ -173,7 +176,7 @@ impl Calls {
     fn is_wanted(&self, key: CallKey) -> bool {
         let Some(call) = self.tracker.call(key) else { return false };
         let stopped = self.work.get(&key).is_some_and(|work| work.stopped);
-        if stopped || self.stopped_by_group(call) {
+        if stopped || self.stopped_by_group(call).is_some() {
             return false;
         }
         let by_rules = || call.stations().next().is_some() && self.rules_want(key);
