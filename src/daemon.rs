@@ -14,6 +14,7 @@ use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
 use recorder::seal_queue::{SealQueue, seal_queue};
 use recorder::sealer::{Sealer, SealerConfig};
 use recorder::sealing::VoiceSettings;
+use recorder_core::controller::GroupWord;
 use storage::{
     Catalog, CatalogError, Journal, JournalOptions, MemoryCatalog, Recovered, SledCatalog,
     VoiceStore, reindex,
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::Alarm;
+use crate::bridge;
 use crate::command::{Exit, Failure};
 use crate::config::{Config, Recorder};
 use crate::hub::{Hub, HubOutlet};
@@ -205,7 +207,7 @@ impl Start<'_> {
                 recovered.next_segment,
                 u128::from_le_bytes(seed),
             ),
-            duty: group.duty(),
+            group: vec![GroupWord::Mandate(bridge::words::mandate(&group.view()))],
             open: recovered.open,
         };
         let outlet = HubOutlet { hub: Arc::clone(self.hub), media: media.clone() };

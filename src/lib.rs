@@ -6,6 +6,7 @@
 //! `ARCHITECTURE.md`.
 
 mod alarms;
+pub mod bridge;
 pub mod command;
 pub mod config;
 pub mod daemon;

@@ -33,6 +33,7 @@ pub use recorder::{Aes, Codec, HoldAudio, MediaEncryption, Method, Monitored, Re
 pub use remark::{ConfigError, Origin, Remark};
 pub use source::Source;
 pub use storage::{Archive, Storage};
+pub(crate) use value::extensions;
 pub use value::{DiskShare, EXTENSIONS_MAX, HostPort, RtpPorts};
 pub use web::{Console, Web};
 

@@ -384,7 +384,7 @@ impl Slot {
     }
 
     /// What this node has to do.
-    pub(crate) fn tasks(&self, node: NodeId, present: &Present, tasks: &mut Vec<Task>) {
+    pub fn tasks(&self, node: NodeId, present: &Present, tasks: &mut Vec<Task>) {
         let recording = self.recording;
         let stopped = self.over == Some(Over::Stopped);
         let held_elsewhere = self.holder().is_some_and(|holder| holder.node != node);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use storage_core::draft::Draft;
+use storage_core::draft::{Draft, Ending};
 use storage_core::journal::Fact;
 use storage_core::{Now, RecordingId};
 
@@ -11,7 +11,6 @@ use super::calls::Calls;
 use super::cover::Cover;
 use super::draft;
 use super::order::Order;
-use super::recording::End;
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
 
@@ -39,7 +38,7 @@ impl Calls {
             }
             match self.take_adoptable(key) {
                 // Another node goes on with it.
-                Some(draft) if covered => self.end_adopted(now, draft),
+                Some(draft) if covered => self.end_adopted(now, draft, Ending::Yielded),
                 Some(draft) => {
                     self.resume(now, key, draft);
                     self.touched.insert(key);
@@ -47,25 +46,26 @@ impl Calls {
                 None => {}
             }
         }
-        self.end_adoptable(now, End::Over);
+        self.end_adoptable(now, Ending::Over);
     }
 
     /// Ends what was not resumed.
-    pub(super) fn end_adoptable(&mut self, now: Now, end: End) {
+    pub(super) fn end_adoptable(&mut self, now: Now, end: Ending) {
         self.timers.stop(&Timer::Adoption);
         for left in std::mem::take(&mut self.adoptable).into_values() {
             let name = left.groupname();
-            self.end_adopted(now, left);
             let goes_on = self.group.get(name).is_some_and(|claimed| self.goes_on(claimed));
-            if end == End::Over && !goes_on {
+            let end = if goes_on { Ending::Yielded } else { end };
+            self.end_adopted(now, left, end);
+            if end == Ending::Over {
                 self.orders.push_back(Order::RecordingOver { name, stopped: false });
             }
         }
     }
 
-    fn end_adopted(&mut self, now: Now, mut draft: Draft) {
+    fn end_adopted(&mut self, now: Now, mut draft: Draft, end: Ending) {
         draft.parties = draft::close(draft.parties, now.wall);
-        draft.ended = Some(now.wall);
+        (draft.ended, draft.ending) = (Some(now.wall), Some(end));
         draft.cutshort = true;
         self.orders.push_back(Order::Capture(Fact::Recording { draft }));
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use storage_core::draft::Draft;
+use storage_core::draft::{Draft, Ending};
 use storage_core::journal::Fact;
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId, Ucid};
 
@@ -13,7 +13,7 @@ use super::event::{AgentEvent, CallEvent, CallSnapshot};
 use super::group::{Book, Claimed, Mandate, Patience, Peer};
 use super::order::{Alarm, JoinRefusal, Order, Ticket};
 use super::pool::{PhantomState, Pool};
-use super::recording::{Active, End, Missed, Seeds};
+use super::recording::{Active, Missed, Seeds};
 use super::request::{Refusal, Request};
 use super::roster::Roster;
 use super::rule::Rules;
@@ -331,7 +331,7 @@ impl Calls {
     pub fn handle_yield(&mut self, now: Now, segment: SegmentId) {
         let tap = self.taps.values().find(|tap| tap.segment == Some(segment));
         if let Some(id) = tap.and_then(|tap| tap.recording) {
-            self.end_recording(now, id, None, End::Yielded);
+            self.end_recording(now, id, None, Ending::Yielded);
         }
         self.settle(now);
     }
@@ -341,7 +341,7 @@ impl Calls {
     pub fn drain(&mut self, now: Now) {
         self.draining = true;
         self.refuse_waiting(None, Refusal::Unavailable);
-        let end = if self.group.peers.is_empty() { End::Over } else { End::Yielded };
+        let end = if self.group.peers.is_empty() { Ending::Over } else { Ending::Yielded };
         for id in self.recordings.keys().copied().collect::<Vec<_>>() {
             self.end_recording(now, id, None, end);
         }
@@ -363,7 +363,7 @@ impl Calls {
                     self.orders.extend(self.judged.remove(&id).map(|missed| missed.order));
                 }
                 Timer::Phantoms => self.touch_waiting(),
-                Timer::Adoption => self.end_adoptable(now, End::Over),
+                Timer::Adoption => self.end_adoptable(now, Ending::Over),
                 Timer::Orphans => self.look_for_orphans(),
             }
         }
@@ -550,7 +550,7 @@ impl Calls {
     fn part_with(&mut self, now: Now, call: &TrackedCall) {
         let recording = self.work_of(call.key).recording;
         if let Some(id) = recording {
-            self.end_recording(now, id, Some(call), End::Over);
+            self.end_recording(now, id, Some(call), Ending::Over);
         }
         let work = self.work.remove(&call.key).unwrap_or_default();
         if recording.is_none() {

@@ -101,7 +101,11 @@ impl Calls {
             (Duty::Lead, _, _) if is_mine => return Leave::Now,
             (Duty::Lead, Cover::None, _) => return Leave::Now,
             (Duty::Follow, Cover::None, Some(since)) => {
-                if lead_is_in { now.mono } else { since + patience.follow }
+                if lead_is_in {
+                    now.mono
+                } else {
+                    since + patience.follow
+                }
             }
             (_, Cover::Sure, _) | (_, _, None) => return Leave::No,
             (_, Cover::Doubtful, Some(since)) => since + rescue + DOUBT,
@@ -122,9 +126,7 @@ impl Calls {
                 let gone = !self.group.is_alive(holder.node);
                 holder.node != self.node && (gone || holder.epoch < mandate.epoch)
             }
-            None => {
-                call.established.is_none_or(|established| established.mono < self.mandated_at)
-            }
+            None => call.established.is_none_or(|established| established.mono < self.mandated_at),
         }
     }
 

@@ -193,9 +193,8 @@ impl Book {
         let ucids = call.ucid.iter().chain(&call.former);
         let by_ucid = ucids.filter_map(|ucid| self.by_ucid.get(ucid)).flatten();
         let by_number = call.ids.iter().filter_map(|id| self.by_callid.get(id)).flatten();
-        let by_number = by_number.filter(|id| {
-            self.claimed.get(id).is_some_and(|claimed| same_by_number(claimed, call))
-        });
+        let by_number = by_number
+            .filter(|id| self.claimed.get(id).is_some_and(|claimed| same_by_number(claimed, call)));
         let ids: BTreeSet<RecordingId> = by_ucid.chain(by_number).copied().collect();
         ids.into_iter().filter_map(|id| self.claimed.get(&id))
     }

@@ -1,7 +1,7 @@
 //! Recordings in progress: opened, written down whenever what is known of them changes, ended once
 //! their last phantom is out. When one begins and ends is the trigger's decision.
 
-use storage_core::draft::{Draft, Presence};
+use storage_core::draft::{Draft, Ending, Presence};
 use storage_core::journal::Fact;
 use storage_core::record::{Scope, TriggerKind};
 use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
@@ -24,7 +24,7 @@ pub(super) struct Active {
     /// The call it follows, or followed.
     pub call: CallKey,
     /// It takes no further part in its call, and ends once its phantom is out.
-    pub end: Option<End>,
+    pub end: Option<Ending>,
     /// Whether a packet is in the capture.
     pub captured: bool,
     /// For a recording that a crash left open: who was in the call before.
@@ -33,17 +33,6 @@ pub(super) struct Active {
     pub missed: Option<Order>,
     /// Its segments on which nothing was heard yet.
     pub unheard: Vec<SegmentId>,
-}
-
-/// Why a recording ends here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// There is nothing more to record.
-    Over,
-    /// Somebody stopped it.
-    Stopped,
-    /// Another node goes on with it, or may.
-    Yielded,
 }
 
 /// What a recording is opened with.
@@ -146,7 +135,7 @@ impl Calls {
         now: Now,
         id: RecordingId,
         last: Option<&TrackedCall>,
-        end: End,
+        end: Ending,
     ) {
         let Some(active) = self.recordings.get_mut(&id) else { return };
         if active.end.is_some() {
@@ -154,7 +143,7 @@ impl Calls {
         }
         active.end = Some(end);
         let (key, take) = (active.call, active.draft.take);
-        if end == End::Stopped {
+        if end == Ending::Stopped {
             let name = active.draft.groupname();
             self.orders.push_back(Order::RecordingOver { name, stopped: true });
         }
@@ -165,7 +154,7 @@ impl Calls {
         }
         let work = self.work.entry(key).or_default();
         (work.recording, work.fading, work.uncovered) = (None, None, None);
-        if end != End::Yielded {
+        if end != Ending::Yielded {
             work.takes = work.takes.max(take);
         }
         if let Some(call) = last
@@ -192,9 +181,9 @@ impl Calls {
             return;
         }
         let Some(mut active) = self.recordings.remove(&id) else { return };
-        active.draft.ended = Some(now.wall);
+        (active.draft.ended, active.draft.ending) = (Some(now.wall), active.end);
         write_changed(&mut active, &mut self.orders);
-        if active.end == Some(End::Over) {
+        if active.end == Some(Ending::Over) {
             let name = active.draft.groupname();
             self.orders.push_back(Order::RecordingOver { name, stopped: false });
         }
@@ -317,7 +306,6 @@ impl Active {
         }
     }
 }
-
 
 fn write_changed(active: &mut Active, orders: &mut std::collections::VecDeque<Order>) {
     if active.written.as_ref() != Some(&active.draft) {

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use storage_core::draft::Ending;
 use storage_core::record::Scope;
 use storage_core::{Now, RecordingId};
 
 use super::calls::Calls;
 use super::order::{MissedReason, Order};
-use super::recording::End;
 use super::request::{Action, Refusal, Request, Requester, Target};
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
@@ -68,7 +68,7 @@ impl Calls {
             work.asked = None;
         }
         if let Some(id) = recording.filter(|_| own) {
-            self.end_recording(now, id, None, End::Over);
+            self.end_recording(now, id, None, Ending::Over);
         }
     }
 
@@ -190,7 +190,7 @@ impl Calls {
             self.answer(request, Err(Refusal::Unavailable));
         }
         let name = active_name;
-        self.end_recording(now, id, None, End::Stopped);
+        self.end_recording(now, id, None, Ending::Stopped);
         Ok(name)
     }
 

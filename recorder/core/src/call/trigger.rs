@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use storage_core::draft::Ending;
 use storage_core::record::{Scope, TriggerKind};
 use storage_core::{Duty, Extension, MonoTime, Now, RecordingId};
 
@@ -14,8 +15,8 @@ use super::draft;
 use super::event::PartyState;
 use super::order::{Alarm, JoinRefusal, MissedReason, Order};
 use super::party::{Party, PartyKind};
+use super::recording::Terms;
 use super::request::Requester;
-use super::recording::{End, Terms};
 use super::rule::{RuleFacts, lot};
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
@@ -106,17 +107,16 @@ impl Calls {
         self.show(key);
     }
 
-
     fn go_on(&mut self, now: Now, key: CallKey, id: RecordingId) {
         let Some(call) = self.tracker.call(key) else { return };
         let Some(active) = self.recordings.get(&id) else { return };
         if self.stopped_by_group(call).is_some_and(|take| take >= active.draft.take) {
-            return self.end_recording(now, id, None, End::Stopped);
+            return self.end_recording(now, id, None, Ending::Stopped);
         }
         let outlook = Outlook::of(call, active.draft.scope, &active.draft.extension);
         let give_way = self.must_make_room(call);
         match outlook {
-            Outlook::Over => return self.end_recording(now, id, None, End::Over),
+            Outlook::Over => return self.end_recording(now, id, None, Ending::Over),
             Outlook::Alone | Outlook::Unserved => return self.fade(now, key, id, outlook),
             Outlook::Good => self.work_of(key).fading = None,
         }
@@ -134,7 +134,7 @@ impl Calls {
         let since = *self.work_of(key).fading.get_or_insert(now.mono);
         let end = if outlook == Outlook::Alone { ALONE } else { GRACE };
         if now.mono >= since + end {
-            return self.end_recording(now, id, None, End::Over);
+            return self.end_recording(now, id, None, Ending::Over);
         }
         if now.mono >= since + GRACE {
             for phantom in self.taps_of(id) {

@@ -567,6 +567,7 @@ fn draft(told: &Args) -> Draft {
             .unwrap_or_default(),
         opened,
         ended: None,
+        ending: None,
         cutshort: false,
         pauses: Vec::new(),
     }

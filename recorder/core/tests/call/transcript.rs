@@ -105,7 +105,8 @@ impl Writer {
         let fields = value.as_object().expect("a draft is an object");
         for (key, now) in fields {
             let changed = before.as_ref().is_none_or(|before| before.get(key) != Some(now));
-            let known = ["recordingid", "node", "copy", "opened", "ended"].contains(&key.as_str());
+            let known = ["recordingid", "node", "copy", "opened", "ended", "ending"]
+                .contains(&key.as_str());
             let usual = key == "take" && now == 1;
             if changed && !known && !usual && (before.is_some() || !is_empty(now)) {
                 write!(line, " {key}={}", field_text(key, now)).expect("a string can grow");
