@@ -73,6 +73,8 @@ pub struct ControlView {
     pub phantoms: BTreeMap<PhantomState, usize>,
     /// Recordings in progress.
     pub recordings: usize,
+    /// Phantoms in calls, and those of them that should hear something and do not.
+    pub hearing: (usize, usize),
     /// The link's counters.
     pub counters: Counters,
 }
@@ -301,6 +303,7 @@ impl Task {
             aes_up: self.controller.link().is_up(),
             phantoms: self.controller.call_machine().phantoms(self.clock.now()),
             recordings: self.controller.call_machine().recordings_active(),
+            hearing: self.controller.call_machine().hearing(self.clock.now()),
             counters: self.controller.link().counters().clone(),
         };
         *self.view.write().unwrap_or_else(std::sync::PoisonError::into_inner) = view;

@@ -3,4 +3,5 @@
 //! words of both sides are in [`words`].
 
 pub mod core;
+pub mod health;
 pub mod words;
