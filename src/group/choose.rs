@@ -275,22 +275,22 @@ mod tests {
 
     #[test]
     fn who_starts_a_recording() {
-        let cases: [(u16, &[u16], bool, &[u16], &[u16]); 7] = [
+        let cases = [
             // (lead, away, this one is ready, who records the call, order)
-            (1, &[], true, &[], &[1, 2, 4]),
-            (1, &[], false, &[], &[1, 4, 2]),
-            (2, &[], true, &[], &[2, 4, 1]),
-            (1, &[1], true, &[], &[2, 4]),
-            (1, &[1, 4], false, &[], &[2]),
+            (1, vec![], true, vec![], vec![1, 2, 4]),
+            (1, vec![], false, vec![], vec![1, 4, 2]),
+            (2, vec![], true, vec![], vec![2, 4, 1]),
+            (1, vec![1], true, vec![], vec![2, 4]),
+            (1, vec![1, 4], false, vec![], vec![2]),
             // Calls in progress stay where they are when the lead comes back.
-            (1, &[], true, &[2], &[2, 1, 4]),
-            (1, &[], true, &[1, 4], &[1, 4, 2]),
+            (1, vec![], true, vec![2], vec![2, 1, 4]),
+            (1, vec![], true, vec![1, 4], vec![1, 4, 2]),
         ];
         for (lead, away, ready, recording, expected) in cases {
-            let sight = Sight::of(&view(lead, away), Role::Backup, &[]);
-            let recording = nodes(recording).into_iter().collect();
+            let sight = Sight::of(&view(lead, &away), Role::Backup, &[]);
+            let recording = nodes(&recording).into_iter().collect();
             let order = sight.start_order(ready, &recording);
-            assert_eq!(order, nodes(expected), "lead {lead}, away {away:?}, ready {ready}");
+            assert_eq!(order, nodes(&expected), "lead {lead}, away {away:?}, ready {ready}");
         }
     }
 

@@ -36,6 +36,10 @@ const SEARCH_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_WITHIN: Duration = Duration::from_millis(500);
 /// A start or a stop, whoever does it (interface, section 7).
 const ACT_WITHIN: Duration = Duration::from_secs(3);
+/// A peer's start ends so long before, so that there is time to say who did not answer.
+const MARGIN: Duration = Duration::from_millis(100);
+/// One member's stop, which waits for nothing.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// This node and, through it, the others.
 #[derive(Clone)]
@@ -69,32 +73,25 @@ impl GroupBackend {
         self.peers.group().node()
     }
 
-    /// Asks several peers at once, each for so long at most.
+    /// Asks several peers at once.
     async fn ask_all<T, F>(
         &self,
         nodes: Vec<NodeId>,
-        within: Duration,
         ask: impl Fn(Peers, NodeId) -> F,
     ) -> Vec<(NodeId, Result<T, PeerError>)>
     where
         F: Future<Output = Result<T, PeerError>>,
     {
-        join_all(nodes.into_iter().map(|node| {
-            let asked = timeout(within, ask(self.peers.clone(), node));
-            async move {
-                let silent = || {
-                    let message = format!("node {node} does not answer within {within:?}");
-                    Err(PeerError::Unanswered(Failure::new(Code::Unavailable, message)))
-                };
-                (node, asked.await.unwrap_or_else(|_| silent()))
-            }
-        }))
-        .await
+        let asked = nodes.into_iter().map(|node| {
+            let answer = ask(self.peers.clone(), node);
+            async move { (node, answer.await) }
+        });
+        join_all(asked).await
     }
 
     /// What the peers know of a recording, and who of them said nothing.
     async fn records(&self, sight: &Sight, id: RecordingId) -> (Vec<(NodeId, Held)>, Vec<NodeId>) {
-        let asked = self.ask_all(sight.peers(), ANSWER_WITHIN, |peers, node| async move {
+        let asked = self.ask_all(sight.peers(), |peers, node| async move {
             peers.records(node, vec![id], ANSWER_WITHIN).await
         });
         let mut found = Vec::new();
@@ -120,12 +117,12 @@ impl GroupBackend {
         if let Some((_, held)) = found.into_iter().next() {
             return Ok(Some(held.record));
         }
+        let nobody = !sight.i_record() && silent.len() == sight.peers().len();
         let missing = sight.silent(silent);
         if missing.is_empty() {
             return Ok(None);
         }
         let names = names(&missing);
-        let nobody = !sight.i_record() && missing.len() >= sight.peers().len().max(1);
         Err(if nobody {
             Failure::new(Code::Unavailable, format!("no recorder can be reached: {names}"))
         } else {
@@ -201,9 +198,8 @@ impl GroupBackend {
         sight: &Sight,
         within: Duration,
     ) -> (Vec<(NodeId, Vec<Value>)>, Vec<NodeId>) {
-        let asked = self.ask_all(sight.peers(), within, |peers, node| async move {
-            peers.calls(node, within).await
-        });
+        let asked = self
+            .ask_all(sight.peers(), |peers, node| async move { peers.calls(node, within).await });
         let own = timeout(within, self.local.calls());
         let (own, asked) = tokio::join!(own, asked);
         let mut lists = Vec::new();
@@ -231,7 +227,7 @@ impl GroupBackend {
         if own.unwrap_or(false) {
             return true;
         }
-        let asked = self.ask_all(self.sight().peers(), ANSWER_WITHIN, |peers, node| {
+        let asked = self.ask_all(self.sight().peers(), |peers, node| {
             let (target, extension) = (target.clone(), extension.clone());
             async move { peers.concerns(node, target, extension, ANSWER_WITHIN).await }
         });
@@ -254,7 +250,7 @@ impl GroupBackend {
             let outcome = if node == self.node() {
                 self.local.start_recording(request.clone()).await.map_err(PeerError::Refused)
             } else {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let left = (deadline - MARGIN).saturating_duration_since(Instant::now());
                 self.peers.start(node, request.clone(), left).await
             };
             match outcome {
@@ -283,12 +279,14 @@ impl GroupBackend {
             if !sight.i_record() {
                 return None;
             }
-            let own = self.local.stop_recording(request.clone()).await;
-            Some((self.node(), own.map_err(PeerError::Refused)))
+            let own = timeout(STOP_WITHIN, self.local.stop_recording(request.clone())).await;
+            let late = || Failure::new(Code::Unavailable, "this node's recorder does not answer");
+            let own = own.map_err(|_| PeerError::Unanswered(late()));
+            Some((self.node(), own.and_then(|own| own.map_err(PeerError::Refused))))
         };
-        let peers = self.ask_all(sight.peers(), ACT_WITHIN, |peers, node| {
+        let peers = self.ask_all(sight.peers(), |peers, node| {
             let request = request.clone();
-            async move { peers.stop(node, request, ACT_WITHIN).await }
+            async move { peers.stop(node, request, STOP_WITHIN).await }
         });
         let (own, peers) = tokio::join!(own, peers);
         let mut stopped = BTreeSet::new();
@@ -355,9 +353,14 @@ impl Backend for GroupBackend {
     fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure> {
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
         let record = self.recording(id)?.ok_or_else(unknown)?;
-        // A whole copy here is as good as the owner's.
-        if record.node == self.node() || self.local.holds(&record) {
+        if record.node == self.node() {
             return self.local.open_audio(id, format);
+        }
+        // A whole copy here is as good as the owner's.
+        if self.local.holds(&record)
+            && let Ok(audio) = self.local.open_audio(id, format)
+        {
+            return Ok(audio);
         }
         let group = self.clone();
         self.peers.wait(async move { group.open_remote(record, format).await })

@@ -18,8 +18,8 @@ use super::client::{PeerError, Peers};
 use super::protocol::{Ask, AudioHead, Part};
 use crate::web::backend::{Audio, Code, Failure};
 
-/// Opening reads the whole file where its checksum has to be computed.
-const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// Opening reads the whole file where its checksum has to be computed: a second for five hours.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Audio that lies on a peer.
 pub struct RemoteAudio {

@@ -108,7 +108,7 @@ impl Peers {
         query: Query,
         within: Duration,
     ) -> Result<FoundPage, PeerError> {
-        self.ask(node, &Ask::Search { query }, within).await
+        self.ask(node, &Ask::Search { query: Box::new(query) }, within).await
     }
 
     /// The peer's calls in progress.

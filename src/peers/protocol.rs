@@ -55,7 +55,7 @@ pub enum Ask {
     Search {
         /// Which.
         #[serde(with = "query")]
-        query: Query,
+        query: Box<Query>,
     },
     /// A recording's audio: an [`AudioHead`]. With a part, that part follows as a stream.
     Audio {
@@ -332,9 +332,9 @@ mod query {
         arguments(query).serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Query, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Query>, D::Error> {
         let arguments = Map::deserialize(deserializer)?;
-        Query::from_arguments(&arguments).map_err(serde::de::Error::custom)
+        Query::from_arguments(&arguments).map(Box::new).map_err(serde::de::Error::custom)
     }
 
     fn arguments(query: &Query) -> Map<String, Value> {
@@ -463,8 +463,8 @@ mod tests {
             Ask::Records { ids: (0..RECORDS_MAX as i64).map(id).collect() },
             Ask::RecordsSince { cursor: None, limit: 1 },
             Ask::RecordsSince { cursor: Some(cursor()), limit: 1000 },
-            Ask::Search { query: Query::default() },
-            Ask::Search { query: query() },
+            Ask::Search { query: Box::default() },
+            Ask::Search { query: Box::new(query()) },
             Ask::Audio { recording: id(1), format, part: None },
             Ask::Audio { recording: id(1), format, part: Some(part) },
             Ask::Calls,

@@ -122,7 +122,7 @@ impl Serving<'_> {
                 whole(reply, page.await).await
             }
             Ask::Search { query } => {
-                whole(reply, self.blocking(move |service| search(service, query)).await).await
+                whole(reply, self.blocking(move |service| search(service, *query)).await).await
             }
             Ask::Audio { recording, format, part } => {
                 self.audio(recording, format, part, reply).await
@@ -152,7 +152,8 @@ impl Serving<'_> {
             Err(failure) => return whole::<bool>(reply, Err(failure)).await,
         };
         let wanted = part.clone();
-        let opened = self.blocking(move |service| open(service, recording, format, wanted));
+        let opened =
+            self.blocking(move |service| open(service, recording, format, wanted.as_ref()));
         let (head, audio) = match opened.await {
             Ok(opened) => opened,
             Err(failure) => return whole::<bool>(reply, Err(failure)).await,
@@ -265,7 +266,7 @@ fn open(
     service: &dyn PeerService,
     id: RecordingId,
     format: FetchFormat,
-    part: Option<Part>,
+    part: Option<&Part>,
 ) -> Result<(AudioHead, Box<dyn Audio>), Failure> {
     let gone = || Failure::new(Code::NotFound, format!("no recording {id}"));
     let mark = |service: &dyn PeerService| -> Result<String, Failure> {
@@ -274,12 +275,12 @@ fn open(
     let before = mark(service)?;
     let audio = service.open_audio(id, format)?;
     // Sealed anew while it was opened: which of the two this is cannot be told.
-    if mark(service)? != before || part.as_ref().is_some_and(|part| part.mark != before) {
+    if mark(service)? != before || part.is_some_and(|part| part.mark != before) {
         let message = format!("recording {id} was replaced by a later revision; fetch it again");
         return Err(Failure::new(Code::Unavailable, message));
     }
     let bytes = audio.bytes();
-    let sha256 = match &part {
+    let sha256 = match part {
         None => audio.sha256(),
         Some(part) => {
             let end = part.offset.checked_add(part.length);

@@ -91,6 +91,7 @@ async fn a_start_without_an_answer_is_not_made_again() {
     let took = began.elapsed();
     assert!(took <= Duration::from_millis(3500), "{took:?}");
     assert_eq!(failure.code, Code::Unavailable);
+    assert!(failure.message.contains("node 1"), "{failure}");
     assert_eq!(starts(&members), [1, 0, 0]);
     // Nor when the node that was asked ends.
     let started = tokio::spawn(witness.backend.start_recording(start()));
@@ -124,13 +125,20 @@ async fn a_stop_goes_to_all_that_record() {
     *parallel.node.stop_answer.lock().unwrap() = no(Code::NotFound);
     assert_eq!(stop_at(active).await.unwrap_err().code, Code::NotFound);
     assert_eq!(stops(&members), [3, 3, 0]);
+    // One that hangs keeps nobody from hearing of the other's.
+    *parallel.node.stop_answer.lock().unwrap() = Ok(id(2));
+    active.node.may_stop.forget_permits(Semaphore::MAX_PERMITS);
+    for member in [witness, active] {
+        assert_eq!(stop_at(member).await, Ok(id(2)));
+    }
+    *parallel.node.stop_answer.lock().unwrap() = no(Code::NotFound);
     let [active, parallel, witness] = members;
     drop(active);
     loses(&witness, &[1]).await;
     let failure = stop_at(&witness).await.unwrap_err();
     assert_eq!(failure.code, Code::Unavailable);
     assert!(failure.message.contains("node 1 (active)"), "{failure}");
-    assert_eq!(parallel.node.stops(), 4);
+    assert_eq!(parallel.node.stops(), 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,6 +30,8 @@ pub struct FakeNode {
     pub may_start: Arc<Semaphore>,
     pub started: Mutex<Vec<StartRequest>>,
     pub stop_answer: Mutex<Result<RecordingId, Failure>>,
+    /// So does a stop of these.
+    pub may_stop: Arc<Semaphore>,
     pub stopped: Mutex<Vec<StopRequest>>,
     pub ready: Mutex<Result<(), Vec<String>>>,
     pub audio_opened: AtomicUsize,
@@ -49,6 +51,7 @@ impl FakeNode {
             may_start: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             started: Mutex::default(),
             stop_answer: Mutex::new(no(Code::NotFound)),
+            may_stop: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             stopped: Mutex::default(),
             ready: Mutex::new(Ok(())),
             audio_opened: AtomicUsize::new(0),
@@ -176,7 +179,12 @@ impl Backend for FakeNode {
     ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
         self.stopped.lock().unwrap().push(request);
         let answer = self.stop_answer.lock().unwrap().clone();
-        async move { answer }.boxed()
+        let may = Arc::clone(&self.may_stop);
+        async move {
+            may.acquire().await.unwrap().forget();
+            answer
+        }
+        .boxed()
     }
 
     fn cluster_status(&self) -> Map<String, Value> {
