@@ -28,9 +28,11 @@ use crate::alarms::Alarm;
 use crate::bridge;
 use crate::command::{Exit, Failure};
 use crate::config::{Config, Recorder};
+use crate::group::GroupBackend;
 use crate::hub::{Hub, HubOutlet};
 use crate::metrics::Metrics;
 use crate::node::{Node, Works};
+use crate::peers::{self, PeerService};
 use crate::preflight;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
@@ -110,7 +112,7 @@ impl Running {
         }
         let node = Arc::new(Node {
             role: config.role,
-            group,
+            group: group.clone(),
             catalog,
             voices,
             hub: Arc::clone(&hub),
@@ -118,7 +120,12 @@ impl Running {
             syncs_told: Mutex::default(),
         });
         let watch = tokio::spawn(watch(Arc::clone(&node), config.datadir.clone()));
-        let web = web::serve(web_config(config), node).await.map_err(unavailable)?;
+        let service: Arc<dyn PeerService> = node;
+        // Without peers there is nobody to answer.
+        let _ = peers::serve(&group, &service);
+        let members = config.cluster.peers.keys().copied();
+        let backend = Arc::new(GroupBackend::new(service, group, config.role, members));
+        let web = web::serve(web_config(config), backend).await.map_err(unavailable)?;
         Ok(Self { web, recording, watch })
     }
 
