@@ -2,12 +2,13 @@
 //!
 //! `daemon` builds a node from the crates below: `recorder` (the link to the AES, calls, media),
 //! `storage` (capture journal, voice files, catalog), `cluster` (roles and duties). `node` is what
-//! the `web` server sees of it, `hub` what becomes of everything the recorder tells. The map is in
+//! the `web` server and the `console` see of it, `hub` what becomes of everything the recorder tells. The map is in
 //! `ARCHITECTURE.md`.
 
 mod alarms;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod demo;
 mod hub;
