@@ -59,11 +59,10 @@ pub(super) async fn execute(options: &Options) -> Result<Exit, Failure> {
     if !options.command.is_empty() {
         return one_shot(place, &options.command.join(" "), options.json).await;
     }
-    let client = connect(place).await?;
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        prompt(client).await
+        prompt(place).await
     } else {
-        piped(client).await
+        piped(connect(place).await?).await
     }
 }
 
@@ -193,8 +192,10 @@ async fn piped(mut client: Client) -> Result<Exit, Failure> {
     Ok(if all_done { Exit::Done } else { Exit::NotSo })
 }
 
-/// A prompt on a terminal. History lasts as long as the process: it may hold telephone numbers.
-async fn prompt(mut client: Client) -> Result<Exit, Failure> {
+/// A prompt on a terminal. History lasts as long as the process: it may hold telephone numbers. Each
+/// command has a connection of its own, so that neither a pause nor a restart of the node ends it.
+async fn prompt(place: Console) -> Result<Exit, Failure> {
+    drop(connect(place.clone()).await?);
     let config = rustyline::Config::builder().completion_type(CompletionType::List).build();
     let mut editor = Editor::with_history(config, MemHistory::new())
         .context("cannot use this terminal; pipe commands into standard input instead")?;
@@ -211,6 +212,9 @@ async fn prompt(mut client: Client) -> Result<Exit, Failure> {
         }
         // A line that cannot be remembered is no harm.
         let _ = editor.add_history_entry(&line);
+        if parse(&line) == Ok(Command::Quit) {
+            return Ok(Exit::Done);
+        }
         let password = match wants_password(&line) {
             true => match block_in_place(|| editor.readline("password (it will be seen): ")) {
                 Ok(password) => Some(password),
@@ -218,12 +222,17 @@ async fn prompt(mut client: Client) -> Result<Exit, Failure> {
             },
             false => None,
         };
-        let end = client.ask(&line, password.as_deref(), say).await.map_err(unavailable)?;
-        say_end(&end);
-        if parse(&line) == Ok(Command::Quit) {
-            return Ok(Exit::Done);
+        match ask_anew(place.clone(), &line, password.as_deref()).await {
+            Ok(end) => {
+                say_end(&end);
+            }
+            Err(error) => say(&format!("{error}; try again")),
         }
     }
+}
+
+async fn ask_anew(place: Console, line: &str, second: Option<&str>) -> Result<End, NoAnswer> {
+    Client::connect(place).await?.ask(line, second, say).await
 }
 
 /// Completes console commands.

@@ -137,11 +137,7 @@ impl LiveValues {
     /// What the configuration says.
     #[must_use]
     pub const fn of(recorder: &Recorder) -> Self {
-        Self {
-            rescue: recorder.rescue,
-            follow: recorder.follow,
-            max_parties: recorder.maxparties,
-        }
+        Self { rescue: recorder.rescue, follow: recorder.follow, max_parties: recorder.maxparties }
     }
 
     /// Takes a new value over; false if it is none of these.

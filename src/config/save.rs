@@ -145,9 +145,10 @@ fn insertion(
         }
         start += line.len();
     }
-    let last = values.values().map(|span| span.end).max().map_or(0, |end| {
-        text[end..].find('\n').map_or(text.len(), |newline| end + newline + 1)
-    });
+    let last =
+        values.values().map(|span| span.end).max().map_or(0, |end| {
+            text[end..].find('\n').map_or(text.len(), |newline| end + newline + 1)
+        });
     let at = after_comment.unwrap_or(last);
     let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let before = if at > 0 && !text[..at].ends_with('\n') { newline } else { "" };
@@ -157,8 +158,7 @@ fn insertion(
 fn replace(path: &Path, folder: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let temporary = folder.join(format!(".{name}.new"));
-    let written =
-        write_like(&temporary, path, text).and_then(|()| fs::rename(&temporary, path));
+    let written = write_like(&temporary, path, text).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The error is what counts; a leftover is overwritten by the next change.
         let _ = fs::remove_file(&temporary);

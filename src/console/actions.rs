@@ -206,10 +206,7 @@ impl Actions for NodeActions {
         Box::pin(async { started.await.map_err(Failure::from) })
     }
 
-    fn stop_recording(
-        &self,
-        extension: Extension,
-    ) -> BoxFuture<'_, Result<RecordingId, Failure>> {
+    fn stop_recording(&self, extension: Extension) -> BoxFuture<'_, Result<RecordingId, Failure>> {
         let request = StopRequest { target: Target::Extension(extension), by: by() };
         let stopped = self.node.stop_recording(request);
         Box::pin(async { stopped.await.map_err(Failure::from) })

@@ -22,6 +22,8 @@ use crate::users::UserRole;
 use crate::web::backend::Code as Shared;
 
 type Answer = Result<Outcome, ProposeFailure>;
+/// Name, role, extension, password.
+type User = (String, UserRole, Option<String>, String);
 
 /// The node.
 pub(super) struct Fake {
@@ -33,7 +35,7 @@ pub(super) struct Fake {
     answer: Mutex<Option<Answer>>,
     proposed: Mutex<Vec<GroupCommand>>,
     changed: Mutex<Vec<LiveSetting>>,
-    pub(super) users: Mutex<Vec<(String, UserRole, Option<String>, String)>>,
+    pub(super) users: Mutex<Vec<User>>,
 }
 
 /// Members 1, 2, … of these roles, all well; the first active one leads; seen by node 1.
@@ -222,10 +224,7 @@ impl Actions for Fake {
         })
     }
 
-    fn stop_recording(
-        &self,
-        extension: Extension,
-    ) -> BoxFuture<'_, Result<RecordingId, Failure>> {
+    fn stop_recording(&self, extension: Extension) -> BoxFuture<'_, Result<RecordingId, Failure>> {
         self.start_recording(extension, Scope::Station)
     }
 

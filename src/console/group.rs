@@ -474,11 +474,12 @@ mod tests {
     async fn a_drained_node_hands_over_waits_for_its_calls_and_says_so() {
         let fake = Fake::group(&[Active, Backup, Witness]);
         fake.record(2);
-        let (result, lines) = tokio::join!(ask(&fake, async |asking| asking.drain().await), async {
-            sleep(Duration::from_millis(20)).await;
-            fake.record(0);
-        })
-        .0;
+        let (result, lines) =
+            tokio::join!(ask(&fake, async |asking| asking.drain().await), async {
+                sleep(Duration::from_millis(20)).await;
+                fake.record(0);
+            })
+            .0;
         assert_eq!(result, Ok(()), "{lines:?}");
         assert!(lines.contains(&"node 2 leads after node 1, epoch 2".to_owned()), "{lines:?}");
         assert!(lines.iter().any(|line| line.starts_with("2 recordings go on here; waiting")));
@@ -559,10 +560,9 @@ mod tests {
     async fn members_come_before_others_go() {
         let fake = Fake::group(&[Active, Backup, Witness]);
         let place: HostPort = crate::config::host_port("10.0.0.4", 7400).unwrap();
-        let (result, lines) = ask(&fake, async |asking| {
-            asking.replace_member(NodeId(2), NodeId(4), &place).await
-        })
-        .await;
+        let (result, lines) =
+            ask(&fake, async |asking| asking.replace_member(NodeId(2), NodeId(4), &place).await)
+                .await;
         assert_eq!(result, Ok(()));
         assert!(lines[1].starts_with("add \"4=10.0.0.4:7400\" to al_peers"), "{lines:?}");
         let node = NodeId(4);
@@ -574,13 +574,10 @@ mod tests {
                 GroupCommand::RemoveMember { node: NodeId(2) }
             ]
         );
-        let (result, _) =
-            ask(&fake, async |asking| asking.remove_member(NodeId(1)).await).await;
+        let (result, _) = ask(&fake, async |asking| asking.remove_member(NodeId(1)).await).await;
         assert!(result.unwrap_err().contains("on the console of another member"));
-        let (result, _) = ask(&Fake::alone(), async |asking| {
-            asking.add_member(NodeId(4), &place).await
-        })
-        .await;
+        let (result, _) =
+            ask(&Fake::alone(), async |asking| asking.add_member(NodeId(4), &place).await).await;
         assert!(result.unwrap_err().contains("name all members in al_peers"));
     }
 
@@ -589,10 +586,16 @@ mod tests {
         let fake = Fake::group(&[Active, Backup, Witness]);
         let id: RecordingId = "01890000-0000-7000-8000-000000000000".parse().unwrap();
         for (answer, told) in [
-            (Ok(Outcome::Refused(Refusal::NotMember(NodeId(9)))), "notfound node 9 is not a member"),
+            (
+                Ok(Outcome::Refused(Refusal::NotMember(NodeId(9)))),
+                "notfound node 9 is not a member",
+            ),
             (Ok(Outcome::Refused(Refusal::NumberUsed(NodeId(2)))), "refused number 2 is or was"),
             (Ok(Outcome::Refused(Refusal::LastMember)), "refused the last voting member cannot be"),
-            (Ok(Outcome::Refused(Refusal::UnknownRecording)), "notfound no such open recording; it"),
+            (
+                Ok(Outcome::Refused(Refusal::UnknownRecording)),
+                "notfound no such open recording; it",
+            ),
             (Err(ProposeFailure::Late), "late the group did not confirm in time; it may"),
             (Err(ProposeFailure::Busy), "busy this member is too busy; try again"),
             (Err(ProposeFailure::Stopped), "unavailable this member has ended; restart"),

@@ -151,8 +151,8 @@ const VERBS: [&str; 13] = [
 /// # Errors
 /// A mistake, with what to write instead.
 pub fn parse(line: &str) -> Result<Command, Failure> {
-    if is_http(line) {
-        let message = "this is a line console and speaks no HTTP; the web page is at al_listen";
+    if is_foreign(line) {
+        let message = "this is a console for lines of text; the web page is at al_listen";
         return Err(Failure::new(Code::Foreign, message));
     }
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -195,17 +195,17 @@ pub fn parse(line: &str) -> Result<Command, Failure> {
     }
 }
 
-/// A web page can make a browser on this machine send lines here. None of them is to be obeyed.
-fn is_http(line: &str) -> bool {
+/// A web page can make a browser on this machine send HTTP or other protocols here, with lines of
+/// its own in them. None of those is to be obeyed.
+fn is_foreign(line: &str) -> bool {
     let last = line.split_whitespace().next_back().unwrap_or_default();
-    last.starts_with("HTTP/")
+    last.starts_with("HTTP/") || line.chars().any(|c| c.is_control() && c != '\t')
 }
 
 /// Lines of `help` for this verb.
 fn usage(verb: &str) -> Failure {
     let forms = HELP.iter().map(|(form, _)| *form);
-    let forms: Vec<_> =
-        forms.filter(|form| form.split(' ').next() == Some(verb)).collect();
+    let forms: Vec<_> = forms.filter(|form| form.split(' ').next() == Some(verb)).collect();
     Failure::new(Shared::BadValue, format!("write {}", forms.join(", or ")))
 }
 
@@ -354,10 +354,7 @@ mod tests {
             (" HELP ", Command::Help),
             ("show status", Command::Show(Topic::Status)),
             ("Show  ALARMS", Command::Show(Topic::Alarms)),
-            (
-                "set al_rescuems 300",
-                Command::Set(LiveSetting::Rescue(Duration::from_millis(300))),
-            ),
+            ("set al_rescuems 300", Command::Set(LiveSetting::Rescue(Duration::from_millis(300)))),
             (
                 "set al_rescuems = \"1 s\"",
                 Command::Set(LiveSetting::Rescue(Duration::from_secs(1))),
@@ -418,8 +415,10 @@ mod tests {
             ("remove 2", "badvalue write remove member NODE"),
             ("replace member 2 4", "badvalue write replace member OLD NEW HOST:PORT"),
             ("resolve 7", "badvalue 7 is no recording's name"),
-            ("POST / HTTP/1.1", "foreign this is a line console"),
-            ("get /show%20status HTTP/1.0", "foreign this is a line console"),
+            ("POST / HTTP/1.1", "foreign this is a console for lines of text"),
+            ("get /show%20status HTTP/1.0", "foreign this is a console for lines of text"),
+            ("help\0", "foreign this is a console for lines of text"),
+            ("\x1b[A", "foreign this is a console for lines of text"),
         ] {
             let failure = parse(line).unwrap_err().to_string();
             assert!(failure.starts_with(told), "{line:?}: {failure}");

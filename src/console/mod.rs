@@ -188,10 +188,7 @@ pub trait Actions: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<RecordingId, Failure>>;
 
     /// Stops a recording.
-    fn stop_recording(
-        &self,
-        extension: Extension,
-    ) -> BoxFuture<'_, Result<RecordingId, Failure>>;
+    fn stop_recording(&self, extension: Extension) -> BoxFuture<'_, Result<RecordingId, Failure>>;
 
     /// Adds a user of the web interface.
     fn add_user(
