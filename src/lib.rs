@@ -3,13 +3,14 @@
 //! `daemon` builds a node from the crates below: `recorder` (the link to the AES, calls, media),
 //! `storage` (capture journal, voice files, catalog), `cluster` (roles and duties). `node` is what
 //! it says of itself, `group` what it says for its whole group, asking its `peers`: the `web` server
-//! sees that; `hub` what becomes of everything the recorder tells. The map is in
+//! sees that, the `console` the node; `hub` what becomes of everything the recorder tells. The map is in
 //! `ARCHITECTURE.md`.
 
 mod alarms;
 pub mod bridge;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod demo;
 pub mod group;

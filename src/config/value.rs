@@ -191,7 +191,7 @@ impl std::fmt::Display for HostPort {
 }
 
 /// `HOST:PORT` or `HOST`; an IPv6 address stands in brackets.
-pub(super) fn host_port(text: &str, default_port: u16) -> Result<HostPort, Reason> {
+pub(crate) fn host_port(text: &str, default_port: u16) -> Result<HostPort, Reason> {
     let expected = || format!("HOST:PORT such as \"10.0.0.1:{default_port}\"");
     let text = text.trim();
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
