@@ -18,6 +18,7 @@ mod journal_reserve;
 mod journal_sync;
 pub mod lock;
 pub mod reindex;
+pub mod staging;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod voice_file;
@@ -33,5 +34,6 @@ pub use journal_file::{Journal, JournalOptions};
 pub use journal_open::Recovered;
 pub use journal_read::{JournalReader, ReadStats};
 pub use journal_sync::SyncHandle;
+pub use staging::{Staged, Unfinished};
 pub use voice_file::{EncodedWriter, FinishedVoice, VoiceError, VoiceForm, VoiceWriter};
-pub use voice_store::{Unfinished, VoiceStore};
+pub use voice_store::VoiceStore;

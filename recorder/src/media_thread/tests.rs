@@ -10,7 +10,7 @@ use storage::testing::FaultDisk;
 use storage::{JournalOptions, JournalReader};
 use storage_core::draft::Draft;
 use storage_core::journal::{Channel, Entry};
-use storage_core::record::{Direction, GapCause, Scope, TriggerKind};
+use storage_core::record::GapCause;
 use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
 use super::*;
@@ -172,30 +172,12 @@ pub(crate) fn datagram(seq: u16) -> Vec<u8> {
 
 pub(crate) fn draft(recordingid: RecordingId, ended: Option<WallTime>) -> Draft {
     Draft {
-        recordingid,
-        node: NodeId(1),
-        copy: 1,
-        scope: Scope::Station,
-        trigger: TriggerKind::Rule,
         rule: "all".to_owned(),
-        ucid: None,
-        formerucids: Vec::new(),
-        callids: Vec::new(),
         extension: "3001".into(),
-        agentid: String::new(),
         calling: "5551230001".to_owned(),
         called: "3001".to_owned(),
-        direction: Direction::Inbound,
-        trunkgroup: String::new(),
-        trunkmember: String::new(),
-        vdn: String::new(),
-        split: String::new(),
-        userdata: String::new(),
-        parties: Vec::new(),
-        opened: Clock::wall(),
         ended,
-        cutshort: false,
-        pauses: Vec::new(),
+        ..Draft::blank(recordingid, NodeId(1), Clock::wall())
     }
 }
 

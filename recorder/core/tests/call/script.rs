@@ -472,33 +472,19 @@ fn draft(told: &Args) -> Draft {
     };
     let text = |key: &str| told.get(key).copied().unwrap_or_default().to_owned();
     Draft {
-        recordingid: RecordingId::new(opened, *b"openbefore"),
-        node: NodeId(1),
-        copy: 1,
         scope: if told.get("scope") == Some(&"trunk") { Scope::Trunk } else { Scope::Station },
-        trigger: TriggerKind::Rule,
         rule: text("rule"),
         ucid: told.get("ucid").map(|text| ucid(text)),
-        formerucids: Vec::new(),
         callids: told.get("call").map(|id| (*id).to_owned()).into_iter().collect(),
         extension: Extension::new(text("extension")),
         agentid: text("agent"),
         calling: text("calling"),
         called: text("called"),
-        direction: Direction::Inbound,
-        trunkgroup: String::new(),
-        trunkmember: String::new(),
-        vdn: String::new(),
-        split: String::new(),
-        userdata: String::new(),
         parties: told
             .get("parties")
             .map(|list| list.split(',').map(presence).collect())
             .unwrap_or_default(),
-        opened,
-        ended: None,
-        cutshort: false,
-        pauses: Vec::new(),
+        ..Draft::blank(RecordingId::new(opened, *b"openbefore"), NodeId(1), opened)
     }
 }
 
