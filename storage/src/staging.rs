@@ -197,7 +197,6 @@ impl VoiceStore {
 
     /// Gives voice and record their final names. The note that this has begun is durable.
     fn complete(&self, mut record: Recording) -> Result<Recording, VoiceError> {
-        let id = record.recordingid;
         let before = self.revisions_of(&record)?;
         if let Some(newest) = before.iter().max_by_key(|before| before.revision) {
             if newest.revision > record.revision {
