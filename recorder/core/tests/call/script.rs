@@ -16,7 +16,7 @@ use recorder_core::call::rule::RuleConfig;
 use recorder_core::call::{Action, JoinRefusal, Request, Requester, Target};
 use recorder_core::media::MediaNotice;
 use storage_core::draft::{Draft, Presence, Stretch};
-use storage_core::record::{Direction, Scope, TriggerKind};
+use storage_core::record::Scope;
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId};
 
 use crate::site::{Setup, Site, at};
