@@ -13,11 +13,12 @@ use recorder::control_task::{Control, ControlConfig};
 use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
 use recorder::seal_queue::{SealQueue, seal_queue};
 use recorder::sealer::{Sealer, SealerConfig};
-use recorder::sealing::VoiceSettings;
+use recorder::sealing::{SealJob, VoiceSettings};
 use storage::{
     Catalog, CatalogError, Journal, JournalOptions, MemoryCatalog, Recovered, SledCatalog,
     VoiceStore, reindex,
 };
+use storage_core::NodeId;
 use storage_core::naming::CATALOG_FOLDER;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -30,11 +31,14 @@ use crate::hub::{Hub, HubOutlet};
 use crate::metrics::Metrics;
 use crate::node::{Node, Works};
 use crate::preflight;
+use crate::sealing_alone::{self, Publisher};
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
 
 /// Notices of the media thread that may wait for the control task.
 const NOTICE_QUEUE: usize = 65_536;
+/// Complete recordings that may wait for the sealer's queue.
+const COMPLETE_QUEUE: usize = 1024;
 /// How long the sealer may go on when the node stops; what is left is sealed at the next start.
 const SEAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How often disk and media thread are looked at.
@@ -98,6 +102,10 @@ impl Running {
         if !unfinished.published.is_empty() {
             tracing::info!(count = unfinished.published.len(), "finished publishing after a crash");
         }
+        for staged in voices.staged().map_err(fault)? {
+            // Its captures are still in the journal, and are sealed again.
+            voices.discard(&staged).map_err(fault)?;
+        }
         let catalog = open_catalog(&config.datadir, &voices, &hub)?;
         let mut works = None;
         let mut recording = None;
@@ -155,17 +163,23 @@ impl Start<'_> {
         let reader = journal.reader();
         let (seal, orders) = seal_queue();
         let (notices, notices_taken) = mpsc::channel(NOTICE_QUEUE);
+        let (complete, complete_taken) = mpsc::channel(COMPLETE_QUEUE);
         let media = MediaThread::spawn(MediaConfig {
             clock,
             phantoms: wiring::phantom_addresses(self.recorder),
             journal,
             sync_ms: u64::try_from(self.config.storage.sync.as_millis()).unwrap_or(u64::MAX),
             notices,
-            seal: seal.clone(),
+            complete,
         })
         .map_err(unavailable)?;
         let handle = media.handle();
-        let (hub, catalog) = (Arc::clone(self.hub), Arc::clone(self.catalog));
+        let publisher = Publisher {
+            voices: self.voices.clone(),
+            catalog: Arc::clone(self.catalog),
+            hub: Arc::clone(self.hub),
+            media: handle.clone(),
+        };
         let sealer = Sealer::spawn(SealerConfig {
             orders,
             capture: reader,
@@ -174,11 +188,12 @@ impl Start<'_> {
                 format: self.config.storage.voiceformat,
                 opus_bitrate: self.config.storage.opusbitrate,
             },
-            media: handle.clone(),
-            tell: Box::new(move |event| hub.sealed(event, &*catalog)),
+            tell: Box::new(move |event| publisher.take(event)),
         })
         .map_err(fault)?;
-        seal_leftovers(&seal, &recovered);
+        // It ends with the media thread.
+        sealing_alone::forward(self.config.nodeid, complete_taken, seal.clone());
+        seal_leftovers(self.config.nodeid, &seal, &recovered);
         let control = Arc::new(self.control(clock, group, recovered, notices_taken, &handle)?);
         let works = Works { control: Arc::clone(&control), media: handle, seal };
         Ok((RecordingParts { control, sealer, media }, works))
@@ -230,9 +245,9 @@ fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
 }
 
 /// What a crash left ended and not sealed, or with nothing known but its media.
-fn seal_leftovers(seal: &SealQueue, recovered: &Recovered) {
+fn seal_leftovers(node: NodeId, seal: &SealQueue, recovered: &Recovered) {
     for id in recovered.ended_unsealed.iter().chain(&recovered.without_draft) {
-        if !seal.push(*id) {
+        if !seal.push(SealJob::alone(*id, node, 1)) {
             tracing::error!(recording = %id, "left for the next start: the seal queue is full");
         }
     }

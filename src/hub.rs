@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::MediaHandle;
-use recorder::sealer::SealEvent;
 use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, MissedReason, Order};
 use recorder_core::dmcc::{DownCause, Notice};
+use recorder_core::media::Unplaceable;
 use serde_json::{Map, Value, json};
 use storage::Catalog;
 use storage_core::journal::Fact;
-use storage_core::{Extension, Recording, Redacted};
+use storage_core::{Draft, Extension, Recording, RecordingId, Redacted};
 use tokio::sync::broadcast;
 
 use crate::alarms::{Alarm, Alarms};
@@ -60,25 +60,25 @@ impl Hub {
         drop(self.events.send(Arc::new(Event::new(topic, eventtype, extensions, body))));
     }
 
-    /// A recording was sealed, or could not be.
-    pub fn sealed(&self, event: SealEvent, catalog: &dyn Catalog) {
-        match event {
-            SealEvent::Published(recording) => self.published(&recording, catalog),
-            SealEvent::Missed { draft, reason } => {
-                tracing::warn!(recording = %draft.recordingid, %reason, "nothing was captured");
-                let label = MissedReason::NoMedia.as_str();
-                self.metrics.calls_missed.with_label_values(&[label]).inc();
-            }
-            SealEvent::SetAside { recordingid, error } => self.alarms.raise(Alarm {
-                name: "sealfailed",
-                subject: recordingid.to_string(),
-                message: format!("recording {recordingid} cannot be sealed: {error}"),
-                remedy: "its capture is kept; restart the node to try again",
-            }),
-        }
+    /// Nothing was heard of a recording.
+    pub fn missed(&self, draft: &Draft, reason: &Unplaceable) {
+        tracing::warn!(recording = %draft.recordingid, %reason, "nothing was captured");
+        let label = MissedReason::NoMedia.as_str();
+        self.metrics.calls_missed.with_label_values(&[label]).inc();
     }
 
-    fn published(&self, recording: &Recording, catalog: &dyn Catalog) {
+    /// A recording could not be sealed or published.
+    pub fn set_aside(&self, recordingid: RecordingId, error: &dyn std::error::Error) {
+        self.alarms.raise(Alarm {
+            name: "sealfailed",
+            subject: recordingid.to_string(),
+            message: format!("recording {recordingid} cannot be sealed: {error}"),
+            remedy: "its capture is kept; restart the node to try again",
+        });
+    }
+
+    /// A recording was published: enters it into the catalog.
+    pub fn published(&self, recording: &Recording, catalog: &dyn Catalog) {
         let entered = catalog.put(recording);
         self.alarms.set(
             entered.is_err(),

@@ -15,6 +15,7 @@ mod local;
 pub mod metrics;
 mod node;
 pub mod preflight;
+mod sealing_alone;
 pub mod users;
 pub mod web;
 mod wiring;

@@ -118,6 +118,10 @@ impl PublishedAudio for &[u8] {
         self.len() as u64
     }
 
+    fn keeps_silence(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, at: u64, samples: &mut [u8]) -> Result<Law, Self::Error> {
         let at = usize::try_from(at).unwrap();
         samples.copy_from_slice(&self[at..at + samples.len()]);

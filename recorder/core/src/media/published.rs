@@ -31,6 +31,9 @@ pub trait PublishedAudio {
     /// How many samples it has.
     fn samples(&self) -> u64;
 
+    /// Whether silence that was written is silent when it is read.
+    fn keeps_silence(&self) -> bool;
+
     /// Reads samples from `at` on, as G.711 of the law that suits them best.
     ///
     /// # Errors
@@ -91,10 +94,11 @@ fn exact_gaps<A: PublishedAudio>(record: &Recording, audio: &mut A) -> Result<Ve
         let to = gap.endms.saturating_mul(MS_SAMPLES).min(total);
         let before = gaps.last().map_or(0, |before| before.to);
         let (from, to) = (from.max(before), to.max(before));
-        let reach = (to - from).min(MS_SAMPLES - 1);
+        let edge = if audio.keeps_silence() { MS_SAMPLES - 1 } else { 0 };
+        let reach = (to - from).min(edge);
         let begin = sounding(audio, from, reach)?.map_or(0, |(_, last)| last + 1);
         let from = from + begin;
-        let reach = (to - from).min(MS_SAMPLES - 1);
+        let reach = (to - from).min(edge);
         let end = sounding(audio, to - reach, reach)?.map_or(0, |(first, _)| reach - first);
         if to - end > from {
             gaps.push(Gap { from, to: to - end, cause: gap.cause });
