@@ -107,6 +107,9 @@ impl Running {
             voices.discard(&staged).map_err(fault)?;
         }
         let catalog = open_catalog(&config.datadir, &voices, &hub)?;
+        for record in &unfinished.published {
+            hub.published(record, &*catalog);
+        }
         let mut works = None;
         let mut recording = None;
         if let Some(recorder) = &config.recorder {

@@ -241,6 +241,7 @@ struct Published {
 }
 
 /// What reading the sources comes to next.
+#[expect(clippy::large_enum_variant, reason = "lives for one turn of a reader's loop")]
 enum Turn<'a> {
     Source(Source),
     Entry(Entry<'a>),

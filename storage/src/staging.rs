@@ -216,12 +216,12 @@ impl VoiceStore {
 
         let staged_voice = self.staged_voice(&record);
         match self.disk().rename(&staged_voice, &self.voice_path(&record)) {
+            Ok(()) => {}
+            // It was given its name before the power failed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.voice(&record).map(drop)?
+                self.voice(&record)?;
             }
-            renamed => {
-                renamed.map_err(|error| VoiceError::io("cannot rename", &staged_voice, error))?
-            }
+            Err(error) => return Err(VoiceError::io("cannot rename", &staged_voice, error)),
         }
         self.sync_folder(&folder)?;
         self.rename(&ready, &self.record_path(&record))?;

@@ -183,7 +183,7 @@ fn each_fault_of_a_peer_is_named() {
     assert_eq!(fault(&[]), PeerFault::Trailer);
     assert_eq!(fault(&whole[..whole.len() - 1]), PeerFault::Trailer);
     assert_eq!(fault(&[&whole[..], b"x"].concat()), PeerFault::Trailer);
-    let mut altered = whole.clone();
+    let mut altered = whole;
     altered[20] ^= 1;
     assert_eq!(fault(&altered), PeerFault::Hash);
     assert_eq!(fault(&sealed(vec![])), PeerFault::Header);
