@@ -127,16 +127,28 @@ impl Running {
         let group = open_group(config).await?;
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
-        let voices = open_voices(config)?;
+        let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
+        let unfinished = voices.finish().map_err(fault)?;
         let catalog = open_catalog(&config.datadir, &voices, &hub)?;
+        for record in &unfinished.published {
+            tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
+            hub.enter(record, &*catalog);
+        }
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::new();
         let (mut works, mut recording) = (None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
             let (hub, voices, catalog) = (&hub, &voices, &catalog);
-            let start =
-                Start { config, recorder, group: &group, hub, voices, catalog, takeovers: &takeovers };
+            let start = Start {
+                config,
+                recorder,
+                group: &group,
+                hub,
+                voices,
+                catalog,
+                takeovers: &takeovers,
+            };
             let (parts, node_works, clock) = start.recording(journal, recovered)?;
             let control = Arc::clone(&parts.control);
             tasks.push(tokio::spawn(follow_live(live.subscribe(), Arc::clone(&control))));
@@ -264,7 +276,7 @@ impl Start<'_> {
         .map_err(unavailable)?;
         let handle = media.handle();
         let sealer = Sealer::spawn(SealerConfig {
-            jobs,
+            orders: jobs,
             capture: reader.clone(),
             store: self.voices.clone(),
             voice: VoiceSettings {
@@ -292,14 +304,10 @@ impl Start<'_> {
             hub: Arc::clone(self.hub),
             takeovers: Arc::clone(self.takeovers),
         };
-        let inputs = bridge::Inputs {
-            orders: orders_taken,
-            complete: complete_taken,
-            sealed: sealed_taken,
-        };
+        let inputs =
+            bridge::Inputs { orders: orders_taken, complete: complete_taken, sealed: sealed_taken };
         let bridge = bridge::spawn(parts, inputs, leftovers);
-        let works =
-            Works { control: Arc::clone(&control), media: handle, seal, capture: reader };
+        let works = Works { control: Arc::clone(&control), media: handle, seal, capture: reader };
         Ok((RecordingParts { control, sealer, media, bridge }, works, clock))
     }
 
@@ -310,7 +318,9 @@ impl Start<'_> {
         for local in capture.open_recordings() {
             match bridge::words::read_outline(capture, self.config.nodeid, local) {
                 Ok(outline) => captures.push((local, outline)),
-                Err(error) => tracing::error!(recording = %local, %error, "left for the next start"),
+                Err(error) => {
+                    tracing::error!(recording = %local, %error, "left for the next start")
+                }
             }
         }
         Ok(bridge::Leftovers { staged, captures })
@@ -343,11 +353,8 @@ impl Start<'_> {
             ],
             open: recovered.open,
         };
-        let outlet = HubOutlet {
-            hub: Arc::clone(self.hub),
-            media: media.clone(),
-            bridge: wires.orders,
-        };
+        let outlet =
+            HubOutlet { hub: Arc::clone(self.hub), media: media.clone(), bridge: wires.orders };
         Ok(Control::spawn(config, clock, wires.notices, Arc::new(outlet)))
     }
 }
@@ -364,15 +371,6 @@ async fn open_group(config: &Config) -> Result<Group, Failure> {
         }),
         None => Ok(Group::alone(config.nodeid, config.role)),
     }
-}
-
-fn open_voices(config: &Config) -> Result<VoiceStore, Failure> {
-    let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
-    let unfinished = voices.finish().map_err(fault)?;
-    if !unfinished.published.is_empty() {
-        tracing::info!(count = unfinished.published.len(), "finished publishing after a crash");
-    }
-    Ok(voices)
 }
 
 /// Hands on what is changed on the console.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::MediaHandle;
-use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, MissedReason, Order};
+use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order};
 use recorder_core::dmcc::{DownCause, Notice};
 use serde_json::{Map, Value, json};
 use storage::Catalog;
@@ -242,9 +242,8 @@ impl Outlet for HubOutlet {
     fn tell(&self, told: Told) {
         match told {
             Told::Calls(
-                order @ (Order::Claim(_)
-                | Order::SegmentEnded { .. }
-                | Order::RecordingOver { .. }),
+                order
+                @ (Order::Claim(_) | Order::SegmentEnded { .. } | Order::RecordingOver { .. }),
             ) => {
                 // What does not get through is found in the journal when the recording is complete.
                 if self.bridge.try_send(order).is_err() {

@@ -19,9 +19,7 @@ use recorder_core::call::pool::PhantomState;
 use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target as CallTarget};
 use recorder_core::dmcc::Fault;
 use serde_json::{Map, Value, json};
-use storage::{
-    Catalog, CatalogError, Fetch, FetchError, FetchFormat, JournalReader, VoiceStore,
-};
+use storage::{Catalog, CatalogError, Fetch, FetchError, FetchFormat, JournalReader, VoiceStore};
 use storage_core::query::Query;
 use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId};
 use tokio::sync::{broadcast, mpsc};
@@ -292,7 +290,8 @@ impl PeerService for Node {
         segments: &[SegmentId],
     ) -> Result<CaptureChunks, Failure> {
         let capture = self.works()?.capture.clone();
-        let internal = |error: &dyn std::fmt::Display| Failure::new(Code::Internal, error.to_string());
+        let internal =
+            |error: &dyn std::fmt::Display| Failure::new(Code::Internal, error.to_string());
         let locals = capture.recordings_of(segments);
         if locals.is_empty() {
             let message = format!("nothing of recording {recording} is captured here");

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use cluster_core::Command;
-use recorder::sealer::{SealEvent, SealJob};
+use recorder::sealer::SealEvent;
+use recorder::sealing::{SealJob, Sealed};
 use storage::{Staged, VoiceError};
 use storage_core::journal::Fact;
 use storage_core::{NodeId, Recording, RecordingId};
@@ -42,7 +43,8 @@ impl Shell {
     pub(super) fn seal(&self, order: SealOrder) {
         let (peers, seal, results) =
             (self.parts.peers.clone(), self.parts.seal.clone(), self.results.clone());
-        let (folder, offsets) = (self.parts.pulled.clone(), self.parts.group.view().clock_offset_us);
+        let (folder, offsets) =
+            (self.parts.pulled.clone(), self.parts.group.view().clock_offset_us);
         let node = self.parts.group.node();
         tokio::spawn(async move {
             let recording = order.recording;
@@ -77,28 +79,30 @@ impl Shell {
     }
 
     pub(super) fn take_sealed(&mut self, event: SealEvent) {
-        match event {
-            SealEvent::Staged { staged, from, to, captures } => {
-                let recording = staged.record().recordingid;
-                let Some(sha256) = digest_of(&staged.record().sha256) else {
-                    return self.bridge.sealed(recording, SealOutcome::Failed);
-                };
-                self.staged.insert(key_of(&staged), *staged);
-                let outcome = SealOutcome::Staged { from, to, sha256, captures };
-                self.bridge.sealed(recording, outcome);
+        let recording = event.job.recording;
+        let outcome = match event.outcome {
+            Ok(Sealed::Staged { staged, from, to, captures }) => {
+                match digest_of(&staged.record().sha256) {
+                    Some(sha256) => {
+                        self.staged.insert(key_of(&staged), *staged);
+                        SealOutcome::Staged { from, to, sha256, captures }
+                    }
+                    None => SealOutcome::Failed,
+                }
             }
-            SealEvent::Same { recording, captures, .. } => {
-                self.bridge.sealed(recording, SealOutcome::Same { captures });
-            }
-            SealEvent::Missed { recording, reason, .. } => {
+            Ok(Sealed::Same { captures, .. }) => SealOutcome::Same { captures },
+            Ok(Sealed::Missed { reason, .. }) => {
                 tracing::warn!(%recording, %reason, "nothing was captured");
-                self.bridge.sealed(recording, SealOutcome::Nothing);
+                SealOutcome::Nothing
             }
-            SealEvent::SetAside { recording, error, .. } => {
+            // The journal has been told meanwhile that it owes it no more.
+            Err(error) if error.is_gone() => SealOutcome::Failed,
+            Err(error) => {
                 self.parts.hub.not_sealed(recording, &error);
-                self.bridge.sealed(recording, SealOutcome::Impossible);
+                SealOutcome::Impossible
             }
-        }
+        };
+        self.bridge.sealed(recording, outcome);
     }
 
     /// The group has agreed: the staged file gets its final name.
@@ -156,9 +160,9 @@ impl Shell {
         spawn_blocking(move || {
             let known = catalog.get(recording).ok().flatten();
             let is_it = |record: &Recording| digest_of(&record.sha256) == Some(sha256);
-            let record = known.filter(is_it).or_else(|| {
-                voices.published(recording).ok().flatten().filter(is_it)
-            });
+            let record = known
+                .filter(is_it)
+                .or_else(|| voices.published(recording).ok().flatten().filter(is_it));
             hub.alarms.set(record.is_none(), lost(recording));
             let listed = record.is_some_and(|record| hub.enter(&record, &*catalog));
             let _ = results.send(Done::Listed(recording, revision, listed));
