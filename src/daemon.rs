@@ -319,7 +319,7 @@ impl Start<'_> {
             match bridge::words::read_outline(capture, self.config.nodeid, local) {
                 Ok(outline) => captures.push((local, outline)),
                 Err(error) => {
-                    tracing::error!(recording = %local, %error, "left for the next start")
+                    tracing::error!(recording = %local, %error, "left for the next start");
                 }
             }
         }

@@ -171,7 +171,7 @@ impl Shell {
                     Ok(()) => self.take_view(&mut views).await,
                     Err(_) => return,
                 },
-                change = changes.recv() => self.take_change(change),
+                change = changes.recv() => self.take_change(change.as_ref()),
                 Some(done) = results.recv() => self.take_done(done),
                 Some(order) = inputs.orders.recv() => {
                     self.take_orders(order, &mut inputs.orders);
@@ -235,7 +235,7 @@ impl Shell {
         }
     }
 
-    fn take_change(&mut self, change: Result<Change, broadcast::error::RecvError>) {
+    fn take_change(&mut self, change: Result<&Change, &broadcast::error::RecvError>) {
         match change {
             Ok(
                 Change::Holder { recording, .. }
@@ -243,7 +243,7 @@ impl Shell {
                 | Change::Sealed { recording, .. }
                 | Change::Closed { recording }
                 | Change::Evicted { recording },
-            ) => self.bridge.changed(recording),
+            ) => self.bridge.changed(*recording),
             Ok(Change::Claimed { stretch, .. } | Change::Ended { stretch }) => {
                 self.bridge.changed(stretch.recording);
             }

@@ -254,8 +254,6 @@ fn a_group_needs_to_know_which_member_this_is() {
 #[test]
 fn what_this_version_does_not_do_is_said_and_not_done() {
     for (lines, key) in [
-        ("al_serverrole = \"backup\"", "al_serverrole"),
-        ("al_peers = [\"1=127.0.0.1:1\", \"2=127.0.0.1:2\", \"3=127.0.0.1:3\"]", "al_peers"),
         ("al_codecs = [\"g729\", \"g711a\"]", "al_codecs"),
         ("al_mediaencryption = [\"aes\", \"none\"]", "al_mediaencryption"),
         ("al_agents = [\"5001\"]", "al_agents"),
@@ -263,7 +261,6 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
         ("al_retentiondays = 30", "al_retentiondays"),
         ("al_archive = \"s3://bucket/site\"", "al_archive"),
         ("al_catalogurl = \"postgres://u:hunter3@h/d\"", "al_catalogurl"),
-        ("al_rescuems = 500", "al_rescuems"),
         ("al_maxpauses = 60", "al_maxpauses"),
     ] {
         let warned = warned(&with(lines));

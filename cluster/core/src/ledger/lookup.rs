@@ -9,7 +9,7 @@ use storage_core::{CallId, RecordingId, Ucid, WallTime};
 use crate::command::CallRef;
 
 /// Two nodes see a call's begin through two AES and two clocks.
-const BEGAN_TOLERANCE: Duration = Duration::from_secs(5);
+const BEGAN_TOLERANCE: Duration = Duration::from_secs(2);
 /// Audio of a call may be reported a little later than the call's end.
 const ENDED_TOLERANCE: Duration = Duration::from_secs(1);
 

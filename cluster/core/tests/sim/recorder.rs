@@ -252,9 +252,8 @@ impl Recorder {
     fn claimed(&mut self, segment: SegmentId, outcome: Option<&Outcome>) {
         let Some(capture) = self.captures.get_mut(&segment) else { return };
         capture.pending = false;
-        match outcome {
-            Some(Outcome::Claimed { recording, .. }) => capture.recording = Some(*recording),
-            _ => {}
+        if let Some(Outcome::Claimed { recording, .. }) = outcome {
+            capture.recording = Some(*recording);
         }
     }
 

@@ -11,7 +11,7 @@ use storage_core::{CallId, Duty, Extension, NodeId, RecordingId, Ucid, WallTime}
 use super::tracked::TrackedCall;
 
 /// Two nodes see the begin of a call without identity through two AES and two clocks.
-const BEGAN_TOLERANCE_MICROS: u64 = 5_000_000;
+const BEGAN_TOLERANCE_MICROS: u64 = 2_000_000;
 
 /// What this node is to do, and under which grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,8 @@ pub(super) struct Book {
     claimed: BTreeMap<RecordingId, Claimed>,
     /// Of these, the ones that the group has done with.
     closed: BTreeSet<RecordingId>,
+    /// Of these, the ones that this node has ended, before the group says so.
+    ended: BTreeMap<RecordingId, Over>,
     by_ucid: BTreeMap<Ucid, BTreeSet<RecordingId>>,
     by_callid: BTreeMap<CallId, BTreeSet<RecordingId>>,
 }
@@ -134,19 +136,40 @@ impl Book {
             peers: BTreeMap::new(),
             claimed: BTreeMap::new(),
             closed: BTreeSet::new(),
+            ended: BTreeMap::new(),
             by_ucid: BTreeMap::new(),
             by_callid: BTreeMap::new(),
         }
     }
 
-    pub fn put(&mut self, claimed: Claimed) {
-        self.remove(claimed.recording);
+    pub fn put(&mut self, mut claimed: Claimed) {
         let id = claimed.recording;
+        let ended = self.ended.get(&id).copied();
+        self.remove(id);
+        if let Some(over) = ended {
+            self.ended.insert(id, over);
+            claimed.over = claimed.over.or(Some(over));
+        }
         if let Some(ucid) = &claimed.ucid {
             self.by_ucid.entry(ucid.clone()).or_default().insert(id);
         }
         self.by_callid.entry(claimed.callid.clone()).or_default().insert(id);
         self.claimed.insert(id, claimed);
+    }
+
+    /// This node has ended it: for its own calls it is over from now on.
+    pub fn end(&mut self, id: RecordingId, over: Over) {
+        self.ended.insert(id, over);
+        if let Some(claimed) = self.claimed.get_mut(&id) {
+            claimed.over.get_or_insert(over);
+        }
+    }
+
+    /// Its call has ended here, and the number may be another call's in the next moment.
+    pub fn forget_number(&mut self, id: RecordingId) {
+        if let Some(claimed) = self.claimed.get(&id) {
+            prune(&mut self.by_callid, &claimed.callid, id);
+        }
     }
 
     pub fn close(&mut self, id: RecordingId) {
@@ -159,6 +182,7 @@ impl Book {
 
     pub fn remove(&mut self, id: RecordingId) {
         self.closed.remove(&id);
+        self.ended.remove(&id);
         let Some(claimed) = self.claimed.remove(&id) else { return };
         if let Some(ucid) = &claimed.ucid {
             prune(&mut self.by_ucid, ucid, id);

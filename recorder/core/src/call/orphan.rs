@@ -73,6 +73,8 @@ impl Calls {
         for name in all.collect::<Vec<_>>() {
             if self.group.is_closed(name) {
                 self.group.remove(name);
+            } else {
+                self.group.forget_number(name);
             }
         }
         self.look_for_orphans_soon(now);

@@ -8,7 +8,7 @@ use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
 use super::draft;
-use super::group::Claimed;
+use super::group::{Claimed, Over};
 use super::order::{Claim, MissedReason, Order};
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
@@ -143,9 +143,14 @@ impl Calls {
         }
         active.end = Some(end);
         let (key, take) = (active.call, active.draft.take);
-        if end == Ending::Stopped {
-            let name = active.draft.groupname();
-            self.orders.push_back(Order::RecordingOver { name, stopped: true });
+        let name = active.draft.groupname();
+        match end {
+            Ending::Over if active.captured => self.group.end(name, Over::Ended),
+            Ending::Stopped => {
+                self.group.end(name, Over::Stopped);
+                self.orders.push_back(Order::RecordingOver { name, stopped: true });
+            }
+            Ending::Over | Ending::Yielded => {}
         }
         if let Some(call) = last.or_else(|| self.tracker.call(key)) {
             draft::refresh(active, &self.tracker, call);
