@@ -215,6 +215,9 @@ async fn opened(way: &mut watch::Receiver<Way>) -> bool {
 mod tests {
     use std::time::Duration;
 
+    use cluster::{Group, GroupConfig};
+    use cluster_core::{Health, Patience};
+    use storage_core::Role;
     use tokio::time::timeout;
 
     use super::*;
@@ -259,6 +262,68 @@ mod tests {
         let mut again = TcpStream::connect(relay.address()).await.unwrap();
         let read = timeout(SOON, again.read(&mut heard)).await.unwrap();
         assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+
+    async fn member(
+        folder: &std::path::Path,
+        node: NodeId,
+        role: Role,
+        doors: &BTreeMap<NodeId, (SocketAddr, SocketAddr)>,
+    ) -> Group {
+        let config = GroupConfig {
+            node,
+            role,
+            listen: doors[&node].1.to_string(),
+            peers: doors.iter().map(|(id, (door, _))| (*id, door.to_string())).collect(),
+            tls: None,
+            heartbeat: Duration::from_millis(50),
+            election: Duration::from_millis(300),
+            dir: folder.join(node.to_string()),
+            phantoms: vec![format!("78{node}01-78{node}50")],
+            program: "test".to_owned(),
+            patience: Patience::default(),
+        };
+        let group = Group::join(config).await.unwrap();
+        drop(group.report_health(Health::GOOD, Duration::from_secs(60)));
+        group
+    }
+
+    async fn soon(what: &str, holds: impl Fn() -> bool) {
+        let look = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, look).await.unwrap_or_else(|_| panic!("not so: {what}"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_member_behind_stalled_ways_is_alone_until_they_are_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let ports: Vec<_> =
+            (0..6).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let place = |index: usize| ports[index].local_addr().unwrap();
+        let doors: BTreeMap<_, _> = (1_u16..=3)
+            .map(|id| (NodeId(id), (place(usize::from(id) - 1), place(usize::from(id) + 2))))
+            .collect();
+        drop(ports);
+        let wires = Wires::open(&doors).await.unwrap();
+        let one = member(folder.path(), NodeId(1), Role::Active, &doors).await;
+        let two = member(folder.path(), NodeId(2), Role::Backup, &doors).await;
+        let three = member(folder.path(), NodeId(3), Role::Witness, &doors).await;
+        soon("the active leads", || two.view().lead == Some(NodeId(1))).await;
+        soon("all are well", || {
+            let well =
+                |id| two.view().member(NodeId(id)).and_then(|m| m.health) == Some(Health::GOOD);
+            well(1) && well(2)
+        })
+        .await;
+        wires.isolate(NodeId(1), Way::Stalled);
+        soon("the backup leads", || three.view().lead == Some(NodeId(2))).await;
+        soon("the active knows that it is alone", || !one.view().quorum).await;
+        wires.isolate(NodeId(1), Way::Open);
+        soon("the active hears of it", || one.view().quorum && one.view().lead == Some(NodeId(2)))
+            .await;
     }
 
     #[tokio::test]
