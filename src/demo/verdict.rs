@@ -364,21 +364,21 @@ mod tests {
         id: u32,
         copy: u8,
         phantom: &'static str,
-        /// Frames that are in the file; between them is silence.
-        frames: Vec<std::ops::Range<u32>>,
+        /// Frames that are in the file, up to the second of each pair; between them is silence.
+        frames: Vec<(u32, u32)>,
         /// Takeovers that the record declares, as frames of the call.
-        declared: Vec<std::ops::Range<u32>>,
+        declared: Vec<(u32, u32)>,
     }
 
     impl Made {
         fn whole() -> Self {
-            Self { id: 1, copy: 1, phantom: "78001", frames: vec![0..200], declared: Vec::new() }
+            Self { id: 1, copy: 1, phantom: "78001", frames: vec![(0, 200)], declared: Vec::new() }
         }
 
         fn write(&self, folder: &Path) -> Published {
-            let (first, last) = (self.frames[0].start, self.frames.last().unwrap().end);
+            let (first, last) = (self.frames[0].0, self.frames.last().unwrap().1);
             let mut data = vec![0xd5; (last - first) as usize * 160];
-            for number in self.frames.iter().cloned().flatten() {
+            for number in self.frames.iter().flat_map(|(from, to)| *from..*to) {
                 let at = (number - first) as usize * 160;
                 data[at..at + 160].copy_from_slice(&tone::frame(Law::A, 1, number));
             }
@@ -388,7 +388,7 @@ mod tests {
             let gaps: Vec<_> = self
                 .declared
                 .iter()
-                .map(|gap| json!({"startms": ms(gap.start), "endms": ms(gap.end), "cause": "takeover"}))
+                .map(|gap| json!({"startms": ms(gap.0), "endms": ms(gap.1), "cause": "takeover"}))
                 .collect();
             let record = json!({
                 "recordingid": format!("01a21915-b2ca-782d-a3c8-{:012}", self.id),
@@ -427,26 +427,26 @@ mod tests {
 
     #[test]
     fn a_takeover_is_right_if_its_hole_is_declared_as_long_as_it_is() {
-        let taken_over = |declared: &[std::ops::Range<u32>]| {
-            let frames = vec![0..80, 95..200];
+        let taken_over = |declared: &[(u32, u32)]| {
+            let frames = vec![(0, 80), (95, 200)];
             let made = Made { frames, declared: declared.to_vec(), ..Made::whole() };
             judged(&call([0, 95]), &[made], 1)
         };
-        let right = taken_over(&[80..95]);
+        let right = taken_over(&[(80, 95)]);
         assert!(right.is_exactly_right(), "{right:?}");
         assert_eq!((right.takeovers, right.takeover_gap_ms_max), (1, 300));
         assert_eq!((right.packets_sent, right.packets_in_declared_gaps), (200, 15));
         let silent = taken_over(&[]);
         assert_eq!((silent.packets_unaccounted, silent.is_right()), (15, false));
-        let generous = taken_over(&[80..120]);
+        let generous = taken_over(&[(80, 120)]);
         assert!(generous.faults.iter().any(|fault| fault.contains("800 ms")), "{generous:?}");
-        let stingy = taken_over(&[80..85]);
+        let stingy = taken_over(&[(80, 85)]);
         assert!(stingy.packets_unaccounted > 0, "{stingy:?}");
     }
 
     #[test]
     fn one_recording_on_two_nodes_counts_once_and_two_recordings_are_one_too_many() {
-        let copy_on_the_peer = Made { frames: vec![0..100], ..Made::whole() };
+        let copy_on_the_peer = Made { frames: vec![(0, 100)], ..Made::whole() };
         let verdict = judged(&call([0, 0]), &[copy_on_the_peer, Made::whole()], 1);
         assert!(verdict.is_exactly_right(), "{verdict:?}");
         assert_eq!((verdict.recordings_published, verdict.voice_files), (1, 1));
@@ -456,14 +456,14 @@ mod tests {
 
     #[test]
     fn a_call_that_nobody_recorded_to_its_end_is_not_right() {
-        let verdict = judged(&call([0, 0]), &[Made { frames: vec![0..150], ..Made::whole() }], 1);
+        let verdict = judged(&call([0, 0]), &[Made { frames: vec![(0, 150)], ..Made::whole() }], 1);
         assert_eq!((verdict.packets_unaccounted, verdict.is_right()), (50, false));
     }
 
     #[test]
     fn each_copy_is_judged_from_the_first_frame_that_its_node_was_sent() {
         let second =
-            || Made { id: 2, copy: 2, phantom: "78501", frames: vec![10..200], ..Made::whole() };
+            || Made { id: 2, copy: 2, phantom: "78501", frames: vec![(10, 200)], ..Made::whole() };
         let verdict = judged(&call([0, 10]), &[Made::whole(), second()], 2);
         assert!(verdict.is_exactly_right(), "{verdict:?}");
         assert_eq!((verdict.voice_files, verdict.packets_sent), (2, 390));
@@ -477,7 +477,7 @@ mod tests {
     #[test]
     fn what_the_other_copy_holds_is_no_hole() {
         let first =
-            Made { frames: vec![0..80, 150..200], declared: vec![80..150], ..Made::whole() };
+            Made { frames: vec![(0, 80), (150, 200)], declared: vec![(80, 150)], ..Made::whole() };
         let second = Made { id: 2, copy: 2, phantom: "78501", ..Made::whole() };
         let verdict = judged(&call([0, 0]), &[first, second], 2);
         assert!(verdict.is_exactly_right(), "{verdict:?}");
