@@ -18,8 +18,9 @@ mod wires;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::{DemoOptions, Exit, Failure, Scenario, print_json};
 
@@ -56,12 +57,26 @@ struct Outcome {
 /// # Errors
 /// If the site cannot be set up; a wrong outcome is no error but `Exit::NotSo`.
 pub async fn run(options: DemoOptions) -> Result<Exit, Failure> {
-    let outcome = play_all(&options).await;
+    let outcome = tokio::select! {
+        outcome = play_all(&options) => outcome,
+        ended = told_to_end() => ended.and_then(|()| bail!("told to end before it was over")),
+    };
     let outcome = outcome.map_err(|error| Failure::new(Exit::Unavailable, error))?;
     if options.json {
         print_json(&outcome)?;
     }
     Ok(if outcome.ok { Exit::Done } else { Exit::NotSo })
+}
+
+/// SIGTERM or SIGINT: the nodes must not live on without whoever started them.
+async fn told_to_end() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 async fn play_all(options: &DemoOptions) -> Result<Outcome> {
