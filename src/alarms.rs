@@ -83,7 +83,14 @@ impl Alarms {
         named.map(|alarm| format!("{}: {}", alarm.message, alarm.remedy)).collect()
     }
 
-    /// Everything that is raised.
+    /// Everything that is raised, by name and subject.
+    #[must_use]
+    pub fn list(&self) -> Vec<Alarm> {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.values().cloned().collect()
+    }
+
+    /// Everything that is raised, as programs read it.
     #[must_use]
     pub fn all(&self) -> Vec<Value> {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);

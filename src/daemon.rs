@@ -14,21 +14,26 @@ use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
 use recorder::seal_queue::{SealQueue, seal_queue};
 use recorder::sealer::{Sealer, SealerConfig};
 use recorder::sealing::VoiceSettings;
+use recorder_core::controller::GroupWord;
 use storage::{
     Catalog, CatalogError, Journal, JournalOptions, MemoryCatalog, Recovered, SledCatalog,
     VoiceStore, reindex,
 };
 use storage_core::naming::CATALOG_FOLDER;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::Alarm;
+use crate::bridge;
 use crate::command::{Exit, Failure};
-use crate::config::{Config, Recorder};
+use crate::config::{Config, LiveValues, Recorder};
+use crate::console::{self, NodeActions};
+use crate::group::GroupBackend;
 use crate::hub::{Hub, HubOutlet};
 use crate::metrics::Metrics;
 use crate::node::{Node, Works};
+use crate::peers::{self, PeerService};
 use crate::preflight;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
@@ -78,6 +83,7 @@ fn notify(state: &[sd_notify::NotifyState]) {
 
 struct Running {
     web: web::Running,
+    console: Option<console::Running>,
     recording: Option<RecordingParts>,
     watch: JoinHandle<()>,
 }
@@ -108,7 +114,7 @@ impl Running {
         }
         let node = Arc::new(Node {
             role: config.role,
-            group,
+            group: group.clone(),
             catalog,
             voices,
             hub: Arc::clone(&hub),
@@ -116,11 +122,20 @@ impl Running {
             syncs_told: Mutex::default(),
         });
         let watch = tokio::spawn(watch(Arc::clone(&node), config.datadir.clone()));
-        let web = web::serve(web_config(config), node).await.map_err(unavailable)?;
-        Ok(Self { web, recording, watch })
+        let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
+        // Without peers there is nobody to answer.
+        let _ = peers::serve(&group, &service);
+        let members = config.cluster.peers.keys().copied();
+        let backend = Arc::new(GroupBackend::new(service, group, config.role, members));
+        let web = web::serve(web_config(config), backend).await.map_err(unavailable)?;
+        let console = open_console(config, node).await;
+        Ok(Self { web, console, recording, watch })
     }
 
     async fn stop(self) {
+        if let Some(console) = self.console {
+            console.stop().await;
+        }
         if let Some(parts) = self.recording {
             parts.control.drain().await;
             // These wait for the disk.
@@ -205,7 +220,7 @@ impl Start<'_> {
                 recovered.next_segment,
                 u128::from_le_bytes(seed),
             ),
-            duty: group.duty(),
+            group: vec![GroupWord::Mandate(bridge::words::mandate(&group.view()))],
             open: recovered.open,
         };
         let outlet = HubOutlet { hub: Arc::clone(self.hub), media: media.clone() };
@@ -274,6 +289,25 @@ fn open_catalog(
         }),
     });
     Ok(catalog)
+}
+
+/// Recording does not depend on the console: a node goes on without.
+async fn open_console(config: &Config, node: Arc<Node>) -> Option<console::Running> {
+    let place = config.console.as_ref()?;
+    let live = watch::Sender::new(config.recorder.as_ref().map(LiveValues::of).unwrap_or_default());
+    let actions = Arc::new(NodeActions::new(Arc::clone(&node), config, live));
+    match console::serve(place, actions, console::Limits::default()).await {
+        Ok(running) => Some(running),
+        Err(error) => {
+            node.hub.alarms.raise(Alarm {
+                name: "console",
+                subject: String::new(),
+                message: format!("there is no console: {error}"),
+                remedy: "choose another al_consolelisten and restart the node when it suits",
+            });
+            None
+        }
+    }
 }
 
 fn web_config(config: &Config) -> WebConfig {

@@ -2,18 +2,23 @@
 //!
 //! `daemon` builds a node from the crates below: `recorder` (the link to the AES, calls, media),
 //! `storage` (capture journal, voice files, catalog), `cluster` (roles and duties). `node` is what
-//! the `web` server sees of it, `hub` what becomes of everything the recorder tells. The map is in
+//! it says of itself, `group` what it says for its whole group, asking its `peers`: the `web` server
+//! sees that, the `console` the node; `hub` what becomes of everything the recorder tells. The map is in
 //! `ARCHITECTURE.md`.
 
 mod alarms;
+pub mod bridge;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod demo;
+pub mod group;
 mod hub;
 mod local;
 pub mod metrics;
 mod node;
+pub mod peers;
 pub mod preflight;
 pub mod users;
 pub mod web;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cluster::Group;
+use cluster_core::GroupView;
 use futures_util::future::BoxFuture;
 use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlView};
@@ -15,16 +16,17 @@ use recorder_core::call::pool::PhantomState;
 use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target as CallTarget};
 use recorder_core::dmcc::Fault;
 use serde_json::{Map, Value, json};
-use storage::{Catalog, CatalogError, Fetch, FetchError, FetchFormat, Page, VoiceStore};
+use storage::{Catalog, CatalogError, Fetch, FetchError, FetchFormat, VoiceStore};
 use storage_core::query::Query;
-use storage_core::{Duty, Extension, Recording, RecordingId, Role};
+use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId};
 use tokio::sync::broadcast;
 
 use crate::hub::{Hub, call_body};
 use crate::metrics::{Metrics, raise};
+use crate::peers::{CaptureChunks, PeerService};
 use crate::users::UserRole;
 use crate::web::backend::{
-    Audio, Backend, Code, Event, Failure, StartRequest, StopRequest, Target,
+    Audio, Backend, CallList, Code, Event, Failure, Listing, StartRequest, StopRequest, Target,
 };
 
 /// What records: absent on a witness.
@@ -135,8 +137,9 @@ fn gather_media(metrics: &Metrics, stats: &MediaStats) {
 }
 
 impl Backend for Node {
-    fn search(&self, query: &Query) -> Result<Page, Failure> {
-        self.catalog.search(query).map_err(catalog_failure)
+    fn search(&self, query: &Query) -> Result<Listing, Failure> {
+        let page = self.catalog.search(query).map_err(catalog_failure)?;
+        Ok(Listing { page, unreachable: Vec::new() })
     }
 
     fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
@@ -158,8 +161,8 @@ impl Backend for Node {
         Ok(Box::new(OpenAudio { fetch, opus }))
     }
 
-    fn calls(&self) -> BoxFuture<'static, Vec<Value>> {
-        let Ok(works) = self.works() else { return Box::pin(async { Vec::new() }) };
+    fn calls(&self) -> BoxFuture<'static, CallList> {
+        let Ok(works) = self.works() else { return Box::pin(async { CallList::default() }) };
         let control = Arc::clone(&works.control);
         Box::pin(async move {
             let now = Clock::wall();
@@ -169,7 +172,7 @@ impl Backend for Node {
                 body.insert("durationms".to_owned(), json!(now.millis_after(call.started)));
                 Value::Object(body)
             };
-            calls.iter().map(body).collect()
+            CallList { calls: calls.iter().map(body).collect(), unreachable: Vec::new() }
         })
     }
 
@@ -220,9 +223,7 @@ impl Backend for Node {
 
     fn readiness(&self) -> Result<(), Vec<String>> {
         let Some(works) = &self.works else {
-            return Err(vec![
-                "a witness without a group: al_peers names no other member".to_owned(),
-            ]);
+            return witness_readiness(&self.group.view());
         };
         let mut reasons = Vec::new();
         let view = works.control.view();
@@ -255,6 +256,33 @@ impl Backend for Node {
         self.gather();
         self.hub.metrics.render()
     }
+}
+
+impl PeerService for Node {
+    fn holds(&self, record: &Recording) -> bool {
+        self.voices.voice(record).is_ok()
+    }
+
+    fn capture(
+        &self,
+        recording: RecordingId,
+        _segments: &[SegmentId],
+    ) -> Result<CaptureChunks, Failure> {
+        let message = format!("the capture of recording {recording} cannot be handed out yet");
+        Err(Failure::new(Code::Unavailable, message))
+    }
+}
+
+/// A witness is of use while it is in contact with a majority.
+fn witness_readiness(group: &GroupView) -> Result<(), Vec<String>> {
+    let reason = if group.quorum && group.members.len() < 2 {
+        "a witness without a group: al_peers names no other member"
+    } else if !group.quorum {
+        "this witness reaches no majority of the group"
+    } else {
+        return Ok(());
+    };
+    Err(vec![reason.to_owned()])
 }
 
 impl Node {
@@ -343,5 +371,26 @@ impl Audio for OpenAudio {
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.fetch.read_at(buffer, offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster_core::MemberView;
+    use storage_core::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn a_witness_is_ready_when_it_reaches_a_majority() {
+        let mut view = GroupView::alone(NodeId(3), Role::Witness);
+        let alone = witness_readiness(&view).unwrap_err();
+        assert!(alone[0].contains("al_peers"), "{alone:?}");
+        let member = view.members[0].clone();
+        view.members.push(MemberView { node: NodeId(1), role: Some(Role::Active), ..member });
+        assert_eq!(witness_readiness(&view), Ok(()));
+        view.quorum = false;
+        let cut_off = witness_readiness(&view).unwrap_err();
+        assert!(cut_off[0].contains("majority"), "{cut_off:?}");
     }
 }

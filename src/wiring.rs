@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use recorder::aes_link::{AesEndpoint, AesTls, TlsError};
-use recorder_core::call::TriggerConfig;
 use recorder_core::call::roster::Roster;
+use recorder_core::call::{Patience, TriggerConfig};
 use recorder_core::dmcc::{LinkConfig, PhantomConfig, Secret};
 use storage_core::{Extension, NodeId, SegmentId};
 
@@ -84,6 +84,7 @@ pub fn trigger_config(
         },
         rules: recorder.rules.clone(),
         max_parties: recorder.maxparties as usize,
+        patience: Patience { rescue: recorder.rescue, follow: recorder.follow },
         id_seed,
         first_segment,
     }

@@ -91,7 +91,9 @@ fn configure(dir: &Path, aes_port: u16, lines: &str) -> String {
          al_aesuser = \"recorder\"\nal_aespassword = \"hunter2\"\nal_switchname = \"cm1\"\n\
          al_phantoms = [\"78001\"]\nal_phantompassword = \"654321\"\nal_stations = [\"3100\"]\n\
          al_rtpaddress = \"127.0.0.1\"\nal_rtpports = \"{rtp}-{rtcp}\"\nal_mindiskfree = 0\n\
-         al_listen = \"127.0.0.1:{}\"\nal_usersfile = \"{place}/users.toml\"\n{lines}\n",
+         al_listen = \"127.0.0.1:{}\"\nal_usersfile = \"{place}/users.toml\"\n\
+         al_consolelisten = \"127.0.0.1:{}\"\n{lines}\n",
+        free_tcp_port(),
         free_tcp_port(),
     );
     let file = dir.join("astlogger.toml");
@@ -192,12 +194,14 @@ fn check_names_what_is_wrong_with_the_machine_and_the_key() {
     let closed = free_tcp_port();
     let taken = stranger();
     let web = format!("AL_LISTEN=127.0.0.1:{taken}");
+    let console = format!("AL_CONSOLELISTEN=127.0.0.1:{taken}");
     let certificate = format!("AL_TLSCERT={}", dir.path().join("none.pem").display());
     let key = format!("AL_TLSKEY={}", dir.path().join("none.key").display());
     for (aes_port, environment, code, check, al_key) in [
         (closed, &[][..], 69, "AES", "al_aeshost"),
         (aes_port, &[web.as_str()], 1, "web port", "al_listen"),
         (closed, &[web.as_str()], 1, "web port", "al_listen"),
+        (aes_port, &[console.as_str()], 1, "console port", "al_consolelisten"),
         (aes_port, &["AL_RTPADDRESS=192.0.2.1"], 1, "RTP ports", "al_rtpaddress"),
         (aes_port, &["AL_DATADIR=/proc/nothing"], 1, "data directory", "al_datadir"),
         (aes_port, &["AL_MINDISKFREE=1000000 TB"], 1, "free room", "al_mindiskfree"),
@@ -225,6 +229,56 @@ fn without_a_node_status_ends_with_69() {
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
     assert_eq!(json(&output)["exit"], 69);
     assert!(stderr(&output).contains("no node answers at 127.0.0.1:"), "{}", stderr(&output));
+}
+
+#[test]
+fn without_a_node_the_console_ends_with_69_and_without_a_console_too() {
+    let dir = TempDir::new().unwrap();
+    let file = configure(dir.path(), 4721, "");
+    let output = run(&["console", "--json", "--config", &file, "show", "status"]);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert_eq!(json(&output)["exit"], 69);
+    assert!(stderr(&output).contains("no node answers at 127.0.0.1:"), "{}", stderr(&output));
+    let output = command(&["console", "--config", &file, "help"])
+        .env("AL_CONSOLELISTEN", "")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert!(stderr(&output).contains("al_consolelisten"), "{}", stderr(&output));
+    let output = run(&["console", "--address", "10.0.0.1:9007", "help"]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+}
+
+#[test]
+fn certificates_of_a_group_are_made_in_one_command() {
+    let dir = TempDir::new().unwrap();
+    let pki = dir.path().join("pki");
+    let pki = pki.to_str().unwrap();
+    let init = ["cluster", "init", "--dir", pki, "--nodes"];
+    let output = run(&[&init[..], &["1=10.0.0.1,2=rec2.example.com:7500", "--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let members = &json(&output)["members"];
+    assert_eq!(
+        (&members[1]["node"], &members[1]["place"]),
+        (&2.into(), &"rec2.example.com:7500".into())
+    );
+    for key in ["al_clustercert", "al_clusterkey", "al_clusterca"] {
+        assert!(Path::new(members[0][key].as_str().unwrap()).exists(), "{members}");
+    }
+    let output = run(&[&init[..], &["3=10.0.0.3"]].concat());
+    let told = stdout(&output);
+    for part in ["node 3 (10.0.0.3:7400)", "al_nodeid = 3", "node-3.pem", "ca.key", "al_peers = ["]
+    {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    for (nodes, code) in [("1=10.0.0.1", 1), ("4=a,4=b", 64), ("10.0.0.1", 64), ("", 64)] {
+        let output = run(&[&init[..], &[nodes]].concat());
+        assert_eq!(output.status.code(), Some(code), "{nodes}: {}", stderr(&output));
+    }
+    assert_eq!(
+        run(&["cluster", "init", "--dir", "/proc/no", "--nodes", "1=a"]).status.code(),
+        Some(69)
+    );
 }
 
 #[test]

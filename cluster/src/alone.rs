@@ -52,9 +52,14 @@ impl Alone {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let outcome = state.apply(*index, &proposal, &mut changes);
         self.view.send_if_modified(|view| {
-            let before = view.open_calls;
+            let mut changed = view.open_calls != state.ledger().len();
             view.open_calls = state.ledger().len();
-            before != view.open_calls
+            for member in &mut view.members {
+                let role = state.members().get(&member.node).and_then(|known| known.role);
+                changed |= member.role != role;
+                member.role = role;
+            }
+            changed
         });
         drop(state);
         for change in changes {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use recorder_core::call::pool::PhantomState;
 use recorder_core::call::{CallView, Order, Refusal, Request, TriggerConfig};
-use recorder_core::controller::{Action, Controller};
+use recorder_core::controller::{Action, Controller, GroupWord};
 use recorder_core::dmcc::{Counters, LinkConfig, Notice};
 use recorder_core::media::MediaNotice;
 use storage_core::journal::Fact;
-use storage_core::{Draft, Duty, MonoTime, RecordingId};
+use storage_core::{Draft, MonoTime, RecordingId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -33,8 +33,8 @@ pub struct ControlConfig {
     pub link: LinkConfig,
     /// What is recorded.
     pub trigger: TriggerConfig,
-    /// What this node is to do.
-    pub duty: Duty,
+    /// What is known of the group before the first call is seen.
+    pub group: Vec<GroupWord>,
     /// Recordings that a crash left open.
     pub open: Vec<Draft>,
 }
@@ -73,6 +73,8 @@ pub struct ControlView {
     pub phantoms: BTreeMap<PhantomState, usize>,
     /// Recordings in progress.
     pub recordings: usize,
+    /// Phantoms in calls, and those of them that should hear something and do not.
+    pub hearing: (usize, usize),
     /// The link's counters.
     pub counters: Counters,
 }
@@ -81,7 +83,7 @@ pub struct ControlView {
 enum Command {
     Ask(Request, oneshot::Sender<Result<RecordingId, Refusal>>),
     Calls(oneshot::Sender<Vec<CallView>>),
-    Duty(Duty),
+    Group(GroupWord),
     Drain(oneshot::Sender<()>),
 }
 
@@ -113,7 +115,7 @@ impl Control {
             asked: Vec::new(),
             next_request: 1,
         };
-        let task = tokio::spawn(task.run(config.duty, config.open, notices, receiver));
+        let task = tokio::spawn(task.run(config.group, config.open, notices, receiver));
         Self { commands, view, task }
     }
 
@@ -135,10 +137,10 @@ impl Control {
         receiver.await.unwrap_or_default()
     }
 
-    /// Says what this node is to do from now on.
-    pub async fn set_duty(&self, duty: Duty) {
-        // A task that has ended has no duty any more.
-        drop(self.commands.send(Command::Duty(duty)).await);
+    /// Tells what the group has to say.
+    pub async fn tell_group(&self, word: GroupWord) {
+        // A task that has ended need not know any more.
+        drop(self.commands.send(Command::Group(word)).await);
     }
 
     /// Ends all recordings and the session, then the task. A second call has nothing to do.
@@ -175,12 +177,15 @@ struct Task {
 impl Task {
     async fn run(
         mut self,
-        duty: Duty,
+        group: Vec<GroupWord>,
         open: Vec<Draft>,
         mut notices: mpsc::Receiver<MediaNotice>,
         mut commands: mpsc::Receiver<Command>,
     ) {
-        self.controller.start(self.clock.now(), duty, open);
+        for word in group {
+            self.controller.handle_group(self.clock.now(), word);
+        }
+        self.controller.start(self.clock.now(), open);
         loop {
             self.act();
             tokio::select! {
@@ -194,7 +199,9 @@ impl Task {
                         // An asker that has gone away needs no answer.
                         let _ = sender.send(self.controller.calls());
                     }
-                    Some(Command::Duty(duty)) => self.controller.set_duty(self.clock.now(), duty),
+                    Some(Command::Group(word)) => {
+                        self.controller.handle_group(self.clock.now(), word);
+                    }
                     Some(Command::Drain(done)) => {
                         self.end().await;
                         let _ = done.send(());
@@ -296,6 +303,7 @@ impl Task {
             aes_up: self.controller.link().is_up(),
             phantoms: self.controller.call_machine().phantoms(self.clock.now()),
             recordings: self.controller.call_machine().recordings_active(),
+            hearing: self.controller.call_machine().hearing(self.clock.now()),
             counters: self.controller.link().counters().clone(),
         };
         *self.view.write().unwrap_or_else(std::sync::PoisonError::into_inner) = view;

@@ -2,6 +2,8 @@
 //! which code the process ends. What a command does is in the file of its name.
 
 mod check;
+mod cluster;
+mod console;
 mod demo;
 mod output;
 mod recover;
@@ -114,6 +116,10 @@ enum Command {
     Simulate(simulate::Options),
     /// The group as a running node sees it
     Status(status::Options),
+    /// The line console of a running node
+    Console(console::Options),
+    /// Certificates and members of a group
+    Cluster(cluster::Options),
     /// Users of the web interface
     User(user::Options),
     /// Seal the captures that a crash left
@@ -129,6 +135,8 @@ impl Command {
             Self::Check(options) => options.json,
             Self::Demo(options) => options.json,
             Self::Status(options) => options.json,
+            Self::Console(options) => options.json,
+            Self::Cluster(options) => options.json(),
             Self::User(options) => options.json(),
             Self::Recover(options) => options.json,
             Self::Reindex(options) => options.json,
@@ -151,6 +159,8 @@ impl Command {
             Self::Demo(options) => demo::execute(options).await,
             Self::Simulate(options) => simulate::execute(&options).await,
             Self::Status(options) => status::execute(&options).await,
+            Self::Console(options) => console::execute(&options).await,
+            Self::Cluster(options) => cluster::execute(&options).await,
             Self::User(options) => user::execute(options),
             Self::Recover(options) => recover::execute(&options),
             Self::Reindex(options) => reindex::execute(&options),

@@ -90,7 +90,7 @@ pub(super) fn execute(options: Options) -> Result<Exit, Failure> {
 }
 
 /// One line. What is longer than any password is cut, and refused for its length.
-fn read_password() -> io::Result<String> {
+pub(super) fn read_password() -> io::Result<String> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         eprint!("Password (it will be seen): ");

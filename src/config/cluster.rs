@@ -11,7 +11,7 @@ use super::reader::Reader;
 use super::value::{self, HostPort};
 
 /// Port for peers unless told otherwise.
-pub(super) const DEFAULT_PORT: u16 = 7400;
+pub(crate) const DEFAULT_PORT: u16 = 7400;
 pub(super) const DEFAULT_HEARTBEAT: Duration = Duration::from_millis(50);
 pub(super) const DEFAULT_ELECTION: Duration = Duration::from_millis(300);
 /// A larger group would only be slower; more recorders of more sites are groups of their own.
@@ -101,7 +101,8 @@ fn read_peers(reader: &mut Reader) -> BTreeMap<NodeId, HostPort> {
     peers
 }
 
-fn read_peer(entry: &str) -> Option<(NodeId, HostPort)> {
+/// One member: `NUMBER=HOST:PORT`, or without the port.
+pub(crate) fn read_peer(entry: &str) -> Option<(NodeId, HostPort)> {
     let (id, place) = entry.split_once('=')?;
     let id = id.trim().parse().ok().filter(|id| *id > 0)?;
     Some((NodeId(id), value::host_port(place, DEFAULT_PORT).ok()?))

@@ -101,13 +101,18 @@ pub(super) const KEYS: &[Key] = &[
 /// Names of environment variables that begin like a parameter and are none.
 pub(super) const OTHER_VARIABLES: &[&str] = &["AL_LOG"];
 
+/// The names of all parameters, in the order of the manual.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name)
+}
+
 /// The parameter of this name.
 pub(super) fn find(name: &str) -> Option<Key> {
     KEYS.iter().copied().find(|key| key.name == name)
 }
 
 /// The name among `known` that somebody who wrote `written` most likely meant, if any is near.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     written: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -7,7 +7,7 @@ use storage_core::record::VoiceFormat;
 use super::cluster::{DEFAULT_ELECTION, DEFAULT_HEARTBEAT};
 use super::reader::Reader;
 use super::recorder::{DEFAULT_FOLLOW, DEFAULT_MAX_PAUSE, DEFAULT_RESCUE};
-use super::{Codec, Config, Console, HoldAudio, MediaEncryption, Method, Recorder};
+use super::{Codec, Config, HoldAudio, MediaEncryption, Method, Recorder};
 
 /// Says what does nothing yet, and puts in its place what is done.
 pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
@@ -15,9 +15,6 @@ pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
     settle_storage(config, reader);
     if let Some(recorder) = &mut config.recorder {
         settle_recorder(recorder, reader);
-    }
-    if config.console.as_ref().is_some_and(|console| *console != Console::DEFAULT) {
-        not_yet(reader, "al_consolelisten", "the console", "none is opened");
     }
 }
 

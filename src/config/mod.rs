@@ -8,10 +8,13 @@
 mod cluster;
 mod keys;
 mod later;
+mod live;
+mod params;
 mod reader;
 mod recorder;
 mod remark;
 mod rules;
+mod save;
 mod source;
 mod storage;
 mod value;
@@ -29,11 +32,17 @@ use reader::Reader;
 pub use recorder_core::dmcc::Secret;
 
 pub use cluster::{Cluster, TlsFiles};
+pub(crate) use cluster::{DEFAULT_PORT as CLUSTER_PORT, read_peer};
+pub(crate) use keys::{names as key_names, nearest};
+pub use live::{LiveSetting, LiveValues, SetError};
+pub use params::{Param, Params, Shown};
 pub use recorder::{Aes, Codec, HoldAudio, MediaEncryption, Method, Monitored, Recorder};
 pub use remark::{ConfigError, Origin, Remark};
+pub use save::{SaveError, save};
 pub use source::Source;
 pub use storage::{Archive, Storage};
 pub use value::{DiskShare, EXTENSIONS_MAX, HostPort, RtpPorts};
+pub(crate) use value::{extensions, host_port};
 pub use web::{Console, Web};
 
 /// Where the configuration is unless told otherwise.
@@ -64,6 +73,8 @@ pub struct Config {
     pub web: Web,
     /// `al_consolelisten`; absent: no console.
     pub console: Option<Console>,
+    /// All parameters as they were given, for people.
+    pub params: Params,
     /// What is worth knowing although it stops nothing; said at start and by `check`.
     pub warnings: Vec<Remark>,
 }
@@ -101,6 +112,7 @@ impl Config {
             storage: storage::read(&mut reader),
             web: web::read(&mut reader),
             console: web::read_console(&mut reader),
+            params: Params::of(&reader),
             warnings: Vec::new(),
         };
         later::settle(&mut config, &mut reader);
@@ -127,6 +139,25 @@ impl Web {
         let remarks: Vec<_> =
             wrong.into_iter().filter(|remark| web::KEYS.contains(&remark.key.as_str())).collect();
         if remarks.is_empty() { Ok(web) } else { Err(ConfigError { file: source.file, remarks }) }
+    }
+}
+
+impl Console {
+    /// Reads only where the console listens, as [`Web::load`]; absent: no console.
+    ///
+    /// # Errors
+    /// With what is wrong with this key.
+    pub fn load(file: &Path) -> Result<Option<Self>, ConfigError> {
+        let source = Source::load(file, None)?;
+        let mut reader = Reader::new(&source);
+        let console = web::read_console(&mut reader);
+        let (mut remarks, _) = reader.finish();
+        remarks.retain(|remark| remark.key == "al_consolelisten");
+        if remarks.is_empty() {
+            Ok(console)
+        } else {
+            Err(ConfigError { file: source.file, remarks })
+        }
     }
 }
 

@@ -222,8 +222,7 @@ pub(super) fn read(reader: &mut Reader) -> Recorder {
         registration_rate: reader
             .number("al_registrationrate", 0..=10_000)
             .filter(|rate| *rate > 0),
-        // Two people and the phantom are the least that makes sense.
-        maxparties: reader.number("al_maxparties", 3..=64).unwrap_or(6),
+        maxparties: read_maxparties(reader).unwrap_or(6),
         phantom_password: read_phantom_password(reader),
         rtp_address: read_rtp_address(reader),
         rtp_ports: read_rtp_ports(reader, phantoms.len()),
@@ -232,12 +231,25 @@ pub(super) fn read(reader: &mut Reader) -> Recorder {
         monitored,
         codecs: read_codecs(reader),
         mediaencryption: read_mediaencryption(reader),
-        rescue: reader.span("al_rescuems", 1, DEFAULT_RESCUE, 10..=60_000),
-        follow: reader.span("al_followms", 1, DEFAULT_FOLLOW, 0..=60_000),
+        rescue: read_rescue(reader),
+        follow: read_follow(reader),
         hold: reader.word("al_hold", &holds).unwrap_or_default(),
         max_pause: reader.span("al_maxpauses", 1_000, DEFAULT_MAX_PAUSE, 1_000..=86_400_000),
         rules: rules::read(reader),
     }
+}
+
+/// Two people and the phantom are the least that makes sense.
+pub(super) fn read_maxparties(reader: &mut Reader) -> Option<u32> {
+    reader.number("al_maxparties", 3..=64)
+}
+
+pub(super) fn read_rescue(reader: &mut Reader) -> Duration {
+    reader.span("al_rescuems", 1, DEFAULT_RESCUE, 10..=60_000)
+}
+
+pub(super) fn read_follow(reader: &mut Reader) -> Duration {
+    reader.span("al_followms", 1, DEFAULT_FOLLOW, 0..=60_000)
 }
 
 /// A text that a recorder cannot do without.

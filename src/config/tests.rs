@@ -263,7 +263,6 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
         ("al_retentiondays = 30", "al_retentiondays"),
         ("al_archive = \"s3://bucket/site\"", "al_archive"),
         ("al_catalogurl = \"postgres://u:hunter3@h/d\"", "al_catalogurl"),
-        ("al_consolelisten = \"/run/astlogger/console\"", "al_consolelisten"),
         ("al_rescuems = 500", "al_rescuems"),
         ("al_maxpauses = 60", "al_maxpauses"),
     ] {

@@ -13,7 +13,7 @@ pub const EXTENSIONS_MAX: usize = 10_000;
 const EXTENSION_DIGITS_MAX: usize = 16;
 
 /// Why a text is not what it should be: words that go on after "must be".
-pub(super) type Reason = String;
+pub(crate) type Reason = String;
 
 /// A span of time: a number with a unit, or in `unit_ms` where it has none.
 pub(super) fn span(text: &str, unit_ms: u64) -> Result<Duration, Reason> {
@@ -86,7 +86,7 @@ pub(super) fn disk_share(text: &str) -> Result<DiskShare, Reason> {
 }
 
 /// Extensions and ranges of them, each number at most once.
-pub(super) fn extensions(entries: &[String]) -> Result<BTreeSet<Extension>, (String, Reason)> {
+pub(crate) fn extensions(entries: &[String]) -> Result<BTreeSet<Extension>, (String, Reason)> {
     let mut all = BTreeSet::new();
     for entry in entries {
         let (first, last) = range(entry).map_err(|reason| (entry.clone(), reason))?;
@@ -191,7 +191,7 @@ impl std::fmt::Display for HostPort {
 }
 
 /// `HOST:PORT` or `HOST`; an IPv6 address stands in brackets.
-pub(super) fn host_port(text: &str, default_port: u16) -> Result<HostPort, Reason> {
+pub(crate) fn host_port(text: &str, default_port: u16) -> Result<HostPort, Reason> {
     let expected = || format!("HOST:PORT such as \"10.0.0.1:{default_port}\"");
     let text = text.trim();
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

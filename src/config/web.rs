@@ -37,7 +37,7 @@ pub enum Console {
 
 impl Console {
     /// Where it listens unless told otherwise.
-    pub(super) const DEFAULT: Self =
+    const DEFAULT: Self =
         Self::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), CONSOLE_PORT));
 }
 
@@ -94,16 +94,36 @@ pub(super) fn read_console(reader: &mut Reader) -> Option<Console> {
     }
     reader.parsed(
         "al_consolelisten",
-        |text| {
-            if text.starts_with('/') {
-                return Ok(Console::Unix(text.into()));
-            }
-            let address = value::listen_address(text, CONSOLE_PORT)?;
-            if !address.ip().is_loopback() {
-                return Err("a loopback address or the path of a Unix socket".to_owned());
-            }
-            Ok(Console::Tcp(address))
-        },
+        console_place,
         "write al_consolelisten = \"127.0.0.1:9007\", or \"\" for none",
     )
+}
+
+/// `HOST:PORT` of this machine, or the path of a Unix socket.
+fn console_place(text: &str) -> Result<Console, value::Reason> {
+    if text.starts_with('/') {
+        return Ok(Console::Unix(text.into()));
+    }
+    let address = value::listen_address(text, CONSOLE_PORT)?;
+    if !address.ip().is_loopback() {
+        return Err("a loopback address or the path of a Unix socket".to_owned());
+    }
+    Ok(Console::Tcp(address))
+}
+
+impl std::str::FromStr for Console {
+    type Err = value::Reason;
+
+    fn from_str(text: &str) -> Result<Self, value::Reason> {
+        console_place(text)
+    }
+}
+
+impl std::fmt::Display for Console {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }

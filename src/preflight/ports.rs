@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use super::{Finding, Verdict};
-use crate::config::{Config, Recorder, Web};
+use crate::config::{Config, Console, Recorder, Web};
 use crate::local;
 
 /// A node that runs here says so at once.
@@ -17,6 +17,9 @@ const NAMED_MAX: usize = 5;
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let running = answers(&config.web).await;
     let mut findings = vec![tcp("web port", "al_listen", config.web.listen)];
+    if let Some(Console::Tcp(address)) = &config.console {
+        findings.push(tcp("console port", "al_consolelisten", *address));
+    }
     if config.cluster.peers.len() > 1 {
         findings.push(tcp("cluster port", "al_clusterlisten", config.cluster.listen));
     }

@@ -23,7 +23,7 @@ const PIECE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The answer. A `HEAD` gets the same without the body, which axum takes off.
 pub fn response(id: RecordingId, opened: Opened, request: &HeaderMap) -> Response {
-    let Opened { audio, bytes, sha256, slot } = opened;
+    let Opened { mut audio, bytes, sha256, slot } = opened;
     let etag = sha256.map(|sha256| format!("\"{sha256}\""));
     let mut headers = vec![
         (ACCEPT_RANGES, "bytes".to_owned()),
@@ -49,6 +49,7 @@ pub fn response(id: RecordingId, opened: Opened, request: &HeaderMap) -> Respons
         }
     };
     headers.push((CONTENT_LENGTH, (end - next).to_string()));
+    audio.will_read(next, end);
     let reading = Reading { audio, next, end, _slot: slot };
     let body = Body::from_stream(futures_util::stream::try_unfold(reading, Reading::piece));
     with_headers(status, headers, body)

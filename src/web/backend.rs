@@ -6,12 +6,13 @@ use std::io;
 
 use axum::extract::ws::Utf8Bytes;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 pub use storage::FetchFormat;
 use storage::Page;
 use storage_core::query::Query;
 use storage_core::record::Scope;
-use storage_core::{Extension, Recording, RecordingId, Ucid};
+use storage_core::{Extension, NodeId, Recording, RecordingId, Role, Ucid};
 use tokio::sync::broadcast;
 
 use std::sync::Arc;
@@ -48,6 +49,22 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::NotAuthenticated,
+        Self::Forbidden,
+        Self::UnknownRequest,
+        Self::BadValue,
+        Self::NotFound,
+        Self::NoCall,
+        Self::NoTrunk,
+        Self::NoPhantom,
+        Self::AlreadyRecording,
+        Self::Unavailable,
+        Self::Busy,
+        Self::Internal,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -65,6 +82,12 @@ impl Code {
             Self::Busy => "busy",
             Self::Internal => "internal",
         }
+    }
+
+    /// Reads the word of the wire.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == word)
     }
 }
 
@@ -88,7 +111,7 @@ impl Failure {
 }
 
 /// Who asks: stored with what he causes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
     /// The user's name.
     pub user: String,
@@ -99,7 +122,8 @@ pub struct By {
 }
 
 /// What a start, stop or ownership question is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Target {
     /// The call in progress at this station.
     Extension(Extension),
@@ -110,7 +134,7 @@ pub enum Target {
 }
 
 /// `startrecording`. The target is never a recording.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartRequest {
     /// Which call.
     pub target: Target,
@@ -121,7 +145,7 @@ pub struct StartRequest {
 }
 
 /// `stoprecording`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRequest {
     /// Which recording.
     pub target: Target,
@@ -129,8 +153,45 @@ pub struct StopRequest {
     pub by: By,
 }
 
-/// Audio that was opened for reading. It stays readable and of the same length while it is open,
-/// whatever happens to the recording (retention, deletion).
+/// A member that records and cannot be reached now: what it made last may be missing from an
+/// answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Unreachable {
+    /// Its number.
+    pub node: NodeId,
+    /// What it is configured for; absent while that was never heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {}", self.node)?;
+        self.role.map_or(Ok(()), |role| write!(f, " ({})", role.as_str()))
+    }
+}
+
+/// What a search gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The recordings.
+    pub page: Page,
+    /// Whose may be missing.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// The calls in progress.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CallList {
+    /// An object each.
+    pub calls: Vec<Value>,
+    /// Who could not be asked.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// Audio that was opened for reading. It keeps its length while it is open. What lies on this node
+/// stays readable whatever happens to the recording (retention, deletion); what is streamed from a
+/// peer may break off, with an error that says so.
 pub trait Audio: Send + 'static {
     /// Bytes in all.
     fn bytes(&self) -> u64;
@@ -144,6 +205,12 @@ pub trait Audio: Send + 'static {
 
     /// Ending of a file name for it: `wav` or `opus`.
     fn file_extension(&self) -> &'static str;
+
+    /// What is going to be read, in order: lets a peer send just that. A hint; other bytes can be
+    /// read all the same.
+    fn will_read(&mut self, first: u64, end: u64) {
+        let _ = (first, end);
+    }
 
     /// Reads some bytes at `offset`; 0 only at the end. Blocking.
     ///
@@ -234,7 +301,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// `badvalue` for a cursor that is not ours, `unavailable`, `internal`.
-    fn search(&self, query: &Query) -> Result<Page, Failure>;
+    fn search(&self, query: &Query) -> Result<Listing, Failure>;
 
     /// One record, or none.
     ///
@@ -248,8 +315,8 @@ pub trait Backend: Send + Sync + 'static {
     /// `notfound`; `unavailable` for a form that cannot be had; `internal`.
     fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure>;
 
-    /// The calls in progress, an object each.
-    fn calls(&self) -> BoxFuture<'static, Vec<Value>>;
+    /// The calls in progress.
+    fn calls(&self) -> BoxFuture<'static, CallList>;
 
     /// Whether `extension` is in the call that `target` names, so that its agent may start or stop
     /// the recording. False when there is no such call.

@@ -116,11 +116,12 @@ impl Fetch {
     /// Sends the bytes from `first` up to `end`, which is not sent; both lie within the audio.
     pub fn new(
         place: Place,
-        audio: Box<dyn Audio>,
+        mut audio: Box<dyn Audio>,
         first: u64,
         end: u64,
         slot: OwnedSemaphorePermit,
     ) -> Self {
+        audio.will_read(first, end);
         let sha256 = Sha256::new();
         Self { place, audio, next: first, end, sent: 0, sha256, _slot: slot }
     }
@@ -155,12 +156,18 @@ impl Fetch {
 
     fn failed(&self, error: &io::Error) -> String {
         tracing::error!(%error, "a recording's audio cannot be read on");
+        // A failure is worded for people; what the disk says is not.
+        let worded = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
+        let (code, message) = worded
+            .map_or((Code::Internal, "the audio cannot be read on"), |failure| {
+                (failure.code, &failure.message)
+            });
         let event = json!({
             "eventtype": "fetchfailed",
             "fetch": self.place.number,
             "bytes": self.sent,
-            "error": Code::Internal.as_str(),
-            "message": "the audio cannot be read on",
+            "error": code.as_str(),
+            "message": message,
         });
         event.to_string()
     }

@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, Backend, Code, Failure, FetchFormat, StartRequest, StopRequest, Target,
+    Audio, Backend, CallList, Code, Failure, FetchFormat, Listing, StartRequest, StopRequest,
+    Target, Unreachable,
 };
 use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;
@@ -123,7 +124,7 @@ impl Node {
     /// # Errors
     /// `unavailable` if the node does not answer.
     pub async fn calls(&self) -> Result<Map<String, Value>, Failure> {
-        let mut calls = answer(self.backend.calls()).await?;
+        let CallList { mut calls, unreachable } = answer(self.backend.calls()).await?;
         let mut body = Map::new();
         body.insert("total".to_owned(), calls.len().into());
         let mut room = REPLY_BYTES_MAX;
@@ -136,6 +137,7 @@ impl Node {
         let fitting = fitting.count();
         calls.truncate(fitting);
         body.insert("calls".to_owned(), calls.into());
+        name_unreachable(&mut body, &unreachable)?;
         Ok(body)
     }
 
@@ -224,7 +226,7 @@ pub fn record(recording: &Recording) -> Result<Map<String, Value>, Failure> {
 fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, Failure> {
     // Halving from 1000 ends after ten turns.
     loop {
-        let page = backend.search(&query)?;
+        let Listing { page, unreachable } = backend.search(&query)?;
         let found = page.recordings.len();
         let recordings = json(&page.recordings)?;
         if recordings.to_string().len() <= REPLY_BYTES_MAX {
@@ -236,6 +238,7 @@ fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, F
             if let Some(total) = page.total {
                 body.insert("total".to_owned(), total.into());
             }
+            name_unreachable(&mut body, &unreachable)?;
             return Ok(body);
         }
         if found <= 1 {
@@ -243,6 +246,17 @@ fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, F
         }
         query.limit = found / 2;
     }
+}
+
+/// The members that could not be asked; nothing is said when there are none.
+fn name_unreachable(
+    body: &mut Map<String, Value>,
+    unreachable: &[Unreachable],
+) -> Result<(), Failure> {
+    if !unreachable.is_empty() {
+        body.insert("unreachable".to_owned(), json(unreachable)?);
+    }
+    Ok(())
 }
 
 fn json(value: impl serde::Serialize) -> Result<Value, Failure> {

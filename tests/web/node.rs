@@ -10,7 +10,8 @@ use std::time::Duration;
 use argon2::password_hash::{PasswordHasher, SaltString};
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, Backend, Code, Event, Failure, FetchFormat, StartRequest, StopRequest, Target, Topic,
+    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, StartRequest,
+    StopRequest, Target, Topic, Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
 use futures_util::FutureExt;
@@ -38,6 +39,8 @@ pub struct FakeNode {
     /// `startrecording` takes a permit of these.
     pub may_start: Arc<Semaphore>,
     pub ready: AtomicBool,
+    /// Members of its group that it cannot reach.
+    pub unreachable: Mutex<Vec<Unreachable>>,
     pub audio_open: Arc<AtomicUsize>,
     pub audio_reads: Arc<AtomicUsize>,
     pub events: broadcast::Sender<Arc<Event>>,
@@ -90,6 +93,7 @@ impl FakeNode {
             start_answer: Mutex::new(Ok(id(999))),
             may_start: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             ready: AtomicBool::new(true),
+            unreachable: Mutex::default(),
             audio_open: Arc::default(),
             audio_reads: Arc::default(),
             events: broadcast::Sender::new(64),
@@ -113,7 +117,7 @@ impl FakeNode {
 }
 
 impl Backend for FakeNode {
-    fn search(&self, query: &Query) -> Result<Page, Failure> {
+    fn search(&self, query: &Query) -> Result<Listing, Failure> {
         let all: Vec<Recording> = self
             .recordings
             .lock()
@@ -129,7 +133,8 @@ impl Backend for FakeNode {
         let more = recordings.len() < rest.len();
         let cursor = recordings.last().filter(|_| more);
         let cursor = cursor.map(|last| Position::of(last).to_cursor());
-        Ok(Page { recordings, cursor, total: Some(all.len() as u64) })
+        let page = Page { recordings, cursor, total: Some(all.len() as u64) };
+        Ok(Listing { page, unreachable: self.unreachable.lock().unwrap().clone() })
     }
 
     fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
@@ -152,8 +157,10 @@ impl Backend for FakeNode {
         }))
     }
 
-    fn calls(&self) -> BoxFuture<'static, Vec<Value>> {
-        async { vec![json!({ "ucid": UCID, "parties": ["2611", "85212345678"] })] }.boxed()
+    fn calls(&self) -> BoxFuture<'static, CallList> {
+        let unreachable = self.unreachable.lock().unwrap().clone();
+        let calls = vec![json!({ "ucid": UCID, "parties": ["2611", "85212345678"] })];
+        async { CallList { calls, unreachable } }.boxed()
     }
 
     fn concerns(&self, target: &Target, extension: &Extension) -> BoxFuture<'static, bool> {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use astlogger::users::UserRole;
 use astlogger::web::Limits;
-use astlogger::web::backend::{Code, Failure, Target, Topic};
+use astlogger::web::backend::{Code, Failure, Target, Topic, Unreachable};
 use serde_json::{Value, json};
-use storage_core::Extension;
 use storage_core::record::Scope;
+use storage_core::{Extension, NodeId, Role};
 use tokio::sync::Semaphore;
 
 use super::client::Client;
@@ -111,6 +111,25 @@ async fn ids_come_back_unchanged_and_may_recur() {
     }
     for _ in 0..5 {
         assert_eq!(client.reply().await["id"], 1);
+    }
+}
+
+#[tokio::test]
+async fn members_that_cannot_be_reached_are_named_with_what_is_listed() {
+    let site = Site::new().await;
+    let mut client = Client::signed_in(&site, UserRole::Supervisor).await;
+    let requests = ["listrecordings", "listcalls"];
+    for request in requests {
+        let reply = client.ask(json!({ "request": request })).await;
+        assert_eq!((&reply["result"], reply.get("unreachable")), (&json!("success"), None));
+    }
+    *site.node.unreachable.lock().unwrap() = vec![
+        Unreachable { node: NodeId(2), role: Some(Role::Backup) },
+        Unreachable { node: NodeId(4), role: None },
+    ];
+    for request in requests {
+        let reply = client.ask(json!({ "request": request })).await;
+        assert_eq!(reply["unreachable"], json!([{ "node": 2, "role": "backup" }, { "node": 4 }]));
     }
 }
 

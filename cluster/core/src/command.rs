@@ -2,7 +2,8 @@
 //! a bound; what they do to the state is decided in `state` and `ledger`.
 
 use serde::{Deserialize, Serialize};
-use storage_core::{CallId, Duty, NodeId, RecordingId, Role, SegmentId, Ucid, WallTime};
+use storage_core::record::{Scope, TriggerKind};
+use storage_core::{CallId, Duty, Extension, NodeId, RecordingId, Role, SegmentId, Ucid, WallTime};
 
 /// Names a proposal, so that it can be repeated without being done twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,6 +117,19 @@ pub struct Grant {
     pub cause: Cause,
 }
 
+/// Why and what a recording is made for: what a member must know that goes on with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What it follows; a later claim can widen it.
+    pub scope: Scope,
+    /// Who asked for it.
+    pub trigger: TriggerKind,
+    /// The rule that decided; empty if none did.
+    pub rule: String,
+    /// The station for which it is made.
+    pub extension: Extension,
+}
+
 /// A capture that has begun, or is about to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
@@ -136,6 +150,8 @@ pub struct Claim {
     pub from: WallTime,
     /// The epoch under which it was begun.
     pub epoch: u64,
+    /// What is recorded.
+    pub terms: Terms,
 }
 
 /// Names one stretch of a recording.
@@ -195,6 +211,15 @@ pub enum Command {
         /// When its media ended, by that node's clock.
         #[serde(with = "crate::micros")]
         to: WallTime,
+    },
+    /// The recording is over: nobody is to add to it, and it may be sealed.
+    Over {
+        /// Which.
+        recording: RecordingId,
+        /// Who says so.
+        node: NodeId,
+        /// Somebody stopped it, so that the rules do not record this call again.
+        stopped: bool,
     },
     /// A capture is withdrawn: it holds no audio, or is lost.
     Release {
@@ -260,7 +285,9 @@ impl Command {
     pub(crate) fn speaks_for(&self, proposer: NodeId) -> bool {
         match self {
             Self::Announce(announce) => announce.node == proposer,
-            Self::Health { node, .. } | Self::Ack { node, .. } => *node == proposer,
+            Self::Health { node, .. } | Self::Ack { node, .. } | Self::Over { node, .. } => {
+                *node == proposer
+            }
             Self::Claim(claim) => claim.node == proposer,
             Self::End { stretch, .. } | Self::Release { stretch } => stretch.node == proposer,
             Self::Seal(seal) => seal.node == proposer,
@@ -352,15 +379,6 @@ pub enum Outcome {
         /// Who holds the recording now.
         holder: Option<NodeId>,
     },
-    /// The call is over and published.
-    Published {
-        /// As this recording.
-        recording: RecordingId,
-        /// First audio in it.
-        from: WallTime,
-        /// Last audio in it.
-        to: WallTime,
-    },
     /// Duties changed, in this epoch.
     Granted {
         /// The present epoch.
@@ -406,6 +424,9 @@ pub enum Refusal {
     /// Somebody else is to seal.
     #[error("the recording is to be sealed by another node")]
     NotSealer(Option<NodeId>),
+    /// Another member captures it.
+    #[error("the recording goes on at node {0}")]
+    GoesOn(NodeId),
     /// More than the ledger takes.
     #[error("too many captures or takes of one call")]
     TooMany,
@@ -425,6 +446,7 @@ mod tests {
             id: ProposalId { node: NodeId(1), boot: 2, seq: 3 },
             settled: 2,
             command: Command::Claim(Claim {
+                terms: Terms::default(),
                 call: CallRef {
                     ucid: "00001012071700000000".parse().ok(),
                     callid: CallId::new("120"),

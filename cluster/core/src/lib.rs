@@ -28,9 +28,9 @@ pub mod wire;
 pub use alarm::Alarm;
 pub use command::{
     Announce, CallRef, Cause, Claim, Command, Health, Outcome, Phantoms, ProposalId, Refusal, Seal,
-    Standing, StretchRef,
+    Standing, StretchRef, Terms,
 };
-pub use ledger::{Fate, Ledger, Slot, Task};
+pub use ledger::{ClosedSlot, Fate, Ledger, Over, Slot, Stretch, Task};
 pub use node::{Node, NodeConfig, Stored};
 pub use peers::PeerEvent;
 pub use proposals::ProposeError;

@@ -165,6 +165,11 @@ pub enum Change {
         /// Which.
         stretch: StretchRef,
     },
+    /// A recording is over.
+    Over {
+        /// Which.
+        recording: RecordingId,
+    },
     /// A recording is published.
     Sealed {
         /// Which.
@@ -240,6 +245,10 @@ impl State {
             Command::End { stretch, to } => {
                 let present = self.present();
                 self.ledger.end(stretch, *to, &present, changes)
+            }
+            Command::Over { recording, node, stopped } => {
+                let present = self.present();
+                self.ledger.over(*recording, *node, *stopped, &present, changes)
             }
             Command::Release { stretch } => {
                 let present = self.present();
@@ -444,6 +453,7 @@ impl State {
             epoch: self.epoch,
             moves: self.moves,
             up: these(|member| member.up),
+            members: these(|_| true),
             catalogs: these(Member::records),
         }
     }

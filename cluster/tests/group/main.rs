@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cluster::{CHUNK_MAX, Group, GroupAlarm, GroupFailure, JoinError, RequestError};
-use cluster_core::{CallRef, Cause, Change, Claim, Command, Health, Outcome, Seal, Standing};
+use cluster_core::{
+    CallRef, Cause, Change, Claim, Command, Health, Outcome, Seal, Standing, Terms,
+};
 use storage_core::{CallId, Duty, NodeId, RecordingId, Role, SegmentId, WallTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -20,6 +22,7 @@ fn claim(node: u16, number: u64, epoch: u64) -> Claim {
     entropy[9] = u8::try_from(node).unwrap();
     let from = WallTime::from_millis(i64::try_from(number).unwrap());
     Claim {
+        terms: Terms::default(),
         call: CallRef {
             ucid: format!("0000100001{:010}", number + 1).parse().ok(),
             callid: CallId::new(&(number % 1000).to_string()),

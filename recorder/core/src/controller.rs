@@ -4,13 +4,15 @@
 //!
 //! Use: give one input, then take actions until there are none, then the next input.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use storage_core::journal::Fact;
-use storage_core::{Draft, Duty, MonoTime, Now};
+use storage_core::{Draft, MonoTime, NodeId, Now, RecordingId, SegmentId};
 
 use crate::call::order::Ticket;
-use crate::call::{CallView, Calls, JoinRefusal, Order, Request, TriggerConfig};
+use crate::call::{
+    CallView, Calls, Claimed, JoinRefusal, Mandate, Order, Patience, Peer, Request, TriggerConfig,
+};
 use crate::dmcc::{CstaError, Link, LinkConfig, Notice, Output};
 use crate::media::MediaNotice;
 
@@ -32,6 +34,35 @@ pub enum Action {
     Link(Notice),
 }
 
+/// What the group of nodes tells the recorder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupWord {
+    /// What this node is to do.
+    Mandate(Mandate),
+    /// All other nodes that record.
+    Peers(BTreeMap<NodeId, Peer>),
+    /// Limits that were changed while it runs.
+    Limits {
+        /// How long to wait for the others.
+        patience: Patience,
+        /// `al_maxparties`.
+        max_parties: usize,
+    },
+    /// What the group knows of a recording.
+    Claimed(Box<Claimed>),
+    /// The group has done with a recording.
+    Closed(RecordingId),
+    /// The group's name of a recording that is kept here under another.
+    Named {
+        /// The name here.
+        recording: RecordingId,
+        /// The group's.
+        name: RecordingId,
+    },
+    /// This capture does not count any more: leave its call.
+    Yield(SegmentId),
+}
+
 /// Link and calls, wired together.
 #[derive(Debug)]
 pub struct Controller {
@@ -48,8 +79,7 @@ impl Controller {
     }
 
     /// Begins: the link connects; `open` are the recordings that a crash left open.
-    pub fn start(&mut self, now: Now, duty: Duty, open: Vec<Draft>) {
-        self.calls.set_duty(now, duty);
+    pub fn start(&mut self, now: Now, open: Vec<Draft>) {
         self.calls.adopt(now, open);
         self.link.start(now.mono);
         self.settle(now);
@@ -98,9 +128,25 @@ impl Controller {
         self.settle(now);
     }
 
-    /// What this node is to do has changed.
-    pub fn set_duty(&mut self, now: Now, duty: Duty) {
-        self.calls.set_duty(now, duty);
+    /// The group has something to say.
+    pub fn handle_group(&mut self, now: Now, word: GroupWord) {
+        let calls = &mut self.calls;
+        match word {
+            GroupWord::Mandate(mandate) => calls.set_mandate(now, mandate),
+            GroupWord::Peers(peers) => {
+                // A phantom of another node sees the calls that it is in wherever they are taken.
+                let phantoms = peers.values().flat_map(|peer| &peer.phantoms).cloned();
+                self.link.watch_also(now.mono, phantoms.collect());
+                calls.set_peers(now, peers);
+            }
+            GroupWord::Limits { patience, max_parties } => {
+                calls.set_limits(now, patience, max_parties);
+            }
+            GroupWord::Claimed(claimed) => calls.handle_claimed(now, *claimed),
+            GroupWord::Closed(name) => calls.handle_closed(now, name),
+            GroupWord::Named { recording, name } => calls.handle_named(now, recording, name),
+            GroupWord::Yield(segment) => calls.handle_yield(now, segment),
+        }
         self.settle(now);
     }
 

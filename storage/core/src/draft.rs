@@ -32,6 +32,18 @@ pub struct Presence {
     pub holds: Vec<Stretch>,
 }
 
+/// Why a recording ended on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// There was nothing more to record.
+    Over,
+    /// Somebody stopped it.
+    Stopped,
+    /// Another node went on with it, or was to.
+    Yielded,
+}
+
 /// An open recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draft {
@@ -87,6 +99,9 @@ pub struct Draft {
     /// When it ended; absent while the call goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<WallTime>,
+    /// Why it ended; absent while it goes on, and where only a crash is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
     /// The call ended while nobody recorded it (a crash), so what came after the last audio is not
     /// known.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -125,6 +140,7 @@ impl Draft {
             parties: Vec::new(),
             opened,
             ended: None,
+            ending: None,
             cutshort: false,
             pauses: Vec::new(),
         }

@@ -147,7 +147,7 @@ impl fmt::Display for CallId {
 
 /// A number that can be dialled on the switch: a station, a phantom, a VDN, a skill's hunt group,
 /// an agent's login; also an outside party's number. Text, because leading zeros count.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Extension(String);
 

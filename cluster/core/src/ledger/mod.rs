@@ -2,9 +2,9 @@
 //! It decides from the log alone, the same on every member; it touches no capture and no file.
 //!
 //! A call leaves the ledger once all its recordings are sealed, every claimed capture is accounted
-//! for, and the catalogs of all members that answer list them. A short memory of such calls stays,
-//! so that a claim that arrives late meets the recording and does not open a second one. Beyond
-//! that memory the catalogs know.
+//! for, and the catalogs of all members that answer, or that had a part in it, list them. A short
+//! memory of such calls stays, so that a claim that arrives late meets the recording and reopens it
+//! instead of making a second one. Beyond that memory the catalogs know.
 
 mod lookup;
 mod slot;
@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use storage_core::{NodeId, RecordingId, WallTime};
 
-use crate::command::{CallRef, Claim, Outcome, Refusal, Seal, Standing, StretchRef};
+use crate::command::{CallRef, Claim, Outcome, Refusal, Seal, Standing, StretchRef, Terms};
 use crate::state::Change;
 use crate::view::DutyGrant;
 use lookup::{Lookup, same_call};
-pub use slot::{Fate, Present, Sealed, Slot, Stretch, Task};
+pub use slot::{Fate, Over, Present, Sealed, Slot, Stretch, Task};
 
 /// A call with its recordings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,12 +51,37 @@ pub struct ClosedSlot {
     pub recording: RecordingId,
     /// Who has it.
     pub node: NodeId,
+    /// How often it was completed.
+    pub revision: u32,
+    /// SHA-256 of the voice file.
+    pub sha256: [u8; 32],
     /// First audio.
     #[serde(with = "crate::micros")]
     pub from: WallTime,
     /// Last audio.
     #[serde(with = "crate::micros")]
     pub to: WallTime,
+    /// How it ended.
+    pub over: Over,
+}
+
+impl ClosedSlot {
+    fn of(slot: &Slot) -> Option<Self> {
+        let Sealed { node, revision, from, to, sha256, .. } = *slot.sealed.as_ref()?;
+        let (copy, take, recording) = (slot.copy, slot.take, slot.recording);
+        let over = slot.over.unwrap_or(Over::Ended);
+        Some(Self { copy, take, recording, node, revision, sha256, from, to, over })
+    }
+
+    /// The recording as it was, but for captures that nobody needs any more.
+    fn reopen(self, terms: Terms) -> Slot {
+        let Self { copy, take, recording, node, revision, sha256, from, to, over } = self;
+        let accounted = BTreeSet::new();
+        let mut slot = Slot::new(copy, take, recording, terms);
+        slot.sealed = Some(Sealed { node, revision, from, to, sha256, accounted });
+        slot.over = Some(over);
+        slot
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,10 +152,8 @@ impl Ledger {
         changes: &mut Vec<Change>,
     ) -> Outcome {
         let open = self.find_open(&claim.call, Some(claim.from));
-        if let Some(slot) = self.find_closed(claim, open) {
-            let ClosedSlot { recording, from, to, .. } = slot;
-            return Outcome::Published { recording, from, to };
-        }
+        self.reopen(claim, open);
+        let open = open.or_else(|| self.find_open(&claim.call, Some(claim.from)));
         let number = open.unwrap_or_else(|| self.open_call(index, &claim.call, changes));
         self.learn_ucid(number, &claim.call);
         let slot = match self.slot_for(number, claim) {
@@ -168,6 +191,21 @@ impl Ledger {
         })
     }
 
+    pub(crate) fn over(
+        &mut self,
+        recording: RecordingId,
+        node: NodeId,
+        stopped: bool,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        self.on_slot(recording, present, changes, |slot, changes| {
+            slot.end_all(node, stopped)?;
+            changes.push(Change::Over { recording });
+            Ok(())
+        })
+    }
+
     pub(crate) fn release(
         &mut self,
         stretch: &StretchRef,
@@ -187,12 +225,6 @@ impl Ledger {
         present: &Present,
         changes: &mut Vec<Change>,
     ) -> Outcome {
-        if self.lookup.recording(seal.recording).is_none()
-            && let Some(closed) = self.closed_slot(seal.recording)
-        {
-            let ClosedSlot { recording, from, to, .. } = *closed;
-            return Outcome::Published { recording, from, to };
-        }
         self.on_slot(seal.recording, present, changes, |slot, changes| {
             let (recording, node, revision) = (seal.recording, seal.node, seal.revision);
             slot.seal(seal, present)?;
@@ -304,16 +336,23 @@ impl Ledger {
         call.slots.iter().find(|slot| slot.recording == recording)
     }
 
-    /// The take under which a capture that begins now belongs: the open one, or the next.
+    /// The newest recording of the call in this copy that has left the ledger, if it is still
+    /// remembered.
+    #[must_use]
+    pub fn closed<'a>(&'a self, call: &'a CallRef, copy: u8) -> Option<&'a ClosedSlot> {
+        let slots = self.closed_matches(call).flat_map(|closed| &closed.slots);
+        slots.filter(|slot| slot.copy == copy).max_by_key(|slot| slot.take)
+    }
+
+    /// The take to which a capture that begins now belongs: the open one, or the next.
     #[must_use]
     pub fn take(&self, call: &CallRef, copy: u8) -> u16 {
-        let open = self.slot(call, copy).map(|slot| match slot.sealed {
-            None => slot.take,
-            Some(_) => slot.take.saturating_add(1),
+        let open = self.slot(call, copy).map(|slot| match (&slot.sealed, slot.over) {
+            (None, None) => slot.take,
+            _ => slot.take.saturating_add(1),
         });
-        let closed = self.closed_matches(call, None).flat_map(|closed| &closed.slots);
-        let closed = closed.filter(|slot| slot.copy == copy).map(|slot| slot.take).max();
-        open.max(closed.map(|take| take.saturating_add(1))).unwrap_or(1)
+        let closed = self.closed(call, copy).map(|slot| slot.take.saturating_add(1));
+        open.max(closed).unwrap_or(1)
     }
 
     /// What may become of a capture; `None` if the ledger no longer knows the recording.
@@ -387,7 +426,8 @@ impl Ledger {
                 if taken {
                     return Err(Refusal::Senseless("the recording's name is in use"));
                 }
-                slots.push(Slot::new(claim.copy, claim.take, claim.recording));
+                let terms = claim.terms.clone();
+                slots.push(Slot::new(claim.copy, claim.take, claim.recording, terms));
                 self.lookup.add_recording(claim.recording, number);
                 slots.len() - 1
             }
@@ -442,10 +482,9 @@ impl Ledger {
         let Some(call) = self.take_out(number) else { return };
         let mut slots = Vec::with_capacity(call.slots.len());
         for slot in call.slots {
-            let Some(sealed) = slot.sealed else { continue };
-            let (copy, take, recording) = (slot.copy, slot.take, slot.recording);
-            let Sealed { node, from, to, .. } = sealed;
-            slots.push(ClosedSlot { copy, take, recording, node, from, to });
+            let Some(closed) = ClosedSlot::of(&slot) else { continue };
+            let recording = closed.recording;
+            slots.push(closed);
             self.closed_lookup.add_recording(recording, number);
             changes.push(Change::Closed { recording });
         }
@@ -482,27 +521,43 @@ impl Ledger {
         })
     }
 
-    fn closed_matches<'a>(
-        &'a self,
-        call: &'a CallRef,
-        from: Option<WallTime>,
-    ) -> impl Iterator<Item = &'a ClosedCall> {
+    fn closed_matches<'a>(&'a self, call: &'a CallRef) -> impl Iterator<Item = &'a ClosedCall> {
         let candidates = self.closed_lookup.candidates(call).into_iter();
         let known = candidates.filter_map(|number| self.closed.get(&number));
-        known.filter(move |known| same_call(&known.call, known.over(), call, from))
+        known.filter(move |known| same_call(&known.call, known.over(), call, None))
     }
 
-    /// The closed recording that a claim belongs to, unless the same take is open.
-    fn find_closed(&self, claim: &Claim, open: Option<u64>) -> Option<ClosedSlot> {
+    /// Brings the closed call back to which a claim belongs, unless its take is open.
+    fn reopen(&mut self, claim: &Claim, open: Option<u64>) {
         let wanted = (claim.copy, claim.take);
+        let is_it = |slot: &ClosedSlot| (slot.copy, slot.take) == wanted;
         let slots = open.and_then(|number| self.calls.get(&number)).map(|call| &call.slots);
         if slots.into_iter().flatten().any(|slot| (slot.copy, slot.take) == wanted) {
-            return None;
+            return;
         }
-        self.closed_matches(&claim.call, Some(claim.from))
-            .flat_map(|closed| &closed.slots)
-            .find(|slot| (slot.copy, slot.take) == wanted)
-            .copied()
+        let candidates = self.closed_lookup.candidates(&claim.call);
+        let found = candidates.into_iter().find(|number| {
+            self.closed.get(number).is_some_and(|known| {
+                same_call(&known.call, known.over(), &claim.call, Some(claim.from))
+                    && known.slots.iter().any(is_it)
+            })
+        });
+        let Some((number, known)) = found.and_then(|n| Some((n, self.closed.remove(&n)?))) else {
+            return;
+        };
+        self.closed_lookup.remove_call(number, &known.call);
+        let into = open.unwrap_or_else(|| {
+            self.lookup.add_call(number, &known.call);
+            self.calls.insert(number, OpenCall { call: known.call, slots: Vec::new() });
+            number
+        });
+        for slot in known.slots {
+            self.closed_lookup.remove_recording(slot.recording);
+            self.lookup.add_recording(slot.recording, into);
+            if let Some(call) = self.calls.get_mut(&into) {
+                call.slots.push(slot.reopen(claim.terms.clone()));
+            }
+        }
     }
 }
 

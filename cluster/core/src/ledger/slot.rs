@@ -5,15 +5,20 @@
 //! claim ──▶ Reserve ──nobody else holds──▶ Holds ──ends, is lost, or is taken over──▶ Held
 //! ```
 //!
+//! A recording is over when the member that holds it says so (the call has ended, or somebody
+//! stopped it), or, where nobody holds it, any member that captured a part. It is then sealed once
+//! no capture is open, and again whenever a capture turns up that the file lacks.
+//!
 //! At most one stretch holds at any index of the log. What held and what is in reserve are both
 //! material for the sealer: reserves fill what the holders missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use storage_core::record::Scope;
 use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
-use crate::command::{Claim, Refusal, Seal, Standing, StretchRef};
+use crate::command::{Claim, Refusal, Seal, Standing, StretchRef, Terms};
 use crate::view::DutyGrant;
 
 /// What the ledger has to know about the group while it applies one entry.
@@ -27,6 +32,8 @@ pub struct Present {
     pub moves: bool,
     /// Who answers.
     pub up: BTreeSet<NodeId>,
+    /// Who belongs to the group.
+    pub members: BTreeSet<NodeId>,
     /// Who of these keeps a catalog (a witness does not).
     pub catalogs: BTreeSet<NodeId>,
 }
@@ -81,6 +88,15 @@ pub struct Sealed {
     pub accounted: BTreeSet<(NodeId, SegmentId)>,
 }
 
+/// How a recording came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Over {
+    /// Its call ended, or nobody worth recording was left in it.
+    Ended,
+    /// Somebody stopped it.
+    Stopped,
+}
+
 /// What a holder may do with a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -124,6 +140,10 @@ pub struct Slot {
     pub take: u16,
     /// Its name.
     pub recording: RecordingId,
+    /// What is recorded, by the first claim; widened by later ones.
+    pub terms: Terms,
+    /// Whether it is over, and if so, whether somebody stopped it.
+    pub over: Option<Over>,
     /// Its captures in the order of their claims.
     pub stretches: Vec<Stretch>,
     /// Present once it is published.
@@ -136,8 +156,17 @@ impl Slot {
     /// More captures of one recording than any sane call has.
     pub const STRETCHES_MAX: usize = 64;
 
-    pub(crate) const fn new(copy: u8, take: u16, recording: RecordingId) -> Self {
-        Self { copy, take, recording, stretches: Vec::new(), sealed: None, acks: BTreeMap::new() }
+    pub(crate) const fn new(copy: u8, take: u16, recording: RecordingId, terms: Terms) -> Self {
+        Self {
+            copy,
+            take,
+            recording,
+            terms,
+            over: None,
+            stretches: Vec::new(),
+            sealed: None,
+            acks: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn claim(
@@ -146,6 +175,9 @@ impl Slot {
         claim: &Claim,
         present: &Present,
     ) -> Result<Standing, Refusal> {
+        if claim.terms.scope == Scope::Trunk {
+            self.terms.scope = Scope::Trunk;
+        }
         let known = self.find(claim.node, claim.segment);
         let at = match known {
             Some(at) => {
@@ -186,6 +218,25 @@ impl Slot {
             stretch.standing = Standing::Held;
         }
         self.settle(present);
+        Ok(())
+    }
+
+    /// Ends the recording. Only the member that holds it can; where nobody does, any that has a
+    /// part of it.
+    pub(crate) fn end_all(&mut self, node: NodeId, stopped: bool) -> Result<(), Refusal> {
+        if let Some(holder) = self.holder().filter(|holder| holder.node != node && !stopped) {
+            return Err(Refusal::GoesOn(holder.node));
+        }
+        if !self.stretches.iter().any(|s| s.node == node) && !stopped {
+            return Err(Refusal::UnknownStretch);
+        }
+        let over = if stopped { Over::Stopped } else { Over::Ended };
+        if self.over != Some(Over::Stopped) {
+            self.over = Some(over);
+        }
+        for stretch in self.stretches.iter_mut().filter(|s| s.standing == Standing::Holds) {
+            stretch.standing = Standing::Held;
+        }
         Ok(())
     }
 
@@ -245,7 +296,7 @@ impl Slot {
     /// Brings the standings in line with the group: a planned or forced take-over moves the
     /// holding to the new lead's capture; where nobody holds, the best open capture does.
     pub(crate) fn settle(&mut self, present: &Present) {
-        if self.sealed.is_some() {
+        if self.sealed.is_some() || self.over.is_some() {
             return;
         }
         let holder = self.holding();
@@ -298,6 +349,7 @@ impl Slot {
         alive: impl Fn(NodeId) -> bool,
     ) -> bool {
         self.sealed.is_none()
+            && self.over.is_none()
             && self.holder().is_none_or(|holder| {
                 let older = duty.moves && holder.epoch < duty.epoch;
                 holder.node != node && (older || !alive(holder.node))
@@ -322,19 +374,25 @@ impl Slot {
     pub(crate) fn finished(&self, present: &Present) -> bool {
         let Some(sealed) = &self.sealed else { return false };
         let listed = |node: &NodeId| self.acks.get(node) == Some(&sealed.revision);
-        self.stretches.iter().all(|s| sealed.accounted.contains(&(s.node, s.segment)))
-            && present.catalogs.intersection(&present.up).all(listed)
+        // Who has captured a part, or has the file, must say that it knows, whenever it is back:
+        // it may not ask about a recording that is forgotten.
+        let concerned = self.stretches.iter().map(|s| &s.node).chain([&sealed.node]);
+        self.stretches.iter().all(|s| {
+            sealed.accounted.contains(&(s.node, s.segment)) || !present.members.contains(&s.node)
+        }) && present.catalogs.intersection(&present.up).all(listed)
+            && concerned.filter(|node| present.members.contains(node)).all(listed)
     }
 
     /// What this node has to do.
-    pub(crate) fn tasks(&self, node: NodeId, present: &Present, tasks: &mut Vec<Task>) {
+    pub fn tasks(&self, node: NodeId, present: &Present, tasks: &mut Vec<Task>) {
         let recording = self.recording;
+        let stopped = self.over == Some(Over::Stopped);
         let held_elsewhere = self.holder().is_some_and(|holder| holder.node != node);
         for stretch in self.stretches.iter().filter(|s| s.node == node) {
             let name = StretchRef { recording, node, segment: stretch.segment };
             if self.fate(node, stretch.segment) == Fate::Drop {
                 tasks.push(Task::Drop(name));
-            } else if held_elsewhere && stretch.open() {
+            } else if (held_elsewhere || stopped) && stretch.open() {
                 tasks.push(Task::Leave(name));
             }
         }
@@ -342,8 +400,10 @@ impl Slot {
             let revision = self.sealed.as_ref().map_or(0, |sealed| sealed.revision) + 1;
             tasks.push(Task::Seal { recording, revision });
         }
+        let concerned = present.catalogs.contains(&node)
+            || self.stretches.iter().any(|stretch| stretch.node == node);
         if let Some(sealed) = &self.sealed
-            && present.catalogs.contains(&node)
+            && concerned
             && self.acks.get(&node) != Some(&sealed.revision)
         {
             let (revision, at) = (sealed.revision, sealed.node);
@@ -355,7 +415,7 @@ impl Slot {
     /// one once a capture that is missing can be had.
     fn sealable(&self, present: &Present) -> bool {
         match &self.sealed {
-            None => !self.stretches.is_empty() && !self.open(),
+            None => self.over.is_some() && !self.stretches.is_empty() && !self.open(),
             Some(sealed) => self.stretches.iter().any(|s| {
                 !s.open()
                     && present.up.contains(&s.node)

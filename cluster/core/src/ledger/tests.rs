@@ -1,6 +1,7 @@
 //! The ledger's cases, a sentence each.
 
 use proptest::prelude::*;
+use storage_core::record::Scope;
 use storage_core::{CallId, Duty, SegmentId};
 
 use super::*;
@@ -36,7 +37,8 @@ impl Book {
             lead: Some(NodeId(1)),
             epoch: 1,
             moves: true,
-            up: nodes,
+            up: nodes.clone(),
+            members: nodes,
             catalogs: BTreeSet::from([NodeId(1), NodeId(2)]),
         };
         Self { ledger: Ledger::default(), present, index: 1, changes: Vec::new() }
@@ -61,6 +63,7 @@ impl Book {
             recording: name(u8::try_from(10 * u64::from(node) + segment).unwrap()),
             from: at(from),
             epoch: self.present.epoch,
+            terms: Terms::default(),
         };
         self.ledger.claim(self.index, &claim, &self.present, &mut self.changes)
     }
@@ -73,6 +76,12 @@ impl Book {
     fn end(&mut self, node: u16, segment: u64, to: i64) -> Outcome {
         let stretch = self.stretch(node, segment);
         self.ledger.end(&stretch, at(to), &self.present, &mut self.changes)
+    }
+
+    /// A node says that the recording is over.
+    fn over(&mut self, node: u16, stopped: bool) -> Outcome {
+        let recording = self.ledger.slot(&call(1), 1).unwrap().recording;
+        self.ledger.over(recording, NodeId(node), stopped, &self.present, &mut self.changes)
     }
 
     fn seal(&mut self, node: u16, revision: u32, used: &[(u16, u64)]) -> Outcome {
@@ -140,6 +149,8 @@ fn when_the_holder_dies_a_reserve_goes_on_with_the_same_recording() {
     assert_eq!(book.holder(), Some(2));
     assert!(book.changes.contains(&Change::Holder { recording, holder: Some(NodeId(2)) }));
     book.end(2, 1, 60_000);
+    assert!(book.tasks(2).is_empty(), "the call may go on");
+    book.over(2, false);
     // What the dead one holds cannot be had: published without, completed later.
     assert_eq!(book.tasks(2), [Task::Seal { recording, revision: 1 }]);
     assert_eq!(book.seal(2, 1, &[(2, 1)]), Outcome::Done);
@@ -229,6 +240,7 @@ fn only_the_sealer_seals_and_never_twice_the_same() {
     book.claim(2, 1, 100);
     book.end(1, 1, 60_000);
     book.end(2, 1, 60_000);
+    book.over(2, false);
     let refused = book.seal(3, 1, &[]);
     assert_eq!(refused, Outcome::Refused(Refusal::NotSealer(Some(NodeId(2)))));
     assert_eq!(book.seal(2, 2, &[]), Outcome::Refused(Refusal::Stale));
@@ -247,6 +259,7 @@ fn when_the_owner_never_seals_another_capture_is_used() {
     book.claim(2, 1, 100);
     book.end(2, 1, 400);
     book.end(1, 1, 60_000);
+    book.over(1, false);
     assert_eq!(book.tasks(1), [Task::Seal { recording, revision: 1 }]);
     book.down(1);
     assert_eq!(book.tasks(2), [Task::Seal { recording, revision: 1 }]);
@@ -257,6 +270,7 @@ fn a_witness_is_not_asked_for_a_catalog() {
     let mut book = Book::new();
     let (recording, _) = book.claim(1, 1, 0);
     book.end(1, 1, 60_000);
+    book.over(1, false);
     book.seal(1, 1, &[(1, 1)]);
     assert!(book.tasks(3).is_empty());
     let listed = Task::Catalog { recording, revision: 1, at: NodeId(1) };
@@ -269,17 +283,84 @@ fn late_claims_meet_the_recording_and_a_further_take_opens_another() {
     let (recording, _) = book.claim(1, 1, 0);
     assert_eq!(book.ledger.take(&call(1), 1), 1);
     book.end(1, 1, 60_000);
-    book.seal(1, 1, &[(1, 1)]);
+    assert_eq!(book.ledger.take(&call(1), 1), 1, "it may go on");
+    book.over(1, false);
     assert_eq!(book.ledger.take(&call(1), 1), 2);
+    book.seal(1, 1, &[(1, 1)]);
     book.ack(1, recording, 1);
     book.ack(2, recording, 1);
     assert!(book.ledger.is_empty());
     assert!(book.changes.contains(&Change::Closed { recording }));
-    let late = book.claim_as(2, 1, 30_000, 1);
-    assert!(matches!(late, Outcome::Published { recording: r, .. } if r == recording));
+    let late = book.claim(2, 1, 30_000);
+    assert_eq!(late, (recording, Standing::Reserve), "it is brought back");
+    book.end(2, 1, 50_000);
+    assert!(book.tasks(1).contains(&Task::Seal { recording, revision: 2 }));
+    assert_eq!(book.seal(1, 2, &[(2, 1)]), Outcome::Done);
+    book.ack(1, recording, 2);
+    book.ack(2, recording, 2);
+    assert!(book.ledger.is_empty());
     assert_eq!(book.ledger.take(&call(1), 1), 2);
     let next = book.claim_as(1, 2, 70_000, 2);
     assert!(matches!(next, Outcome::Claimed { recording: r, .. } if r == name(12)), "{next:?}");
+}
+
+#[test]
+fn only_who_holds_a_recording_ends_it_and_a_stop_ends_it_for_all() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.claim(2, 1, 100);
+    let refused = book.over(2, false);
+    assert_eq!(refused, Outcome::Refused(Refusal::GoesOn(NodeId(1))));
+    book.end(1, 1, 5_000);
+    assert_eq!(book.holder(), Some(2));
+    assert_eq!(book.over(3, true), Outcome::Done, "a stop comes from anywhere");
+    assert!(book.tasks(2).contains(&Task::Leave(book.stretch(2, 1))));
+    assert_eq!(book.ledger.recording(recording).unwrap().over, Some(Over::Stopped));
+    // Whoever comes later does not hold it, and it is not sealed while somebody captures.
+    assert_eq!(book.claim(3, 1, 6_000), (recording, Standing::Reserve));
+    book.end(2, 1, 6_000);
+    assert!(book.tasks(2).is_empty());
+    book.end(3, 1, 6_500);
+    assert_eq!(book.tasks(2), [Task::Seal { recording, revision: 1 }]);
+}
+
+#[test]
+fn who_had_a_part_must_know_of_the_end_before_it_is_forgotten() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.claim(2, 1, 100);
+    for node in [1, 2] {
+        book.end(node, 1, 60_000);
+    }
+    book.over(1, false);
+    book.seal(2, 1, &[(1, 1), (2, 1)]);
+    book.down(1);
+    book.ack(2, recording, 1);
+    assert_eq!(book.ledger.len(), 1, "node 1 would ask about it when it is back");
+    book.ack(1, recording, 1);
+    assert!(book.ledger.is_empty());
+}
+
+#[test]
+fn a_later_claim_widens_what_is_recorded() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    let claim = |scope| Claim {
+        call: call(1),
+        copy: 1,
+        take: 1,
+        node: NodeId(1),
+        segment: SegmentId(1),
+        recording,
+        from: at(0),
+        epoch: 1,
+        terms: Terms { scope, ..Terms::default() },
+    };
+    for scope in [Scope::Trunk, Scope::Station] {
+        book.ledger.claim(9, &claim(scope), &book.present, &mut book.changes);
+        let slot = book.ledger.recording(recording).unwrap();
+        assert_eq!(slot.terms.scope, Scope::Trunk);
+    }
 }
 
 #[test]
@@ -334,6 +415,7 @@ fn the_ledger_is_bounded_and_survives_a_snapshot() {
             recording: RecordingId::new(at(0), entropy),
             from: at(0),
             epoch: 1,
+            terms: Terms::default(),
         };
         book.ledger.claim(book.index, &claim, &book.present, &mut book.changes);
     }
@@ -350,7 +432,7 @@ proptest! {
     /// Whatever the log says in whatever order.
     #[test]
     fn the_ledgers_invariants_hold(
-        steps in proptest::collection::vec((0..8_u8, 1..4_u16, 0..3_u64, any::<bool>()), 1..80),
+        steps in proptest::collection::vec((0..9_u8, 1..4_u16, 0..3_u64, any::<bool>()), 1..80),
     ) {
         let mut book = Book::new();
         let mut named = None;
@@ -376,6 +458,9 @@ proptest! {
                     book.present.up.insert(NodeId(node));
                 }
                 7 => book.lead(node, flag),
+                8 if known => {
+                    book.over(node, flag);
+                }
                 _ => {}
             }
             let Some(slot) = book.ledger.slot(&call(1), 1) else {
@@ -388,7 +473,9 @@ proptest! {
             let holders = slot.stretches.iter().filter(|s| s.standing == Standing::Holds);
             prop_assert!(holders.count() <= 1);
             prop_assert!(slot.holder().is_none_or(Stretch::open));
-            prop_assert!(slot.sealed.is_some() || !slot.open() || slot.holder().is_some());
+            let settled = slot.sealed.is_some() || slot.over.is_some();
+            prop_assert!(settled || !slot.open() || slot.holder().is_some());
+            prop_assert!(slot.over.is_none() || slot.holder().is_none());
             let sealed = slot.sealed.as_ref().map_or(0, |sealed| sealed.revision);
             prop_assert!(sealed >= revision, "sealed is never unsealed");
             revision = sealed;

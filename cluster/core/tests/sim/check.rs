@@ -106,7 +106,7 @@ impl Checker {
                 let holder = slot.holder();
                 assert!(holder.is_none_or(Stretch::open), "who holds may be capturing");
                 assert!(
-                    slot.sealed.is_some() || !slot.open() || holder.is_some(),
+                    slot.over.is_some() || !slot.open() || holder.is_some(),
                     "where somebody captures somebody holds, call {ucid}"
                 );
                 let key = (ucid.clone(), slot.copy, slot.take);

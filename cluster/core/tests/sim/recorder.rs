@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cluster_core::node::{Done, Finished};
-use cluster_core::{CallRef, Claim, Command, Node, Outcome, ProposalId, Seal, StretchRef, Task};
+use cluster_core::{
+    CallRef, Claim, Command, Node, Outcome, ProposalId, Seal, StretchRef, Task, Terms,
+};
 use storage_core::{CallId, Duty, MonoTime, NodeId, RecordingId, SegmentId, WallTime};
 
 /// A call on the simulated switch.
@@ -40,6 +42,7 @@ pub struct Capture {
     to_ms: Option<u64>,
     recording: Option<RecordingId>,
     end_logged: bool,
+    over_logged: bool,
     /// Something about it is on its way.
     pending: bool,
 }
@@ -48,6 +51,7 @@ pub struct Capture {
 enum Asked {
     Claim(SegmentId),
     End(SegmentId),
+    Over(SegmentId),
     Seal(RecordingId),
     Ack,
     Other,
@@ -95,7 +99,7 @@ impl Recorder {
     ) {
         let now = MonoTime::from_millis(now_ms);
         self.begin_and_end(node, now, now_ms, calls);
-        self.claim_and_end(node, now);
+        self.claim_and_end(node, now, now_ms);
         let present = node.state().present();
         for task in node.state().ledger().tasks(self.node, &present, 100) {
             match task {
@@ -105,7 +109,7 @@ impl Recorder {
                     self.dropped.push(stretch);
                 }
                 Task::Seal { recording, revision } => {
-                    self.seal(node, now, now_ms, calls, recording, revision, &reachable);
+                    self.seal(node, now, recording, revision, &reachable);
                 }
                 Task::Catalog { recording, revision, at } if at == self.node || reachable(at) => {
                     let recordings = vec![(recording, revision)];
@@ -130,6 +134,13 @@ impl Recorder {
                     if let Some(capture) = self.captures.get_mut(&segment) {
                         capture.pending = false;
                         capture.end_logged = outcome.is_some();
+                    }
+                }
+                Some(Asked::Over(segment)) => {
+                    if let Some(capture) = self.captures.get_mut(&segment) {
+                        capture.pending = false;
+                        // Refused while another holds it, who will say so.
+                        capture.over_logged = outcome == Some(&Outcome::Done);
                     }
                 }
                 Some(Asked::Seal(recording)) => {
@@ -162,7 +173,7 @@ impl Recorder {
             let slot = ledger.slot(&reference, duty.copy);
             let free = slot.is_none_or(|slot| {
                 let reach = |n| view.member(n).is_some_and(|member| member.reachable);
-                slot.sealed.is_some() || slot.to_take_over(self.node, &duty, reach)
+                slot.over.is_some() || slot.to_take_over(self.node, &duty, reach)
             });
             if matches!(duty.duty, Duty::Lead | Duty::Follow) && free {
                 let take = ledger.take(&reference, duty.copy);
@@ -189,12 +200,13 @@ impl Recorder {
             to_ms: None,
             recording: None,
             end_logged: false,
+            over_logged: false,
             pending: false,
         };
         self.captures.insert(segment, capture);
     }
 
-    fn claim_and_end(&mut self, node: &mut Node, now: MonoTime) {
+    fn claim_and_end(&mut self, node: &mut Node, now: MonoTime, now_ms: u64) {
         let idle: Vec<_> =
             self.captures.values().filter(|capture| !capture.pending).cloned().collect();
         for capture in idle {
@@ -205,6 +217,13 @@ impl Recorder {
                     let stretch = StretchRef { recording, node, segment };
                     let to = WallTime::from_millis(to_ms.cast_signed());
                     (Command::End { stretch, to }, Asked::End(segment))
+                }
+                (Some(recording), Some(_))
+                    if !capture.over_logged && now_ms > capture.call.ends_ms + 300 =>
+                {
+                    let node = self.node;
+                    let over = Command::Over { recording, node, stopped: false };
+                    (over, Asked::Over(capture.segment))
                 }
                 _ => continue,
             };
@@ -226,6 +245,7 @@ impl Recorder {
             recording: capture.proposed,
             from: WallTime::from_millis(capture.from_ms.cast_signed()),
             epoch: capture.epoch,
+            terms: Terms::default(),
         })
     }
 
@@ -234,10 +254,6 @@ impl Recorder {
         capture.pending = false;
         match outcome {
             Some(Outcome::Claimed { recording, .. }) => capture.recording = Some(*recording),
-            // The whole call is published without it.
-            Some(Outcome::Published { .. }) => {
-                self.captures.remove(&segment);
-            }
             _ => {}
         }
     }
@@ -248,27 +264,17 @@ impl Recorder {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the simulated world is handed in piece by piece"
-    )]
     fn seal(
         &mut self,
         node: &mut Node,
         now: MonoTime,
-        now_ms: u64,
-        calls: &[Call],
         recording: RecordingId,
         revision: u32,
         reachable: impl Fn(NodeId) -> bool,
     ) {
         let ledger = node.state().ledger();
-        let (Some(slot), Some(call)) = (ledger.recording(recording), ledger.call_of(recording))
-        else {
-            return;
-        };
-        let over = calls.iter().any(|c| c.reference() == *call && c.ends_ms + 300 < now_ms);
-        if !over || self.sealing.contains(&recording) {
+        let Some(slot) = ledger.recording(recording) else { return };
+        if self.sealing.contains(&recording) {
             return;
         }
         let old = slot.sealed.iter().flat_map(|sealed| sealed.accounted.iter().copied());

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use storage_core::draft::Draft;
+use storage_core::draft::{Draft, Ending};
 use storage_core::journal::Fact;
 use storage_core::{Now, RecordingId};
 
 use super::calls::Calls;
+use super::cover::Cover;
 use super::draft;
 use super::order::Order;
 use super::timer::Timer;
@@ -30,24 +31,43 @@ impl Calls {
     pub(super) fn resume_adoptable(&mut self, now: Now) {
         let keys: Vec<CallKey> = self.tracker.calls().map(|call| call.key).collect();
         for key in keys {
-            let free = self.work_of(key).recording.is_none();
-            if let Some(draft) = free.then(|| self.take_adoptable(key)).flatten() {
-                self.resume(now, key, draft);
-                self.touched.insert(key);
+            let call = self.tracker.call(key);
+            let covered = call.is_some_and(|call| self.cover(call) != Cover::None);
+            if self.work_of(key).recording.is_some() {
+                continue;
+            }
+            match self.take_adoptable(key) {
+                // Another node goes on with it.
+                Some(draft) if covered => self.end_adopted(now, draft, Ending::Yielded),
+                Some(draft) => {
+                    self.resume(now, key, draft);
+                    self.touched.insert(key);
+                }
+                None => {}
             }
         }
-        self.end_adoptable(now);
+        self.end_adoptable(now, Ending::Over);
     }
 
     /// Ends what was not resumed.
-    pub(super) fn end_adoptable(&mut self, now: Now) {
+    pub(super) fn end_adoptable(&mut self, now: Now, end: Ending) {
         self.timers.stop(&Timer::Adoption);
-        for mut left in std::mem::take(&mut self.adoptable).into_values() {
-            left.parties = draft::close(left.parties, now.wall);
-            left.ended = Some(now.wall);
-            left.cutshort = true;
-            self.orders.push_back(Order::Capture(Fact::Recording { draft: left }));
+        for left in std::mem::take(&mut self.adoptable).into_values() {
+            let name = left.groupname();
+            let goes_on = self.group.get(name).is_some_and(|claimed| self.goes_on(claimed));
+            let end = if goes_on { Ending::Yielded } else { end };
+            self.end_adopted(now, left, end);
+            if end == Ending::Over {
+                self.orders.push_back(Order::RecordingOver { name, stopped: false });
+            }
         }
+    }
+
+    fn end_adopted(&mut self, now: Now, mut draft: Draft, end: Ending) {
+        draft.parties = draft::close(draft.parties, now.wall);
+        (draft.ended, draft.ending) = (Some(now.wall), Some(end));
+        draft.cutshort = true;
+        self.orders.push_back(Order::Capture(Fact::Recording { draft }));
     }
 
     /// The recording that a crash left open of this call.

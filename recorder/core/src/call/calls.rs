@@ -5,14 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use storage_core::draft::Draft;
+use storage_core::draft::{Draft, Ending};
 use storage_core::journal::Fact;
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId, Ucid};
 
 use super::event::{AgentEvent, CallEvent, CallSnapshot};
+use super::group::{Book, Claimed, Mandate, Patience, Peer};
 use super::order::{Alarm, JoinRefusal, Order, Ticket};
 use super::pool::{PhantomState, Pool};
-use super::recording::{Active, Missed, Seeds, missed_order};
+use super::recording::{Active, Missed, Seeds};
 use super::request::{Refusal, Request};
 use super::roster::Roster;
 use super::rule::Rules;
@@ -36,6 +37,8 @@ pub struct TriggerConfig {
     pub rules: Rules,
     /// `al_maxparties`: no phantom of ours makes a call reach more than this.
     pub max_parties: usize,
+    /// How long to wait for the other nodes.
+    pub patience: Patience,
     /// Random bits for the names of recordings; fresh at each start.
     pub id_seed: u128,
     /// First number for segments, above all that the capture journal holds.
@@ -51,6 +54,10 @@ pub struct Calls {
     pub(super) node: NodeId,
     pub(super) rules: Rules,
     pub(super) max_parties: usize,
+    pub(super) patience: Patience,
+    pub(super) group: Book,
+    /// When this node was last given the lead.
+    pub(super) mandated_at: MonoTime,
     pub(super) tracker: Tracker,
     pub(super) pool: Pool,
     pub(super) timers: Timers,
@@ -65,8 +72,9 @@ pub struct Calls {
     /// Calls to look at before the input in hand is done with.
     pub(super) touched: BTreeSet<CallKey>,
     pub(super) seeds: Seeds,
-    pub(super) duty: Duty,
     pub(super) link_up: bool,
+    /// Whether the switch has named all calls that are up.
+    pub(super) calls_known: bool,
     /// When the link came back, until the calls are known again.
     pub(super) link_back: Option<MonoTime>,
     pub(super) draining: bool,
@@ -82,6 +90,9 @@ impl Calls {
             node: config.node,
             rules: config.rules,
             max_parties: config.max_parties,
+            patience: config.patience,
+            group: Book::new(),
+            mandated_at: MonoTime::default(),
             pool: Pool::new(&config.roster.phantoms),
             tracker: Tracker::new(config.roster),
             timers: Timers::default(),
@@ -95,8 +106,8 @@ impl Calls {
             alarms: BTreeSet::new(),
             touched: BTreeSet::new(),
             seeds: Seeds::new(config.id_seed),
-            duty: Duty::None,
             link_up: false,
+            calls_known: false,
             link_back: None,
             draining: false,
             segment: config.first_segment,
@@ -141,6 +152,7 @@ impl Calls {
         if up {
             self.link_back = Some(now.mono);
         } else {
+            self.calls_known = false;
             self.tracker.begin_resync();
             self.block_unrecorded();
         }
@@ -159,7 +171,9 @@ impl Calls {
         self.tracker.end_resync(now, unseen);
         self.drain_changes(now);
         self.check_taps(now);
+        self.calls_known = true;
         self.resume_adoptable(now);
+        self.look_for_orphans_soon(now);
         self.touched.extend(self.tracker.calls().map(|call| call.key));
         self.settle(now);
     }
@@ -241,8 +255,8 @@ impl Calls {
     /// What the media thread has noticed.
     pub fn handle_media_notice(&mut self, now: Now, notice: &MediaNotice) {
         match notice {
-            MediaNotice::FirstPacket { segment, captured, .. } => {
-                self.segment_heard(*segment, *captured);
+            MediaNotice::FirstPacket { segment, received, captured } => {
+                self.segment_heard(*segment, *received, *captured);
             }
             MediaNotice::Silent { segment } => self.segment_silent(now, *segment),
             MediaNotice::Audible { segment } => self.segment_audible(*segment),
@@ -258,20 +272,80 @@ impl Calls {
     }
 
     /// The group tells this node what to do. Recordings in progress go on under any duty.
-    pub fn set_duty(&mut self, now: Now, duty: Duty) {
-        self.duty = duty;
-        self.touched.extend(self.tracker.calls().map(|call| call.key));
+    pub fn set_mandate(&mut self, now: Now, mandate: Mandate) {
+        let before = std::mem::replace(&mut self.group.mandate, mandate);
+        let led = |mandate: &Mandate| (mandate.duty == Duty::Lead, mandate.epoch);
+        if mandate.duty == Duty::Lead && led(&before) != led(&mandate) {
+            self.mandated_at = now.mono;
+        }
+        if before != mandate {
+            self.touch_all(now);
+        }
+    }
+
+    /// The other nodes that record, all of them.
+    pub fn set_peers(&mut self, now: Now, peers: BTreeMap<NodeId, Peer>) {
+        if self.group.peers == peers {
+            return;
+        }
+        let phantoms = peers.values().flat_map(|peer| &peer.phantoms).cloned().collect();
+        self.tracker.learn_peer_phantoms(phantoms);
+        self.group.peers = peers;
+        self.look_for_orphans_soon(now);
+        self.touch_all(now);
+    }
+
+    /// How long to wait for the others, and how many parties a call may have.
+    pub fn set_limits(&mut self, now: Now, patience: Patience, max_parties: usize) {
+        (self.patience, self.max_parties) = (patience, max_parties);
+        self.touch_all(now);
+    }
+
+    /// What the group knows of a recording has changed.
+    pub fn handle_claimed(&mut self, now: Now, claimed: Claimed) {
+        let name = claimed.recording;
+        self.group.put(claimed);
+        self.look_for_orphans_soon(now);
+        self.follow_claimed(name);
         self.settle(now);
     }
 
-    /// Ends all recordings and starts none; [`Self::is_idle`] tells when it is done.
+    /// The group has done with a recording.
+    pub fn handle_closed(&mut self, now: Now, name: RecordingId) {
+        self.forget_claimed(name);
+        self.settle(now);
+    }
+
+    /// The group's name of a recording is another than the one given here: another node was first.
+    pub fn handle_named(&mut self, now: Now, id: RecordingId, name: RecordingId) {
+        if let Some(active) = self.recordings.get_mut(&id) {
+            active.draft.name = Some(name).filter(|name| *name != id);
+            let key = active.call;
+            self.write_down(key);
+            self.show(key);
+        }
+        self.settle(now);
+    }
+
+    /// Another node's capture counts, or somebody stopped the recording: this one leaves its call.
+    pub fn handle_yield(&mut self, now: Now, segment: SegmentId) {
+        let tap = self.taps.values().find(|tap| tap.segment == Some(segment));
+        if let Some(id) = tap.and_then(|tap| tap.recording) {
+            self.end_recording(now, id, None, Ending::Yielded);
+        }
+        self.settle(now);
+    }
+
+    /// Ends all recordings and starts none; [`Self::is_idle`] tells when it is done. Where there
+    /// are other nodes the recordings are theirs to go on with.
     pub fn drain(&mut self, now: Now) {
         self.draining = true;
         self.refuse_waiting(None, Refusal::Unavailable);
+        let end = if self.group.peers.is_empty() { Ending::Over } else { Ending::Yielded };
         for id in self.recordings.keys().copied().collect::<Vec<_>>() {
-            self.end_recording(now, id, None);
+            self.end_recording(now, id, None, end);
         }
-        self.end_adoptable(now);
+        self.end_adoptable(now, end);
         self.settle(now);
     }
 
@@ -289,7 +363,8 @@ impl Calls {
                     self.orders.extend(self.judged.remove(&id).map(|missed| missed.order));
                 }
                 Timer::Phantoms => self.touch_waiting(),
-                Timer::Adoption => self.end_adoptable(now),
+                Timer::Adoption => self.end_adoptable(now, Ending::Over),
+                Timer::Orphans => self.look_for_orphans(),
             }
         }
         self.settle(now);
@@ -387,13 +462,33 @@ impl Calls {
     fn view(&self, call: &TrackedCall) -> CallView {
         let id = self.work.get(&call.key).and_then(|work| work.recording);
         let recorded = id.and_then(|id| self.recordings.get(&id)).map(|active| RecordedView {
-            recordingid: active.draft.recordingid,
+            recordingid: active.draft.groupname(),
             phantom: self.tap_of(active.draft.recordingid).map(|tap| tap.phantom.clone()),
             node: self.node,
             scope: active.draft.scope,
             trigger: active.draft.trigger,
         });
-        view_of(&self.tracker, call, recorded)
+        view_of(&self.tracker, call, recorded.or_else(|| self.recorded_elsewhere(call)))
+    }
+
+    /// What another node records of the call.
+    fn recorded_elsewhere(&self, call: &TrackedCall) -> Option<RecordedView> {
+        let mut held = self.group.matches(call).filter_map(|claimed| {
+            let holder = claimed.holder.filter(|holder| holder.node != self.node)?;
+            Some((claimed, holder))
+        });
+        held.next().map(|(claimed, holder)| RecordedView {
+            recordingid: claimed.recording,
+            phantom: None,
+            node: holder.node,
+            scope: claimed.scope,
+            trigger: claimed.trigger,
+        })
+    }
+
+    fn touch_all(&mut self, now: Now) {
+        self.touched.extend(self.tracker.calls().map(|call| call.key));
+        self.settle(now);
     }
 
     /// Follows up what an input has changed until nothing is left to look at. Deciding about a
@@ -455,12 +550,13 @@ impl Calls {
     fn part_with(&mut self, now: Now, call: &TrackedCall) {
         let recording = self.work_of(call.key).recording;
         if let Some(id) = recording {
-            self.end_recording(now, id, Some(call));
+            self.end_recording(now, id, Some(call), Ending::Over);
         }
         let work = self.work.remove(&call.key).unwrap_or_default();
         if recording.is_none() {
-            self.orders.extend(missed_order(call, &work));
+            self.orders.extend(self.missed_order(call, &work));
         }
+        self.bury_claimed(now, call);
         self.timers.stop(&Timer::Call(call.key));
         self.touched.remove(&call.key);
         self.orders.extend(work.shown.map(|view| Order::Live(LiveEvent::CallEnded(view))));

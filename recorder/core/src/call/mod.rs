@@ -2,10 +2,11 @@
 //!
 //! [`event`] holds the words of the switch. [`tracker`] makes calls of them. [`Calls`] owns the
 //! tracker, the phantoms and the recordings, and turns all that happens into [`Order`]s: put a
-//! phantom in, take it out, write this into the capture journal, tell people. Nothing here knows
-//! DMCC, sockets, files or the group of nodes.
+//! phantom in, take it out, write this into the capture journal, claim it, tell people. Nothing here
+//! knows DMCC, sockets, files or how the group of nodes agrees; [`group`] has what it is told of that.
 
 pub mod event;
+pub mod group;
 pub mod order;
 pub mod pattern;
 pub mod pool;
@@ -17,8 +18,10 @@ pub mod view;
 
 mod adopt;
 mod calls;
+mod cover;
 mod draft;
 mod merge;
+mod orphan;
 mod party;
 mod recording;
 mod resync;
@@ -32,7 +35,8 @@ mod trigger;
 mod watchdog;
 
 pub use calls::{Calls, TriggerConfig};
-pub use order::{Alarm, JoinRefusal, MissedReason, Order};
+pub use group::{Claimed, Holder, Mandate, Over, Patience, Peer};
+pub use order::{Alarm, Claim, JoinRefusal, MissedReason, Order};
 pub use party::{Party, PartyKind};
 pub use request::{Action, Refusal, Request, Requester, Target};
 pub use view::{CallView, LiveEvent};

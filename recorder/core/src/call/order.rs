@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use storage_core::journal::Fact;
-use storage_core::{CallId, Extension, RecordingId, Ucid};
+use storage_core::record::{Scope, TriggerKind};
+use storage_core::{CallId, Extension, RecordingId, SegmentId, Ucid, WallTime};
 
 use super::request::Refusal;
 use super::view::LiveEvent;
@@ -11,6 +12,39 @@ use super::view::LiveEvent;
 /// Names one attempt to put a phantom into a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
+
+/// A capture, as the group has to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The name under which this node keeps the recording.
+    pub recording: RecordingId,
+    /// The name by which the group knows it, as far as known here.
+    pub name: RecordingId,
+    /// The capture.
+    pub segment: SegmentId,
+    /// When its first packet was received.
+    pub from: WallTime,
+    /// The call's identity.
+    pub ucid: Option<Ucid>,
+    /// The call's number.
+    pub callid: CallId,
+    /// When the call was established, if seen.
+    pub began: Option<WallTime>,
+    /// Which copy.
+    pub copy: u8,
+    /// Which recording of the call in this copy.
+    pub take: u16,
+    /// Under which grant it was begun.
+    pub epoch: u64,
+    /// What it follows.
+    pub scope: Scope,
+    /// Who asked for it.
+    pub trigger: TriggerKind,
+    /// The rule that decided.
+    pub rule: String,
+    /// The station for which it is made.
+    pub extension: Extension,
+}
 
 /// One thing to do. All orders are taken before the next input is given.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +87,23 @@ pub enum Order {
     /// Append to the capture journal. The media thread obeys `SegmentOpened` and `SegmentClosed`
     /// in this order: what reaches a phantom's port between them belongs to the segment.
     Capture(Fact),
+    /// Claim a capture in the group's ledger: its first packet is written, or its terms have
+    /// changed. Nothing waits for it.
+    Claim(Box<Claim>),
+    /// A claimed capture has ended.
+    SegmentEnded {
+        /// Which.
+        segment: SegmentId,
+        /// When.
+        at: WallTime,
+    },
+    /// A recording is over, for the whole group.
+    RecordingOver {
+        /// The group's name of it, as far as known here.
+        name: RecordingId,
+        /// Somebody stopped it.
+        stopped: bool,
+    },
     /// Answer a request.
     Answer {
         /// The request's number.

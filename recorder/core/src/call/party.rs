@@ -5,6 +5,7 @@ use storage_core::draft::{Presence, Stretch};
 use storage_core::{Extension, WallTime};
 
 use super::event::{Device, PartyState};
+use super::roster::Roster;
 
 /// Presences kept of parties that have left; more says nothing to anybody.
 const PAST_MAX: usize = 256;
@@ -239,6 +240,16 @@ impl Parties {
         party.learn(name);
         if !(party.is_in_call() && state != PartyState::Held) {
             party.turn(at, state);
+        }
+    }
+
+    /// The lists of numbers have changed: who turns out to be a recorder is none of the people.
+    pub fn reclassify(&mut self, roster: &Roster) {
+        for party in &mut self.present {
+            let kind = roster.kind(&party.name.device());
+            if kind == PartyKind::PeerPhantom {
+                party.kind = kind;
+            }
         }
     }
 

@@ -1,14 +1,15 @@
 //! Recordings in progress: opened, written down whenever what is known of them changes, ended once
 //! their last phantom is out. When one begins and ends is the trigger's decision.
 
-use storage_core::draft::{Draft, Presence};
+use storage_core::draft::{Draft, Ending, Presence};
 use storage_core::journal::Fact;
 use storage_core::record::{Scope, TriggerKind};
-use storage_core::{Now, RecordingId, SegmentId, WallTime};
+use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
 use super::draft;
-use super::order::{MissedReason, Order};
+use super::group::Claimed;
+use super::order::{Claim, MissedReason, Order};
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
 use super::trigger::{JUDGE_AFTER, Work};
@@ -23,7 +24,7 @@ pub(super) struct Active {
     /// The call it follows, or followed.
     pub call: CallKey,
     /// It takes no further part in its call, and ends once its phantom is out.
-    pub ending: bool,
+    pub end: Option<Ending>,
     /// Whether a packet is in the capture.
     pub captured: bool,
     /// For a recording that a crash left open: who was in the call before.
@@ -32,6 +33,16 @@ pub(super) struct Active {
     pub missed: Option<Order>,
     /// Its segments on which nothing was heard yet.
     pub unheard: Vec<SegmentId>,
+}
+
+/// What a recording is opened with.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub scope: Scope,
+    pub trigger: TriggerKind,
+    pub rule: String,
+    /// The group's recording that it goes on with, or that it is a copy of.
+    pub carried: Option<Claimed>,
 }
 
 /// A call that will count as missed unless a late packet says otherwise.
@@ -49,19 +60,26 @@ impl Calls {
         &mut self,
         now: Now,
         key: CallKey,
-        scope: Scope,
-        trigger: TriggerKind,
-        rule: &str,
+        terms: Terms,
     ) -> Option<RecordingId> {
         if let Some(draft) = self.take_adoptable(key) {
             return Some(self.resume(now, key, draft));
         }
         let call = self.tracker.call(key)?;
         let id = self.seeds.recording(now.wall);
-        let mut draft = Draft::blank(id, self.node, now.wall);
-        (draft.scope, draft.trigger) = (scope, trigger);
-        rule.clone_into(&mut draft.rule);
-        draft.extension = draft::extension_of(call);
+        let Terms { scope, trigger, rule, carried } = terms;
+        let copy = self.group.mandate.copy;
+        let own = carried.as_ref().filter(|claimed| claimed.copy == copy);
+        let draft = Draft {
+            name: own.map(|claimed| claimed.recording),
+            copy,
+            take: own.map_or_else(|| self.next_take(call), |claimed| claimed.take),
+            scope,
+            trigger,
+            rule,
+            extension: carried.map_or_else(|| draft::extension_of(call), |c| c.extension),
+            ..Draft::blank(id, self.node, now.wall)
+        };
         self.follow(now, Active::new(key, draft, None));
         Some(id)
     }
@@ -112,21 +130,40 @@ impl Calls {
 
     /// Takes a recording off its call. `last` is the call if the tracker has it no longer. The
     /// recording ends when its phantom is out, so that every packet heard until then is in it.
-    pub(super) fn end_recording(&mut self, now: Now, id: RecordingId, last: Option<&TrackedCall>) {
+    pub(super) fn end_recording(
+        &mut self,
+        now: Now,
+        id: RecordingId,
+        last: Option<&TrackedCall>,
+        end: Ending,
+    ) {
         let Some(active) = self.recordings.get_mut(&id) else { return };
-        if std::mem::replace(&mut active.ending, true) {
+        if active.end.is_some() {
             return;
         }
-        let key = active.call;
+        active.end = Some(end);
+        let (key, take) = (active.call, active.draft.take);
+        if end == Ending::Stopped {
+            let name = active.draft.groupname();
+            self.orders.push_back(Order::RecordingOver { name, stopped: true });
+        }
         if let Some(call) = last.or_else(|| self.tracker.call(key)) {
             draft::refresh(active, &self.tracker, call);
             active.draft.parties =
                 draft::close(std::mem::take(&mut active.draft.parties), now.wall);
         }
         let work = self.work.entry(key).or_default();
-        (work.recording, work.fading) = (None, None);
-        if let Some(call) = last {
-            active.missed = missed_order(call, work);
+        (work.recording, work.fading, work.uncovered) = (None, None, None);
+        if end != Ending::Yielded {
+            work.takes = work.takes.max(take);
+        }
+        if let Some(call) = last
+            && let Some(work) = self.work.get(&key)
+        {
+            let missed = self.missed_order(call, work);
+            if let Some(active) = self.recordings.get_mut(&id) {
+                active.missed = missed;
+            }
         }
         self.tracker.mark_recorded(key, None);
         self.touched.insert(key);
@@ -139,13 +176,17 @@ impl Calls {
     /// Ends a recording for good once none of its segments is open.
     pub(super) fn finish_if_quiet(&mut self, now: Now, id: RecordingId) {
         let open = self.taps.values().any(|tap| tap.recording == Some(id) && tap.segment.is_some());
-        let ending = self.recordings.get(&id).is_some_and(|active| active.ending);
+        let ending = self.recordings.get(&id).is_some_and(|active| active.end.is_some());
         if open || !ending {
             return;
         }
         let Some(mut active) = self.recordings.remove(&id) else { return };
-        active.draft.ended = Some(now.wall);
+        (active.draft.ended, active.draft.ending) = (Some(now.wall), active.end);
         write_changed(&mut active, &mut self.orders);
+        if active.end == Some(Ending::Over) {
+            let name = active.draft.groupname();
+            self.orders.push_back(Order::RecordingOver { name, stopped: false });
+        }
         for tap in self.taps.values_mut().filter(|tap| tap.recording == Some(id)) {
             tap.recording = None;
         }
@@ -156,18 +197,76 @@ impl Calls {
     }
 
     /// The first packet of a segment is in the capture.
-    pub(super) fn segment_heard(&mut self, segment: SegmentId, captured: Now) {
+    pub(super) fn segment_heard(&mut self, segment: SegmentId, received: WallTime, captured: Now) {
         self.judged.retain(|_, missed| !missed.segments.contains(&segment));
         let Some(tap) = self.taps.values_mut().find(|tap| tap.segment == Some(segment)) else {
             return;
         };
         tap.heard = true;
+        tap.first.get_or_insert(received);
         let (phantom, recording) = (tap.phantom.clone(), tap.recording);
         self.arm_tap(&phantom);
         self.clear_media_alarm(&phantom);
         if let Some(id) = recording {
+            self.claim(&phantom, id);
             self.recording_heard(id, segment, captured);
         }
+    }
+
+    /// Tells the group of what a phantom captures, for the first time or because the terms have
+    /// changed.
+    pub(super) fn claim(&mut self, phantom: &Extension, id: RecordingId) {
+        let Some(active) = self.recordings.get(&id) else { return };
+        let Some(tap) = self.taps.get(phantom) else { return };
+        let (Some(segment), Some(from)) = (tap.segment, tap.first) else { return };
+        let draft = &active.draft;
+        let name = draft.groupname();
+        // A recording that goes on is claimed for the call as it was when it began.
+        let begun = self.group.get(name);
+        let call = self.tracker.call(active.call);
+        let (ucid, callid, began) = match begun {
+            Some(claimed) => (claimed.ucid.clone(), claimed.callid.clone(), claimed.began),
+            None => {
+                let callid = call.map_or_else(|| tap.id.clone(), |call| call.id().clone());
+                let established = call.and_then(|call| call.established);
+                (draft.ucid.clone(), callid, established.map(|established| established.wall))
+            }
+        };
+        let claim = Claim {
+            recording: id,
+            name,
+            segment,
+            from,
+            ucid,
+            callid,
+            began,
+            copy: draft.copy,
+            take: draft.take,
+            epoch: self.group.mandate.epoch,
+            scope: draft.scope,
+            trigger: draft.trigger,
+            rule: draft.rule.clone(),
+            extension: draft.extension.clone(),
+        };
+        self.orders.push_back(Order::Claim(Box::new(claim)));
+    }
+
+    /// The number of a recording that is opened now, in this node's copy.
+    fn next_take(&self, call: &TrackedCall) -> u16 {
+        let copy = self.group.mandate.copy;
+        let known = self.group.matches(call).filter(|claimed| claimed.copy == copy);
+        let over = known.filter(|claimed| claimed.over.is_some()).map(|claimed| claimed.take).max();
+        let own = self.work.get(&call.key).map_or(0, |work| work.takes);
+        over.unwrap_or(0).max(own).saturating_add(1)
+    }
+
+    /// What is to be told of a call that is over: one that was due and of which nothing was
+    /// captured by anybody, not even in part, was missed.
+    pub(super) fn missed_order(&self, call: &TrackedCall, work: &Work) -> Option<Order> {
+        let elsewhere = self.group.matches(call).next().is_some();
+        let missed = work.due.is_some() && !work.recorded && !work.stopped && !elsewhere;
+        let reason = work.block.unwrap_or(MissedReason::NoMedia);
+        missed.then(|| Order::Missed { ucid: call.ucid.clone(), call: call.id().clone(), reason })
     }
 
     fn recording_heard(&mut self, id: RecordingId, segment: SegmentId, captured: Now) {
@@ -199,21 +298,13 @@ impl Active {
             draft,
             written: None,
             call,
-            ending: false,
+            end: None,
             captured: false,
             inherited,
             missed: None,
             unheard: Vec::new(),
         }
     }
-}
-
-/// What is to be told of a call that is over: one that was due and of which nothing was captured,
-/// not even in part, was missed.
-pub(super) fn missed_order(call: &TrackedCall, work: &Work) -> Option<Order> {
-    let missed = work.due.is_some() && !work.recorded && !work.stopped;
-    let reason = work.block.unwrap_or(MissedReason::NoMedia);
-    missed.then(|| Order::Missed { ucid: call.ucid.clone(), call: call.id().clone(), reason })
 }
 
 fn write_changed(active: &mut Active, orders: &mut std::collections::VecDeque<Order>) {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use storage_core::draft::Ending;
 use storage_core::record::Scope;
 use storage_core::{Now, RecordingId};
 
@@ -41,9 +42,16 @@ impl Calls {
 
     /// A packet of this recording is captured: whoever waits for it has his answer.
     pub(super) fn answer_captured(&mut self, id: RecordingId) {
+        let name = self.recordings.get(&id).map_or(id, |active| active.draft.groupname());
         for request in self.requests_of(|waiting| waiting.recording == Some(id)) {
-            self.answer(request, Ok(id));
+            self.answer(request, Ok(name));
         }
+    }
+
+    /// The recording in progress of this name.
+    fn by_name(&self, name: RecordingId) -> Option<RecordingId> {
+        let named = self.recordings.values().find(|active| active.draft.groupname() == name);
+        named.map(|active| active.draft.recordingid)
     }
 
     /// Nothing was captured in time. A recording that was opened for this request alone ends.
@@ -60,7 +68,7 @@ impl Calls {
             work.asked = None;
         }
         if let Some(id) = recording.filter(|_| own) {
-            self.end_recording(now, id, None);
+            self.end_recording(now, id, None, Ending::Over);
         }
     }
 
@@ -125,10 +133,14 @@ impl Calls {
             return Err(Refusal::AlreadyRecording);
         }
         active.draft.scope = Scope::Trunk;
-        let captured = active.captured;
+        let (captured, name) = (active.captured, active.draft.groupname());
         self.touched.insert(key);
+        // Whoever goes on with it must follow the trunk, too.
+        for phantom in self.taps_of(id) {
+            self.claim(&phantom, id);
+        }
         if captured {
-            return Ok(Some(id));
+            return Ok(Some(name));
         }
         let waiting = Waiting { call: key, recording: Some(id), own: false };
         self.requests.insert(request.id, waiting);
@@ -164,20 +176,22 @@ impl Calls {
 
     fn stop(&mut self, now: Now, target: &Target) -> Result<RecordingId, Refusal> {
         let id = match target {
-            Target::Recording(id) => *id,
+            Target::Recording(name) => self.by_name(*name).ok_or(Refusal::NotFound)?,
             Target::Extension(_) | Target::Ucid(_) => {
                 let key = self.find_call(target).ok_or(Refusal::NoCall)?.key;
                 self.work_of(key).recording.ok_or(Refusal::NotFound)?
             }
         };
-        let active = self.recordings.get(&id).filter(|active| !active.ending);
-        let key = active.ok_or(Refusal::NotFound)?.call;
+        let active = self.recordings.get(&id).filter(|active| active.end.is_none());
+        let active = active.ok_or(Refusal::NotFound)?;
+        let (key, active_name) = (active.call, active.draft.groupname());
         self.work_of(key).stopped = true;
         for request in self.requests_of(|waiting| waiting.recording == Some(id)) {
             self.answer(request, Err(Refusal::Unavailable));
         }
-        self.end_recording(now, id, None);
-        Ok(id)
+        let name = active_name;
+        self.end_recording(now, id, None, Ending::Stopped);
+        Ok(name)
     }
 
     /// An answered call; of several in which a station is, the one in which it talks.

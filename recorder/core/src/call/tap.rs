@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use storage_core::journal::Fact;
-use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, SegmentId};
+use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
 use super::draft;
@@ -64,6 +64,8 @@ pub(super) struct Tap {
     pub media: Option<MonoTime>,
     /// Whether a packet was heard.
     pub heard: bool,
+    /// When the first packet of the segment was received.
+    pub first: Option<WallTime>,
     /// It was heard once, and is not any more.
     pub silence: Option<Silence>,
     /// How often it was asked to leave.
@@ -112,6 +114,7 @@ impl Calls {
             since: now.mono,
             media: None,
             heard: false,
+            first: None,
             silence: None,
             leaves: 0,
             rest: REST,
@@ -281,8 +284,12 @@ impl Calls {
     pub(super) fn close_segment(&mut self, now: Now, phantom: &Extension) {
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         if let Some(segment) = tap.segment.take() {
+            let heard = tap.first.is_some();
             let fact = Fact::SegmentClosed { segment, at: now.wall };
             self.orders.push_back(Order::Capture(fact));
+            if heard {
+                self.orders.push_back(Order::SegmentEnded { segment, at: now.wall });
+            }
         }
     }
 
@@ -324,6 +331,7 @@ impl Calls {
             since: now.mono,
             media: None,
             heard: false,
+            first: None,
             silence: None,
             leaves: 0,
             rest: REST,

@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Phantoms,
     /// Recordings left open by a crash have waited long enough.
     Adoption,
+    /// Recordings that nobody goes on with are to be ended.
+    Orphans,
 }
 
 /// All timers that are set.

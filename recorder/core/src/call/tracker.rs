@@ -257,6 +257,16 @@ impl Tracker {
         self.changes.push_back(Change::Updated(key));
     }
 
+    /// Takes the phantoms of the other nodes. Those that are in calls already are seen as what they
+    /// are from now on; what the configuration lists stays listed.
+    pub fn learn_peer_phantoms(&mut self, phantoms: BTreeSet<Extension>) {
+        self.roster.peer_phantoms.extend(phantoms);
+        for call in self.calls.values_mut() {
+            call.parties.reclassify(&self.roster);
+            self.changes.push_back(Change::Updated(call.key));
+        }
+    }
+
     /// The login of the agent at a station; empty if none is known.
     #[must_use]
     pub fn agent(&self, station: &Extension) -> &str {

@@ -4,14 +4,18 @@
 
 use std::time::Duration;
 
+use storage_core::draft::Ending;
 use storage_core::record::{Scope, TriggerKind};
 use storage_core::{Duty, Extension, MonoTime, Now, RecordingId};
+
+use super::cover::Leave;
 
 use super::calls::Calls;
 use super::draft;
 use super::event::PartyState;
 use super::order::{Alarm, JoinRefusal, MissedReason, Order};
 use super::party::{Party, PartyKind};
+use super::recording::Terms;
 use super::request::Requester;
 use super::rule::{RuleFacts, lot};
 use super::timer::Timer;
@@ -44,7 +48,11 @@ pub(super) struct Work {
     pub asked: Option<(Requester, Scope)>,
     /// Somebody stopped the recording: rules do not start another.
     pub stopped: bool,
-    /// Since when the rules want it recorded.
+    /// Since when nobody else surely records it.
+    pub uncovered: Option<MonoTime>,
+    /// How many recordings of it this node has ended for good.
+    pub takes: u16,
+    /// Since when this node is to record it.
     pub due: Option<Now>,
     /// Whether any packet of it was captured.
     pub recorded: bool,
@@ -99,19 +107,16 @@ impl Calls {
         self.show(key);
     }
 
-    /// Whether this node starts recordings by itself. Claims of other nodes, and calls that the
-    /// lead did not pick up, will be weighed here.
-    const fn may_trigger(&self) -> bool {
-        !self.draining && matches!(self.duty, Duty::Lead)
-    }
-
     fn go_on(&mut self, now: Now, key: CallKey, id: RecordingId) {
         let Some(call) = self.tracker.call(key) else { return };
         let Some(active) = self.recordings.get(&id) else { return };
+        if self.stopped_by_group(call).is_some_and(|take| take >= active.draft.take) {
+            return self.end_recording(now, id, None, Ending::Stopped);
+        }
         let outlook = Outlook::of(call, active.draft.scope, &active.draft.extension);
         let give_way = self.must_make_room(call);
         match outlook {
-            Outlook::Over => return self.end_recording(now, id, None),
+            Outlook::Over => return self.end_recording(now, id, None, Ending::Over),
             Outlook::Alone | Outlook::Unserved => return self.fade(now, key, id, outlook),
             Outlook::Good => self.work_of(key).fading = None,
         }
@@ -129,7 +134,7 @@ impl Calls {
         let since = *self.work_of(key).fading.get_or_insert(now.mono);
         let end = if outlook == Outlook::Alone { ALONE } else { GRACE };
         if now.mono >= since + end {
-            return self.end_recording(now, id, None);
+            return self.end_recording(now, id, None, Ending::Over);
         }
         if now.mono >= since + GRACE {
             for phantom in self.taps_of(id) {
@@ -148,16 +153,34 @@ impl Calls {
         if call.talking().count() < 2 {
             return self.doubt_ringing(now, key);
         }
-        let ruled = self.may_trigger()
-            && call.stations().next().is_some()
-            && !self.work_of(key).stopped
-            && self.rules_want(key);
-        if ruled {
-            self.work_of(key).due.get_or_insert(now);
+        if self.work_of(key).asked.is_some() {
+            return self.try_join(now, key, None);
         }
-        if ruled || self.work_of(key).asked.is_some() {
-            self.try_join(now, key, None);
+        let leave = if self.is_wanted(key) { self.leave_to_join(now, key) } else { Leave::No };
+        match leave {
+            Leave::Now => {
+                self.work_of(key).due.get_or_insert(now);
+                self.try_join(now, key, None);
+            }
+            Leave::At(at) => self.timers.set_earlier(Timer::Call(key), at),
+            Leave::No => {
+                // Others look after it, or nobody is to.
+                let work = self.work_of(key);
+                (work.due, work.block) = (None, None);
+            }
         }
+    }
+
+    /// Whether a call that is not recorded here is to be: by the rules, or because the group has
+    /// begun to.
+    fn is_wanted(&self, key: CallKey) -> bool {
+        let Some(call) = self.tracker.call(key) else { return false };
+        let stopped = self.work.get(&key).is_some_and(|work| work.stopped);
+        if stopped || self.stopped_by_group(call).is_some() {
+            return false;
+        }
+        let by_rules = || call.stations().next().is_some() && self.rules_want(key);
+        self.carried_on(call).is_some() || by_rules()
     }
 
     /// Where it rings for long, the event that told the answer may have been lost.
@@ -210,20 +233,28 @@ impl Calls {
     }
 
     fn open_wanted(&mut self, now: Now, key: CallKey) -> Option<RecordingId> {
-        let rule = self.tracker.call(key).map(|call| self.rules.decide(&self.rule_facts(call)));
-        let (scope, trigger) = match self.work_of(key).asked.take() {
-            Some((by, scope)) => (scope, by.trigger()),
-            None => (Scope::Station, TriggerKind::Rule),
-        };
+        let asked = self.work_of(key).asked.take();
+        let call = self.tracker.call(key)?;
+        let mandate = self.group.mandate;
+        let carried = self.carried_on(call).cloned();
+        let own = carried.as_ref().is_some_and(|claimed| claimed.copy == mandate.copy);
+        let begun = carried.as_ref().map_or(Scope::Station, |claimed| claimed.scope);
         // A request overrules the rules, so none of them decided.
-        let rule = rule.filter(|_| trigger == TriggerKind::Rule);
-        let id = self.open_recording(
-            now,
-            key,
-            scope,
-            trigger,
-            rule.as_ref().map_or("", |rule| rule.rule.as_str()),
-        );
+        let (scope, trigger, rule) = match (asked, &carried) {
+            (Some((by, scope)), _) => (wider(scope, begun), by.trigger(), String::new()),
+            (None, Some(claimed)) => (begun, claimed.trigger, claimed.rule.clone()),
+            (None, None) => {
+                let rule = self.rules.decide(&self.rule_facts(call)).rule.as_str().to_owned();
+                (Scope::Station, TriggerKind::Rule, rule)
+            }
+        };
+        let trigger = match mandate.duty {
+            _ if asked.is_some() => trigger,
+            Duty::Standby => TriggerKind::Rescue,
+            _ if own => TriggerKind::Takeover,
+            _ => trigger,
+        };
+        let id = self.open_recording(now, key, Terms { scope, trigger, rule, carried });
         self.attach_requests(key, id);
         id
     }
@@ -364,6 +395,10 @@ impl Calls {
     pub(super) fn work_of(&mut self, key: CallKey) -> &mut Work {
         self.work.entry(key).or_default()
     }
+}
+
+const fn wider(one: Scope, other: Scope) -> Scope {
+    if matches!(one, Scope::Trunk) { one } else { other }
 }
 
 impl Outlook {

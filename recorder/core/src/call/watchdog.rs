@@ -102,6 +102,19 @@ impl Calls {
         }
     }
 
+    /// How many phantoms are in calls for a recording, and how many of them should hear something
+    /// and do not.
+    #[must_use]
+    pub fn hearing(&self, now: Now) -> (usize, usize) {
+        let in_calls =
+            self.taps.values().filter(|tap| tap.phase == Phase::In && tap.recording.is_some());
+        let deaf = |tap: &&Tap| match tap.silence {
+            Some(silence) => !silence.held,
+            None => !tap.heard && now.mono.since(tap.since) >= MEDIA,
+        };
+        (in_calls.clone().count(), in_calls.filter(deaf).count())
+    }
+
     pub(super) fn raise(&mut self, alarm: Alarm) {
         if self.alarms.insert(alarm.clone()) {
             self.orders.push_back(Order::Alarm(alarm));

@@ -249,6 +249,17 @@ impl Devices {
         }
     }
 
+    /// Watches these stations from now on.
+    pub fn watch_also(&mut self, now: MonoTime, stations: Vec<Extension>) {
+        for extension in stations {
+            let key = DeviceKey { role: Role::Station, extension };
+            self.table.entry(key.clone()).or_insert_with(|| Device::new(&key));
+            if self.live {
+                self.settle(now, &key);
+            }
+        }
+    }
+
     fn remove(&mut self, cx: &mut Context, key: &DeviceKey) {
         let Some(device) = self.table.remove(key) else { return };
         self.todo.remove(key);

@@ -1,6 +1,7 @@
 //! The link to one AES: bytes and times go in, outputs come out. It ties together the session, the
 //! devices and the wishes of the trigger; each of them decides for itself.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use storage_core::{CallId, Extension, MonoTime};
@@ -175,6 +176,19 @@ impl Link {
         let (session, devices, _, mut cx) = self.parts(now);
         devices.reload(&mut cx);
         session.reload(&mut cx);
+        self.pump(now);
+    }
+
+    /// Watches these stations as well, and leaves everything else as it is.
+    pub fn watch_also(&mut self, now: MonoTime, stations: BTreeSet<Extension>) {
+        let known: BTreeSet<&Extension> = self.config.stations.iter().collect();
+        let new: Vec<_> = stations.into_iter().filter(|s| !known.contains(s)).collect();
+        if new.is_empty() {
+            return;
+        }
+        self.config.stations.extend(new.iter().cloned());
+        let (_, devices, _, cx) = self.parts(now);
+        devices.watch_also(cx.now, new);
         self.pump(now);
     }
 

@@ -6,7 +6,7 @@ use recorder_core::call::event::{
     AgentEvent, CallChange, CallEvent, CallFacts, CallSnapshot, Connection, Device, Merge,
     MergedParty, Monitor, OriginalCall, PartyState,
 };
-use recorder_core::call::{Action, JoinRefusal, Request, Requester, Target};
+use recorder_core::call::{Action, JoinRefusal, Mandate, Request, Requester, Target};
 use recorder_core::media::MediaNotice;
 use storage_core::record::Scope;
 use storage_core::{CallId, Duty, Extension, SegmentId};
@@ -310,7 +310,7 @@ impl Run {
             Input::Link(up) => calls.handle_link(now, *up),
             Input::Resync(true) => calls.begin_resync(now),
             Input::Resync(false) => calls.end_resync(now, &[]),
-            Input::Duty(duty) => calls.set_duty(now, *duty),
+            Input::Duty(duty) => calls.set_mandate(now, Mandate::alone(*duty)),
             Input::Joined(_)
             | Input::Refused(..)
             | Input::Left(_)

@@ -13,14 +13,16 @@ use recorder_core::call::event::{
     MergedParty, Monitor, OriginalCall, PartyState,
 };
 use recorder_core::call::rule::RuleConfig;
-use recorder_core::call::{Action, JoinRefusal, Request, Requester, Target};
+use recorder_core::call::{
+    Action, Claimed, Holder, JoinRefusal, Mandate, Over, Peer, Request, Requester, Target,
+};
 use recorder_core::media::MediaNotice;
 use storage_core::draft::{Draft, Presence, Stretch};
 use storage_core::record::{Direction, Scope, TriggerKind};
-use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId};
+use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId};
 
 use crate::site::{Setup, Site, at};
-use crate::transcript::{Writer, ucid};
+use crate::transcript::{Writer, named_by_group, ucid};
 
 /// How long a scenario is watched after its last line.
 const AFTERMATH_MS: u64 = 30_000;
@@ -45,6 +47,7 @@ struct Player {
     site: Option<Site>,
     cold: bool,
     drafts: Vec<Draft>,
+    peers: BTreeMap<NodeId, Peer>,
     writer: Writer,
     output: String,
     place: String,
@@ -98,6 +101,7 @@ impl Player {
             "maxparties" => self.setup.max_parties = rest.parse().expect("a number"),
             "rule" => self.setup.rules.push(rule(&args(rest))),
             "show" => self.writer.show_live = true,
+            "group" => self.writer.show_group = true,
             "cold" => self.cold = true,
             "draft" => self.drafts.push(draft(&args(rest))),
             _ => self.fail(&format!("unknown word {word}")),
@@ -185,9 +189,73 @@ impl Player {
             }
             ["resync", "ends"] => self.site().calls.end_resync(now, &[]),
             ["phantom", number, state] => self.phantom(now, &Extension::from(*number), state),
-            ["duty", duty] => self.site().calls.set_duty(now, duty_of(duty)),
+            ["duty", duty, rest @ ..] => {
+                let mandate = mandate(duty, &args(&rest.join(" ")));
+                self.site().calls.set_mandate(now, mandate);
+            }
+            ["node", number, state, rest @ ..] => {
+                let rest = rest.join(" ");
+                let told = args(&rest);
+                let node = NodeId(number.parse().expect("a node's number"));
+                self.peers.insert(node, peer(*state == "up", &told));
+                let peers = self.peers.clone();
+                self.site().calls.set_peers(now, peers);
+            }
+            ["claimed", name, rest @ ..] => {
+                let rest = rest.join(" ").replace("broken", "broken=1").replace("ours", "ours=1");
+                let claimed = self.claimed(name, &args(&rest));
+                self.site().calls.handle_claimed(now, claimed);
+            }
+            ["closed", name] => {
+                let name = self.named(name);
+                self.site().calls.handle_closed(now, name);
+            }
+            ["named", id, name] => {
+                let (id, name) = (self.named(id), self.named(name));
+                self.site().calls.handle_named(now, id, name);
+            }
+            ["yield", segment] => {
+                let number = segment.trim_start_matches('s').parse().expect("a segment");
+                self.site().calls.handle_yield(now, SegmentId(number));
+            }
             ["drain"] => self.site().calls.drain(now),
             _ => self.fail(&format!("cannot read {what:?}")),
+        }
+    }
+
+    fn named(&self, name: &str) -> RecordingId {
+        match name.strip_prefix('g') {
+            Some(number) => named_by_group(number.parse().expect("a number")),
+            None => self.writer.recording(name).unwrap_or_else(|| self.fail("no such recording")),
+        }
+    }
+
+    fn claimed(&self, name: &str, told: &Args) -> Claimed {
+        let number = |key: &str| told.get(key).map(|text| text.parse().expect("a number"));
+        let over = told.get("over").map(|how| match *how {
+            "stopped" => Over::Stopped,
+            _ => Over::Ended,
+        });
+        let holder = number("holder").map(|node: u16| Holder {
+            node: NodeId(node),
+            epoch: number("epoch").unwrap_or(1).into(),
+        });
+        let trunk = told.get("scope") == Some(&"trunk");
+        Claimed {
+            recording: self.named(name),
+            ucid: told.get("ucid").map(|text| ucid(text)),
+            callid: call(told),
+            began: None,
+            copy: u8::try_from(number("copy").unwrap_or(1)).expect("a copy"),
+            take: number("take").unwrap_or(1),
+            scope: if trunk { Scope::Trunk } else { Scope::Station },
+            trigger: TriggerKind::Rule,
+            rule: String::new(),
+            extension: Extension::new(told.get("extension").copied().unwrap_or("31001")),
+            holder,
+            broken: told.contains_key("broken"),
+            over,
+            ours: told.contains_key("ours"),
         }
     }
 
@@ -473,6 +541,8 @@ fn draft(told: &Args) -> Draft {
     let text = |key: &str| told.get(key).copied().unwrap_or_default().to_owned();
     Draft {
         recordingid: RecordingId::new(opened, *b"openbefore"),
+        name: None,
+        take: 1,
         node: NodeId(1),
         copy: 1,
         scope: if told.get("scope") == Some(&"trunk") { Scope::Trunk } else { Scope::Station },
@@ -497,6 +567,7 @@ fn draft(told: &Args) -> Draft {
             .unwrap_or_default(),
         opened,
         ended: None,
+        ending: None,
         cutshort: false,
         pauses: Vec::new(),
     }
@@ -510,6 +581,26 @@ fn refusal_of(text: &str) -> JoinRefusal {
         "linkdown" => JoinRefusal::LinkDown,
         other => JoinRefusal::Other(other.to_owned()),
     }
+}
+
+fn mandate(duty: &str, told: &Args) -> Mandate {
+    let number = |key: &str, usual: u8| {
+        told.get(key).map_or(usual, |text| text.parse().expect("a small number"))
+    };
+    Mandate {
+        epoch: number("epoch", 0).into(),
+        moves: told.get("moves") != Some(&"no"),
+        copy: number("copy", 1),
+        quorum: told.get("quorum") != Some(&"no"),
+        rank: number("rank", 1),
+        ..Mandate::alone(duty_of(duty))
+    }
+}
+
+fn peer(alive: bool, told: &Args) -> Peer {
+    let phantoms = told.get("phantoms").copied().unwrap_or("79001,79002,79003");
+    let copy = told.get("copy").map_or(1, |text| text.parse().expect("a copy"));
+    Peer { copy, alive, phantoms: phantoms.split(',').map(Extension::from).collect() }
 }
 
 fn duty_of(text: &str) -> Duty {

@@ -6,7 +6,7 @@ use recorder_core::call::event::{CallChange, CallEvent, CallFacts, Connection, D
 use recorder_core::call::order::Ticket;
 use recorder_core::call::roster::Roster;
 use recorder_core::call::rule::{RuleConfig, Rules};
-use recorder_core::call::{Calls, Order, TriggerConfig};
+use recorder_core::call::{Calls, Mandate, Order, Patience, TriggerConfig};
 use recorder_core::media::MediaNotice;
 use storage_core::journal::Fact;
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, SegmentId, WallTime};
@@ -54,6 +54,7 @@ impl Site {
             roster: setup.roster.clone(),
             rules: Rules::read(&setup.rules).expect("the scenario's rules are right"),
             max_parties: setup.max_parties,
+            patience: Patience::default(),
             id_seed: 42,
             first_segment: SegmentId(1),
         });
@@ -69,7 +70,7 @@ impl Site {
         for phantom in &setup.roster.phantoms {
             self.calls.handle_phantom_ready(self.now, phantom);
         }
-        self.calls.set_duty(self.now, Duty::Lead);
+        self.calls.set_mandate(self.now, Mandate::alone(Duty::Lead));
     }
 
     /// Notes what an order leaves to be answered.

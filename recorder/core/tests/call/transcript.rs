@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use recorder_core::call::{Alarm, LiveEvent, Order};
+use recorder_core::call::{Alarm, Claim, LiveEvent, Order};
 use serde_json::Value;
 use storage_core::draft::Draft;
 use storage_core::journal::Fact;
@@ -17,6 +17,8 @@ pub struct Writer {
     names: BTreeMap<RecordingId, String>,
     last: BTreeMap<RecordingId, Value>,
     pub show_live: bool,
+    /// Whether what the group is told is written, too.
+    pub show_group: bool,
 }
 
 impl Writer {
@@ -29,6 +31,17 @@ impl Writer {
             Order::AskLinkage { call, party } => format!("ask identity call={call} party={party}"),
             Order::SnapshotCall { call, party } => format!("ask parties call={call} party={party}"),
             Order::Capture(fact) => self.fact(fact)?,
+            Order::Claim(claim) if self.show_group => self.claim(claim),
+            Order::SegmentEnded { segment, .. } if self.show_group => {
+                format!("tell group s{segment} ended")
+            }
+            Order::RecordingOver { name, stopped } if self.show_group => {
+                let how = if *stopped { "stopped" } else { "over" };
+                format!("tell group {} {how}", self.name(*name))
+            }
+            Order::Claim(_) | Order::SegmentEnded { .. } | Order::RecordingOver { .. } => {
+                return None;
+            }
             Order::Answer { request, result: Ok(id) } => {
                 format!("answer {request} recording={}", self.name(*id))
             }
@@ -51,8 +64,19 @@ impl Writer {
     }
 
     pub fn name(&mut self, id: RecordingId) -> String {
+        let theirs = group_name(&id.to_string());
+        if theirs.starts_with('g') {
+            return theirs;
+        }
         let next = format!("r{}", self.names.len() + 1);
         self.names.entry(id).or_insert(next).clone()
+    }
+
+    fn claim(&mut self, claim: &Claim) -> String {
+        let name = self.name(claim.name);
+        let ucid = claim.ucid.as_ref().map(|ucid| short(ucid.as_str())).unwrap_or_default();
+        let Claim { segment, copy, take, epoch, .. } = claim;
+        format!("claim s{segment} of {name} ucid={ucid} copy={copy} take={take} epoch={epoch}")
     }
 
     fn fact(&mut self, fact: &Fact) -> Option<String> {
@@ -81,8 +105,10 @@ impl Writer {
         let fields = value.as_object().expect("a draft is an object");
         for (key, now) in fields {
             let changed = before.as_ref().is_none_or(|before| before.get(key) != Some(now));
-            let known = ["recordingid", "node", "copy", "opened", "ended"].contains(&key.as_str());
-            if changed && !known && (before.is_some() || !is_empty(now)) {
+            let known = ["recordingid", "node", "copy", "opened", "ended", "ending"]
+                .contains(&key.as_str());
+            let usual = key == "take" && now == 1;
+            if changed && !known && !usual && (before.is_some() || !is_empty(now)) {
                 write!(line, " {key}={}", field_text(key, now)).expect("a string can grow");
             }
         }
@@ -97,6 +123,7 @@ fn is_empty(value: &Value) -> bool {
 fn field_text(key: &str, value: &Value) -> String {
     match value {
         Value::String(text) if key == "ucid" => short(text),
+        Value::String(text) if key == "name" => group_name(text),
         Value::String(text) => text.clone(),
         Value::Array(list) => {
             let texts: Vec<_> = list.iter().map(|one| field_text("ucid", one)).collect();
@@ -105,6 +132,18 @@ fn field_text(key: &str, value: &Value) -> String {
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// Recordings that another node has named are g1, g2, …
+fn group_name(id: &str) -> String {
+    let known = (1..10).map(|number| (number, named_by_group(number)));
+    let found = known.into_iter().find(|(_, name)| name.to_string() == id);
+    found.map_or_else(|| id.to_owned(), |(number, _)| format!("g{number}"))
+}
+
+/// The recording that a scenario calls `g` and this number.
+pub fn named_by_group(number: u8) -> RecordingId {
+    RecordingId::new(WallTime::from_millis(EPOCH), [number; 10])
 }
 
 /// UCIDs are written by their sequence number alone.

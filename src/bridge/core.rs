@@ -1,0 +1,979 @@
+//! What stands between the recorder and the group, as one machine without clock or socket: which of
+//! this node's captures the group still has to hear of, what the group's ledger wants done with
+//! them, and what of it the recorder must know. It compares what is with what should be, each time
+//! either has changed, so that a proposal that was lost, or a restart, is made good by looking again.
+//!
+//! ```text
+//! recorder ──captured, ended, over──▶ ┌────────┐ ──Propose──▶ group
+//! journal  ──complete, outline──────▶ │ Bridge │ ──Word─────▶ recorder
+//! group    ──changed, answered──────▶ └────────┘ ──Seal, List, Drop, Publish──▶ sealer, catalog, journal
+//! ```
+//!
+//! It knows which captures there are and not what is in them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cluster_core::{Claim, Command, Fate, GroupView, Outcome, Seal, Slot, State, StretchRef, Task};
+use recorder_core::controller::GroupWord;
+use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
+
+use super::words;
+
+/// What a proposal is about. While one is under way no other of the same kind is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// A capture's claim.
+    Claim(SegmentId),
+    /// A capture's end.
+    End(SegmentId),
+    /// A capture that holds nothing.
+    Release(SegmentId),
+    /// A recording's end.
+    Over(RecordingId),
+    /// A written file.
+    Seal(RecordingId),
+    /// What the catalog lists.
+    Ack,
+}
+
+/// What the shell shall do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Propose this, and report with [`Bridge::answered`].
+    Propose(About, Box<Command>),
+    /// Tell the recorder.
+    Word(GroupWord),
+    /// Write the voice file, and report with [`Bridge::sealed`].
+    Seal(SealOrder),
+    /// Give the staged file its final name, enter it into the catalog, and report with
+    /// [`Bridge::listed`].
+    Publish {
+        /// Which recording.
+        recording: RecordingId,
+        /// In which revision.
+        revision: u32,
+    },
+    /// A staged file that is not to be published.
+    Discard {
+        /// Which recording.
+        recording: RecordingId,
+        /// In which revision.
+        revision: u32,
+    },
+    /// See to it that the catalog lists this revision, whose file lies on node `at`, and report
+    /// with [`Bridge::listed`].
+    List {
+        /// Which recording.
+        recording: RecordingId,
+        /// In which revision.
+        revision: u32,
+        /// SHA-256 of its voice file.
+        sha256: [u8; 32],
+        /// Where it lies.
+        at: NodeId,
+    },
+    /// The journal owes this capture nothing any more.
+    Drop {
+        /// The name under which the journal holds it.
+        local: RecordingId,
+    },
+}
+
+/// A voice file to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealOrder {
+    /// The group's name of the recording.
+    pub recording: RecordingId,
+    /// 1, or one more than the revision that is published.
+    pub revision: u32,
+    /// Which copy of the call it is.
+    pub copy: u8,
+    /// Under which names this node's journal holds parts of it.
+    pub local: BTreeSet<RecordingId>,
+    /// Captures of this node that are to be looked at.
+    pub own: BTreeSet<SegmentId>,
+    /// Captures on other nodes that can be had.
+    pub remote: BTreeMap<NodeId, Vec<SegmentId>>,
+    /// Whether captures are missing, because their node does not answer.
+    pub partial: bool,
+}
+
+/// What became of a [`SealOrder`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SealOutcome {
+    /// The file is written and durable under a staging name.
+    Staged {
+        /// First audio.
+        from: WallTime,
+        /// Last audio.
+        to: WallTime,
+        /// SHA-256 of the voice file.
+        sha256: [u8; 32],
+        /// Captures that were looked at.
+        captures: Vec<(NodeId, SegmentId)>,
+    },
+    /// The published file has all of it already.
+    Same {
+        /// Captures that were looked at.
+        captures: Vec<(NodeId, SegmentId)>,
+    },
+    /// There is nothing to be heard in any of it.
+    Nothing,
+    /// It failed for now; the order will come again.
+    Failed,
+    /// It cannot be done; a person has been told.
+    Impossible,
+}
+
+/// A capture of this node.
+#[derive(Clone, Debug)]
+struct Capture {
+    claim: Claim,
+    ended: Option<WallTime>,
+    /// The group has answered the claim in this process's life.
+    claimed: bool,
+}
+
+/// What the journal holds under one name.
+#[derive(Clone, Debug)]
+struct Part {
+    /// The group's name of the recording.
+    name: RecordingId,
+    captures: BTreeMap<SegmentId, Capture>,
+    /// Nothing is added to it any more.
+    complete: bool,
+}
+
+/// A file that is being written or agreed upon.
+#[derive(Clone, Debug)]
+struct Sealing {
+    revision: u32,
+    /// Present once the file is staged.
+    seal: Option<Seal>,
+}
+
+/// The machine. After each input all outputs are to be taken.
+#[derive(Debug)]
+pub struct Bridge {
+    node: NodeId,
+    parts: BTreeMap<RecordingId, Part>,
+    by_segment: BTreeMap<SegmentId, RecordingId>,
+    by_name: BTreeMap<RecordingId, BTreeSet<RecordingId>>,
+    /// Recordings that are over, and whether somebody stopped them, until the ledger says so.
+    over: BTreeMap<RecordingId, bool>,
+    asked: BTreeSet<About>,
+    sealing: BTreeMap<RecordingId, Sealing>,
+    impossible: BTreeSet<RecordingId>,
+    listing: BTreeSet<(RecordingId, u32)>,
+    listed: BTreeSet<(RecordingId, u32)>,
+    told: BTreeMap<RecordingId, recorder_core::call::Claimed>,
+    dirty: BTreeSet<RecordingId>,
+    outputs: VecDeque<Output>,
+}
+
+/// Acknowledgements in one entry of the log.
+const ACKS_MAX: usize = 256;
+
+impl Bridge {
+    /// A bridge that knows of no capture yet.
+    #[must_use]
+    pub const fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            parts: BTreeMap::new(),
+            by_segment: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            over: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            sealing: BTreeMap::new(),
+            impossible: BTreeSet::new(),
+            listing: BTreeSet::new(),
+            listed: BTreeSet::new(),
+            told: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// A capture has begun, or its terms have changed.
+    pub fn captured(&mut self, claim: &recorder_core::call::Claim) {
+        let (name, node) = (claim.name, self.node);
+        let part = self.part(claim.recording, name);
+        let capture = part.captures.entry(claim.segment).or_insert_with(|| Capture {
+            claim: words::claim(claim, node),
+            ended: None,
+            claimed: false,
+        });
+        if capture.claim.terms.scope != claim.scope {
+            capture.claim.terms.scope = claim.scope;
+            capture.claimed = false;
+        }
+        let name = part.name;
+        self.by_segment.insert(claim.segment, claim.recording);
+        self.dirty.insert(name);
+    }
+
+    /// A capture has ended.
+    pub fn ended(&mut self, segment: SegmentId, at: WallTime) {
+        let Some(local) = self.by_segment.get(&segment) else { return };
+        let Some(part) = self.parts.get_mut(local) else { return };
+        if let Some(capture) = part.captures.get_mut(&segment) {
+            capture.ended.get_or_insert(at);
+        }
+        self.dirty.insert(part.name);
+    }
+
+    /// A recording is over.
+    pub fn over(&mut self, name: RecordingId, stopped: bool) {
+        let name = self.parts.get(&name).map_or(name, |part| part.name);
+        let known = self.over.entry(name).or_insert(stopped);
+        *known |= stopped;
+        self.dirty.insert(name);
+    }
+
+    /// What the journal holds of a recording: after its end everything, at a start whatever a
+    /// crash has left. Captures that were not told of before are made good.
+    pub fn outlined(&mut self, local: RecordingId, outline: &words::Outline) {
+        let part = self.part(local, outline.name);
+        part.complete |= outline.complete;
+        let name = part.name;
+        let mut segments = Vec::new();
+        for (claim, ended) in &outline.captures {
+            segments.push(claim.segment);
+            let capture = part.captures.entry(claim.segment).or_insert_with(|| Capture {
+                claim: claim.clone(),
+                ended: None,
+                claimed: false,
+            });
+            capture.ended = capture.ended.or(*ended);
+        }
+        self.by_segment.extend(segments.into_iter().map(|segment| (segment, local)));
+        self.dirty.insert(name);
+        if outline.complete && self.parts.get(&local).is_some_and(|p| p.captures.is_empty()) {
+            self.over.remove(&local);
+            self.drop_part(local);
+        } else if let Some(stopped) = outline.over {
+            self.over(name, stopped);
+        }
+    }
+
+    /// A proposal has its answer; `None` if it was not taken in time.
+    pub fn answered(&mut self, about: About, outcome: Option<&Outcome>) {
+        self.asked.remove(&about);
+        match about {
+            About::Claim(segment) => self.claim_answered(segment, outcome),
+            // What came of it is seen in the ledger; what did not come is asked for again when
+            // everything is looked at, and not at once.
+            About::End(_) | About::Release(_) | About::Ack => {}
+            About::Over(name) => {
+                // Another node holds it and will say when it is over.
+                if let Some(Outcome::Refused(_)) = outcome {
+                    self.over.remove(&name);
+                }
+            }
+            About::Seal(name) => self.seal_answered(name, outcome),
+        }
+    }
+
+    /// The sealer has done what it could.
+    pub fn sealed(&mut self, recording: RecordingId, outcome: SealOutcome) {
+        let Some(sealing) = self.sealing.get_mut(&recording) else { return };
+        let (node, revision) = (self.node, sealing.revision);
+        self.dirty.insert(recording);
+        match outcome {
+            SealOutcome::Staged { from, to, sha256, captures } => {
+                let covered = Vec::new();
+                let used = captures;
+                let seal = Seal { recording, node, revision, from, to, used, covered, sha256 };
+                sealing.seal = Some(seal);
+            }
+            SealOutcome::Same { captures } => {
+                // Agreed upon like any other, with the file that is published.
+                let (from, to) = (WallTime::default(), WallTime::default());
+                let (used, covered, sha256) = (Vec::new(), captures, [0; 32]);
+                let seal = Seal { recording, node, revision, from, to, used, covered, sha256 };
+                sealing.seal = Some(seal);
+            }
+            SealOutcome::Nothing => {
+                self.sealing.remove(&recording);
+                self.release(recording);
+            }
+            SealOutcome::Failed => {
+                self.sealing.remove(&recording);
+            }
+            SealOutcome::Impossible => {
+                self.sealing.remove(&recording);
+                self.impossible.insert(recording);
+            }
+        }
+    }
+
+    /// The catalog lists this revision (or it could not be entered now, and is asked for again).
+    pub fn listed(&mut self, recording: RecordingId, revision: u32, done: bool) {
+        self.listing.remove(&(recording, revision));
+        if done {
+            self.listed.insert((recording, revision));
+        }
+        self.dirty.insert(recording);
+    }
+
+    /// Something about this recording has changed in the ledger.
+    pub fn changed(&mut self, recording: RecordingId) {
+        self.dirty.insert(recording);
+    }
+
+    /// Everything is to be looked at: the ledger came as a whole, members came or went, or time
+    /// has passed.
+    pub fn all_changed(&mut self, state: &State) {
+        let slots = state.ledger().calls().flat_map(|call| &call.slots);
+        self.dirty.extend(slots.map(|slot| slot.recording));
+        self.dirty.extend(self.by_name.keys().copied());
+        self.dirty.extend(self.told.keys().copied());
+        self.dirty.extend(self.over.keys().copied());
+    }
+
+    /// Compares what has changed with what the group has agreed on.
+    pub fn look(&mut self, state: &State, view: &GroupView) {
+        for name in std::mem::take(&mut self.dirty) {
+            self.look_at(name, state, view);
+        }
+        self.acknowledge(state);
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Captures that the group has not taken over yet: recordings of them are still owed.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether a local recording is complete in the journal, so that others may read it.
+    #[must_use]
+    pub fn is_complete(&self, segment: SegmentId) -> bool {
+        let local = self.by_segment.get(&segment);
+        local.and_then(|local| self.parts.get(local)).is_some_and(|part| part.complete)
+    }
+
+    /// Under which names the journal holds parts of a recording.
+    #[must_use]
+    pub fn locals(&self, name: RecordingId) -> BTreeSet<RecordingId> {
+        self.by_name.get(&name).cloned().unwrap_or_default()
+    }
+
+    fn part(&mut self, local: RecordingId, name: RecordingId) -> &mut Part {
+        self.parts.entry(local).or_insert_with(|| {
+            self.by_name.entry(name).or_default().insert(local);
+            Part { name, captures: BTreeMap::new(), complete: false }
+        })
+    }
+
+    fn propose(&mut self, about: About, command: Command) {
+        if self.asked.insert(about) {
+            self.outputs.push_back(Output::Propose(about, Box::new(command)));
+        }
+    }
+
+    fn claim_answered(&mut self, segment: SegmentId, outcome: Option<&Outcome>) {
+        let Some(local) = self.by_segment.get(&segment).copied() else { return };
+        let Some(part) = self.parts.get_mut(&local) else { return };
+        let Some(Outcome::Claimed { recording, .. }) = outcome else { return };
+        self.dirty.insert(part.name);
+        if let Some(capture) = part.captures.get_mut(&segment) {
+            capture.claimed = true;
+        }
+        if part.name != *recording {
+            self.rename(local, *recording);
+        }
+    }
+
+    /// Another node was first: the recording bears its name.
+    fn rename(&mut self, local: RecordingId, name: RecordingId) {
+        let Some(part) = self.parts.get_mut(&local) else { return };
+        let before = std::mem::replace(&mut part.name, name);
+        for capture in part.captures.values_mut() {
+            capture.claim.recording = name;
+        }
+        if let Some(locals) = self.by_name.get_mut(&before) {
+            locals.remove(&local);
+            if locals.is_empty() {
+                self.by_name.remove(&before);
+                if let Some(stopped) = self.over.remove(&before) {
+                    self.over.insert(name, stopped);
+                }
+            }
+        }
+        self.by_name.entry(name).or_default().insert(local);
+        self.outputs.push_back(Output::Word(GroupWord::Named { recording: local, name }));
+        self.dirty.extend([before, name]);
+    }
+
+    fn seal_answered(&mut self, name: RecordingId, outcome: Option<&Outcome>) {
+        let Some(sealing) = self.sealing.get(&name) else { return };
+        let (recording, revision) = (name, sealing.revision);
+        match outcome {
+            // No majority: the staged file waits, and the proposal is made again.
+            None => return,
+            Some(Outcome::Done | Outcome::Already) => {
+                self.listing.insert((recording, revision));
+                self.outputs.push_back(Output::Publish { recording, revision });
+            }
+            Some(_) => self.outputs.push_back(Output::Discard { recording, revision }),
+        }
+        self.dirty.insert(name);
+        self.sealing.remove(&name);
+    }
+
+    /// Withdraws all captures of a recording in which nothing can be heard.
+    fn release(&mut self, name: RecordingId) {
+        for local in self.locals(name) {
+            let Some(part) = self.parts.get(&local) else { continue };
+            let segments: Vec<SegmentId> = part.captures.keys().copied().collect();
+            for segment in segments {
+                let stretch = StretchRef { recording: name, node: self.node, segment };
+                self.propose(About::Release(segment), Command::Release { stretch });
+            }
+            self.drop_part(local);
+        }
+    }
+
+    fn drop_part(&mut self, local: RecordingId) {
+        let Some(part) = self.parts.remove(&local) else { return };
+        for segment in part.captures.keys() {
+            self.by_segment.remove(segment);
+        }
+        if let Some(locals) = self.by_name.get_mut(&part.name) {
+            locals.remove(&local);
+            if locals.is_empty() {
+                self.by_name.remove(&part.name);
+            }
+        }
+        self.outputs.push_back(Output::Drop { local });
+    }
+
+    fn look_at(&mut self, name: RecordingId, state: &State, view: &GroupView) {
+        let slot = state.ledger().recording(name);
+        self.tell(name, slot, state);
+        self.report(name, slot, state);
+        self.end(name, slot);
+        self.drop_superfluous(name, state);
+        if let Some(slot) = slot {
+            self.obey(slot, state, view);
+        } else {
+            self.impossible.remove(&name);
+        }
+    }
+
+    /// Tells the recorder how the recording stands, if that is new.
+    fn tell(&mut self, name: RecordingId, slot: Option<&Slot>, state: &State) {
+        let call = state.ledger().call_of(name);
+        match slot.zip(call).map(|(slot, call)| words::claimed(self.node, slot, call)) {
+            Some(now) if self.told.get(&name) != Some(&now) => {
+                self.told.insert(name, now.clone());
+                self.outputs.push_back(Output::Word(GroupWord::Claimed(Box::new(now))));
+            }
+            Some(_) => {}
+            None if self.told.remove(&name).is_some() => {
+                self.outputs.push_back(Output::Word(GroupWord::Closed(name)));
+            }
+            None => {}
+        }
+    }
+
+    /// Proposes what the ledger does not know of this node's captures.
+    fn report(&mut self, name: RecordingId, slot: Option<&Slot>, state: &State) {
+        let mut wanted = Vec::new();
+        let closed = state.ledger().closed_slot(name).is_some();
+        for local in self.by_name.get(&name).into_iter().flatten() {
+            for (&segment, capture) in &self.parts[local].captures {
+                let known = slot.and_then(|slot| {
+                    slot.stretches.iter().find(|s| (s.node, s.segment) == (self.node, segment))
+                });
+                let stretch = StretchRef { recording: name, node: self.node, segment };
+                match (known, capture.ended) {
+                    (None, _) if closed && capture.claimed => {}
+                    (None, _) => {
+                        let claim = Command::Claim(capture.claim.clone());
+                        wanted.push((About::Claim(segment), claim));
+                    }
+                    (Some(known), None) if known.lost || !capture.claimed => {
+                        let claim = Command::Claim(capture.claim.clone());
+                        wanted.push((About::Claim(segment), claim));
+                    }
+                    (Some(known), Some(to)) if known.to.is_none() => {
+                        wanted.push((About::End(segment), Command::End { stretch, to }));
+                    }
+                    (Some(_), _) => {}
+                }
+            }
+        }
+        for (about, command) in wanted {
+            self.propose(about, command);
+        }
+    }
+
+    /// Proposes that the recording is over, once all of this node's captures are known.
+    fn end(&mut self, name: RecordingId, slot: Option<&Slot>) {
+        let Some(&stopped) = self.over.get(&name) else { return };
+        let Some(slot) = slot else { return };
+        let locals = self.by_name.get(&name).into_iter().flatten();
+        let mut segments = locals.flat_map(|local| self.parts[local].captures.keys());
+        let all_claimed = segments.all(|segment| {
+            slot.stretches.iter().any(|s| (s.node, s.segment) == (self.node, *segment))
+        });
+        let said = match slot.over {
+            Some(cluster_core::Over::Stopped) => true,
+            Some(cluster_core::Over::Ended) => !stopped,
+            None => false,
+        };
+        if said {
+            self.over.remove(&name);
+        } else if all_claimed {
+            let (recording, node) = (name, self.node);
+            self.propose(About::Over(name), Command::Over { recording, node, stopped });
+        }
+    }
+
+    /// Drops what the sealed recording makes superfluous.
+    fn drop_superfluous(&mut self, name: RecordingId, state: &State) {
+        for local in self.locals(name) {
+            let part = &self.parts[&local];
+            let superfluous = part.complete
+                && part.captures.iter().all(|(&segment, capture)| {
+                    let stretch = StretchRef { recording: name, node: self.node, segment };
+                    let fate = state.ledger().fate(&stretch);
+                    // A closed recording knows only of the captures that were claimed.
+                    let open = state.ledger().recording(name).is_some();
+                    fate == Some(Fate::Drop) && (open || capture.claimed)
+                });
+            if superfluous {
+                self.drop_part(local);
+            }
+        }
+    }
+
+    /// Does what the ledger asks of this node.
+    fn obey(&mut self, slot: &Slot, state: &State, view: &GroupView) {
+        let mut tasks = Vec::new();
+        slot.tasks(self.node, &state.present(), &mut tasks);
+        for task in tasks {
+            match task {
+                Task::Leave(stretch) => self.leave(slot, stretch.segment, view),
+                Task::Seal { revision, .. } => self.seal(slot, revision, state),
+                Task::Catalog { recording, revision, at } => {
+                    let sha256 = slot.sealed.as_ref().map(|sealed| sealed.sha256);
+                    self.list(recording, revision, sha256.unwrap_or_default(), at);
+                }
+                Task::Drop(_) => {}
+            }
+        }
+    }
+
+    /// Another capture counts. As long as its node does not answer here it may be gone, and this
+    /// one is needed.
+    fn leave(&mut self, slot: &Slot, segment: SegmentId, view: &GroupView) {
+        let answers = slot.holder().is_none_or(|holder| words::is_alive(view, holder.node));
+        let open = self.by_segment.get(&segment).and_then(|local| self.parts.get(local));
+        let open = open.and_then(|part| part.captures.get(&segment));
+        if answers && open.is_some_and(|capture| capture.ended.is_none()) {
+            self.outputs.push_back(Output::Word(GroupWord::Yield(segment)));
+        }
+    }
+
+    fn seal(&mut self, slot: &Slot, revision: u32, state: &State) {
+        let name = slot.recording;
+        if let Some(sealing) = self.sealing.get(&name) {
+            // Staged; the log has not taken it yet.
+            if let Some(mut seal) = sealing.seal.clone() {
+                if let (true, Some(sealed)) = (seal.used.is_empty(), &slot.sealed) {
+                    (seal.from, seal.to, seal.sha256) = (sealed.from, sealed.to, sealed.sha256);
+                }
+                seal.covered
+                    .extend(slot.sealed.iter().flat_map(|sealed| sealed.accounted.iter().copied()));
+                self.propose(About::Seal(name), Command::Seal(seal));
+            }
+            return;
+        }
+        let locals = self.locals(name);
+        let complete = locals.iter().all(|local| self.parts[local].complete);
+        if self.impossible.contains(&name) || !complete {
+            return;
+        }
+        let accounted = |node, segment| {
+            slot.sealed.as_ref().is_some_and(|sealed| sealed.accounted.contains(&(node, segment)))
+        };
+        let up = state.present().up;
+        let mut order = SealOrder {
+            recording: name,
+            revision,
+            copy: slot.copy,
+            local: locals,
+            own: BTreeSet::new(),
+            remote: BTreeMap::new(),
+            partial: false,
+        };
+        for stretch in slot.stretches.iter().filter(|s| !accounted(s.node, s.segment)) {
+            if stretch.node == self.node {
+                order.own.insert(stretch.segment);
+            } else if up.contains(&stretch.node) {
+                order.remote.entry(stretch.node).or_default().push(stretch.segment);
+            } else {
+                order.partial = true;
+            }
+        }
+        self.sealing.insert(name, Sealing { revision, seal: None });
+        self.outputs.push_back(Output::Seal(order));
+    }
+
+    fn list(&mut self, recording: RecordingId, revision: u32, sha256: [u8; 32], at: NodeId) {
+        // What was captured here is dropped first: whoever has acknowledged asks no more.
+        let owes = self.by_name.contains_key(&recording);
+        let under_way = self.listed.contains(&(recording, revision))
+            || self.listing.contains(&(recording, revision));
+        if !owes && !under_way {
+            self.listing.insert((recording, revision));
+            self.outputs.push_back(Output::List { recording, revision, sha256, at });
+        }
+    }
+
+    fn acknowledge(&mut self, state: &State) {
+        let ledger = state.ledger();
+        let node = self.node;
+        let by_name = &self.by_name;
+        self.listed.retain(|(name, revision)| {
+            ledger.recording(*name).is_some_and(|slot| slot.acks.get(&node) != Some(revision))
+        });
+        let due = self.listed.iter().filter(|(name, _)| !by_name.contains_key(name));
+        let recordings: Vec<_> = due.copied().take(ACKS_MAX).collect();
+        if !recordings.is_empty() {
+            self.propose(About::Ack, Command::Ack { node, recordings });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cluster_core::command::{Announce, Grant, Proposal};
+    use cluster_core::{Cause, MemberView, ProposalId};
+    use recorder_core::call;
+    use storage_core::record::{Scope, TriggerKind};
+    use storage_core::{CallId, Duty, Extension, Role};
+
+    use super::*;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+
+    fn at(ms: i64) -> WallTime {
+        WallTime::from_millis(ms)
+    }
+
+    fn id(number: u8) -> RecordingId {
+        RecordingId::new(at(0), [number; 10])
+    }
+
+    fn claim(recording: RecordingId, segment: u64) -> call::Claim {
+        call::Claim {
+            recording,
+            name: recording,
+            segment: SegmentId(segment),
+            from: at(100),
+            ucid: "00001012071700000000".parse().ok(),
+            callid: CallId::new("1207"),
+            began: Some(at(0)),
+            copy: 1,
+            take: 1,
+            epoch: 1,
+            scope: Scope::Station,
+            trigger: TriggerKind::Rule,
+            rule: String::new(),
+            extension: Extension::new("31001"),
+        }
+    }
+
+    /// A group whose log is applied at once, and a bridge on each recorder.
+    struct Pair {
+        state: State,
+        index: u64,
+        bridges: BTreeMap<NodeId, Bridge>,
+        /// What the bridges wanted beside proposals, in order.
+        wanted: Vec<(NodeId, Output)>,
+        majority: bool,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let members = [A, B, NodeId(3)].map(|node| (node, String::new()));
+            let mut pair = Self {
+                state: State::new(&members.into()),
+                index: 0,
+                bridges: [A, B].map(|node| (node, Bridge::new(node))).into(),
+                wanted: Vec::new(),
+                majority: true,
+            };
+            for (node, role) in [(A, Role::Active), (B, Role::Backup), (NodeId(3), Role::Witness)] {
+                let (phantoms, program) = (Vec::new(), String::new());
+                let announce = Announce { node, role, phantoms, program };
+                pair.apply(node, Command::Announce(announce));
+            }
+            pair.grant(A, &[A, B, NodeId(3)]);
+            pair
+        }
+
+        fn apply(&mut self, from: NodeId, command: Command) -> Outcome {
+            self.index += 1;
+            let id = ProposalId { node: from, boot: 1, seq: self.index };
+            let proposal = Proposal { id, settled: 0, command };
+            self.state.apply(self.index, &proposal, &mut Vec::new())
+        }
+
+        fn grant(&mut self, lead: NodeId, up: &[NodeId]) {
+            let duty = |node| if node == lead { Duty::Lead } else { Duty::Standby };
+            let grant = Grant {
+                expect: self.state.granted_at(),
+                duties: [A, B].map(|node| (node, duty(node))).into(),
+                up: [A, B, NodeId(3)].map(|node| (node, up.contains(&node))).into(),
+                moves: true,
+                cause: Cause::Down,
+            };
+            let outcome = self.apply(NodeId(3), Command::Grant(grant));
+            assert!(matches!(outcome, Outcome::Granted { .. }), "{outcome:?}");
+        }
+
+        fn view(&self, node: NodeId) -> GroupView {
+            let mut view = GroupView::alone(node, Role::Active);
+            let one = view.members[0].clone();
+            let member = |(&node, member): (&NodeId, &cluster_core::state::Member)| MemberView {
+                node,
+                up: member.up,
+                reachable: member.up,
+                ..one.clone()
+            };
+            view.members = self.state.members().iter().map(member).collect();
+            view
+        }
+
+        /// Everything that follows, as far as the bridges and the log can take it.
+        fn settle(&mut self) {
+            for _ in 0..20 {
+                for node in [A, B] {
+                    let view = self.view(node);
+                    let state = self.state.clone();
+                    let bridge = self.bridges.get_mut(&node).unwrap();
+                    bridge.all_changed(&state);
+                    bridge.look(&state, &view);
+                    while let Some(output) = self.bridges.get_mut(&node).unwrap().poll() {
+                        let Output::Propose(about, command) = output else {
+                            self.wanted.push((node, output));
+                            continue;
+                        };
+                        let outcome = self.majority.then(|| self.apply(node, *command));
+                        self.bridges.get_mut(&node).unwrap().answered(about, outcome.as_ref());
+                    }
+                }
+            }
+        }
+
+        fn on(&mut self, node: NodeId) -> &mut Bridge {
+            self.bridges.get_mut(&node).unwrap()
+        }
+
+        /// Outputs of one kind, taken out.
+        fn take<T>(&mut self, which: impl Fn(&Output) -> Option<T>) -> Vec<(NodeId, T)> {
+            let wanted = std::mem::take(&mut self.wanted);
+            let (mut taken, mut left) = (Vec::new(), Vec::new());
+            for (node, output) in wanted {
+                match which(&output) {
+                    Some(found) => taken.push((node, found)),
+                    None => left.push((node, output)),
+                }
+            }
+            self.wanted = left;
+            taken
+        }
+
+        fn seals(&mut self) -> Vec<(NodeId, SealOrder)> {
+            self.take(|output| match output {
+                Output::Seal(order) => Some(order.clone()),
+                _ => None,
+            })
+        }
+
+        fn drops(&mut self) -> Vec<(NodeId, RecordingId)> {
+            self.take(|output| match output {
+                Output::Drop { local } => Some(*local),
+                _ => None,
+            })
+        }
+
+        fn complete(&mut self, node: NodeId, local: RecordingId, segment: u64, over: Option<bool>) {
+            let claim = words::claim(&claim(local, segment), node);
+            let captures = vec![(claim, Some(at(60_000)))];
+            let outline = words::Outline { name: local, complete: true, over, captures };
+            self.on(node).outlined(local, &outline);
+        }
+
+        fn stage(&mut self, node: NodeId, order: &SealOrder) {
+            let own = order.own.iter().map(|segment| (node, *segment));
+            let remote = order.remote.iter();
+            let remote = remote.flat_map(|(node, s)| s.iter().map(|segment| (*node, *segment)));
+            let outcome = SealOutcome::Staged {
+                from: at(0),
+                to: at(60_000),
+                sha256: [7; 32],
+                captures: own.chain(remote).collect(),
+            };
+            self.on(node).sealed(order.recording, outcome);
+            self.settle();
+        }
+
+        /// Publishes and lists whatever is to be.
+        fn list(&mut self) {
+            for _ in 0..3 {
+                let listed = self.take(|output| match output {
+                    Output::Publish { recording, revision }
+                    | Output::List { recording, revision, .. } => Some((*recording, *revision)),
+                    _ => None,
+                });
+                for (node, (recording, revision)) in listed {
+                    self.on(node).listed(recording, revision, true);
+                }
+                self.settle();
+            }
+        }
+    }
+
+    #[test]
+    fn a_recording_goes_its_way_from_claim_to_oblivion() {
+        let mut pair = Pair::new();
+        pair.on(A).captured(&claim(id(1), 5));
+        pair.settle();
+        assert_eq!(pair.state.ledger().recording(id(1)).unwrap().holder().unwrap().node, A);
+        pair.on(A).ended(SegmentId(5), at(60_000));
+        pair.on(A).over(id(1), false);
+        pair.settle();
+        assert!(pair.seals().is_empty(), "its end is not in the journal yet");
+        pair.complete(A, id(1), 5, Some(false));
+        pair.settle();
+        let [(node, order)] = pair.seals().try_into().unwrap();
+        assert_eq!((node, order.own.len(), order.partial), (A, 1, false));
+        assert_eq!(order.local, BTreeSet::from([id(1)]));
+        pair.stage(A, &order);
+        assert!(pair.state.ledger().recording(id(1)).unwrap().sealed.is_some());
+        assert_eq!(pair.drops(), [(A, id(1))]);
+        pair.list();
+        assert!(pair.state.ledger().is_empty());
+        assert_eq!(pair.on(A).owed(), 0);
+        pair.settle();
+        assert!(pair.seals().is_empty());
+    }
+
+    #[test]
+    fn who_is_second_takes_the_name_leaves_and_keeps_its_capture_until_the_seal() {
+        let mut pair = Pair::new();
+        pair.on(A).captured(&claim(id(1), 5));
+        pair.settle();
+        pair.on(B).captured(&claim(id(2), 9));
+        pair.settle();
+        let words = pair.take(|output| match output {
+            Output::Word(word @ (GroupWord::Named { .. } | GroupWord::Yield(_))) => {
+                Some(word.clone())
+            }
+            _ => None,
+        });
+        let named = GroupWord::Named { recording: id(2), name: id(1) };
+        assert!(words.contains(&(B, named)), "{words:?}");
+        assert!(words.contains(&(B, GroupWord::Yield(SegmentId(9)))), "{words:?}");
+        pair.on(B).ended(SegmentId(9), at(500));
+        pair.complete(B, id(2), 9, None);
+        pair.settle();
+        assert!(pair.drops().is_empty());
+        pair.on(A).ended(SegmentId(5), at(60_000));
+        pair.complete(A, id(1), 5, Some(false));
+        pair.settle();
+        let [(node, order)] = pair.seals().try_into().unwrap();
+        assert_eq!((node, order.remote[&B].clone()), (A, vec![SegmentId(9)]));
+        pair.stage(A, &order);
+        let mut drops = pair.drops();
+        drops.sort_unstable();
+        assert_eq!(drops, [(A, id(1)), (B, id(2))]);
+        pair.list();
+        assert!(pair.state.ledger().is_empty());
+    }
+
+    #[test]
+    fn without_a_majority_nothing_is_published_and_nothing_is_lost() {
+        let mut pair = Pair::new();
+        pair.majority = false;
+        pair.on(A).captured(&claim(id(1), 5));
+        pair.on(A).ended(SegmentId(5), at(60_000));
+        pair.complete(A, id(1), 5, Some(false));
+        pair.settle();
+        assert!(pair.seals().is_empty() && pair.drops().is_empty());
+        pair.majority = true;
+        pair.settle();
+        let [(_, order)] = pair.seals().try_into().unwrap();
+        pair.majority = false;
+        pair.stage(A, &order);
+        let published = |output: &Output| matches!(output, Output::Publish { .. }).then_some(());
+        assert!(pair.take(published).is_empty());
+        pair.majority = true;
+        pair.settle();
+        assert_eq!(pair.take(published).len(), 1);
+    }
+
+    #[test]
+    fn a_dead_peers_part_is_added_when_it_is_back() {
+        let mut pair = Pair::new();
+        pair.on(A).captured(&claim(id(1), 5));
+        pair.settle();
+        pair.grant(B, &[B, NodeId(3)]);
+        pair.on(B).captured(&call::Claim { name: id(1), ..claim(id(2), 9) });
+        pair.on(B).ended(SegmentId(9), at(60_000));
+        pair.complete(B, id(2), 9, Some(false));
+        // Node A is gone: it says nothing.
+        pair.bridges.insert(A, Bridge::new(A));
+        pair.settle();
+        let [(node, order)] = pair.seals().try_into().unwrap();
+        assert_eq!((node, order.partial, order.revision), (B, true, 1));
+        pair.stage(B, &order);
+        pair.list();
+        assert_eq!(pair.state.ledger().len(), 1);
+        // Back with its journal.
+        pair.grant(B, &[A, B, NodeId(3)]);
+        pair.complete(A, id(1), 5, None);
+        pair.settle();
+        let [(node, order)] = pair.seals().try_into().unwrap();
+        assert_eq!((node, order.partial, order.revision), (B, false, 2));
+        assert_eq!((order.own.len(), order.remote[&A].len()), (0, 1));
+        pair.stage(B, &order);
+        pair.list();
+        assert_eq!(pair.drops().len(), 2);
+        assert!(pair.state.ledger().is_empty());
+    }
+
+    #[test]
+    fn what_nobody_could_hear_is_withdrawn() {
+        let mut pair = Pair::new();
+        pair.on(A).captured(&claim(id(1), 5));
+        pair.on(A).ended(SegmentId(5), at(60_000));
+        pair.complete(A, id(1), 5, Some(false));
+        pair.settle();
+        assert_eq!(pair.seals().len(), 1);
+        pair.on(A).sealed(id(1), SealOutcome::Nothing);
+        pair.settle();
+        assert!(pair.state.ledger().is_empty());
+        assert_eq!(pair.drops(), [(A, id(1))]);
+        // A recording without any capture never reaches the group.
+        let outline =
+            words::Outline { name: id(3), complete: true, over: None, captures: Vec::new() };
+        pair.on(A).outlined(id(3), &outline);
+        pair.settle();
+        assert_eq!(pair.drops(), [(A, id(3))]);
+    }
+}

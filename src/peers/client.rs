@@ -1,0 +1,321 @@
+//! Asks a peer, with a deadline, and says what became of it: whether it never got the question,
+//! got it and did not answer, or refused. Each failure names the node. Whom to ask is decided in
+//! `group`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use cluster::{Group, RequestError, Response};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use storage_core::query::{Position, Query};
+use storage_core::{Extension, NodeId, RecordingId, SegmentId};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::protocol::{
+    ANSWER_BYTES_MAX, Ask, FoundPage, Held, OwnedPage, PIECE_BYTES_MAX, decode_answer, encode_ask,
+};
+use crate::web::backend::{Code, Failure, StartRequest, StopRequest, Target};
+
+/// A peer that is there greets at once; whoever does not leaves time to ask another.
+const GREETED_WITHIN: Duration = Duration::from_secs(1);
+/// A stream on which nothing comes for so long is given up.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// Why a peer did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerError {
+    /// It never got the question, so nothing was done.
+    NotAsked(Failure),
+    /// It may have got it, and may have done it; there is no whole answer.
+    Unanswered(Failure),
+    /// It says no.
+    Refused(Failure),
+}
+
+impl PeerError {
+    /// For people.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        match self {
+            Self::NotAsked(failure) | Self::Unanswered(failure) | Self::Refused(failure) => failure,
+        }
+    }
+
+    /// Whether nothing is known of the node's answer, because it is down, most likely.
+    #[must_use]
+    pub const fn is_silence(&self) -> bool {
+        matches!(self, Self::NotAsked(_) | Self::Unanswered(_))
+    }
+}
+
+/// The way to the peers of this node. Clones are the same way.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    group: Group,
+    runtime: Handle,
+}
+
+impl Peers {
+    /// The peers in this group. To be called within the runtime in which it is to work.
+    #[must_use]
+    pub fn new(group: Group) -> Self {
+        Self { group, runtime: Handle::current() }
+    }
+
+    /// The group they are in.
+    #[must_use]
+    pub const fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// These records, as far as the peer knows them.
+    ///
+    /// # Errors
+    /// [`PeerError`], in all methods here.
+    pub async fn records(
+        &self,
+        node: NodeId,
+        ids: Vec<RecordingId>,
+        within: Duration,
+    ) -> Result<Vec<Held>, PeerError> {
+        self.ask(node, &Ask::Records { ids }, within).await
+    }
+
+    /// A page of the records of all recordings that the peer owns, oldest first.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn records_since(
+        &self,
+        node: NodeId,
+        cursor: Option<Position>,
+        limit: usize,
+        within: Duration,
+    ) -> Result<OwnedPage, PeerError> {
+        self.ask(node, &Ask::RecordsSince { cursor, limit }, within).await
+    }
+
+    /// A page of the recordings in the peer's catalog.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn search(
+        &self,
+        node: NodeId,
+        query: Query,
+        within: Duration,
+    ) -> Result<FoundPage, PeerError> {
+        self.ask(node, &Ask::Search { query: Box::new(query) }, within).await
+    }
+
+    /// The peer's calls in progress.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn calls(&self, node: NodeId, within: Duration) -> Result<Vec<Value>, PeerError> {
+        self.ask(node, &Ask::Calls, within).await
+    }
+
+    /// Whether the station is in the call, as the peer sees it.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn concerns(
+        &self,
+        node: NodeId,
+        target: Target,
+        extension: Extension,
+        within: Duration,
+    ) -> Result<bool, PeerError> {
+        self.ask(node, &Ask::Concerns { target, extension }, within).await
+    }
+
+    /// Has the peer start a recording.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn start(
+        &self,
+        node: NodeId,
+        request: StartRequest,
+        within: Duration,
+    ) -> Result<RecordingId, PeerError> {
+        self.ask(node, &Ask::Start(request), within).await
+    }
+
+    /// Has the peer stop a recording.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn stop(
+        &self,
+        node: NodeId,
+        request: StopRequest,
+        within: Duration,
+    ) -> Result<RecordingId, PeerError> {
+        self.ask(node, &Ask::Stop(request), within).await
+    }
+
+    /// What the peer captured of a recording.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn capture(
+        &self,
+        node: NodeId,
+        recording: RecordingId,
+        segments: Vec<SegmentId>,
+        within: Duration,
+    ) -> Result<Stream, PeerError> {
+        let ask = Ask::Capture { recording, segments };
+        let (_, stream) = self.open::<bool>(node, &ask, within).await?;
+        Ok(stream)
+    }
+
+    /// The peer as it sees itself.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn status(
+        &self,
+        node: NodeId,
+        within: Duration,
+    ) -> Result<Map<String, Value>, PeerError> {
+        self.ask(node, &Ask::Status, within).await
+    }
+
+    /// Asks a question whose answer comes whole.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        ask: &Ask,
+        within: Duration,
+    ) -> Result<T, PeerError> {
+        let deadline = Instant::now() + within;
+        let response = self.send(node, ask, deadline).await?;
+        let answer = timeout_at(deadline, response.whole(ANSWER_BYTES_MAX)).await;
+        let bytes =
+            answer.map_err(|_| late(node, within))?.map_err(|error| broken(node, &error))?;
+        read(node, &bytes)
+    }
+
+    /// Asks a question whose answer is a stream; its head comes before the deadline.
+    pub(super) async fn open<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        ask: &Ask,
+        within: Duration,
+    ) -> Result<(T, Stream), PeerError> {
+        let deadline = Instant::now() + within;
+        let mut response = self.send(node, ask, deadline).await?;
+        let head = timeout_at(deadline, response.chunk()).await;
+        let head = head.map_err(|_| late(node, within))?.map_err(|error| broken(node, &error))?;
+        let head = read(node, &head.unwrap_or_default())?;
+        Ok((head, Stream { node, response }))
+    }
+
+    /// When this fails the question was not sent: it is written in one go once the peer has
+    /// greeted, and is shorter than a socket's buffer, but for a capture's, which may be asked for
+    /// twice.
+    async fn send(
+        &self,
+        node: NodeId,
+        ask: &Ask,
+        deadline: Instant,
+    ) -> Result<Response, PeerError> {
+        let not_asked = |reason: &str| {
+            let message = format!("node {node} does not answer: {reason}");
+            PeerError::NotAsked(Failure::new(Code::Unavailable, message))
+        };
+        let greeted = deadline.min(Instant::now() + GREETED_WITHIN);
+        match timeout_at(greeted, self.group.request(node, encode_ask(ask))).await {
+            Err(_) => Err(not_asked("it did not greet in time")),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error @ RequestError::Broken { .. })) => Err(broken(node, &error)),
+            Ok(Err(RequestError::Unreachable { reason, .. })) => Err(not_asked(&reason)),
+            Ok(Err(error)) => Err(not_asked(&error.to_string())),
+        }
+    }
+
+    /// The future's value, for a caller on a blocking thread. It goes on by itself, so the wait
+    /// ends in good order when the runtime stops.
+    pub(crate) fn wait<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        self.spawn(async move {
+            // A caller that has gone away needs no answer.
+            let _ = sender.send(future.await);
+        });
+        let stopping = || Failure::new(Code::Unavailable, "this node is stopping");
+        receiver.blocking_recv().unwrap_or_else(|_| Err(stopping()))
+    }
+
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(future);
+    }
+}
+
+/// A long answer as it comes. Not reading it holds the peer back.
+pub struct Stream {
+    node: NodeId,
+    response: Response,
+}
+
+impl Stream {
+    /// The next piece; `None` when the answer is whole.
+    ///
+    /// # Errors
+    /// [`PeerError::Unanswered`] when it breaks off, [`PeerError::Refused`] when the peer gives up.
+    pub async fn piece(&mut self) -> Result<Option<Vec<u8>>, PeerError> {
+        let chunk = timeout(STALLED, self.response.chunk()).await;
+        match chunk.map_err(|_| late(self.node, STALLED))? {
+            Ok(Some(piece)) if piece.len() > PIECE_BYTES_MAX => Err(garbled(self.node)),
+            Ok(piece) => Ok(piece),
+            Err(RequestError::Failed { node, reason }) => {
+                let message = format!("node {node} says: {reason}");
+                Err(PeerError::Refused(Failure::new(Code::Unavailable, message)))
+            }
+            Err(error) => Err(broken(self.node, &error)),
+        }
+    }
+}
+
+fn late(node: NodeId, within: Duration) -> PeerError {
+    let message = format!("node {node} does not answer: nothing came for {within:?}");
+    PeerError::Unanswered(Failure::new(Code::Unavailable, message))
+}
+
+fn garbled(node: NodeId) -> PeerError {
+    let message = format!("the answer of node {node} is not of the peer protocol");
+    PeerError::Unanswered(Failure::new(Code::Internal, message))
+}
+
+fn broken(node: NodeId, error: &RequestError) -> PeerError {
+    match error {
+        // Said before anybody looked at the question: it is starting, or has too much to do.
+        RequestError::Failed { reason, .. } => {
+            let message = format!("node {node} says: {reason}");
+            PeerError::NotAsked(Failure::new(Code::Unavailable, message))
+        }
+        error => {
+            let message = format!("node {node} does not answer: {error}");
+            PeerError::Unanswered(Failure::new(Code::Unavailable, message))
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(node: NodeId, bytes: &[u8]) -> Result<T, PeerError> {
+    match decode_answer(bytes) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(failure)) => Err(PeerError::Refused(failure)),
+        Err(error) => {
+            let message = format!("the answer of node {node} cannot be used: {error}");
+            Err(PeerError::Unanswered(Failure::new(Code::Internal, message)))
+        }
+    }
+}

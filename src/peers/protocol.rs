@@ -1,0 +1,574 @@
+//! What members ask each other and answer, as bytes: versioned and bounded. Pure.
+//!
+//! JSON, not postcard: a record is JSON wherever else it lives and leaves out what it does not
+//! have, which only a form that names its members can carry; and members of unlike versions run
+//! beside each other during an upgrade, when one ignores the members that only the other knows.
+//! Audio and captures, which are the bulk, follow their head as raw bytes.
+//!
+//! ```text
+//! question    {"version":1,"ask":{"audio":{"recording":…}}}
+//! answer      {"version":1,"done":…}  or  {"version":1,"failed":{"code":"nocall","message":…}}
+//! stream      answer, in a chunk of its own; then chunks of raw bytes to the end
+//! ```
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+use storage::{FetchFormat, Page};
+use storage_core::query::{Order, Position, Query};
+use storage_core::{Extension, Recording, RecordingId, SegmentId};
+
+use crate::web::backend::{Code, Failure, StartRequest, StopRequest, Target};
+
+/// The form that this program speaks.
+pub const VERSION: u32 = 1;
+/// Longest question.
+pub const ASK_BYTES_MAX: usize = 256 * 1024;
+/// Longest answer that is not a stream, and longest head of a stream.
+pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest piece of a stream.
+pub const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// Records asked for by name at once.
+pub const RECORDS_MAX: usize = 256;
+/// Segments of one capture asked for at once.
+pub const SEGMENTS_MAX: usize = 4096;
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ask {
+    /// These records, as far as they are known: a list of [`Held`].
+    Records {
+        /// Which; [`RECORDS_MAX`] at most.
+        ids: Vec<RecordingId>,
+    },
+    /// The records of all recordings that this node owns, oldest first: an [`OwnedPage`]. For a
+    /// walk through all of them; what is sealed during the walk is not in it for certain.
+    RecordsSince {
+        /// Go on behind this place.
+        #[serde(default, with = "cursor", skip_serializing_if = "Option::is_none")]
+        cursor: Option<Position>,
+        /// Records to look at, 1 to 1000; a page may have fewer, and still go on.
+        limit: usize,
+    },
+    /// A page of recordings: a [`FoundPage`].
+    Search {
+        /// Which.
+        #[serde(with = "query")]
+        query: Box<Query>,
+    },
+    /// A recording's audio: an [`AudioHead`]. With a part, that part follows as a stream.
+    Audio {
+        /// Which.
+        recording: RecordingId,
+        /// In which form.
+        #[serde(with = "format")]
+        format: FetchFormat,
+        /// Which part of it; the head alone if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<Part>,
+    },
+    /// The calls in progress: a list of objects.
+    Calls,
+    /// Whether the station is in the call: true or false.
+    Concerns {
+        /// Which call.
+        target: Target,
+        /// Which station.
+        extension: Extension,
+    },
+    /// Start a recording: its id.
+    Start(StartRequest),
+    /// Stop a recording: its id.
+    Stop(StopRequest),
+    /// What was captured of a recording: true, then a stream.
+    Capture {
+        /// Which recording, by the name under which the capture is kept.
+        recording: RecordingId,
+        /// Which stretches; [`SEGMENTS_MAX`] at most.
+        segments: Vec<SegmentId>,
+    },
+    /// The node as it sees itself: an object.
+    Status,
+}
+
+/// A part of a recording's audio.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// First byte.
+    pub offset: u64,
+    /// How many; all of them lie within the audio.
+    pub length: u64,
+    /// The audio's mark, as its head gave it: nothing is sent of any other.
+    pub mark: String,
+}
+
+/// A record, and whether its audio lies on the node that tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The record.
+    pub record: Recording,
+    /// Whether the audio can be read there.
+    pub held: bool,
+}
+
+/// Some of the records that a node owns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OwnedPage {
+    /// The records.
+    pub records: Vec<Recording>,
+    /// Goes on behind them; absent at the end.
+    #[serde(default, with = "cursor", skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Position>,
+}
+
+/// A page of a search.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FoundPage {
+    /// The records, in the order asked for.
+    pub recordings: Vec<Recording>,
+    /// Goes on behind them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// How many there are, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+}
+
+impl From<Page> for FoundPage {
+    fn from(Page { recordings, cursor, total }: Page) -> Self {
+        Self { recordings, cursor, total }
+    }
+}
+
+impl From<FoundPage> for Page {
+    fn from(FoundPage { recordings, cursor, total }: FoundPage) -> Self {
+        Self { recordings, cursor, total }
+    }
+}
+
+/// What is known of audio before any of it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioHead {
+    /// Bytes of the whole.
+    pub bytes: u64,
+    /// SHA-256 of the whole, if it costs little; never in the head of a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What it is played as.
+    pub kind: AudioKind,
+    /// Names this very file: a recording that is sealed anew has another.
+    pub mark: String,
+}
+
+/// What audio is played as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AudioKind {
+    /// WAV.
+    Wav,
+    /// Ogg Opus.
+    Opus,
+}
+
+impl AudioKind {
+    /// From the ending of a file's name.
+    #[must_use]
+    pub fn of_extension(extension: &str) -> Self {
+        if extension == "opus" { Self::Opus } else { Self::Wav }
+    }
+
+    /// The MIME type.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Wav => "audio/wav",
+            Self::Opus => "audio/ogg",
+        }
+    }
+
+    /// Ending of a file's name.
+    #[must_use]
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Wav => "wav",
+            Self::Opus => "opus",
+        }
+    }
+}
+
+/// Bytes from a peer that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// More than may be sent.
+    #[error("{0} bytes are more than allowed")]
+    TooLong(usize),
+    /// Of a program that speaks another form.
+    #[error("it speaks version {theirs} of the peer protocol, this node {VERSION}")]
+    Version {
+        /// Which.
+        theirs: u32,
+    },
+    /// Not what it should be. What was wrong is not repeated: it may hold telephone numbers.
+    #[error("it cannot be understood (line {line}, column {column})")]
+    Malformed {
+        /// Where.
+        line: usize,
+        /// Where in the line.
+        column: usize,
+    },
+    /// More items than may be asked for at once, or none.
+    #[error("it asks for {0} things at once")]
+    Count(usize),
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
+fn malformed(error: serde_json::Error) -> ProtocolError {
+    ProtocolError::Malformed { line: error.line(), column: error.column() }
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Question<A> {
+    version: u32,
+    ask: A,
+}
+
+/// One of the two is there.
+#[derive(Serialize, Deserialize)]
+struct Answer<T> {
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done: Option<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<WireFailure>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireFailure {
+    code: String,
+    message: String,
+}
+
+/// A question as bytes.
+#[must_use]
+pub fn encode_ask(ask: &Ask) -> Vec<u8> {
+    // Texts, numbers and lists with names for keys always have a form.
+    serde_json::to_vec(&Question { version: VERSION, ask }).unwrap_or_default()
+}
+
+/// Reads a question.
+///
+/// # Errors
+/// [`ProtocolError`]; whatever the bytes are.
+pub fn decode_ask(bytes: &[u8]) -> Result<Ask, ProtocolError> {
+    check_form(bytes, ASK_BYTES_MAX)?;
+    let question: Question<Ask> = serde_json::from_slice(bytes).map_err(malformed)?;
+    let (count, most) = match &question.ask {
+        Ask::Records { ids } => (ids.len(), RECORDS_MAX),
+        Ask::Capture { segments, .. } => (segments.len(), SEGMENTS_MAX),
+        Ask::RecordsSince { limit, .. } => (*limit, storage_core::query::LIMIT_MAX),
+        _ => return Ok(question.ask),
+    };
+    if (1..=most).contains(&count) { Ok(question.ask) } else { Err(ProtocolError::Count(count)) }
+}
+
+/// An answer as bytes.
+///
+/// # Errors
+/// [`ProtocolError::TooLong`].
+pub fn encode_answer<T: Serialize>(outcome: Result<T, Failure>) -> Result<Vec<u8>, ProtocolError> {
+    let (done, failed) = match outcome {
+        Ok(done) => (Some(done), None),
+        Err(Failure { code, message }) => {
+            (None, Some(WireFailure { code: code.as_str().to_owned(), message }))
+        }
+    };
+    let answer = Answer { version: VERSION, done, failed };
+    let bytes = serde_json::to_vec(&answer).map_err(malformed)?;
+    if bytes.len() > ANSWER_BYTES_MAX {
+        return Err(ProtocolError::TooLong(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// Reads an answer: what was done, or why it was not. A code that only a later version knows
+/// counts as `internal`.
+///
+/// # Errors
+/// [`ProtocolError`]; whatever the bytes are.
+pub fn decode_answer<T: DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<Result<T, Failure>, ProtocolError> {
+    check_form(bytes, ANSWER_BYTES_MAX)?;
+    let answer: Answer<T> = serde_json::from_slice(bytes).map_err(malformed)?;
+    match (answer.done, answer.failed) {
+        (Some(done), None) => Ok(Ok(done)),
+        (None, Some(WireFailure { code, message })) => {
+            Ok(Err(Failure::new(Code::from_word(&code).unwrap_or(Code::Internal), message)))
+        }
+        _ => Err(ProtocolError::Malformed { line: 0, column: 0 }),
+    }
+}
+
+/// Length and version come first, so that an old program can say what it is about a new one.
+fn check_form(bytes: &[u8], most: usize) -> Result<(), ProtocolError> {
+    if bytes.len() > most {
+        return Err(ProtocolError::TooLong(bytes.len()));
+    }
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(malformed)?;
+    if version == VERSION { Ok(()) } else { Err(ProtocolError::Version { theirs: version }) }
+}
+
+/// A query travels as the arguments that it was read from.
+mod query {
+    use super::{Deserialize, Deserializer, Map, Order, Query, Serialize, Serializer, Value};
+
+    pub fn serialize<S: Serializer>(query: &Query, serializer: S) -> Result<S::Ok, S::Error> {
+        arguments(query).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Query>, D::Error> {
+        let arguments = Map::deserialize(deserializer)?;
+        Query::from_arguments(&arguments).map(Box::new).map_err(serde::de::Error::custom)
+    }
+
+    fn arguments(query: &Query) -> Map<String, Value> {
+        let text = |text: &Option<String>| text.clone().map(Value::from);
+        let order = match query.order {
+            Order::Newest => "newest",
+            Order::Oldest => "oldest",
+        };
+        let all = [
+            ("from", query.from.map(|time| time.to_string().into())),
+            ("to", query.to.map(|time| time.to_string().into())),
+            ("extension", text(&query.extension)),
+            ("agentid", text(&query.agentid)),
+            ("party", text(&query.party)),
+            ("ucid", query.ucid.as_ref().map(|ucid| ucid.as_str().into())),
+            ("direction", query.direction.map(|direction| direction.as_str().into())),
+            ("trunkgroup", text(&query.trunkgroup)),
+            ("vdn", text(&query.vdn)),
+            ("split", text(&query.split)),
+            ("tag", text(&query.tag)),
+            ("mindurationms", query.mindurationms.map(Value::from)),
+            ("incomplete", query.incomplete.map(Value::from)),
+            ("text", text(&query.text)),
+            ("limit", Some(query.limit.into())),
+            ("order", Some(order.into())),
+            ("cursor", query.cursor.map(|cursor| cursor.to_cursor().into())),
+        ];
+        let given = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
+        all.into_iter().filter_map(given).collect()
+    }
+}
+
+mod cursor {
+    use super::{Deserialize, Deserializer, Position, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "as serde calls it")]
+    pub fn serialize<S: Serializer>(
+        cursor: &Option<Position>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        cursor.map(|position| position.to_cursor()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Position>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let position = Position::from_cursor(&text);
+        position.map(Some).ok_or_else(|| serde::de::Error::custom("not a cursor"))
+    }
+}
+
+mod format {
+    use super::{Deserialize, Deserializer, FetchFormat, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    pub fn serialize<S: Serializer>(
+        format: &FetchFormat,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(format.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<FetchFormat, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        FetchFormat::parse(&word).ok_or_else(|| serde::de::Error::custom("not a format"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use storage_core::record::{Direction, Scope};
+    use storage_core::{Ucid, WallTime};
+
+    use super::*;
+    use crate::users::UserRole;
+    use crate::web::backend::By;
+
+    fn id(number: i64) -> RecordingId {
+        RecordingId::new(WallTime::from_millis(1_700_000_000_000 + number), [7; 10])
+    }
+
+    fn cursor() -> Position {
+        let mut key = [0; 24];
+        key[8..].copy_from_slice(id(5).0.as_bytes());
+        Position::from_key(&key)
+    }
+
+    fn query() -> Query {
+        let text = |text: &str| Some(text.to_owned());
+        Query {
+            from: Some(WallTime::from_millis(1_700_000_000_001)),
+            to: Some(WallTime::from_millis(1_700_000_999_999)),
+            extension: text("2611"),
+            agentid: text("4001"),
+            party: text("+852 9123"),
+            ucid: Some("00001012071700000000".parse::<Ucid>().unwrap()),
+            direction: Some(Direction::Outbound),
+            trunkgroup: text("7"),
+            vdn: text("3000"),
+            split: text("500"),
+            tag: text("Complaint"),
+            mindurationms: Some(u64::MAX),
+            incomplete: Some(false),
+            text: text("„order“ 77"),
+            limit: 1000,
+            order: Order::Oldest,
+            cursor: Some(cursor()),
+        }
+    }
+
+    fn asks() -> Vec<Ask> {
+        let by = By {
+            user: "anna".to_owned(),
+            role: UserRole::Agent,
+            extension: Some(Extension::from("2611")),
+        };
+        let ucid = Target::Ucid("00001012071700000000".parse().unwrap());
+        let part = Part { offset: 1 << 40, length: 7, mark: "ab".to_owned() };
+        let format = FetchFormat::Wav;
+        vec![
+            Ask::Records { ids: (0..RECORDS_MAX as i64).map(id).collect() },
+            Ask::RecordsSince { cursor: None, limit: 1 },
+            Ask::RecordsSince { cursor: Some(cursor()), limit: 1000 },
+            Ask::Search { query: Box::default() },
+            Ask::Search { query: Box::new(query()) },
+            Ask::Audio { recording: id(1), format, part: None },
+            Ask::Audio { recording: id(1), format, part: Some(part) },
+            Ask::Calls,
+            Ask::Concerns { target: Target::Recording(id(1)), extension: Extension::from("2611") },
+            Ask::Start(StartRequest { target: ucid, scope: Scope::Trunk, by: by.clone() }),
+            Ask::Stop(StopRequest { target: Target::Extension(Extension::from("2611")), by }),
+            Ask::Capture {
+                recording: id(1),
+                segments: (0..SEGMENTS_MAX as u64).map(|n| SegmentId(u64::MAX - n)).collect(),
+            },
+            Ask::Status,
+        ]
+    }
+
+    #[test]
+    fn questions_come_back_as_they_went() {
+        for ask in asks() {
+            let bytes = encode_ask(&ask);
+            assert!(bytes.len() <= ASK_BYTES_MAX, "{} bytes", bytes.len());
+            assert_eq!(decode_ask(&bytes), Ok(ask));
+        }
+    }
+
+    #[test]
+    fn answers_come_back_as_they_went() {
+        let head = AudioHead {
+            bytes: u64::MAX,
+            sha256: Some("ab".to_owned()),
+            kind: AudioKind::Opus,
+            mark: "cd".to_owned(),
+        };
+        let bytes = encode_answer(Ok(&head)).unwrap();
+        assert_eq!(decode_answer(&bytes), Ok(Ok(head)));
+        let page = OwnedPage { records: Vec::new(), cursor: Some(cursor()) };
+        let bytes = encode_answer(Ok(&page)).unwrap();
+        assert_eq!(decode_answer(&bytes), Ok(Ok(page)));
+        for code in Code::ALL {
+            let failure = Failure::new(code, "why");
+            let bytes = encode_answer::<bool>(Err(failure.clone())).unwrap();
+            assert_eq!(decode_answer::<bool>(&bytes), Ok(Err(failure)));
+        }
+        assert_eq!(decode_answer(&encode_answer(Ok(true)).unwrap()), Ok(Ok(true)));
+        for neither in [r#"{"version":1}"#, r#"{"version":1,"done":true,"failed":{}}"#] {
+            assert!(decode_answer::<bool>(neither.as_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_later_program_is_understood_as_far_as_it_can_be() {
+        let more = json!({"version": 1, "ask": {"recordssince": {"limit": 9, "new": [1]}}, "x": 1});
+        let expected = Ask::RecordsSince { cursor: None, limit: 9 };
+        assert_eq!(decode_ask(more.to_string().as_bytes()), Ok(expected));
+        let other = json!({"version": 2, "ask": "somethingelse"}).to_string();
+        let error = decode_ask(other.as_bytes()).unwrap_err();
+        assert_eq!(error, ProtocolError::Version { theirs: 2 });
+        let failed = json!({"version": 1, "failed": {"code": "toohot", "message": "m"}});
+        let failure = Failure::new(Code::Internal, "m");
+        assert_eq!(decode_answer::<bool>(failed.to_string().as_bytes()), Ok(Err(failure)));
+    }
+
+    #[test]
+    fn too_much_and_too_little_is_refused() {
+        let ids = vec![id(1); RECORDS_MAX + 1];
+        assert_eq!(decode_ask(&encode_ask(&Ask::Records { ids })), Err(ProtocolError::Count(257)));
+        let none = Ask::Records { ids: Vec::new() };
+        assert_eq!(decode_ask(&encode_ask(&none)), Err(ProtocolError::Count(0)));
+        for limit in [0, 1001, usize::MAX] {
+            let ask = Ask::RecordsSince { cursor: None, limit };
+            assert_eq!(decode_ask(&encode_ask(&ask)), Err(ProtocolError::Count(limit)));
+        }
+        let long = vec![b' '; ASK_BYTES_MAX + 1];
+        assert_eq!(decode_ask(&long), Err(ProtocolError::TooLong(ASK_BYTES_MAX + 1)));
+        let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
+        assert!(matches!(decode_ask(&deep), Err(ProtocolError::Malformed { .. })));
+        let long = "x".repeat(ANSWER_BYTES_MAX);
+        assert!(matches!(encode_answer(Ok(long)), Err(ProtocolError::TooLong(_))));
+    }
+
+    #[test]
+    fn what_was_wrong_is_not_repeated() {
+        let ask = json!({"version": 1, "ask": {"search": {"query": {"party": ["85291234567"]}}}});
+        let error = decode_ask(ask.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("line") && !error.contains("8529"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_ask(&bytes);
+            let _ = decode_answer::<Vec<Held>>(&bytes);
+        }
+
+        #[test]
+        fn a_question_with_a_byte_changed_is_read_or_refused(
+            which in 0..13_usize,
+            at in any::<proptest::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = encode_ask(&asks()[which]);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(ask) = decode_ask(&bytes) {
+                prop_assert_eq!(decode_ask(&encode_ask(&ask)), Ok(ask));
+            }
+        }
+    }
+}

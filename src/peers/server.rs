@@ -1,0 +1,331 @@
+//! Answers the questions of peers for this node. It decides how many long answers run at once and
+//! how an answer is cut; what the answers are is the node's matter. It never asks on: a question
+//! goes from the node that a person asked to the node that knows, and no further.
+
+use std::sync::{Arc, Weak};
+
+use cluster::{Group, Reply};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use serde::Serialize;
+use storage::FetchFormat;
+use storage_core::query::{Order, Position, Query};
+use storage_core::{NodeId, Recording, RecordingId, SegmentId};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::spawn_blocking;
+
+use super::protocol::{
+    Ask, AudioHead, AudioKind, FoundPage, Held, OwnedPage, PIECE_BYTES_MAX, Part, ProtocolError,
+    decode_ask, encode_answer,
+};
+use crate::web::backend::{Audio, Backend, Code, Failure};
+
+/// Audio streamed to peers at once. The group serves 64 requests at once in all: listeners who
+/// stop reading must not keep a start or a capture from being served.
+const AUDIO_MAX: usize = 40;
+/// Captures streamed to peers at once.
+const CAPTURES_MAX: usize = 8;
+/// Read from the disk and sent at a time.
+const PIECE_BYTES: usize = 128 * 1024;
+const _: () = assert!(PIECE_BYTES <= PIECE_BYTES_MAX);
+
+/// A capture on its way: pieces of [`PIECE_BYTES_MAX`] at most. The next one is asked for when the
+/// one before has been sent.
+pub type CaptureChunks = BoxStream<'static, Result<Vec<u8>, Failure>>;
+
+/// What a node answers to its peers: what it answers to people, of itself alone, and a little more.
+pub trait PeerService: Backend {
+    /// Whether the audio of this very record lies here. May block.
+    fn holds(&self, record: &Recording) -> bool;
+
+    /// What was captured of a recording, in the order of the segments. May block.
+    ///
+    /// # Errors
+    /// `notfound`, `unavailable`.
+    fn capture(
+        &self,
+        recording: RecordingId,
+        segments: &[SegmentId],
+    ) -> Result<CaptureChunks, Failure>;
+}
+
+/// Answers the peers of this node from now on, as long as there is the service; false if somebody
+/// does already, or there are no peers. The service is not kept alive: it may hold the group, whose
+/// member ends when nobody holds it.
+pub fn serve(group: &Group, service: &Arc<dyn PeerService>) -> bool {
+    let server = Arc::new(Server {
+        node: group.node(),
+        service: Arc::downgrade(service),
+        audio: Semaphore::new(AUDIO_MAX),
+        captures: Semaphore::new(CAPTURES_MAX),
+    });
+    group.set_request_handler(move |from, request, reply| {
+        let server = Arc::clone(&server);
+        async move {
+            // Without one the asker sees the answer break off, as it does when this node ends.
+            if let Some(service) = server.service.upgrade() {
+                Serving { server: &server, service }.answer(from, &request, reply).await;
+            }
+        }
+    })
+}
+
+struct Server {
+    node: NodeId,
+    service: Weak<dyn PeerService>,
+    audio: Semaphore,
+    captures: Semaphore,
+}
+
+/// One question being answered.
+struct Serving<'a> {
+    server: &'a Server,
+    service: Arc<dyn PeerService>,
+}
+
+/// Why an answer did not get through.
+#[derive(Debug, thiserror::Error)]
+enum Unsent {
+    #[error("the peer has gone, or reads no more: {0}")]
+    Peer(#[from] std::io::Error),
+    #[error("the answer cannot be sent: {0}")]
+    Form(#[from] ProtocolError),
+}
+
+impl Serving<'_> {
+    async fn answer(&self, from: NodeId, request: &[u8], reply: Reply) {
+        let sent = match decode_ask(request) {
+            Ok(ask) => self.serve(ask, reply).await,
+            Err(error) => {
+                tracing::warn!(peer = %from, %error, "a question of a peer is refused");
+                let code = match error {
+                    ProtocolError::Version { .. } => Code::Unavailable,
+                    _ => Code::BadValue,
+                };
+                let message = format!("node {} refuses the question: {error}", self.server.node);
+                whole::<bool>(reply, Err(Failure::new(code, message))).await
+            }
+        };
+        if let Err(error) = sent {
+            tracing::debug!(peer = %from, %error, "an answer to a peer");
+        }
+    }
+
+    async fn serve(&self, ask: Ask, reply: Reply) -> Result<(), Unsent> {
+        match ask {
+            Ask::Records { ids } => {
+                whole(reply, self.blocking(move |service| records(service, &ids)).await).await
+            }
+            Ask::RecordsSince { cursor, limit } => {
+                let node = self.server.node;
+                let page = self.blocking(move |service| owned(service, node, cursor, limit));
+                whole(reply, page.await).await
+            }
+            Ask::Search { query } => {
+                whole(reply, self.blocking(move |service| search(service, *query)).await).await
+            }
+            Ask::Audio { recording, format, part } => {
+                self.audio(recording, format, part, reply).await
+            }
+            Ask::Calls => whole(reply, Ok(self.service.calls().await.calls)).await,
+            Ask::Concerns { target, extension } => {
+                whole(reply, Ok(self.service.concerns(&target, &extension).await)).await
+            }
+            Ask::Start(request) => whole(reply, self.service.start_recording(request).await).await,
+            Ask::Stop(request) => whole(reply, self.service.stop_recording(request).await).await,
+            Ask::Capture { recording, segments } => self.capture(recording, segments, reply).await,
+            Ask::Status => whole(reply, Ok(self.service.cluster_status())).await,
+        }
+    }
+
+    async fn audio(
+        &self,
+        recording: RecordingId,
+        format: FetchFormat,
+        part: Option<Part>,
+        mut reply: Reply,
+    ) -> Result<(), Unsent> {
+        // The head alone is over soon.
+        let place = part.as_ref().map(|_| place(&self.server.audio, self.server.node)).transpose();
+        let _place = match place {
+            Ok(place) => place,
+            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
+        };
+        let wanted = part.clone();
+        let opened =
+            self.blocking(move |service| open(service, recording, format, wanted.as_ref()));
+        let (head, audio) = match opened.await {
+            Ok(opened) => opened,
+            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
+        };
+        reply.send(&encode_answer(Ok(head))?).await?;
+        match part {
+            Some(Part { offset, length, .. }) => {
+                stream_audio(audio, offset, offset + length, reply).await
+            }
+            None => Ok(reply.end().await?),
+        }
+    }
+
+    async fn capture(
+        &self,
+        recording: RecordingId,
+        segments: Vec<SegmentId>,
+        mut reply: Reply,
+    ) -> Result<(), Unsent> {
+        let _place = match place(&self.server.captures, self.server.node) {
+            Ok(place) => place,
+            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
+        };
+        let chunks = self.blocking(move |service| service.capture(recording, &segments)).await;
+        let mut chunks = match chunks {
+            Ok(chunks) => chunks,
+            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
+        };
+        reply.send(&encode_answer(Ok(true))?).await?;
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(chunk) => {
+                    for piece in chunk.chunks(PIECE_BYTES_MAX) {
+                        reply.send(piece).await?;
+                    }
+                }
+                Err(failure) => return Ok(reply.fail(&failure.message).await?),
+            }
+        }
+        Ok(reply.end().await?)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn PeerService) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let service = Arc::clone(&self.service);
+        let asked = spawn_blocking(move || question(service.as_ref())).await;
+        asked.unwrap_or_else(|_| {
+            Err(Failure::new(Code::Internal, format!("node {} failed at it", self.server.node)))
+        })
+    }
+}
+
+fn place(places: &Semaphore, node: NodeId) -> Result<SemaphorePermit<'_>, Failure> {
+    places.try_acquire().map_err(|_| {
+        let message = format!("node {node} streams to too many at once; try again");
+        Failure::new(Code::Busy, message)
+    })
+}
+
+async fn whole<T: Serialize>(mut reply: Reply, outcome: Result<T, Failure>) -> Result<(), Unsent> {
+    let bytes = match encode_answer(outcome) {
+        Err(error @ ProtocolError::TooLong(_)) => {
+            let message = format!("the answer is too long: {error}");
+            encode_answer::<bool>(Err(Failure::new(Code::Unavailable, message)))?
+        }
+        bytes => bytes?,
+    };
+    reply.send(&bytes).await?;
+    Ok(reply.end().await?)
+}
+
+fn records(service: &dyn PeerService, ids: &[RecordingId]) -> Result<Vec<Held>, Failure> {
+    let mut found = Vec::new();
+    for id in ids {
+        if let Some(record) = service.recording(*id)? {
+            found.push(Held { held: service.holds(&record), record });
+        }
+    }
+    Ok(found)
+}
+
+fn owned(
+    service: &dyn PeerService,
+    node: NodeId,
+    cursor: Option<Position>,
+    limit: usize,
+) -> Result<OwnedPage, Failure> {
+    let found = search(service, Query { cursor, limit, order: Order::Oldest, ..Query::default() })?;
+    let records = found.recordings.into_iter().filter(|record| record.node == node).collect();
+    let cursor = found.cursor.as_deref().and_then(Position::from_cursor);
+    Ok(OwnedPage { records, cursor })
+}
+
+/// A page, shorter than asked for where it would be too long to send.
+fn search(service: &dyn PeerService, mut query: Query) -> Result<FoundPage, Failure> {
+    // Halving from 1000 ends after ten turns.
+    loop {
+        let page = FoundPage::from(service.search(&query)?.page);
+        let found = page.recordings.len();
+        if found <= 1 || encode_answer(Ok(&page)).is_ok() {
+            return Ok(page);
+        }
+        query.limit = found / 2;
+    }
+}
+
+fn open(
+    service: &dyn PeerService,
+    id: RecordingId,
+    format: FetchFormat,
+    part: Option<&Part>,
+) -> Result<(AudioHead, Box<dyn Audio>), Failure> {
+    let gone = || Failure::new(Code::NotFound, format!("no recording {id}"));
+    let mark = |service: &dyn PeerService| -> Result<String, Failure> {
+        Ok(service.recording(id)?.ok_or_else(gone)?.sha256)
+    };
+    let before = mark(service)?;
+    let audio = service.open_audio(id, format)?;
+    // Sealed anew while it was opened: which of the two this is cannot be told.
+    if mark(service)? != before || part.is_some_and(|part| part.mark != before) {
+        let message = format!("recording {id} was replaced by a later revision; fetch it again");
+        return Err(Failure::new(Code::Unavailable, message));
+    }
+    let bytes = audio.bytes();
+    let sha256 = match part {
+        None => audio.sha256(),
+        Some(part) => {
+            let end = part.offset.checked_add(part.length);
+            if end.is_none_or(|end| end > bytes) {
+                let message = format!("recording {id} has {bytes} bytes; more are asked for");
+                return Err(Failure::new(Code::BadValue, message));
+            }
+            None
+        }
+    };
+    let kind = AudioKind::of_extension(audio.file_extension());
+    Ok((AudioHead { bytes, sha256, kind, mark: before }, audio))
+}
+
+/// One piece is in memory at a time; the next is read when this one has been taken.
+async fn stream_audio(
+    mut audio: Box<dyn Audio>,
+    mut next: u64,
+    end: u64,
+    mut reply: Reply,
+) -> Result<(), Unsent> {
+    audio.will_read(next, end);
+    while next < end {
+        let wanted = usize::try_from(end - next).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        let read = spawn_blocking(move || {
+            let mut piece = vec![0; wanted];
+            let read = audio.read_at(next, &mut piece);
+            (audio, piece, read)
+        });
+        let Ok((back, piece, read)) = read.await else {
+            return Ok(reply.fail("reading the audio failed").await?);
+        };
+        audio = back;
+        match read {
+            Ok(0) => return Ok(reply.fail("the audio is shorter than it was").await?),
+            Ok(count) => {
+                reply.send(&piece[..count]).await?;
+                next += count as u64;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                tracing::error!(%error, "a recording's audio cannot be read on for a peer");
+                return Ok(reply.fail("the audio cannot be read on").await?);
+            }
+        }
+    }
+    Ok(reply.end().await?)
+}

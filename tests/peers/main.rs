@@ -1,0 +1,7 @@
+//! Any node answers for its group: real groups over sockets on loopback, made-up nodes behind.
+
+mod acting;
+mod audio;
+mod listing;
+mod node;
+mod site;

@@ -1,0 +1,248 @@
+//! A node that records nothing: recordings, calls and answers are what the test puts there. Its
+//! audio is computed, so that long recordings cost no memory.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use astlogger::peers::{CaptureChunks, PeerService};
+use astlogger::web::backend::{
+    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, StartRequest,
+    StopRequest, Target,
+};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use serde_json::{Map, Value, json};
+use storage::{Catalog, MemoryCatalog};
+use storage_core::query::Query;
+use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
+use tokio::sync::{Semaphore, broadcast};
+
+pub struct FakeNode {
+    node: NodeId,
+    pub catalog: MemoryCatalog,
+    /// Copies of recordings that another node owns.
+    pub copies: Mutex<Vec<RecordingId>>,
+    pub calls: Mutex<Vec<Value>>,
+    pub concerned: Mutex<Vec<String>>,
+    pub start_answer: Mutex<Result<RecordingId, Failure>>,
+    /// A start takes a permit of these.
+    pub may_start: Arc<Semaphore>,
+    pub started: Mutex<Vec<StartRequest>>,
+    pub stop_answer: Mutex<Result<RecordingId, Failure>>,
+    /// So does a stop of these.
+    pub may_stop: Arc<Semaphore>,
+    pub stopped: Mutex<Vec<StopRequest>>,
+    pub ready: Mutex<Result<(), Vec<String>>>,
+    pub audio_opened: AtomicUsize,
+    pub audio_open: Arc<AtomicUsize>,
+    pub audio_bytes: Arc<AtomicU64>,
+}
+
+impl FakeNode {
+    pub fn new(node: NodeId) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            catalog: MemoryCatalog::new(),
+            copies: Mutex::default(),
+            calls: Mutex::default(),
+            concerned: Mutex::default(),
+            start_answer: Mutex::new(Ok(id(u64::from(node.0)))),
+            may_start: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            started: Mutex::default(),
+            stop_answer: Mutex::new(no(Code::NotFound)),
+            may_stop: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            stopped: Mutex::default(),
+            ready: Mutex::new(Ok(())),
+            audio_opened: AtomicUsize::new(0),
+            audio_open: Arc::default(),
+            audio_bytes: Arc::default(),
+        })
+    }
+
+    /// Enters a recording that `owner` owns.
+    pub fn list(&self, number: u64, owner: u16, bytes: u64) -> RecordingId {
+        let recording = recording(number, owner, bytes);
+        self.catalog.put(&recording).unwrap();
+        recording.recordingid
+    }
+
+    pub fn starts(&self) -> usize {
+        self.started.lock().unwrap().len()
+    }
+
+    pub fn stops(&self) -> usize {
+        self.stopped.lock().unwrap().len()
+    }
+}
+
+pub fn no<T>(code: Code) -> Result<T, Failure> {
+    Err(Failure::new(code, format!("says {}", code.as_str())))
+}
+
+/// The audio of the recording of this id, from `offset`.
+pub fn fill(id: RecordingId, offset: u64, buffer: &mut [u8]) {
+    let seed = id.0.as_u64_pair().0;
+    for (at, byte) in (offset..).zip(buffer) {
+        let word = (at / 8 + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        *byte = (word ^ (word >> 29)).to_le_bytes()[(at % 8) as usize];
+    }
+}
+
+struct Computed {
+    id: RecordingId,
+    bytes: u64,
+    open: Arc<AtomicUsize>,
+    read: Arc<AtomicU64>,
+}
+
+impl Drop for Computed {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Audio for Computed {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn sha256(&self) -> Option<String> {
+        Some("of the whole".to_owned())
+    }
+
+    fn media_type(&self) -> &'static str {
+        "audio/wav"
+    }
+
+    fn file_extension(&self) -> &'static str {
+        "wav"
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.bytes.saturating_sub(offset)).unwrap();
+        let count = left.min(buffer.len());
+        fill(self.id, offset, &mut buffer[..count]);
+        self.read.fetch_add(count as u64, Ordering::SeqCst);
+        Ok(count)
+    }
+}
+
+impl Backend for FakeNode {
+    fn search(&self, query: &Query) -> Result<Listing, Failure> {
+        Ok(Listing { page: self.catalog.search(query).unwrap(), unreachable: Vec::new() })
+    }
+
+    fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
+        Ok(self.catalog.get(id).unwrap())
+    }
+
+    fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure> {
+        if format == FetchFormat::Opus {
+            return no(Code::Unavailable);
+        }
+        let record = self.recording(id)?.filter(|record| self.holds(record));
+        let record = record.ok_or_else(|| no::<()>(Code::NotFound).unwrap_err())?;
+        self.audio_opened.fetch_add(1, Ordering::SeqCst);
+        self.audio_open.fetch_add(1, Ordering::SeqCst);
+        let (open, read) = (Arc::clone(&self.audio_open), Arc::clone(&self.audio_bytes));
+        Ok(Box::new(Computed { id, bytes: record.bytes, open, read }))
+    }
+
+    fn calls(&self) -> BoxFuture<'static, CallList> {
+        let calls = self.calls.lock().unwrap().clone();
+        async { CallList { calls, unreachable: Vec::new() } }.boxed()
+    }
+
+    fn concerns(&self, _target: &Target, extension: &Extension) -> BoxFuture<'static, bool> {
+        let own = self.concerned.lock().unwrap().iter().any(|one| one == extension.as_str());
+        async move { own }.boxed()
+    }
+
+    fn start_recording(
+        &self,
+        request: StartRequest,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        self.started.lock().unwrap().push(request);
+        let answer = self.start_answer.lock().unwrap().clone();
+        let may = Arc::clone(&self.may_start);
+        async move {
+            may.acquire().await.unwrap().forget();
+            answer
+        }
+        .boxed()
+    }
+
+    fn stop_recording(
+        &self,
+        request: StopRequest,
+    ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        self.stopped.lock().unwrap().push(request);
+        let answer = self.stop_answer.lock().unwrap().clone();
+        let may = Arc::clone(&self.may_stop);
+        async move {
+            may.acquire().await.unwrap().forget();
+            answer
+        }
+        .boxed()
+    }
+
+    fn cluster_status(&self) -> Map<String, Value> {
+        Map::from_iter([("node".to_owned(), self.node.0.into())])
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+        broadcast::Sender::new(1).subscribe()
+    }
+
+    fn readiness(&self) -> Result<(), Vec<String>> {
+        self.ready.lock().unwrap().clone()
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+}
+
+impl PeerService for FakeNode {
+    fn holds(&self, record: &Recording) -> bool {
+        record.node == self.node || self.copies.lock().unwrap().contains(&record.recordingid)
+    }
+
+    /// Each segment is three chunks of its number; segment 13 breaks.
+    fn capture(
+        &self,
+        recording: RecordingId,
+        segments: &[SegmentId],
+    ) -> Result<CaptureChunks, Failure> {
+        if self.catalog.get(recording).unwrap().is_none() {
+            return no(Code::NotFound);
+        }
+        let chunk = |segment: SegmentId| match segment.0 {
+            13 => no(Code::Internal),
+            number => Ok(vec![number as u8; 300_000]),
+        };
+        let chunks: Vec<_> = segments.iter().flat_map(|one| [*one; 3]).map(chunk).collect();
+        Ok(stream::iter(chunks).boxed())
+    }
+}
+
+pub fn id(number: u64) -> RecordingId {
+    RecordingId::new(WallTime::from_millis(1_700_000_000_000 + number.cast_signed()), [7; 10])
+}
+
+pub fn recording(number: u64, owner: u16, bytes: u64) -> Recording {
+    let started = WallTime::from_millis(1_700_000_000_000 + number.cast_signed());
+    let value = json!({
+        "recordingid": id(number), "callids": ["1"], "extension": "2611",
+        "agentid": "", "calling": "85212345678", "called": "3000", "direction": "inbound",
+        "trunkgroup": "1", "trunkmember": "1", "vdn": "", "split": "", "userdata": "",
+        "parties": [], "started": started, "ended": started, "durationms": 1000,
+        "scope": "station", "trigger": "rule", "rule": "", "copy": 1, "node": owner,
+        "segments": [], "gaps": [], "pauses": [], "complete": true,
+        "quality": { "lossratio": 0.0, "jitterms": 0.0, "clockdriftppm": 0.0 },
+        "format": "wav", "bytes": bytes, "sha256": format!("{number}-{bytes}"), "tags": [],
+        "notes": [], "hold": false,
+    });
+    serde_json::from_value(value).unwrap()
+}
