@@ -26,6 +26,8 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 /// How long the nodes may take to publish what they have captured, after the last call.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// No takeover may leave a longer hole; a recorder that merely comes back takes longer.
+const HOLE_MAX_MS: u64 = 2_000;
 const REDRAW: Duration = Duration::from_millis(250);
 const DEFAULT_CALLS: u32 = 20;
 /// A recorder that comes back gets the lead back only after it has proved healthy.
@@ -73,6 +75,10 @@ pub async fn play(
     group.site.stop().await;
     let mut verdict = judge_copies(&due, &published, copies(scenario))?;
     verdict.faults.extend(faults);
+    let hole = verdict.takeover_gap_ms_max;
+    if hole > longest_hole_ms(scenario) {
+        verdict.faults.push(format!("nobody took over in time: {hole} ms of a call are missing"));
+    }
     for line in account {
         table.say(&line);
     }
@@ -84,6 +90,14 @@ const fn copies(scenario: Scenario) -> u8 {
     match scenario {
         Scenario::ActiveActive => 2,
         _ => 1,
+    }
+}
+
+/// How long the hole of a takeover may be in a call; with two copies there is none.
+const fn longest_hole_ms(scenario: Scenario) -> u64 {
+    match scenario {
+        Scenario::ActiveActive => 0,
+        _ => HOLE_MAX_MS,
     }
 }
 
@@ -108,7 +122,7 @@ async fn set_up(scenario: Scenario, calls: u32, folder: &Path) -> Result<GroupSi
     script::make_users(&group.member(fault::ACTIVE)?.node.users_path())?;
     group.share_users()?;
     group.start(READY_LIMIT).await?;
-    group.leads(fault::ACTIVE, READY_LIMIT).await?;
+    group.leads_steadily(fault::ACTIVE, READY_LIMIT).await?;
     Ok(group)
 }
 

@@ -2,6 +2,7 @@
 //! each with a configuration and a folder of its own. It starts, breaks and repairs them when told
 //! to, and judges nothing.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -22,6 +23,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// A recording on its way from one queue to the next is counted nowhere for a moment, so it must
 /// be quiet for so long.
 const QUIET_FOR: Duration = Duration::from_millis(500);
+/// The first decisions of a group fall within less.
+const STEADY_FOR: Duration = Duration::from_millis(1_500);
 /// Where members find each other, plus the member's number; behind doors they listen elsewhere.
 const DOOR_PORT: u16 = 7400;
 const REAL_PORT: u16 = 7500;
@@ -220,6 +223,24 @@ impl GroupSite {
     /// If it does not in time.
     pub async fn leads(&self, node: NodeId, limit: Duration) -> Result<()> {
         self.until(&format!("node {node} alone leads"), limit, |seen| leads_alone(seen, node)).await
+    }
+
+    /// The same, and that it stays so: a group that has just been started may think again.
+    ///
+    /// # Errors
+    /// If it does not in time.
+    pub async fn leads_steadily(&self, node: NodeId, limit: Duration) -> Result<()> {
+        let since = Cell::new(None);
+        let steady = |seen: &[Sight]| {
+            if !leads_alone(seen, node) {
+                since.set(None);
+                return false;
+            }
+            let begun = since.get().unwrap_or_else(Instant::now);
+            since.set(Some(begun));
+            begun.elapsed() >= STEADY_FOR
+        };
+        self.until(&format!("node {node} alone leads steadily"), limit, steady).await
     }
 
     /// Waits until no call is up, nothing is recorded and nothing waits to be sealed or listed.

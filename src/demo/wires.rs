@@ -160,7 +160,11 @@ async fn carry(
     if !opened(&mut there).await {
         return;
     }
-    let Ok(server) = TcpStream::connect(server).await else { return };
+    let Ok(server) = TcpStream::connect(server).await else {
+        // Nobody listens there, and a reset is the nearest to being refused that is left.
+        drop(client.set_zero_linger());
+        return;
+    };
     // A way without delay is what the members would have without us.
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
         return;

@@ -41,7 +41,9 @@ impl GroupBench {
     pub async fn start(config: SiteConfig, shape: &Shape) -> Self {
         let mut bench = Self::prepare(config, shape).await;
         bench.run().await;
-        bench.leads(ONE).await;
+        if let Err(error) = bench.group.leads_steadily(ONE, LIMIT).await {
+            panic!("{error:#}; {}", bench.log_tails());
+        }
         bench
     }
 

@@ -85,7 +85,7 @@ impl Stage {
 
     /// So many calls, all of which the first recorder records.
     async fn begin_calls(&self, count: u16) -> Result<Vec<CallRef>> {
-        self.group.leads(RECORDERS[0], LIMIT).await?;
+        self.group.leads_steadily(RECORDERS[0], LIMIT).await?;
         let switch = self.group.site.switch();
         let mut calls = Vec::new();
         for number in 0..count {
