@@ -214,7 +214,7 @@ fn print(made: &[Made], dir: &Path, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  {key} = \"/etc/astlogger/{}\"", name(path))?;
         }
     }
-    writeln!(out, "every node\n  al_peers = [{}]", peers.join(", "))?;
+    writeln!(out, "on every node\n  al_peers with {}", peers.join(", "))?;
     writeln!(out, "keep {} where no node is: it makes members", dir.join("ca.key").display())
 }
 

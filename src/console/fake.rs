@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use cluster::ProposeFailure;
+use cluster::{Group, ProposeFailure};
 use cluster_core::{
-    Cause, Command as GroupCommand, GroupView, Health, MemberView, Outcome, Takeover,
+    Cause, Command as GroupCommand, GroupView, Health, MemberView, Outcome, State, Takeover,
 };
 use futures_util::future::BoxFuture;
 use recorder_core::call::CallView;
@@ -28,6 +29,8 @@ type User = (String, UserRole, Option<String>, String);
 /// The node.
 pub(super) struct Fake {
     group: bool,
+    /// A real member that is asked instead.
+    member: Option<Group>,
     view: watch::Sender<GroupView>,
     wish: Mutex<Option<NodeId>>,
     recordings: AtomicUsize,
@@ -69,9 +72,15 @@ impl Fake {
         Self::new(false, view(&[Role::Active]))
     }
 
+    /// A node without telephony in a real group.
+    pub(super) fn member(member: Group) -> Self {
+        Self { member: Some(member), ..Self::new(true, view(&[Role::Active])) }
+    }
+
     fn new(group: bool, view: GroupView) -> Self {
         Self {
             group,
+            member: None,
             view: watch::Sender::new(view),
             wish: Mutex::default(),
             recordings: AtomicUsize::default(),
@@ -141,7 +150,7 @@ fn lead(view: &mut GroupView, to: NodeId) {
 impl Actions for Fake {
     fn status(&self) -> Status {
         Status {
-            view: self.view.borrow().clone(),
+            view: self.views().borrow().clone(),
             reasons: Vec::new(),
             calls: 0,
             recordings: self.recordings(),
@@ -150,7 +159,7 @@ impl Actions for Fake {
     }
 
     fn views(&self) -> watch::Receiver<GroupView> {
-        self.view.subscribe()
+        self.member.as_ref().map_or_else(|| self.view.subscribe(), Group::view_watch)
     }
 
     fn in_group(&self) -> bool {
@@ -158,7 +167,8 @@ impl Actions for Fake {
     }
 
     fn wish(&self) -> Option<NodeId> {
-        *self.wish.lock().unwrap()
+        let agreed = self.member.as_ref().map(|member| member.read(State::wish));
+        agreed.unwrap_or_else(|| *self.wish.lock().unwrap())
     }
 
     fn recordings(&self) -> usize {
@@ -166,7 +176,7 @@ impl Actions for Fake {
     }
 
     fn last_takeover(&self) -> Option<Measured> {
-        let takeover = self.view.borrow().takeover?;
+        let takeover = self.views().borrow().takeover?;
         Some(Measured { takeover, gap_ms: Some(120) })
     }
 
@@ -204,6 +214,9 @@ impl Actions for Fake {
     }
 
     fn propose(&self, command: GroupCommand) -> BoxFuture<'_, Answer> {
+        if let Some(member) = &self.member {
+            return Box::pin(member.propose(command, Duration::from_secs(5)));
+        }
         self.obey(&command);
         self.proposed.lock().unwrap().push(command);
         let answer = self.answer.lock().unwrap().take().unwrap_or(Ok(Outcome::Done));

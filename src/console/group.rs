@@ -438,6 +438,7 @@ fn why_not(view: &GroupView, but: NodeId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cluster::{Group, GroupConfig};
     use cluster_core::Health;
     use storage_core::Role::{Active, Backup, Witness};
 
@@ -606,5 +607,84 @@ mod tests {
             let failure = result.unwrap_err();
             assert!(failure.starts_with(told), "{failure}");
         }
+    }
+
+    /// An active, a backup and a witness on loopback, the active leading; both recorders are well.
+    async fn real_group(folder: &std::path::Path) -> Vec<Group> {
+        let listeners: Vec<_> =
+            (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let peers: std::collections::BTreeMap<_, _> = (1..)
+            .map(NodeId)
+            .zip(listeners.iter().map(|l| l.local_addr().unwrap().to_string()))
+            .collect();
+        drop(listeners);
+        let mut groups = Vec::new();
+        for (node, role) in (1..).map(NodeId).zip([Active, Backup, Witness]) {
+            let config = GroupConfig {
+                node,
+                role,
+                listen: peers[&node].clone(),
+                peers: peers.clone(),
+                tls: None,
+                heartbeat: Duration::from_millis(20),
+                election: Duration::from_millis(200),
+                dir: folder.join(node.to_string()),
+                phantoms: Vec::new(),
+                program: String::new(),
+                patience: cluster_core::Patience::default(),
+            };
+            let group = Group::join(config).await.unwrap();
+            if role != Witness {
+                drop(group.report_health(Health::GOOD, Duration::from_secs(60)));
+            }
+            groups.push(group);
+        }
+        for group in &groups {
+            let mut views = group.view_watch();
+            let settled = views.wait_for(|view| {
+                let good = |node| view.member(NodeId(node)).and_then(|member| member.health);
+                let well = [1, 2].iter().all(|node| good(*node) == Some(Health::GOOD));
+                view.lead == Some(NodeId(1)) && well && view.members.iter().all(|m| m.up)
+            });
+            drop(timeout(Duration::from_secs(20), settled).await.expect("it settles").unwrap());
+        }
+        groups
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_real_group_is_drilled_drained_and_changed() {
+        const PATIENT: Patience = Patience { lead: Duration::from_secs(15), ..QUICK };
+        let folder = tempfile::tempdir().unwrap();
+        let groups = real_group(folder.path()).await;
+        let nodes: Vec<_> = groups.iter().cloned().map(Fake::member).collect();
+        let (out, mut lines) = Output::new();
+        let asking = |node: usize| Asking { actions: &nodes[node], patience: PATIENT, out: &out };
+
+        // Said on the witness, for the others.
+        asking(2).drill().await.unwrap();
+        assert_eq!((nodes[2].wish(), groups[2].view().lead), (None, Some(NodeId(1))));
+        // The others hear of it a moment later.
+        let epoch = groups[2].view().epoch;
+        drop(groups[1].view_watch().wait_for(|view| view.epoch >= epoch).await.unwrap());
+        asking(1).takeover().await.unwrap();
+        assert_eq!((groups[1].view().lead, nodes[1].wish()), (Some(NodeId(2)), Some(NodeId(2))));
+        asking(1).drain().await.unwrap();
+        assert_eq!(groups[1].view().lead, Some(NodeId(1)));
+        let drained = |view: &GroupView| view.member(NodeId(2)).is_some_and(|m| m.drained);
+        drop(groups[0].view_watch().wait_for(drained).await.unwrap());
+        let refused = asking(0).drain().await.unwrap_err().to_string();
+        assert!(refused.contains("node 2 is out of service"), "{refused}");
+        asking(1).undrain().await.unwrap();
+
+        let place = crate::config::host_port("127.0.0.1", 1).unwrap();
+        asking(0).add_member(NodeId(4), &place).await.unwrap();
+        let used = asking(0).add_member(NodeId(2), &place).await.unwrap_err().to_string();
+        assert!(used.starts_with("refused number 2 is or was a member's"), "{used}");
+        asking(0).remove_member(NodeId(4)).await.unwrap();
+        let gone = asking(0).remove_member(NodeId(4)).await.unwrap_err().to_string();
+        assert!(gone.starts_with("notfound node 4 is not a member"), "{gone}");
+        let told: Vec<_> = std::iter::from_fn(|| lines.try_recv().ok()).collect();
+        assert!(told[1].starts_with("node 1 to node 2: granted after "), "{told:#?}");
+        assert!(told[3].starts_with("node 2 to node 1: granted after "), "{told:#?}");
     }
 }
