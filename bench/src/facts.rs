@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use storage_core::draft::Draft;
 use storage_core::g711::Law;
 use storage_core::journal::Fact;
-
 use storage_core::{Extension, NodeId, RecordingId, SegmentId, WallTime};
 
 /// 20 ms of G.711.

@@ -4,6 +4,7 @@
 
 mod capture;
 mod facts;
+mod failover;
 mod kernel;
 mod seal;
 mod stats;
@@ -25,7 +26,9 @@ enum Command {
     Capture(capture::Options),
     /// Sealing: captured media to published voice files, beside a bare copy.
     Seal(seal::Options),
-    /// Everything, with the defaults.
+    /// Takeovers of calls in progress: how much of their audio is missing.
+    Failover(failover::Options),
+    /// Capture and sealing, with the defaults.
     All,
     /// One receiver, started by `capture` as a process of its own.
     #[command(hide = true)]
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     match command {
         Command::Capture(options) => capture::run(&options),
         Command::Seal(options) => seal::run(&options),
+        Command::Failover(options) => failover::run(&options),
         Command::All => {
             capture::run(&capture::Options::parse_from(["capture"]))?;
             seal::run(&seal::Options::parse_from(["seal"]))

@@ -13,6 +13,14 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
+/// The least value that this share of all values does not exceed (nearest rank); `None` of none.
+pub fn percentile(values: impl IntoIterator<Item = f64>, share: f64) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let rank = (share * values.len() as f64).ceil().max(1.0) as usize;
+    values.get(rank - 1).copied()
+}
+
 /// CPU seconds that an hour of one stream costs.
 pub fn per_stream_hour(cpu: Duration, streams: usize, measured: Duration) -> f64 {
     let stream_hours = streams as f64 * measured.as_secs_f64() / 3600.0;
@@ -114,6 +122,16 @@ mod tests {
         ] {
             assert_eq!(median(values.iter().copied()), expected, "{values:?}");
         }
+    }
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let hundred = || (1..=100).map(f64::from);
+        for (share, expected) in [(0.0, 1.0), (0.5, 50.0), (0.99, 99.0), (1.0, 100.0)] {
+            assert_eq!(percentile(hundred(), share), Some(expected), "{share}");
+        }
+        assert_eq!(percentile([7.0], 0.99), Some(7.0));
+        assert_eq!(percentile([], 0.5), None);
     }
 
     #[test]

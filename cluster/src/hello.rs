@@ -202,6 +202,13 @@ impl Hello {
     }
 }
 
+/// Who opens a connection, by the payload of its first frame behind the kind: for whatever carries
+/// connections and treats members differently. `None` if it is no hello, or there is TLS around it.
+#[must_use]
+pub fn speaker(payload: &[u8]) -> Option<NodeId> {
+    Hello::decode(payload).ok().map(|hello| hello.from)
+}
+
 /// The bytes of an answer.
 pub(crate) fn encode_answer(answer: &Result<Welcome, HelloError>) -> Vec<u8> {
     let mut bytes = opening();
@@ -269,6 +276,7 @@ mod tests {
     fn a_hello_survives_and_another_version_is_named() {
         let mut bytes = hello().encode();
         assert_eq!(Hello::decode(&bytes), Ok(hello()));
+        assert_eq!((speaker(&bytes), speaker(&bytes[1..])), (Some(NodeId(1)), None));
         bytes[4] = 9;
         assert_eq!(Hello::decode(&bytes), Err(HelloError::Version { theirs: 9, ours: 1 }));
     }

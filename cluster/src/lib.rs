@@ -33,7 +33,7 @@ mod tls;
 pub use alarm::{GroupAlarm, GroupFailure};
 pub use config::{ConfigError, GroupConfig};
 pub use group::{Group, JoinError, ProposeFailure};
-pub use hello::PROTOCOL_VERSION;
+pub use hello::{PROTOCOL_VERSION, speaker};
 pub use links::Counters;
 pub use log_store::LogError;
 pub use marker::{ClusterId, MarkerError};

@@ -9,11 +9,47 @@ use super::{Exit, Failure};
 /// What the demonstration plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// One recorder, calls of all kinds
+    /// Active and backup: the active is killed mid-call and comes back; one file per call
     #[default]
-    Single,
-    /// An agent starts trunk recording, and the caller is transferred
+    HotStandby,
+    /// Active and parallel: the active is killed; two files per call
+    ActiveActive,
+    /// An agent starts trunk recording, the caller is transferred, the recorder killed
     Trunk,
+    /// The active is cut off from the other members, but not from its AES
+    Partition,
+    /// The active loses its AES for some seconds
+    AesDown,
+    /// One recorder, calls of all kinds
+    Single,
+    /// Each in turn
+    All,
+}
+
+impl Scenario {
+    /// All that can be played by themselves.
+    pub const EACH: [Self; 6] = [
+        Self::HotStandby,
+        Self::ActiveActive,
+        Self::Trunk,
+        Self::Partition,
+        Self::AesDown,
+        Self::Single,
+    ];
+
+    /// Name as on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HotStandby => "hot-standby",
+            Self::ActiveActive => "active-active",
+            Self::Trunk => "trunk",
+            Self::Partition => "partition",
+            Self::AesDown => "aes-down",
+            Self::Single => "single",
+            Self::All => "all",
+        }
+    }
 }
 
 /// Options of `demo`.
@@ -29,7 +65,7 @@ pub struct Options {
     /// How many calls
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub calls: Option<u32>,
-    /// How long to go on, in seconds
+    /// How long to go on, in seconds; longer where a recorder takes longer to come back
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub seconds: Option<u64>,
     /// Folder for everything that is written; a temporary one unless given
@@ -45,4 +81,17 @@ pub struct Options {
 
 pub(super) async fn execute(options: Options) -> Result<Exit, Failure> {
     crate::demo::run(options).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for scenario in Scenario::EACH.into_iter().chain([Scenario::All]) {
+            let value = scenario.to_possible_value().unwrap();
+            assert_eq!(value.get_name(), scenario.name());
+        }
+    }
 }

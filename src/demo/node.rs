@@ -10,11 +10,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use storage_core::Recording;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+
+/// Values by name, labels included, as a node's page of metrics says them.
+pub type Metrics = BTreeMap<String, f64>;
 
 /// So many UDP ports were given to sites of this process, and some more.
 static PORTS_GIVEN: AtomicUsize = AtomicUsize::new(0);
@@ -142,16 +147,42 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the process was started and not yet seen to end.
+    #[must_use]
+    pub const fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// SIGSTOP: the process hangs, its sockets stay open.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT: a paused process goes on.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().context("the node does not run")?;
+        Ok(signal::kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
+    }
+
     /// SIGTERM, then waits for the orderly end.
     ///
     /// # Errors
     /// If it does not end in time or reports a failure.
     pub async fn stop(&mut self, limit: Duration) -> Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        if let Some(pid) = child.id() {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        if self.pid().is_some() {
+            self.signal(Signal::SIGTERM)?;
         }
+        let Some(mut child) = self.child.take() else { return Ok(()) };
         let status = timeout(limit, child.wait()).await.context("the node does not end")??;
         if !status.success() {
             bail!("the node ended with {status}; see {}", self.log_path().display());
@@ -171,15 +202,8 @@ impl Node {
     ///
     /// # Errors
     /// If the node does not answer.
-    pub async fn metrics(&self) -> Result<BTreeMap<String, f64>> {
-        let (_, body) = self.get("/metrics").await?;
-        let lines = body.lines().filter(|line| !line.starts_with('#'));
-        Ok(lines
-            .filter_map(|line| {
-                let (name, value) = line.rsplit_once(' ')?;
-                Some((name.to_owned(), value.parse().ok()?))
-            })
-            .collect())
+    pub async fn metrics(&self) -> Result<Metrics> {
+        metrics_of(self.web).await
     }
 
     /// Every published recording on disk with its voice file's path.
@@ -213,6 +237,21 @@ fn collect(dir: &Path, found: &mut Vec<(PathBuf, Recording)>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The metrics of the node at this address; see [`Node::metrics`].
+///
+/// # Errors
+/// If the node does not answer.
+pub async fn metrics_of(web: SocketAddr) -> Result<Metrics> {
+    let (_, body) = http_get(web, "/metrics").await?;
+    let lines = body.lines().filter(|line| !line.starts_with('#'));
+    Ok(lines
+        .filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        })
+        .collect())
 }
 
 /// One HTTP/1.1 request on a connection of its own.

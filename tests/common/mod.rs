@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod group;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -65,12 +67,7 @@ impl Bench {
 
     /// A call from outside to this station, answered there.
     pub async fn answered_call(&self, caller: &str, station: &str) -> CallRef {
-        let switch = self.site.switch();
-        let call = switch.inbound_call(caller, station).expect("a trunk and a free station");
-        let rings = switch.wait_alerting(call, LIMIT).await;
-        assert_eq!(rings.as_deref(), Some(station));
-        switch.answer(station).expect("it rings");
-        call
+        answered_call(&self.site, caller, station).await
     }
 
     /// Waits until a phantom is in the call.
@@ -84,10 +81,7 @@ impl Bench {
 
     /// Waits until the call has gone on for so many 20 ms frames.
     pub async fn frames(&self, call: CallRef, frames: u32) {
-        let switch = self.site.switch();
-        let reached =
-            switch.wait(call, LIMIT, |view| view.is_none_or(|view| view.frames >= frames)).await;
-        assert!(reached, "the call does not go on");
+        reach_frames(&self.site, call, frames).await;
     }
 
     /// Waits until so many recordings are on disk.
@@ -154,8 +148,31 @@ impl Bench {
 
     /// The last lines of the node's log, for a failed test's message.
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.node.log_path()).unwrap_or_default();
-        let lines: Vec<_> = log.lines().rev().take(40).collect();
-        lines.into_iter().rev().fold("node's log:\n".to_owned(), |all, line| all + line + "\n")
+        log_tail(&self.node)
     }
+}
+
+/// A call from outside to this station, answered there.
+pub async fn answered_call(site: &Site, caller: &str, station: &str) -> CallRef {
+    let switch = site.switch();
+    let call = switch.inbound_call(caller, station).expect("a trunk and a free station");
+    let rings = switch.wait_alerting(call, LIMIT).await;
+    assert_eq!(rings.as_deref(), Some(station));
+    switch.answer(station).expect("it rings");
+    call
+}
+
+/// Waits until the call has gone on for so many 20 ms frames.
+pub async fn reach_frames(site: &Site, call: CallRef, frames: u32) {
+    let switch = site.switch();
+    let reached =
+        switch.wait(call, LIMIT, |view| view.is_none_or(|view| view.frames >= frames)).await;
+    assert!(reached, "the call does not go on");
+}
+
+/// The last lines of a node's log.
+pub fn log_tail(node: &Node) -> String {
+    let log = std::fs::read_to_string(node.log_path()).unwrap_or_default();
+    let lines: Vec<_> = log.lines().rev().take(40).collect();
+    lines.into_iter().rev().fold("node's log:\n".to_owned(), |all, line| all + line + "\n")
 }

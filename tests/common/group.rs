@@ -1,0 +1,256 @@
+//! A group for end-to-end tests: the simulated switch in this process, two recorders and a witness as
+//! real child processes, and the judgement over the disks of all of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use astlogger::demo::{self, Cti, GroupSite, Published, Shape, Sight, Verdict};
+use astlogger::users::{self, UserRole};
+use simulator::{CallRef, FinishedCall, SiteConfig};
+use storage_core::{NodeId, Role};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{LIMIT, PASSWORD, answered_call, log_tail, reach_frames};
+
+/// The active, on AES 0.
+pub const ONE: NodeId = NodeId(1);
+/// The other recorder, on AES 1.
+pub const TWO: NodeId = NodeId(2);
+/// The witness.
+pub const WITNESS: NodeId = NodeId(3);
+
+/// A running group.
+pub struct GroupBench {
+    pub group: GroupSite,
+    _dir: TempDir,
+}
+
+impl GroupBench {
+    /// Active, backup and witness; so many stations, all monitored. The active leads.
+    pub async fn hot_standby(agents: usize) -> Self {
+        Self::start(SiteConfig::demo(agents, 2), &Shape::hot_standby(agents)).await
+    }
+
+    /// Active, parallel and witness.
+    pub async fn active_active(agents: usize) -> Self {
+        Self::start(SiteConfig::demo(agents, 2), &Shape::active_active(agents)).await
+    }
+
+    /// Starts all nodes and waits until they are ready and the active leads.
+    pub async fn start(config: SiteConfig, shape: &Shape) -> Self {
+        let mut bench = Self::prepare(config, shape).await;
+        bench.run().await;
+        if let Err(error) = bench.group.leads_steadily(ONE, LIMIT).await {
+            panic!("{error:#}; {}", bench.log_tails());
+        }
+        bench
+    }
+
+    /// A group of which no node is started yet.
+    pub async fn prepare(config: SiteConfig, shape: &Shape) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let binary = Path::new(env!("CARGO_BIN_EXE_astlogger"));
+        let group = GroupSite::prepare(binary, dir.path(), config, shape).await;
+        let group = group.expect("the site starts");
+        let users = group.members[&ONE].node.users_path();
+        for (name, role) in [("supervisor", UserRole::Supervisor), ("qa", UserRole::Qa)] {
+            users::add(&users, name, role, None, None, PASSWORD).expect("a users file");
+        }
+        group.share_users().expect("writable");
+        Self { group, _dir: dir }
+    }
+
+    /// Starts whatever does not run, and waits until all are ready.
+    pub async fn run(&mut self) {
+        if let Err(error) = self.group.start(LIMIT).await {
+            panic!("{error:#}; {}", self.log_tails());
+        }
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self, node: NodeId) {
+        self.group.member(node).expect("a member").node.kill().await.expect("it runs");
+    }
+
+    /// SIGTERM, and its orderly end.
+    pub async fn terminate(&mut self, node: NodeId) {
+        let stopped = self.group.member(node).expect("a member").node.stop(LIMIT).await;
+        assert!(stopped.is_ok(), "{stopped:?}; {}", self.log_tails());
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self, node: NodeId) {
+        self.group.members[&node].node.pause().expect("it runs");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, node: NodeId) {
+        self.group.members[&node].node.resume().expect("it runs");
+    }
+
+    /// Replaces a text in a node's configuration.
+    pub fn edit(&self, node: NodeId, from: &str, to: &str) {
+        let path = self.group.members[&node].node.config_path();
+        let text = std::fs::read_to_string(&path).expect("the configuration");
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(&path, text.replace(from, to)).expect("writable");
+    }
+
+    /// Waits until this node leads, and no other.
+    pub async fn leads(&self, node: NodeId) {
+        let what = format!("node {node} alone leads");
+        self.until(&what, |seen| demo::leads_alone(seen, node)).await;
+    }
+
+    /// Waits until this node says that it leads, whatever others say.
+    pub async fn says_it_leads(&self, node: NodeId) {
+        let what = format!("node {node} leads");
+        self.until(&what, |seen| seen.iter().any(|sight| sight.node == node && sight.leads()))
+            .await;
+    }
+
+    /// Waits until this node has this duty.
+    pub async fn duty(&self, node: NodeId, duty: &str) {
+        let what = format!("node {node} has the duty {duty}");
+        let has = |sight: &Sight| sight.node == node && sight.duty() == Some(duty);
+        self.until(&what, |seen| seen.iter().any(has)).await;
+    }
+
+    /// Waits until a metric of a node fulfils a condition.
+    pub async fn metric(&self, node: NodeId, name: &str, holds: impl Fn(f64) -> bool) {
+        let what = format!("{name} of node {node}");
+        let fulfils = |sight: &Sight| sight.node == node && holds(sight.sum(name));
+        self.until(&what, |seen| seen.iter().any(fulfils)).await;
+    }
+
+    /// Waits until what is seen of the nodes is as wished.
+    pub async fn until(&self, what: &str, holds: impl Fn(&[Sight]) -> bool) {
+        if let Err(error) = self.group.until(what, LIMIT, holds).await {
+            panic!("{error:#}; {}", self.log_tails());
+        }
+    }
+
+    /// So many calls from outside, at the stations from 31001 on, answered there.
+    pub async fn calls(&self, count: usize) -> Vec<CallRef> {
+        let mut calls = Vec::new();
+        for number in 0..count {
+            calls.push(self.call(number).await);
+        }
+        calls
+    }
+
+    /// One call, at the station of this number, counted from 0.
+    pub async fn call(&self, number: usize) -> CallRef {
+        let (caller, station) = (format!("55512{number:05}"), format!("{}", 31001 + number));
+        answered_call(&self.group.site, &caller, &station).await
+    }
+
+    /// Waits until a phantom of this node is in each call.
+    pub async fn recorded_by(&self, calls: &[CallRef], node: NodeId) {
+        let phantoms = self.group.phantoms_of(node).expect("ranges");
+        let own = |phantom: &&str| phantoms.iter().any(|own| own == phantom);
+        let switch = self.group.site.switch();
+        for call in calls {
+            let joined = switch
+                .wait(*call, LIMIT, |view| {
+                    view.is_some_and(|view| view.recorders().iter().any(own))
+                })
+                .await;
+            assert!(joined, "node {node} does not record {call:?}; {}", self.log_tails());
+        }
+    }
+
+    /// The phantoms that are in a call now.
+    pub fn phantoms_in(&self, call: CallRef) -> Vec<String> {
+        let view = self.group.site.switch().call(call).expect("it is up");
+        view.recorders().into_iter().map(str::to_owned).collect()
+    }
+
+    /// Waits until each call has gone on for so many more frames.
+    pub async fn go_on(&self, calls: &[CallRef], frames: u32) {
+        let switch = self.group.site.switch();
+        let now: Vec<_> =
+            calls.iter().map(|call| switch.call(*call).map_or(0, |v| v.frames)).collect();
+        for (call, now) in calls.iter().zip(now) {
+            reach_frames(&self.group.site, *call, now + frames).await;
+        }
+    }
+
+    /// All persons of these calls hang up.
+    pub fn hang_up(&self, calls: &[CallRef]) {
+        for call in calls {
+            self.group.site.switch().hangup_all(*call);
+        }
+    }
+
+    /// Waits until no node has anything left to do. All must run.
+    pub async fn quiet(&self) {
+        if let Err(error) = self.group.quiet(LIMIT).await {
+            panic!("{error:#}; {}", self.log_tails());
+        }
+    }
+
+    /// Waits until so many recordings are on the disks.
+    pub async fn published(&self, count: usize) {
+        let deadline = Instant::now() + LIMIT;
+        while self.recordings().len() < count {
+            assert!(Instant::now() < deadline, "{:?}; {}", self.recordings(), self.log_tails());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What is on the disks of all nodes.
+    pub fn recordings(&self) -> Vec<Published> {
+        self.group.recordings().expect("records can be read")
+    }
+
+    /// Signs in at a node over WebSocket.
+    pub async fn cti(&self, node: NodeId, user: &str) -> Cti {
+        let web = self.group.members[&node].node.web();
+        Cti::sign_in(web, user, PASSWORD).await.expect("the user can sign in")
+    }
+
+    /// Waits until all is done, judges, and fails the test unless each call has exactly so many
+    /// recordings, with each frame in a file or in a declared gap. All nodes must run.
+    pub async fn assert_right(&self, copies: u8) -> Verdict {
+        self.assert_right_by(copies, |call| call.answered).await
+    }
+
+    /// The same; `is_due` tells which calls should be recorded.
+    pub async fn assert_right_by(
+        &self,
+        copies: u8,
+        is_due: impl Fn(&FinishedCall) -> bool,
+    ) -> Verdict {
+        self.quiet().await;
+        let due = demo::due_to_the_end(&self.group.site.history(), is_due);
+        let judged = demo::judge_copies(&due, &self.recordings(), copies);
+        let mut verdict = judged.expect("voice files can be read");
+        let stuck = self.group.site.stuck_phantoms();
+        if !stuck.is_empty() {
+            verdict.faults.push(format!("phantoms left in calls: {stuck:?}"));
+        }
+        assert!(verdict.is_exactly_right(), "{verdict:#?}\n{}", self.log_tails());
+        verdict
+    }
+
+    /// The last lines of all nodes' logs, for a failed test's message.
+    pub fn log_tails(&self) -> String {
+        let tails = self.group.members.iter().map(|(id, member)| {
+            format!("\n==== node {id} ({}): {}", member.role.as_str(), log_tail(&member.node))
+        });
+        tails.collect()
+    }
+}
+
+/// Exchanges two roles in the configurations of two nodes.
+pub fn exchange_roles(
+    bench: &GroupBench,
+    (one, its): (NodeId, Role),
+    (two, theirs): (NodeId, Role),
+) {
+    let line = |role: Role| format!("al_serverrole = \"{}\"", role.as_str());
+    bench.edit(one, &line(its), &line(theirs));
+    bench.edit(two, &line(theirs), &line(its));
+}
