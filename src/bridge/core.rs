@@ -638,6 +638,16 @@ impl Bridge {
     }
 
     fn list(&mut self, recording: RecordingId, revision: u32, sha256: [u8; 32], at: NodeId) {
+        if let Some(sealing) = self.sealing.get(&recording)
+            && at == self.node
+            && sealing.revision == revision
+        {
+            if self.asked.contains(&About::Seal(recording)) {
+                return;
+            }
+            // It was agreed upon, and the answer was lost.
+            self.sealing.remove(&recording);
+        }
         // What was captured here is dropped first: whoever has acknowledged asks no more.
         let owes = self.by_name.contains_key(&recording);
         let under_way = self.listed.contains(&(recording, revision))

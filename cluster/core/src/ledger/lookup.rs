@@ -113,14 +113,14 @@ mod tests {
         let cases = [
             (call(a, "5", Some(0)), None, call(a, "9", Some(90_000)), None, true),
             (call(a, "5", Some(0)), None, call(b, "5", Some(0)), None, false),
-            (call(a, "5", Some(0)), None, call(None, "5", Some(4_000)), None, true),
-            (call(a, "5", Some(0)), None, call(None, "5", Some(6_000)), None, false),
+            (call(a, "5", Some(0)), None, call(None, "5", Some(1_900)), None, true),
+            (call(a, "5", Some(0)), None, call(None, "5", Some(2_100)), None, false),
             (call(a, "5", Some(0)), None, call(None, "5", None), None, true),
             (
                 call(None, "5", Some(0)),
                 Some(2_000),
-                call(None, "5", Some(4_000)),
-                Some(4_000),
+                call(None, "5", Some(1_900)),
+                Some(1_900),
                 false,
             ),
             (call(None, "5", Some(0)), Some(2_000), call(None, "5", Some(100)), Some(150), true),

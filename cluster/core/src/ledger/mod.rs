@@ -73,6 +73,11 @@ impl ClosedSlot {
         Some(Self { copy, take, recording, node, revision, sha256, from, to, over })
     }
 
+    /// See [`Slot::is_disowned_by`]; of a closed recording it is known who has the file.
+    fn is_disowned_by(&self, claim: &Claim) -> bool {
+        self.node == claim.node && self.recording != claim.recording
+    }
+
     /// The recording as it was, but for captures that nobody needs any more.
     fn reopen(self, terms: Terms) -> Slot {
         let Self { copy, take, recording, node, revision, sha256, from, to, over } = self;
@@ -151,9 +156,9 @@ impl Ledger {
         present: &Present,
         changes: &mut Vec<Change>,
     ) -> Outcome {
-        let open = self.find_open(&claim.call, Some(claim.from));
+        let open = self.find_claimed(claim);
         self.reopen(claim, open);
-        let open = open.or_else(|| self.find_open(&claim.call, Some(claim.from)));
+        let open = open.or_else(|| self.find_claimed(claim));
         let number = open.unwrap_or_else(|| self.open_call(index, &claim.call, changes));
         self.learn_ucid(number, &claim.call);
         let slot = match self.slot_for(number, claim) {
@@ -306,7 +311,7 @@ impl Ledger {
     /// The open call that is meant.
     #[must_use]
     pub fn call(&self, call: &CallRef) -> Option<&OpenCall> {
-        self.calls.get(&self.find_open(call, None)?)
+        self.calls.get(&self.find_open(call)?)
     }
 
     /// The newest recording of the call, in this copy: its name, and who holds it.
@@ -514,10 +519,21 @@ impl Ledger {
         Some(call)
     }
 
-    fn find_open(&self, call: &CallRef, from: Option<WallTime>) -> Option<u64> {
+    fn find_open(&self, call: &CallRef) -> Option<u64> {
         self.lookup.candidates(call).into_iter().find(|number| {
             let known = &self.calls[number];
-            same_call(&known.call, known.over(), call, from)
+            same_call(&known.call, known.over(), call, None)
+        })
+    }
+
+    /// The open call to which a claim belongs. Numbers are used again: where no identity tells, a
+    /// node that has a part of a recording and claims under another name means another call.
+    fn find_claimed(&self, claim: &Claim) -> Option<u64> {
+        self.lookup.candidates(&claim.call).into_iter().find(|number| {
+            let known = &self.calls[number];
+            let by_number = known.call.ucid.is_none() || claim.call.ucid.is_none();
+            same_call(&known.call, known.over(), &claim.call, Some(claim.from))
+                && !(by_number && known.slots.iter().any(|slot| slot.is_disowned_by(claim)))
         })
     }
 
@@ -538,8 +554,10 @@ impl Ledger {
         let candidates = self.closed_lookup.candidates(&claim.call);
         let found = candidates.into_iter().find(|number| {
             self.closed.get(number).is_some_and(|known| {
+                let by_number = known.call.ucid.is_none() || claim.call.ucid.is_none();
                 same_call(&known.call, known.over(), &claim.call, Some(claim.from))
                     && known.slots.iter().any(is_it)
+                    && !(by_number && known.slots.iter().any(|slot| slot.is_disowned_by(claim)))
             })
         });
         let Some((number, known)) = found.and_then(|n| Some((n, self.closed.remove(&n)?))) else {

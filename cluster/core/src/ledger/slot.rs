@@ -204,6 +204,14 @@ impl Slot {
         Ok(self.stretches[at].standing)
     }
 
+    /// Whether the claimant has a part of this recording, and means another one.
+    pub(crate) fn is_disowned_by(&self, claim: &Claim) -> bool {
+        let other = |s: &Stretch| s.node == claim.node && s.segment != claim.segment;
+        self.recording != claim.recording
+            && self.stretches.iter().any(other)
+            && self.find(claim.node, claim.segment).is_none()
+    }
+
     pub(crate) fn end(
         &mut self,
         node: NodeId,

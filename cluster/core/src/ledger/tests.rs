@@ -305,6 +305,41 @@ fn late_claims_meet_the_recording_and_a_further_take_opens_another() {
 }
 
 #[test]
+fn a_number_that_is_used_again_at_once_is_another_call() {
+    let mut book = Book::new();
+    let mut claim = Claim {
+        call: CallRef { ucid: None, ..call(1) },
+        copy: 1,
+        take: 1,
+        node: NodeId(1),
+        segment: SegmentId(1),
+        recording: name(1),
+        from: at(100),
+        epoch: 1,
+        terms: Terms::default(),
+    };
+    let say = |book: &mut Book, claim: &Claim| {
+        book.index += 1;
+        match book.ledger.claim(book.index, claim, &book.present, &mut book.changes) {
+            Outcome::Claimed { recording, .. } => recording,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(say(&mut book, &claim), name(1));
+    // The same recording goes on, and the other node means it, too.
+    claim.segment = SegmentId(2);
+    assert_eq!(say(&mut book, &claim), name(1));
+    let other = Claim { node: NodeId(2), recording: name(2), ..claim.clone() };
+    assert_eq!(say(&mut book, &other), name(1));
+    claim.call.began = Some(at(900));
+    (claim.segment, claim.recording, claim.from) = (SegmentId(3), name(3), at(1_000));
+    assert_eq!(say(&mut book, &claim), name(3));
+    assert_eq!(book.ledger.len(), 2);
+    let other = Claim { node: NodeId(2), segment: SegmentId(9), recording: name(4), ..claim };
+    assert_eq!(say(&mut book, &other), name(3), "the newest call of that number");
+}
+
+#[test]
 fn only_who_holds_a_recording_ends_it_and_a_stop_ends_it_for_all() {
     let mut book = Book::new();
     let (recording, _) = book.claim(1, 1, 0);
