@@ -118,7 +118,7 @@ mod tests {
             (call(a, "5", Some(0)), None, call(None, "5", None), None, true),
             (
                 call(None, "5", Some(0)),
-                Some(2_000),
+                Some(500),
                 call(None, "5", Some(1_900)),
                 Some(1_900),
                 false,
