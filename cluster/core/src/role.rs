@@ -87,7 +87,7 @@ impl Decider {
             return None;
         }
         let (lead, cause, moves) = self.choose(now, state, up);
-        let duties = duties(state, lead);
+        let duties = duties(state, lead, up);
         let liveness: Vec<_> =
             state.members().keys().map(|node| (*node, up.contains(node))).collect();
         let same_duties = duties.iter().all(|(node, duty)| state.duty(*node) == *duty);
@@ -215,15 +215,35 @@ impl Decider {
     }
 }
 
-/// Everybody's duty under this lead.
+/// Everybody's duty under this lead. Where a parallel leads, the copy that actives and backups share
+/// has a recorder of its own: the best of them that answers follows.
 #[must_use]
-pub fn duties(state: &State, lead: Option<NodeId>) -> Vec<(NodeId, Duty)> {
+pub fn duties(
+    state: &State,
+    lead: Option<NodeId>,
+    up: &BTreeSet<NodeId>,
+) -> Vec<(NodeId, Duty)> {
+    let shared = |member: &Member| matches!(member.role, Some(Role::Active | Role::Backup));
+    let led_by_parallel = lead.is_some_and(|lead| {
+        state.members().get(&lead).is_some_and(|member| member.role == Some(Role::Parallel))
+    });
+    let follower = state
+        .members()
+        .iter()
+        .filter(|(node, member)| {
+            led_by_parallel && shared(member) && member.drained.is_none() && up.contains(node)
+        })
+        .min_by_key(|(node, member)| {
+            (!member.health.is_some_and(|health| health.fit()), member.role, **node)
+        })
+        .map(|(node, _)| *node);
     let duty = |(&node, member): (&NodeId, &Member)| {
         let duty = match member.role {
             None | Some(Role::Witness) => Duty::None,
             Some(_) if Some(node) == lead => Duty::Lead,
             Some(_) if member.drained.is_some() => Duty::None,
             Some(Role::Parallel) => Duty::Follow,
+            Some(Role::Active | Role::Backup) if Some(node) == follower => Duty::Follow,
             Some(Role::Active | Role::Backup) => Duty::Standby,
         };
         (node, duty)
@@ -377,6 +397,24 @@ mod tests {
             assert_eq!(group.down(1).duties(), expected, "{roles:?}");
             assert_eq!((group.cause(), group.state.moves()), (Some(Cause::Down), true));
         }
+    }
+
+    #[test]
+    fn where_a_parallel_leads_the_other_copy_is_recorded_too() {
+        let mut group = Group::healthy(&[Active, Parallel, Witness]);
+        group.down(1);
+        assert_eq!(group.duties(), "SL-", "nobody is there to record the other copy");
+        group.back(1);
+        assert_eq!(group.duties(), "FL-", "it has not proved healthy, and records all the same");
+        group.pass(3_000);
+        assert_eq!(group.duties(), "LF-");
+        let mut group = Group::healthy(&[Active, Backup, Parallel]);
+        group.down(1).down(2);
+        assert_eq!(group.duties(), "SSL");
+        group.back(2);
+        assert_eq!(group.duties(), "SFL");
+        group.pass(3_000);
+        assert_eq!(group.duties(), "SLF", "a backup is preferred");
     }
 
     #[test]
