@@ -147,6 +147,7 @@ async fn watch(
     let web = group.member(fault::ACTIVE)?.node.web();
     let site = show.site.clone();
     let begin = Instant::now();
+    show.table.begin();
     let calls = (show.calls, length);
     let playing = script::play(scenario, &site, web, calls, begin, until_repaired);
     let steps = fault::steps(scenario);

@@ -226,7 +226,12 @@ impl Stage {
         };
         let step = (plan.end - plan.begin) / 8;
         sleep(step * 2).await;
-        match (plan.number % 8, &plan.partner) {
+        // A consultation that begins and ends while a node is away can have one copy only.
+        let kind = match (self.scenario, plan.number % 8) {
+            (Scenario::ActiveActive, 0 | 2) => 4,
+            (_, kind) => kind,
+        };
+        match (kind, &plan.partner) {
             (0, Some(partner)) => transfer(switch, station, partner, step).await?,
             (2, Some(partner)) => {
                 consult(switch, station, partner, step).await?;

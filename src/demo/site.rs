@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -28,6 +28,9 @@ const STEADY_FOR: Duration = Duration::from_millis(1_500);
 /// Where members find each other, plus the member's number; behind doors they listen elsewhere.
 const DOOR_PORT: u16 = 7400;
 const REAL_PORT: u16 = 7500;
+/// Where the first recorder receives, and how many ports each may have.
+const RTP_PORT: u16 = 20_000;
+const RTP_PORTS_EACH: u16 = 1_000;
 
 /// What a group consists of.
 #[derive(Clone, Debug)]
@@ -127,7 +130,9 @@ impl GroupSite {
             }
             if let Some(aes) = aes {
                 let address = relays.get(aes).map_or(site.aes_address(aes), Relay::address);
-                settings += &recorder_lines(&site, aes, address, shape.stations)?;
+                // On an address of our own nobody else is after the same ports.
+                let rtp = (IpAddr::from(host), RTP_PORT + RTP_PORTS_EACH * u16::try_from(aes)?);
+                settings += &recorder_lines(&site, aes, address, shape.stations, rtp)?;
                 settings += &shape.settings;
             }
             let node = Node::prepare(binary, &dir.join(format!("node{id}")), &settings)?;
@@ -176,11 +181,8 @@ impl GroupSite {
     /// # Errors
     /// If the switch's configuration cannot be read, which was read when it started.
     pub fn phantoms_of(&self, node: NodeId) -> Result<Vec<String>> {
-        let mut config = self.site.config().clone();
         let aes = self.members.get(&node).and_then(|member| member.aes);
-        config.phantoms =
-            aes.and_then(|aes| config.phantoms.get(aes).cloned()).into_iter().collect();
-        Ok(config.phantom_list()?.into_iter().map(|(extension, _)| extension).collect())
+        aes.map_or_else(|| Ok(Vec::new()), |aes| phantoms_of(&self.site, aes))
     }
 
     /// Whoever looks at the nodes.
@@ -351,25 +353,31 @@ pub fn in_words(seen: &[Sight]) -> String {
 /// # Errors
 /// If there are not enough free ports.
 pub fn recorder_settings(site: &Site, stations: usize) -> Result<String> {
-    let lines = recorder_lines(site, 0, site.aes_address(0), stations)?;
+    let ports = u16::try_from(phantoms_of(site, 0)?.len() * 2).context("too many phantoms")?;
+    let rtp = (IpAddr::from(Ipv4Addr::LOCALHOST), free_udp_ports(ports)?);
+    let lines = recorder_lines(site, 0, site.aes_address(0), stations, rtp)?;
     Ok(format!("al_nodeid = 1\nal_serverrole = \"active\"\n{lines}"))
 }
 
-/// The lines of a recorder: its AES, the phantoms that are its own, what it monitors.
-fn recorder_lines(site: &Site, aes: usize, address: SocketAddr, stations: usize) -> Result<String> {
+/// The lines of a recorder: its AES, the phantoms that are its own, what it monitors, where it
+/// receives (the address and the first port).
+fn recorder_lines(
+    site: &Site,
+    aes: usize,
+    address: SocketAddr,
+    stations: usize,
+    (rtp_address, first): (IpAddr, u16),
+) -> Result<String> {
     let config = site.config();
     let range = config.phantoms.get(aes).context("each AES needs a range of phantoms")?;
-    let mut own = config.clone();
-    own.phantoms = vec![range.clone()];
-    let phantoms = own.phantom_list()?.len();
-    let ports = u16::try_from(phantoms * 2).context("too many phantoms")?;
-    let first = free_udp_ports(ports)?;
+    let ports = phantoms_of(site, aes)?.len() * 2;
+    let last = usize::from(first) + ports - 1;
     Ok(format!(
         "al_aeshost = \"{}\"\nal_aesport = {}\nal_aestls = false\n\
          al_aesuser = \"{}\"\nal_aespassword = \"{}\"\nal_switchname = \"{}\"\n\
          al_phantoms = [\"{}\"]\nal_phantompassword = \"{}\"\n\
          al_stations = [\"{}\"]\nal_vdns = [\"50100\"]\nal_skills = [\"60001\"]\n\
-         al_rtpaddress = \"127.0.0.1\"\nal_rtpports = \"{first}-{}\"\n\
+         al_rtpaddress = \"{rtp_address}\"\nal_rtpports = \"{first}-{last}\"\n\
          al_codecs = [\"g711a\", \"g711u\"]\n",
         address.ip(),
         address.port(),
@@ -379,8 +387,14 @@ fn recorder_lines(site: &Site, aes: usize, address: SocketAddr, stations: usize)
         range.extensions,
         range.password.expose(),
         config.station_list()?[..stations].join("\", \""),
-        first + ports - 1,
     ))
+}
+
+/// The phantoms that are registered through an AES.
+fn phantoms_of(site: &Site, aes: usize) -> Result<Vec<String>> {
+    let mut own = site.config().clone();
+    own.phantoms = own.phantoms.get(aes).cloned().into_iter().collect();
+    Ok(own.phantom_list()?.into_iter().map(|(extension, _)| extension).collect())
 }
 
 /// A loopback address that no other site of this machine uses, most likely: members listen on

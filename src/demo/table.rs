@@ -59,6 +59,11 @@ impl Table {
         Self { begun: Instant::now(), terminal, drawn_lines: 0, last_plain: None }
     }
 
+    /// Counts the time from now on.
+    pub fn begin(&mut self) {
+        self.begun = Instant::now();
+    }
+
     /// Shows the scene.
     pub fn show(&mut self, scene: &Scene) {
         if self.terminal {
