@@ -47,7 +47,7 @@ pub struct Options {
 enum Fault {
     /// `kill -9`: its sockets are reset.
     Killed,
-    /// SIGSTOP: its sockets stay open and nobody answers.
+    /// SIGSTOP: its sockets stay open and nobody answers; it never goes on.
     Hangs,
     /// The connection to its AES is reset and refused.
     AesCut,

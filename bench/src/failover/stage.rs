@@ -150,10 +150,12 @@ impl Stage {
             sleep(LINK_SETTLES).await;
         }
         let node = &mut self.group.member(lead)?.node;
-        match self.fault {
-            Fault::Killed | Fault::Planned | Fault::HostGone => node.start()?,
-            Fault::Hangs => node.resume()?,
-            Fault::AesCut => {}
+        if self.fault == Fault::Hangs {
+            // What its sockets hold would fill the hole, had it only been slow.
+            node.kill().await?;
+        }
+        if self.fault != Fault::AesCut {
+            node.start()?;
         }
         let begun = Instant::now();
         node.ready(LIMIT).await?;
