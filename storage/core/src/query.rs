@@ -216,7 +216,7 @@ impl Query {
             && self.matches_numbers(recording)
             && self.tag.as_ref().is_none_or(|tag| recording.tags.contains(tag))
             && self.mindurationms.is_none_or(|least| recording.durationms >= least)
-            && self.incomplete.is_none_or(|incomplete| recording.complete != incomplete)
+            && self.incomplete.is_none_or(|incomplete| recording.lacks_audio() == incomplete)
             && self.text.as_ref().is_none_or(|text| has_text(recording, text))
     }
 

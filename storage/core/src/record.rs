@@ -260,7 +260,8 @@ pub struct Recording {
     pub gaps: Vec<Gap>,
     /// Where somebody paused it.
     pub pauses: Vec<Span>,
-    /// Whether everything that can be had is in it.
+    /// Whether everything that can be had is in it. What nobody captured (a takeover's hole, what
+    /// the network lost) is declared in `gaps` and does not make it incomplete.
     pub complete: bool,
     /// What the network did to it.
     pub quality: Quality,
@@ -287,6 +288,14 @@ const fn first_version() -> u32 {
 }
 
 impl Recording {
+    /// Whether audio is missing for which a recorder is to blame: what people look for who ask for
+    /// incomplete recordings.
+    #[must_use]
+    pub fn lacks_audio(&self) -> bool {
+        let ours = |gap: &Gap| matches!(gap.cause, GapCause::Takeover | GapCause::DiskFull);
+        !self.complete || self.gaps.iter().any(ours)
+    }
+
     /// The version that this program writes.
     pub const VERSION: u32 = 1;
 }

@@ -44,7 +44,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         copy: draft.copy,
         node: draft.node,
         segments: plan.segments.iter().map(segment).collect(),
-        complete: known_to_end && !plan.gaps.iter().any(|gap| is_ours(gap.cause)),
+        complete: known_to_end && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
         pauses: spans(&draft.pauses),
         quality: rounded(&plan.quality),
