@@ -218,11 +218,7 @@ impl Decider {
 /// Everybody's duty under this lead. Where a parallel leads, the copy that actives and backups share
 /// has a recorder of its own: the best of them that answers follows.
 #[must_use]
-pub fn duties(
-    state: &State,
-    lead: Option<NodeId>,
-    up: &BTreeSet<NodeId>,
-) -> Vec<(NodeId, Duty)> {
+pub fn duties(state: &State, lead: Option<NodeId>, up: &BTreeSet<NodeId>) -> Vec<(NodeId, Duty)> {
     let shared = |member: &Member| matches!(member.role, Some(Role::Active | Role::Backup));
     let led_by_parallel = lead.is_some_and(|lead| {
         state.members().get(&lead).is_some_and(|member| member.role == Some(Role::Parallel))

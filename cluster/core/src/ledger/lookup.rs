@@ -116,13 +116,7 @@ mod tests {
             (call(a, "5", Some(0)), None, call(None, "5", Some(1_900)), None, true),
             (call(a, "5", Some(0)), None, call(None, "5", Some(2_100)), None, false),
             (call(a, "5", Some(0)), None, call(None, "5", None), None, true),
-            (
-                call(None, "5", Some(0)),
-                Some(500),
-                call(None, "5", Some(1_900)),
-                Some(1_900),
-                false,
-            ),
+            (call(None, "5", Some(0)), Some(500), call(None, "5", Some(1_900)), Some(1_900), false),
             (call(None, "5", Some(0)), Some(2_000), call(None, "5", Some(100)), Some(150), true),
             (call(None, "5", Some(0)), None, call(None, "6", Some(0)), None, false),
         ];
