@@ -22,6 +22,7 @@ use storage::{
     SledCatalog, VoiceStore, reindex,
 };
 use storage_core::naming::CATALOG_FOLDER;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -129,7 +130,7 @@ impl Running {
         let (journal, recovered) = open_journal(config)?;
         let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
         let unfinished = voices.finish().map_err(fault)?;
-        let catalog = open_catalog(&config.datadir, &voices, &hub)?;
+        let catalog = open_catalog(&config.datadir, &voices, &hub, &group)?;
         for record in &unfinished.published {
             tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
             hub.enter(record, &*catalog);
@@ -407,6 +408,7 @@ fn open_catalog(
     datadir: &Path,
     voices: &VoiceStore,
     hub: &Arc<Hub>,
+    group: &Group,
 ) -> Result<Arc<dyn Catalog>, Failure> {
     let (catalog, state) = match SledCatalog::open(&datadir.join(CATALOG_FOLDER)) {
         Err(error @ (CatalogError::Full | CatalogError::Device { .. })) => {
@@ -421,13 +423,18 @@ fn open_catalog(
         opened => opened.map_err(unavailable)?,
     };
     let catalog = Arc::new(catalog);
-    let (compared, voices, hub) = (Arc::clone(&catalog), voices.clone(), Arc::clone(hub));
+    let (compared, voices) = (Arc::clone(&catalog), voices.clone());
+    let (hub, runtime) = (Arc::clone(hub), Handle::current());
+    let peers = Peers::new(group.clone());
     spawn_blocking(move || match reindex::at_start(&voices, &compared, &state) {
         Ok(reindexed) => {
             for broken in &reindexed.broken {
                 tracing::error!("{broken}");
             }
             tracing::info!(entered = reindexed.entered, "catalog compared with the files");
+            if compared.lacks_others() {
+                runtime.spawn(bridge::catch_up(peers, compared, hub));
+            }
         }
         Err(error) => hub.alarms.raise(Alarm {
             name: "catalog",

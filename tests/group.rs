@@ -434,6 +434,21 @@ async fn every_recorder_lists_and_gives_out_what_lies_on_the_other() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_catalog_made_anew_lists_what_lies_on_a_recorder_that_is_away() {
+    let mut bench = GroupBench::hot_standby(3).await;
+    record_one(&bench, 0, ONE).await;
+    bench.assert_right(1).await;
+    let (_, record) = bench.recordings().remove(0);
+    bench.terminate(TWO).await;
+    bench.lose_catalog(TWO);
+    bench.run().await;
+    bench.duty(TWO, "standby").await;
+    bench.has_caught_up(TWO).await;
+    bench.kill(ONE).await;
+    assert_eq!(listed(&bench, TWO).await, [record.recordingid.to_string()]);
+}
+
 /// A call at the station of this number, recorded by this node, from its begin to its end.
 async fn record_one(bench: &GroupBench, number: usize, node: NodeId) {
     let call = bench.call(number).await;

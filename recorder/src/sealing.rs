@@ -215,6 +215,7 @@ pub fn seal(
         None => record(draft, &plan, settings.format),
     };
     record.revision = job.revision;
+    record.cutshort |= !whole;
     record.complete &= whole && !job.partial;
     if let Some(before) = &sources.published
         && !plan.adds()

@@ -3,6 +3,7 @@
 //! words of both sides are in [`words`]; here it is carried out.
 
 mod carry;
+mod catch_up;
 pub mod core;
 pub mod health;
 pub mod people;
@@ -34,6 +35,7 @@ use self::people::Takeovers;
 use crate::hub::Hub;
 use crate::peers::Peers;
 
+pub use catch_up::catch_up;
 pub use report::report_health;
 
 /// How long a proposal may be under way before it is made anew.

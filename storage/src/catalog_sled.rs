@@ -115,6 +115,20 @@ impl SledCatalog {
         self.engine.place.end_rebuild()
     }
 
+    /// Whether it was made anew, and the recordings of other nodes may not be in it yet.
+    #[must_use]
+    pub fn lacks_others(&self) -> bool {
+        self.engine.place.own_only().exists()
+    }
+
+    /// The recordings of all other nodes have been put into it.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn has_others(&self) -> Result<(), CatalogError> {
+        self.engine.place.unmark(&self.engine.place.own_only())
+    }
+
     fn change(&self, what: What) -> Result<bool, CatalogError> {
         self.send(what)?.recv().unwrap_or(Err(CatalogError::Closed))
     }
@@ -199,6 +213,11 @@ impl Place {
         self.folder.join("rebuilding")
     }
 
+    /// There from the begin of a rebuild until others have been asked for theirs.
+    fn own_only(&self) -> PathBuf {
+        self.folder.join("own-only")
+    }
+
     /// Opens what is there if it is sound; else moves it aside and makes a new one.
     fn open(&self) -> Result<(Tree, CatalogState), CatalogError> {
         let failed = |error| io_failed("written", &error);
@@ -246,13 +265,18 @@ impl Place {
     }
 
     fn begin_rebuild(&self) -> Result<(), CatalogError> {
-        let made = File::create(self.rebuilding()).and_then(|mark| mark.sync_all());
+        let mark = |path| File::create(path).and_then(|mark| mark.sync_all());
+        let made = mark(self.own_only()).and_then(|()| mark(self.rebuilding()));
         let made = made.and_then(|()| sync_folder(&self.folder));
         made.map_err(|error| io_failed("written", &error))
     }
 
     fn end_rebuild(&self) -> Result<(), CatalogError> {
-        let gone = remove_if_there(&self.rebuilding()).and_then(|()| sync_folder(&self.folder));
+        self.unmark(&self.rebuilding())
+    }
+
+    fn unmark(&self, mark: &Path) -> Result<(), CatalogError> {
+        let gone = remove_if_there(mark).and_then(|()| sync_folder(&self.folder));
         gone.map_err(|error| io_failed("written", &error))
     }
 

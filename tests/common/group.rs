@@ -1,12 +1,13 @@
 //! A group for end-to-end tests: the simulated switch in this process, two recorders and a witness as
 //! real child processes, and the judgement over the disks of all of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use astlogger::demo::{self, Cti, GroupSite, Published, Shape, Sight, Verdict};
 use astlogger::users::{self, UserRole};
 use simulator::{CallRef, FinishedCall, SiteConfig};
+use storage_core::naming::CATALOG_FOLDER;
 use storage_core::{NodeId, Role};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -95,6 +96,25 @@ impl GroupBench {
         let text = std::fs::read_to_string(&path).expect("the configuration");
         assert!(text.contains(from), "{from} is not in {text}");
         std::fs::write(&path, text.replace(from, to)).expect("writable");
+    }
+
+    /// Removes a node's catalog, while it does not run.
+    pub fn lose_catalog(&self, node: NodeId) {
+        std::fs::remove_dir_all(self.catalog(node)).expect("there is one");
+    }
+
+    /// Waits until a node's new catalog has what the others own.
+    pub async fn has_caught_up(&self, node: NodeId) {
+        let mark = self.catalog(node).join("own-only");
+        let deadline = Instant::now() + LIMIT;
+        while mark.exists() {
+            assert!(Instant::now() < deadline, "{}", self.log_tails());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn catalog(&self, node: NodeId) -> PathBuf {
+        self.group.members[&node].node.data_dir().join(CATALOG_FOLDER)
     }
 
     /// Waits until this node leads, and no other.

@@ -263,6 +263,10 @@ pub struct Recording {
     /// Whether everything that can be had is in it. What nobody captured (a takeover's hole, what
     /// the network lost) is declared in `gaps` and does not make it incomplete.
     pub complete: bool,
+    /// Nobody saw how the call ended, or the disk has lost captured audio: it will never be complete,
+    /// whatever else is found.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cutshort: bool,
     /// What the network did to it.
     pub quality: Quality,
     /// Form of the voice file.

@@ -144,6 +144,7 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         gaps: Vec::new(),
         pauses: Vec::new(),
         complete: true,
+        cutshort: false,
         quality: storage_core::record::Quality::default(),
         format: storage_core::record::VoiceFormat::WavG711,
         bytes: 0,

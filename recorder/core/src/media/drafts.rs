@@ -12,7 +12,7 @@
 
 use std::cmp::Ordering;
 
-use storage_core::draft::{Presence, Stretch};
+use storage_core::draft::{Ending, Presence, Stretch};
 use storage_core::record::Scope;
 use storage_core::{Draft, WallTime};
 
@@ -109,12 +109,18 @@ fn add_new<T: PartialEq>(known: &mut Vec<T>, others: impl IntoIterator<Item = T>
     }
 }
 
-/// When the call ended, and whether nobody saw it. A draft without an end is one of a node that
-/// went away.
+/// When the call ended, and whether nobody saw it. Whoever did knows better than a node that was away
+/// then, and put the time of its return into its draft; whoever yielded the call left before the end. A
+/// draft without an end is one of a node that went away.
 fn end(drafts: &[Draft]) -> (Option<WallTime>, bool) {
-    let ended = drafts.iter().filter_map(|draft| draft.ended).max();
-    let mut last = drafts.iter().filter(|draft| draft.ended == ended);
-    (ended, last.all(|draft| draft.cutshort))
+    let saw = |draft: &&Draft| !draft.cutshort && draft.ending != Some(Ending::Yielded);
+    match drafts.iter().filter(saw).filter_map(|draft| draft.ended).max() {
+        Some(seen) => (Some(seen), false),
+        None => {
+            let ended = drafts.iter().filter_map(|draft| draft.ended).max();
+            (ended, ended.is_some())
+        }
+    }
 }
 
 /// Drafts in the order in which later ones know better how things ended.
@@ -332,17 +338,26 @@ mod tests {
 
     #[test]
     fn who_saw_the_end_says_whether_it_was_cut_short() {
-        // (ended, cut short) of two drafts; of both together
-        type End = (Option<i64>, bool);
-        let cases: [(End, End, End); 5] = [
-            ((Some(10), true), (Some(20), false), (Some(20), false)),
-            ((Some(10), false), (Some(20), true), (Some(20), true)),
-            ((None, false), (Some(20), false), (Some(20), false)),
-            ((Some(20), true), (Some(20), false), (Some(20), false)),
-            ((None, false), (None, false), (None, false)),
+        // (ended, cut short, ending) of two drafts; (ended, cut short) of both together
+        type End = (Option<i64>, bool, Option<Ending>);
+        let (away, yielded) = ((None, false, None), Some(Ending::Yielded));
+        let saw = |at| (Some(at), false, Some(Ending::Over));
+        let returned = |at| (Some(at), true, Some(Ending::Over));
+        let cases: [(End, End, (Option<i64>, bool)); 7] = [
+            (returned(10), saw(20), (Some(20), false)),
+            (saw(10), returned(20), (Some(10), false)),
+            (away, saw(20), (Some(20), false)),
+            (returned(20), saw(20), (Some(20), false)),
+            (away, away, (None, false)),
+            ((Some(10), false, yielded), saw(20), (Some(20), false)),
+            ((Some(10), false, yielded), returned(20), (Some(20), true)),
         ];
         for (a, b, both) in cases {
-            let one = |node, (ended, cutshort): End| Draft { cutshort, ..draft(node, 0, ended) };
+            let one = |node, (ended, cutshort, ending): End| Draft {
+                cutshort,
+                ending,
+                ..draft(node, 0, ended)
+            };
             let merged = merge_drafts(one(1, a), [one(2, b)]);
             assert_eq!((merged.ended, merged.cutshort), (both.0.map(at), both.1), "{a:?} {b:?}");
         }

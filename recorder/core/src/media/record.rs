@@ -16,7 +16,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
     let parties = draft.parties.iter().map(|presence| party(plan, presence)).collect();
     let gaps: Vec<Gap> = plan.gaps.iter().map(gap).collect();
     // Sealed without its end being known: by `recover`, or because the call ended unobserved.
-    let known_to_end = draft.ended.is_some() && !draft.cutshort;
+    let cutshort = draft.cutshort || draft.ended.is_none();
     Recording {
         version: Recording::VERSION,
         recordingid: draft.recordingid,
@@ -44,7 +44,8 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         copy: draft.copy,
         node: draft.node,
         segments: plan.segments.iter().map(segment).collect(),
-        complete: known_to_end && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
+        cutshort,
+        complete: !cutshort && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
         pauses: spans(&draft.pauses),
         quality: rounded(&plan.quality),
@@ -142,7 +143,7 @@ pub fn draft_of(record: &Recording) -> Draft {
         userdata: record.userdata.clone(),
         parties: record.parties.iter().map(presence).collect(),
         ended: Some(record.ended),
-        cutshort: !record.complete,
+        cutshort: record.cutshort,
         pauses: spans(&record.pauses),
         ..Draft::blank(record.recordingid, record.node, opened.unwrap_or(record.started))
     }
