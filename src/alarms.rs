@@ -75,6 +75,13 @@ impl Alarms {
         }
     }
 
+    /// Whether it is raised.
+    #[must_use]
+    pub fn is_raised(&self, name: &'static str, subject: &str) -> bool {
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.contains_key(&(name, subject.to_owned()))
+    }
+
     /// All of this name, as reasons for people, each with what to do about it.
     #[must_use]
     pub fn reasons(&self, name: &str) -> Vec<String> {

@@ -7,17 +7,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cluster::Group;
+use cluster::{Group, GroupFailure, JoinError};
 use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlConfig};
 use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
-use recorder::seal_queue::{SealQueue, seal_queue};
+use recorder::pulled::PulledFolder;
+use recorder::seal_queue::seal_queue;
 use recorder::sealer::{Sealer, SealerConfig};
 use recorder::sealing::VoiceSettings;
+use recorder_core::call::{Order, Patience};
 use recorder_core::controller::GroupWord;
 use storage::{
-    Catalog, CatalogError, Journal, JournalOptions, MemoryCatalog, Recovered, SledCatalog,
-    VoiceStore, reindex,
+    Catalog, CatalogError, Journal, JournalOptions, JournalReader, MemoryCatalog, Recovered,
+    SledCatalog, VoiceStore, reindex,
 };
 use storage_core::naming::CATALOG_FOLDER;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +27,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::Alarm;
-use crate::bridge;
+use crate::bridge::people::{self, Takeovers};
+use crate::bridge::{self, report_health};
 use crate::command::{Exit, Failure};
 use crate::config::{Config, LiveValues, Recorder};
 use crate::console::{self, NodeActions};
@@ -33,15 +36,22 @@ use crate::group::GroupBackend;
 use crate::hub::{Hub, HubOutlet};
 use crate::metrics::Metrics;
 use crate::node::{Node, Works};
-use crate::peers::{self, PeerService};
+use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
 
 /// Notices of the media thread that may wait for the control task.
 const NOTICE_QUEUE: usize = 65_536;
-/// How long the sealer may go on when the node stops; what is left is sealed at the next start.
-const SEAL_PATIENCE: Duration = Duration::from_secs(5);
+/// Orders of the control task that may wait for the bridge.
+const ORDER_QUEUE: usize = 65_536;
+/// Complete recordings that may wait for the bridge; more wait in the media thread.
+const COMPLETE_QUEUE: usize = 1024;
+/// How long the others may take to get into the calls of a node that stops.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(4);
+const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
+/// How long recordings may still be sealed and published when the node stops; the next start goes on.
+const SEAL_PATIENCE: Duration = Duration::from_secs(4);
 /// How often disk and media thread are looked at.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -58,11 +68,26 @@ pub async fn run(config: Config) -> Result<Exit, Failure> {
     let running = Running::start(&config).await?;
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(node = %config.nodeid, role = config.role.as_str(), "running");
-    stop.await;
+    let mut failed = running.failed();
+    let failure = tokio::select! {
+        () = stop => None,
+        // A member that has ended for another reason never wakes this.
+        Ok(failure) = failed.wait_for(Option::is_some) => failure.clone(),
+    };
     notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
     running.stop().await;
-    Ok(Exit::Done)
+    match failure {
+        None => Ok(Exit::Done),
+        Some(failure) => {
+            // What only a person can mend is not to be tried again and again.
+            let exit = match *failure {
+                GroupFailure::OtherDisk { .. } | GroupFailure::Removed { .. } => Exit::Config,
+                _ => Exit::Fault,
+            };
+            Err(Failure::new(exit, anyhow::anyhow!("{failure}")))
+        }
+    }
 }
 
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
@@ -82,36 +107,61 @@ fn notify(state: &[sd_notify::NotifyState]) {
 }
 
 struct Running {
+    group: Group,
     web: web::Running,
     console: Option<console::Running>,
     recording: Option<RecordingParts>,
-    watch: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 struct RecordingParts {
     control: Arc<Control>,
     sealer: Sealer,
     media: MediaThread,
+    bridge: bridge::Running,
 }
 
 impl Running {
     async fn start(config: &Config) -> Result<Self, Failure> {
         let hub = Arc::new(Hub::new(Arc::new(Metrics::new())));
-        let group = Group::alone(config.nodeid, config.role);
+        let group = open_group(config).await?;
+        let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
         let unfinished = voices.finish().map_err(fault)?;
-        if !unfinished.published.is_empty() {
-            tracing::info!(count = unfinished.published.len(), "finished publishing after a crash");
-        }
         let catalog = open_catalog(&config.datadir, &voices, &hub)?;
-        let mut works = None;
-        let mut recording = None;
+        for record in &unfinished.published {
+            tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
+            hub.enter(record, &*catalog);
+        }
+        let live = watch::Sender::new(LiveValues::default());
+        let mut tasks = Vec::new();
+        let (mut works, mut recording) = (None, None);
         if let Some(recorder) = &config.recorder {
-            let start = Start { config, recorder, hub: &hub, voices: &voices, catalog: &catalog };
-            let (parts, node_works) = start.recording(&group, journal, recovered)?;
+            live.send_replace(LiveValues::of(recorder));
+            let (hub, voices, catalog) = (&hub, &voices, &catalog);
+            let start = Start {
+                config,
+                recorder,
+                group: &group,
+                hub,
+                voices,
+                catalog,
+                takeovers: &takeovers,
+            };
+            let (parts, node_works, clock) = start.recording(journal, recovered)?;
+            let control = Arc::clone(&parts.control);
+            tasks.push(tokio::spawn(follow_live(live.subscribe(), Arc::clone(&control))));
+            let media = node_works.media.clone();
+            let hub = Arc::clone(hub);
+            tasks.push(tokio::spawn(report_health(group.clone(), control, media, hub, clock)));
             (recording, works) = (Some(parts), Some(node_works));
         }
+        tasks.push(tokio::spawn(people::tell(
+            group.clone(),
+            Arc::clone(&hub),
+            Arc::clone(&takeovers),
+        )));
         let node = Arc::new(Node {
             role: config.role,
             group: group.clone(),
@@ -119,17 +169,24 @@ impl Running {
             voices,
             hub: Arc::clone(&hub),
             works,
+            takeovers,
             syncs_told: Mutex::default(),
         });
-        let watch = tokio::spawn(watch(Arc::clone(&node), config.datadir.clone()));
+        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), config.datadir.clone())));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);
         let members = config.cluster.peers.keys().copied();
-        let backend = Arc::new(GroupBackend::new(service, group, config.role, members));
-        let web = web::serve(web_config(config), backend).await.map_err(unavailable)?;
-        let console = open_console(config, node).await;
-        Ok(Self { web, console, recording, watch })
+        let backend = Arc::new(GroupBackend::new(service, group.clone(), config.role, members));
+        let web = web::serve(web_config(config), Arc::<GroupBackend>::clone(&backend)).await;
+        let web = web.map_err(unavailable)?;
+        let console = open_console(config, node, backend, live).await;
+        Ok(Self { group, web, console, recording, tasks })
+    }
+
+    /// Says why the node cannot go on, should that ever be.
+    fn failed(&self) -> watch::Receiver<Option<Arc<GroupFailure>>> {
+        self.group.failed()
     }
 
     async fn stop(self) {
@@ -137,16 +194,42 @@ impl Running {
             console.stop().await;
         }
         if let Some(parts) = self.recording {
+            hand_over(&self.group, &parts.control).await;
             parts.control.drain().await;
+            parts.bridge.finish(SEAL_PATIENCE).await;
             // These wait for the disk.
             let stopped = spawn_blocking(move || {
-                parts.sealer.stop(SEAL_PATIENCE);
+                parts.sealer.stop(Duration::ZERO);
                 parts.media.stop();
             });
             drop(stopped.await);
         }
         self.web.stop().await;
-        self.watch.abort();
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Where there are others, the calls in progress are theirs from now on: this node leaves a call once
+/// another is in it.
+async fn hand_over(group: &Group, control: &Control) {
+    if group.listens().is_none() {
+        return;
+    }
+    let node = group.node();
+    let drain = cluster_core::Command::Drain { node, on: true, moves: true };
+    let deadline = tokio::time::Instant::now() + HAND_OVER_PATIENCE;
+    let handing = async {
+        if group.propose(drain, HAND_OVER_PATIENCE).await.is_err() {
+            return;
+        }
+        while control.view().recordings > 0 {
+            tokio::time::sleep(HAND_OVER_LOOK).await;
+        }
+    };
+    if tokio::time::timeout_at(deadline, handing).await.is_err() {
+        tracing::warn!("some calls were not taken over in time");
     }
 }
 
@@ -154,63 +237,107 @@ impl Running {
 struct Start<'a> {
     config: &'a Config,
     recorder: &'a Recorder,
+    group: &'a Group,
     hub: &'a Arc<Hub>,
     voices: &'a VoiceStore,
     catalog: &'a Arc<dyn Catalog>,
+    takeovers: &'a Arc<Takeovers>,
+}
+
+/// Ends of the channels between the recording parts.
+struct Wires {
+    notices: mpsc::Receiver<recorder_core::media::MediaNotice>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Start<'_> {
     fn recording(
         &self,
-        group: &Group,
         journal: Journal,
         recovered: Recovered,
-    ) -> Result<(RecordingParts, Works), Failure> {
+    ) -> Result<(RecordingParts, Works, Clock), Failure> {
         let clock = Clock::start();
         let reader = journal.reader();
-        let (seal, orders) = seal_queue();
+        let leftovers = self.leftovers(&reader)?;
+        let pulled = PulledFolder::open(&self.config.datadir).map_err(fault)?;
+        let (seal, jobs) = seal_queue();
         let (notices, notices_taken) = mpsc::channel(NOTICE_QUEUE);
+        let (orders, orders_taken) = mpsc::channel(ORDER_QUEUE);
+        let (complete, complete_taken) = mpsc::channel(COMPLETE_QUEUE);
+        let (sealed, sealed_taken) = mpsc::unbounded_channel();
         let media = MediaThread::spawn(MediaConfig {
             clock,
             phantoms: wiring::phantom_addresses(self.recorder),
             journal,
             sync_ms: u64::try_from(self.config.storage.sync.as_millis()).unwrap_or(u64::MAX),
             notices,
-            seal: seal.clone(),
+            complete,
         })
         .map_err(unavailable)?;
         let handle = media.handle();
-        let (hub, catalog) = (Arc::clone(self.hub), Arc::clone(self.catalog));
         let sealer = Sealer::spawn(SealerConfig {
-            orders,
-            capture: reader,
+            orders: jobs,
+            capture: reader.clone(),
             store: self.voices.clone(),
             voice: VoiceSettings {
                 format: self.config.storage.voiceformat,
                 opus_bitrate: self.config.storage.opusbitrate,
             },
-            media: handle.clone(),
-            tell: Box::new(move |event| hub.sealed(event, &*catalog)),
+            tell: Box::new(move |event| {
+                // A bridge that has ended publishes nothing; the next start goes on.
+                let _ = sealed.send(event);
+            }),
         })
         .map_err(fault)?;
-        seal_leftovers(&seal, &recovered);
-        let control = Arc::new(self.control(clock, group, recovered, notices_taken, &handle)?);
-        let works = Works { control: Arc::clone(&control), media: handle, seal };
-        Ok((RecordingParts { control, sealer, media }, works))
+        let wires = Wires { notices: notices_taken, orders };
+        let control = Arc::new(self.control(clock, recovered, wires, &handle)?);
+        let parts = bridge::Parts {
+            group: self.group.clone(),
+            peers: Peers::new(self.group.clone()),
+            control: Arc::clone(&control),
+            capture: reader.clone(),
+            media: handle.clone(),
+            seal: seal.clone(),
+            pulled,
+            voices: self.voices.clone(),
+            catalog: Arc::clone(self.catalog),
+            hub: Arc::clone(self.hub),
+            takeovers: Arc::clone(self.takeovers),
+        };
+        let inputs =
+            bridge::Inputs { orders: orders_taken, complete: complete_taken, sealed: sealed_taken };
+        let bridge = bridge::spawn(parts, inputs, leftovers);
+        let works = Works { control: Arc::clone(&control), media: handle, seal, capture: reader };
+        Ok((RecordingParts { control, sealer, media, bridge }, works, clock))
+    }
+
+    /// What an earlier process has left. Read before the recorder adds to it.
+    fn leftovers(&self, capture: &JournalReader) -> Result<bridge::Leftovers, Failure> {
+        let staged = self.voices.staged().map_err(fault)?;
+        let mut captures = Vec::new();
+        for local in capture.open_recordings() {
+            match bridge::words::read_outline(capture, self.config.nodeid, local) {
+                Ok(outline) => captures.push((local, outline)),
+                Err(error) => {
+                    tracing::error!(recording = %local, %error, "left for the next start")
+                }
+            }
+        }
+        Ok(bridge::Leftovers { staged, captures })
     }
 
     fn control(
         &self,
         clock: Clock,
-        group: &Group,
         recovered: Recovered,
-        notices: mpsc::Receiver<recorder_core::media::MediaNotice>,
+        wires: Wires,
         media: &MediaHandle,
     ) -> Result<Control, Failure> {
         let mut seed = [0; 16];
         getrandom::fill(&mut seed).map_err(|error| Failure::new(Exit::Fault, error))?;
         let endpoint = wiring::aes_endpoint(&self.recorder.aes)
             .map_err(|error| Failure::new(Exit::Config, error))?;
+        let view = self.group.view();
         let config = ControlConfig {
             endpoint,
             link: wiring::link_config(self.config, self.recorder),
@@ -220,11 +347,41 @@ impl Start<'_> {
                 recovered.next_segment,
                 u128::from_le_bytes(seed),
             ),
-            group: vec![GroupWord::Mandate(bridge::words::mandate(&group.view()))],
+            group: vec![
+                GroupWord::Peers(bridge::words::peers(&view)),
+                GroupWord::Mandate(bridge::words::mandate(&view)),
+            ],
             open: recovered.open,
         };
-        let outlet = HubOutlet { hub: Arc::clone(self.hub), media: media.clone() };
-        Ok(Control::spawn(config, clock, notices, Arc::new(outlet)))
+        let outlet =
+            HubOutlet { hub: Arc::clone(self.hub), media: media.clone(), bridge: wires.orders };
+        Ok(Control::spawn(config, clock, wires.notices, Arc::new(outlet)))
+    }
+}
+
+/// Joins the group that the configuration names, or is alone.
+async fn open_group(config: &Config) -> Result<Group, Failure> {
+    match wiring::group_config(config) {
+        Some(group) => Group::join(group).await.map_err(|error| {
+            let exit = match error {
+                JoinError::Config(_) | JoinError::Tls(_) => Exit::Config,
+                _ => Exit::Unavailable,
+            };
+            Failure::new(exit, error)
+        }),
+        None => Ok(Group::alone(config.nodeid, config.role)),
+    }
+}
+
+/// Hands on what is changed on the console.
+async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control>) {
+    while live.changed().await.is_ok() {
+        let values = *live.borrow_and_update();
+        let word = GroupWord::Limits {
+            patience: Patience { rescue: values.rescue, follow: values.follow },
+            max_parties: values.max_parties as usize,
+        };
+        control.tell_group(word).await;
     }
 }
 
@@ -242,15 +399,6 @@ fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
         tracing::error!(bytes = recovered.skipped_bytes, "the capture journal is damaged");
     }
     Ok((journal, recovered))
-}
-
-/// What a crash left ended and not sealed, or with nothing known but its media.
-fn seal_leftovers(seal: &SealQueue, recovered: &Recovered) {
-    for id in recovered.ended_unsealed.iter().chain(&recovered.without_draft) {
-        if !seal.push(*id) {
-            tracing::error!(recording = %id, "left for the next start: the seal queue is full");
-        }
-    }
 }
 
 /// Opens the catalog and brings it in line with the files in the background, because recording
@@ -292,10 +440,14 @@ fn open_catalog(
 }
 
 /// Recording does not depend on the console: a node goes on without.
-async fn open_console(config: &Config, node: Arc<Node>) -> Option<console::Running> {
+async fn open_console(
+    config: &Config,
+    node: Arc<Node>,
+    backend: Arc<GroupBackend>,
+    live: watch::Sender<LiveValues>,
+) -> Option<console::Running> {
     let place = config.console.as_ref()?;
-    let live = watch::Sender::new(config.recorder.as_ref().map(LiveValues::of).unwrap_or_default());
-    let actions = Arc::new(NodeActions::new(Arc::clone(&node), config, live));
+    let actions = Arc::new(NodeActions::new(Arc::clone(&node), backend, config, live));
     match console::serve(place, actions, console::Limits::default()).await {
         Ok(running) => Some(running),
         Err(error) => {
@@ -323,7 +475,7 @@ fn web_config(config: &Config) -> WebConfig {
 }
 
 /// Looks at what nobody reports by himself: room on the disk, the media thread's flags.
-async fn watch(node: Arc<Node>, datadir: std::path::PathBuf) {
+async fn watch_node(node: Arc<Node>, datadir: std::path::PathBuf) {
     let mut beat = tokio::time::interval(WATCH);
     loop {
         beat.tick().await;

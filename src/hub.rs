@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::MediaHandle;
-use recorder::sealer::SealEvent;
-use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, MissedReason, Order};
+use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order};
 use recorder_core::dmcc::{DownCause, Notice};
 use serde_json::{Map, Value, json};
 use storage::Catalog;
 use storage_core::journal::Fact;
-use storage_core::{Extension, Recording, Redacted};
-use tokio::sync::broadcast;
+use storage_core::record::TriggerKind;
+use storage_core::{Extension, Recording, RecordingId, Redacted};
+use tokio::sync::{broadcast, mpsc};
 
 use crate::alarms::{Alarm, Alarms};
 use crate::metrics::Metrics;
@@ -49,7 +49,8 @@ impl Hub {
         self.events.subscribe()
     }
 
-    fn event(
+    /// Tells those who watch.
+    pub fn event(
         &self,
         topic: Topic,
         eventtype: &'static str,
@@ -60,25 +61,18 @@ impl Hub {
         drop(self.events.send(Arc::new(Event::new(topic, eventtype, extensions, body))));
     }
 
-    /// A recording was sealed, or could not be.
-    pub fn sealed(&self, event: SealEvent, catalog: &dyn Catalog) {
-        match event {
-            SealEvent::Published(recording) => self.published(&recording, catalog),
-            SealEvent::Missed { draft, reason } => {
-                tracing::warn!(recording = %draft.recordingid, %reason, "nothing was captured");
-                let label = MissedReason::NoMedia.as_str();
-                self.metrics.calls_missed.with_label_values(&[label]).inc();
-            }
-            SealEvent::SetAside { recordingid, error } => self.alarms.raise(Alarm {
-                name: "sealfailed",
-                subject: recordingid.to_string(),
-                message: format!("recording {recordingid} cannot be sealed: {error}"),
-                remedy: "its capture is kept; restart the node to try again",
-            }),
-        }
+    /// A recording cannot be sealed.
+    pub fn not_sealed(&self, recordingid: RecordingId, error: &dyn std::fmt::Display) {
+        self.alarms.raise(Alarm {
+            name: "sealfailed",
+            subject: recordingid.to_string(),
+            message: format!("recording {recordingid} cannot be sealed: {error}"),
+            remedy: "its capture is kept; restart the node to try again",
+        });
     }
 
-    fn published(&self, recording: &Recording, catalog: &dyn Catalog) {
+    /// Enters a record into the catalog; false if that failed, which is told.
+    pub fn enter(&self, recording: &Recording, catalog: &dyn Catalog) -> bool {
         let entered = catalog.put(recording);
         self.alarms.set(
             entered.is_err(),
@@ -92,6 +86,11 @@ impl Hub {
                 remedy: "its files are safe; it is entered at the next start or by astlogger reindex",
             },
         );
+        entered.is_ok()
+    }
+
+    /// A recording was published by this node.
+    pub fn published(&self, recording: &Recording) {
         let metrics = &self.metrics;
         metrics.recordings_published.with_label_values(&[recording.trigger.as_str()]).inc();
         for segment in &recording.segments {
@@ -132,6 +131,11 @@ impl Hub {
     }
 
     fn live(&self, event: &LiveEvent) {
+        if let LiveEvent::RecordingStarted(call) = event
+            && call.recorded.as_ref().is_some_and(|r| r.trigger == TriggerKind::Rescue)
+        {
+            self.metrics.rescues.inc();
+        }
         let (topic, eventtype, call) = match event {
             LiveEvent::CallStarted(call) => (Topic::Calls, "callstarted", call),
             LiveEvent::CallUpdated(call) => (Topic::Calls, "callupdated", call),
@@ -213,12 +217,14 @@ impl Hub {
     }
 }
 
-/// The recorder's way into the hub and to the media thread.
+/// The recorder's way into the hub, to the media thread and to the group.
 pub struct HubOutlet {
     /// Where it goes.
     pub hub: Arc<Hub>,
     /// The journal's writer.
     pub media: MediaHandle,
+    /// What the group has to know.
+    pub bridge: mpsc::Sender<Order>,
 }
 
 impl Outlet for HubOutlet {
@@ -235,6 +241,15 @@ impl Outlet for HubOutlet {
 
     fn tell(&self, told: Told) {
         match told {
+            Told::Calls(
+                order
+                @ (Order::Claim(_) | Order::SegmentEnded { .. } | Order::RecordingOver { .. }),
+            ) => {
+                // What does not get through is found in the journal when the recording is complete.
+                if self.bridge.try_send(order).is_err() {
+                    tracing::error!("the way to the group is choked");
+                }
+            }
             Told::Calls(order) => self.hub.tell_calls(order),
             Told::Link(notice) => self.hub.tell_link(&notice),
             Told::Unreachable(error) => {

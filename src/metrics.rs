@@ -4,8 +4,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 use storage_core::{Duty, Role};
 
@@ -17,6 +17,8 @@ const SYNC_BUCKETS: &[f64] =
 /// The goal is 50 ms; a second is as good as missed.
 const START_BUCKETS: &[f64] =
     &[0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0];
+/// From no hole at all to one that everybody hears; the goals are 150, 300 and 900 ms.
+const GAP_BUCKETS: &[f64] = &[0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.9, 1.5, 3.0, 10.0];
 
 /// All metrics of a node.
 #[derive(Debug)]
@@ -28,6 +30,20 @@ pub struct Metrics {
     pub raft_term: IntGauge,
     /// 1 while this node leads the Raft group.
     pub raft_leader: IntGauge,
+    /// `peer_up{peer=}`: 1 while that member answers this node.
+    pub peer_up: IntGaugeVec,
+    /// `clock_offset_seconds{peer=}`: by how much that member's wall clock is ahead.
+    pub clock_offset: GaugeVec,
+    /// Times that this node was given the lead of another.
+    pub takeovers: IntCounter,
+    /// Holes that changes of the lead left in recordings published here.
+    pub takeover_gap: Histogram,
+    /// Calls that this node recorded because nobody else did.
+    pub rescues: IntCounter,
+    /// Calls in the group's ledger: in progress, or with recordings not yet published and listed.
+    pub open_recordings: IntGauge,
+    /// Recordings of which this node's journal holds captures that are not superfluous yet.
+    pub captures_owed: IntGauge,
     /// 1 while the DMCC session is up.
     pub aes_up: IntGauge,
     /// Sessions that had to be taken up again.
@@ -89,6 +105,24 @@ impl Metrics {
             role: gauges(r, "role", "Role configured and duty now; 1.", &["configured", "duty"]),
             raft_term: gauge(r, "raft_term", "Term of the group."),
             raft_leader: gauge(r, "raft_leader", "1 while this node leads the group."),
+            peer_up: gauges(r, "peer_up", "1 while that member answers this node.", &["peer"]),
+            clock_offset: kept(
+                r,
+                GaugeVec::new(
+                    opts("clock_offset_seconds", "How far that member's clock is ahead."),
+                    &["peer"],
+                ),
+            ),
+            takeovers: counter(r, "takeovers_total", "Times this node was given another's lead."),
+            takeover_gap: histogram(
+                r,
+                "takeover_gap_seconds",
+                "Holes that changes of the lead left in recordings.",
+                GAP_BUCKETS,
+            ),
+            rescues: counter(r, "rescues_total", "Calls recorded because nobody else did."),
+            open_recordings: gauge(r, "open_recordings", "Calls in the group's ledger."),
+            captures_owed: gauge(r, "captures_owed", "Recordings captured here and still owed."),
             aes_up: gauge(r, "aes_up", "1 while the DMCC session is up."),
             aes_reconnects: counter(r, "aes_reconnects_total", "DMCC sessions taken up again."),
             dmcc_malformed: counter(r, "dmcc_malformed_total", "DMCC frames not understood."),

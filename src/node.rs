@@ -6,21 +6,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cluster::Group;
 use cluster_core::GroupView;
+use cluster_core::state::Takeover;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlView};
 use recorder::media_stats::{Histogram, MediaStats};
 use recorder::media_thread::MediaHandle;
+use recorder::pulled::send_capture;
 use recorder::seal_queue::SealQueue;
 use recorder_core::call::pool::PhantomState;
 use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target as CallTarget};
 use recorder_core::dmcc::Fault;
 use serde_json::{Map, Value, json};
-use storage::{Catalog, CatalogError, Fetch, FetchError, FetchFormat, VoiceStore};
+use storage::{Catalog, CatalogError, Fetch, FetchError, FetchFormat, JournalReader, VoiceStore};
 use storage_core::query::Query;
 use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::spawn_blocking;
 
+use crate::bridge::people::Takeovers;
 use crate::hub::{Hub, call_body};
 use crate::metrics::{Metrics, raise};
 use crate::peers::{CaptureChunks, PeerService};
@@ -28,6 +33,9 @@ use crate::users::UserRole;
 use crate::web::backend::{
     Audio, Backend, CallList, Code, Event, Failure, Listing, StartRequest, StopRequest, Target,
 };
+
+/// Chunks of a capture that are read before the peer has taken those before them.
+const CAPTURE_CHUNKS_AHEAD: usize = 2;
 
 /// What records: absent on a witness.
 pub struct Works {
@@ -37,6 +45,8 @@ pub struct Works {
     pub media: MediaHandle,
     /// The sealer's queue.
     pub seal: SealQueue,
+    /// The captures.
+    pub capture: JournalReader,
 }
 
 /// A node.
@@ -53,6 +63,8 @@ pub struct Node {
     pub hub: Arc<Hub>,
     /// What records.
     pub works: Option<Works>,
+    /// What changes of the lead cost.
+    pub takeovers: Arc<Takeovers>,
     /// Sync times already told to the metrics, by bucket.
     pub syncs_told: Mutex<[u64; Histogram::BOUNDS_MS.len() + 1]>,
 }
@@ -72,8 +84,10 @@ impl Node {
     /// Carries over what is counted elsewhere.
     fn gather(&self) {
         let metrics = &self.hub.metrics;
-        metrics.set_duty(self.role, self.group.duty());
         let group = self.group.view();
+        // A role that was changed while the node runs is the group's to tell.
+        let role = group.member(group.node).and_then(|member| member.role);
+        metrics.set_duty(role.unwrap_or(self.role), group.duty.duty);
         metrics.raft_term.set(i64::try_from(group.term).unwrap_or(i64::MAX));
         metrics.raft_leader.set(i64::from(group.leader == Some(group.node)));
         let Some(works) = &self.works else { return };
@@ -213,7 +227,14 @@ impl Backend for Node {
         status.insert("calls".to_owned(), json!(view.calls));
         status.insert("recordings".to_owned(), json!(view.recordings));
         status.insert("alarms".to_owned(), json!(self.hub.alarms.all()));
-        status.insert("lasttakeover".to_owned(), Value::Null);
+        let last = self.takeovers.last().map(|last| {
+            let Takeover { from, to, epoch, cause, moves } = last.takeover;
+            json!({
+                "from": from, "to": to, "epoch": epoch, "cause": cause, "moves": moves,
+                "at": last.seen, "gapms": last.gap_ms,
+            })
+        });
+        status.insert("lasttakeover".to_owned(), json!(last));
         status
     }
 
@@ -266,10 +287,39 @@ impl PeerService for Node {
     fn capture(
         &self,
         recording: RecordingId,
-        _segments: &[SegmentId],
+        segments: &[SegmentId],
     ) -> Result<CaptureChunks, Failure> {
-        let message = format!("the capture of recording {recording} cannot be handed out yet");
-        Err(Failure::new(Code::Unavailable, message))
+        let capture = self.works()?.capture.clone();
+        let internal =
+            |error: &dyn std::fmt::Display| Failure::new(Code::Internal, error.to_string());
+        let locals = capture.recordings_of(segments);
+        if locals.is_empty() {
+            let message = format!("nothing of recording {recording} is captured here");
+            return Err(Failure::new(Code::NotFound, message));
+        }
+        for local in &locals {
+            let outline = capture.outline(*local).map_err(|error| internal(&error))?;
+            if outline.draft.is_some_and(|draft| draft.ended.is_none()) {
+                let message = format!("recording {recording} is still being captured here");
+                return Err(Failure::new(Code::Busy, message));
+            }
+        }
+        let node = self.group.node();
+        let wanted = segments.iter().copied().collect();
+        let (sender, receiver) = mpsc::channel(CAPTURE_CHUNKS_AHEAD);
+        spawn_blocking(move || {
+            let sent = send_capture(&capture, node, &locals, &wanted, |chunk| {
+                sender.blocking_send(Ok(chunk.to_vec()))
+            });
+            if let Err(error) = sent {
+                // An asker that has gone away needs no answer.
+                let _ = sender.blocking_send(Err(internal(&error)));
+            }
+        });
+        let chunks = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|chunk| (chunk, receiver))
+        });
+        Ok(Box::pin(chunks))
     }
 }
 

@@ -3,13 +3,45 @@
 
 use std::net::SocketAddr;
 
+use cluster::GroupConfig;
+use cluster_core::Patience;
 use recorder::aes_link::{AesEndpoint, AesTls, TlsError};
 use recorder_core::call::roster::Roster;
-use recorder_core::call::{Patience, TriggerConfig};
+use recorder_core::call::{self, TriggerConfig};
 use recorder_core::dmcc::{LinkConfig, PhantomConfig, Secret};
 use storage_core::{Extension, NodeId, SegmentId};
 
-use crate::config::{Aes, Codec, Config, MediaEncryption, Recorder};
+use crate::bridge::words;
+use crate::config::{Aes, Codec, Config, MediaEncryption, Recorder, TlsFiles};
+
+/// The group's log, below `al_datadir`.
+const GROUP_FOLDER: &str = "group";
+
+/// What this node is as a member of its group; `None` if it has no peers.
+pub fn group_config(config: &Config) -> Option<GroupConfig> {
+    let cluster = &config.cluster;
+    if cluster.peers.len() < 2 {
+        return None;
+    }
+    let tls = cluster.tls.as_ref().and_then(|files| {
+        let TlsFiles { cert, key, ca } = files.clone();
+        Some(cluster::TlsFiles { certificate: cert, key, authority: ca? })
+    });
+    let phantoms = config.recorder.as_ref().map(|recorder| words::ranges(&recorder.phantoms));
+    Some(GroupConfig {
+        node: config.nodeid,
+        role: config.role,
+        listen: cluster.listen.to_string(),
+        peers: cluster.peers.iter().map(|(node, place)| (*node, place.to_string())).collect(),
+        tls,
+        heartbeat: cluster.heartbeat,
+        election: cluster.election,
+        dir: config.datadir.join(GROUP_FOLDER),
+        phantoms: phantoms.unwrap_or_default(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        patience: Patience::default(),
+    })
+}
 
 /// Where the AES is and how to speak to it.
 ///
@@ -84,7 +116,7 @@ pub fn trigger_config(
         },
         rules: recorder.rules.clone(),
         max_parties: recorder.maxparties as usize,
-        patience: Patience { rescue: recorder.rescue, follow: recorder.follow },
+        patience: call::Patience { rescue: recorder.rescue, follow: recorder.follow },
         id_seed,
         first_segment,
     }

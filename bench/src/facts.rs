@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use storage_core::draft::Draft;
 use storage_core::g711::Law;
 use storage_core::journal::Fact;
-use storage_core::record::{Direction, Scope, TriggerKind};
+
 use storage_core::{Extension, NodeId, RecordingId, SegmentId, WallTime};
 
 /// 20 ms of G.711.
@@ -51,30 +51,13 @@ pub fn end(number: usize, opened: WallTime, at: WallTime) -> [Fact; 2] {
 
 fn draft(number: usize, opened: WallTime, ended: Option<WallTime>) -> Draft {
     Draft {
-        recordingid: recording(number, opened),
-        node: NodeId(1),
-        copy: 1,
-        scope: Scope::Station,
-        trigger: TriggerKind::Rule,
         rule: "all".to_owned(),
-        ucid: None,
-        formerucids: Vec::new(),
         callids: vec![number.to_string()],
         extension: Extension::new((300_000 + number).to_string()),
-        agentid: String::new(),
         calling: "5551230001".to_owned(),
         called: "3001".to_owned(),
-        direction: Direction::Inbound,
-        trunkgroup: String::new(),
-        trunkmember: String::new(),
-        vdn: String::new(),
-        split: String::new(),
-        userdata: String::new(),
-        parties: Vec::new(),
-        opened,
         ended,
-        cutshort: false,
-        pauses: Vec::new(),
+        ..Draft::blank(recording(number, opened), NodeId(1), opened)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use recorder::sealing::{Sealed, seal};
+use recorder::sealing::{SealJob, Sealed, seal};
 use sha2::{Digest, Sha256};
 use storage::{Journal, JournalOptions, JournalReader, VoiceStore};
 use storage_core::g711::Law;
@@ -195,9 +195,11 @@ impl Capture {
     fn seal(&self, store: &VoiceStore, format: VoiceFormat) -> Result<()> {
         for call in 0..self.calls {
             let id = facts::recording(call, at(0));
-            let Sealed::Published(record) = seal(&self.reader, store, format, id)? else {
+            let job = SealJob::alone(id, NodeId(1), 1);
+            let Sealed::Staged { staged, .. } = seal(&job, &self.reader, store, format)? else {
                 bail!("nothing was heard in the recording that was made");
             };
+            let record = store.publish_staged(&staged)?;
             // Fast and wrong is not fast.
             if record.durationms != self.frames.len() as u64 * 20 || !record.gaps.is_empty() {
                 bail!("{} ms were sealed, with {} gaps", record.durationms, record.gaps.len());

@@ -11,6 +11,10 @@ pub mod media_thread;
 mod media_worker;
 #[cfg(feature = "opus")]
 pub mod opus_file;
+#[cfg(feature = "opus")]
+mod opus_read;
+mod published_file;
+pub mod pulled;
 pub mod recovery;
 pub mod rtp_socket;
 pub mod seal_queue;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use recorder_core::media::MediaNotice;
 use storage::Journal;
-use storage_core::Extension;
 use storage_core::journal::Fact;
+use storage_core::{Extension, RecordingId};
 use tokio::sync::mpsc::Sender;
 
 use crate::clock::Clock;
@@ -21,7 +21,6 @@ use crate::media_port::Port;
 use crate::media_stats::MediaStats;
 use crate::media_worker::{BEAT, Wiring, Worker};
 use crate::rtp_socket::{Batch, BindError};
-use crate::seal_queue::SealQueue;
 
 /// Orders that wait for the thread.
 const ORDERS_MAX: usize = 8192;
@@ -39,8 +38,8 @@ pub struct MediaConfig {
     pub sync_ms: u64,
     /// Takes what changed.
     pub notices: Sender<MediaNotice>,
-    /// Takes recordings that are complete in the journal.
-    pub seal: SealQueue,
+    /// Takes recordings that are complete in the journal. What it has no room for is offered again.
+    pub complete: Sender<RecordingId>,
 }
 
 /// Why the media thread cannot start.
@@ -117,7 +116,7 @@ impl MediaThread {
     /// # Errors
     /// [`SpawnError`], naming the port and the parameter.
     pub fn spawn(config: MediaConfig) -> Result<Self, SpawnError> {
-        let MediaConfig { clock, phantoms, journal, sync_ms, notices, seal } = config;
+        let MediaConfig { clock, phantoms, journal, sync_ms, notices, complete } = config;
         let mut by_phantom = BTreeMap::new();
         let mut ports = Vec::with_capacity(phantoms.len());
         for (phantom, address) in phantoms {
@@ -142,7 +141,7 @@ impl MediaThread {
             journal,
             stats: Arc::clone(&stats),
             notices,
-            seal,
+            complete,
         });
         let builder = std::thread::Builder::new().name("media".to_owned());
         let thread = builder.spawn(move || worker.run(&mut Batch::new()))?;

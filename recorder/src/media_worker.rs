@@ -26,7 +26,6 @@ use crate::media_port::{Gathered, Port, Sweep};
 use crate::media_stats::MediaStats;
 use crate::media_thread::Order;
 use crate::rtp_socket::Batch;
-use crate::seal_queue::SealQueue;
 
 /// Between two sweeps of all sockets in calls.
 pub(crate) const BEAT: Duration = Duration::from_millis(100);
@@ -55,7 +54,7 @@ pub(crate) struct Wiring {
     pub journal: Journal,
     pub stats: Arc<MediaStats>,
     pub notices: Sender<MediaNotice>,
-    pub seal: SealQueue,
+    pub complete: Sender<RecordingId>,
 }
 
 /// The thread's state.
@@ -70,19 +69,19 @@ pub(crate) struct Worker {
     /// Facts that are not in the journal yet, in order. Empty but for a moment, unless the disk
     /// is full.
     facts: VecDeque<Fact>,
-    /// Recordings that are complete in the journal and that the sealer has not taken yet.
-    complete: VecDeque<RecordingId>,
+    /// Recordings that are complete in the journal and that nobody has taken yet.
+    ended: VecDeque<RecordingId>,
     outbox: VecDeque<MediaNotice>,
     /// Some port has lost packets that the journal does not know of.
     losing: bool,
     stats: Arc<MediaStats>,
     notices: Sender<MediaNotice>,
-    seal: SealQueue,
+    complete: Sender<RecordingId>,
 }
 
 impl Worker {
     pub(crate) fn new(wiring: Wiring) -> Self {
-        let Wiring { clock, orders, ports, by_phantom, journal, stats, notices, seal } = wiring;
+        let Wiring { clock, orders, ports, by_phantom, journal, stats, notices, complete } = wiring;
         Self {
             clock,
             orders,
@@ -92,12 +91,12 @@ impl Worker {
             journal,
             gathered: Gathered::default(),
             facts: VecDeque::new(),
-            complete: VecDeque::new(),
+            ended: VecDeque::new(),
             outbox: VecDeque::new(),
             losing: false,
             stats,
             notices,
-            seal,
+            complete,
         }
     }
 
@@ -339,7 +338,7 @@ impl Worker {
                     }
                 }
                 Some(Fact::Recording { draft }) if draft.ended.is_some() => {
-                    self.complete.push_back(draft.recordingid);
+                    self.ended.push_back(draft.recordingid);
                 }
                 _ => {}
             }
@@ -392,11 +391,11 @@ impl Worker {
             self.outbox.pop_front();
             self.stats.notices_lost.add(1);
         }
-        while let Some(id) = self.complete.front() {
-            if !self.seal.push(*id) {
+        while let Some(id) = self.ended.front() {
+            if self.complete.try_send(*id).is_err() {
                 break;
             }
-            self.complete.pop_front();
+            self.ended.pop_front();
         }
     }
 

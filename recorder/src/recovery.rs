@@ -2,17 +2,18 @@
 //! recordings too, because nobody will go on with them. A node that starts hands what has ended to
 //! its sealer instead.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use recorder_core::media::Unplaceable;
 use storage::{
-    Journal, JournalError, JournalOptions, Recovered, Unfinished, VoiceError, VoiceStore,
+    Journal, JournalError, JournalOptions, JournalReader, Recovered, Unfinished, VoiceError,
+    VoiceStore,
 };
 use storage_core::journal::Fact;
+use storage_core::{Draft, NodeId, Recording, RecordingId};
 
-use storage_core::{NodeId, RecordingId};
-
-use crate::sealer::SealEvent;
-use crate::sealing::{Sealed, VoiceSettings, seal};
+use crate::sealing::{SealError, SealJob, Sealed, VoiceSettings, seal};
 
 /// Why nothing could be recovered.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,27 @@ pub enum RecoverError {
     /// The voice folder cannot be opened.
     #[error(transparent)]
     Voice(#[from] VoiceError),
+}
+
+/// What became of a recording.
+#[derive(Debug)]
+pub enum RecoverEvent {
+    /// It is published: voice file and record are durable.
+    Published(Box<Recording>),
+    /// Nothing was heard; there is no voice file.
+    Missed {
+        /// What is known of the call.
+        draft: Box<Draft>,
+        /// Why.
+        reason: Unplaceable,
+    },
+    /// It cannot be sealed. Its capture stays in the journal.
+    SetAside {
+        /// The recording.
+        recordingid: RecordingId,
+        /// Why.
+        error: SealError,
+    },
 }
 
 /// What [`recover`] did.
@@ -55,36 +77,74 @@ pub fn recover(
     dir: &Path,
     node: NodeId,
     voice: VoiceSettings,
-    mut tell: impl FnMut(&SealEvent),
+    mut tell: impl FnMut(&RecoverEvent),
 ) -> Result<Recovery, RecoverError> {
     let (mut journal, found) = Journal::open(dir, node, JournalOptions::default())?;
     let store = VoiceStore::open(dir)?;
     let unfinished = store.finish()?;
+    for staged in store.staged()? {
+        // Its captures are still in the journal, and are sealed below.
+        store.discard(&staged)?;
+    }
     let capture = journal.reader();
     let mut recovery = Recovery { found, unfinished, published: 0, missed: 0, failed: 0 };
-    let open = recovery.found.open.iter().map(|draft| draft.recordingid);
-    let ids: Vec<RecordingId> = open.chain(ended(&recovery.found)).collect();
-    for recordingid in ids {
-        let event = match seal(&capture, &store, voice, recordingid) {
-            Ok(Sealed::Published(record)) => {
-                recovery.published += 1;
-                SealEvent::Published(record)
+    for (recording, local) in by_name(&capture, &recovery.found) {
+        let event = publish(&capture, &store, voice, node, recording, &local);
+        match &event {
+            RecoverEvent::Published(_) => recovery.published += 1,
+            RecoverEvent::Missed { .. } => recovery.missed += 1,
+            RecoverEvent::SetAside { .. } => recovery.failed += 1,
+        }
+        if !matches!(event, RecoverEvent::SetAside { .. }) {
+            for recordingid in local {
+                journal.append_fact(&Fact::Sealed { recordingid })?;
             }
-            Ok(Sealed::Missed { draft, reason }) => {
-                recovery.missed += 1;
-                SealEvent::Missed { draft, reason }
-            }
-            Err(error) => {
-                recovery.failed += 1;
-                SealEvent::SetAside { recordingid, error }
-            }
-        };
-        if !matches!(event, SealEvent::SetAside { .. }) {
-            journal.append_fact(&Fact::Sealed { recordingid })?;
         }
         tell(&event);
     }
     journal.sync()?;
     while journal.maintain()?.more {}
     Ok(recovery)
+}
+
+/// What the journal holds, by the names under which it is published.
+fn by_name(capture: &JournalReader, found: &Recovered) -> BTreeMap<RecordingId, Vec<RecordingId>> {
+    let open = found.open.iter().map(|draft| draft.recordingid);
+    let mut names: BTreeMap<RecordingId, Vec<RecordingId>> = BTreeMap::new();
+    for id in open.chain(ended(found)) {
+        let draft = capture.outline(id).ok().and_then(|outline| outline.draft);
+        names.entry(draft.map_or(id, |draft| draft.groupname())).or_default().push(id);
+    }
+    names
+}
+
+/// Seals and publishes one. There may be an earlier revision, sealed by this node and published
+/// before the crash; nothing of it is lost.
+fn publish(
+    capture: &JournalReader,
+    store: &VoiceStore,
+    voice: VoiceSettings,
+    node: NodeId,
+    recordingid: RecordingId,
+    local: &[RecordingId],
+) -> RecoverEvent {
+    let sealed = || -> Result<RecoverEvent, SealError> {
+        let before = store.published(recordingid)?;
+        let mut drafts = local.iter().filter_map(|id| capture.outline(*id).ok()?.draft);
+        let (node, copy) = drafts.next().map_or((node, 1), |draft| (draft.node, draft.copy));
+        let revision = before.as_ref().map_or(1, |before| before.revision + 1);
+        let local = local.to_vec();
+        let job = SealJob { revision, local, ..SealJob::alone(recordingid, node, copy) };
+        Ok(match (seal(&job, capture, store, voice)?, before) {
+            (Sealed::Staged { staged, .. }, _) => {
+                RecoverEvent::Published(Box::new(store.publish_staged(&staged)?))
+            }
+            (Sealed::Same { .. }, Some(before)) => RecoverEvent::Published(Box::new(before)),
+            (Sealed::Same { .. }, None) => {
+                return Err(JournalError::NoRecording(recordingid).into());
+            }
+            (Sealed::Missed { draft, reason, .. }, _) => RecoverEvent::Missed { draft, reason },
+        })
+    };
+    sealed().unwrap_or_else(|error| RecoverEvent::SetAside { recordingid, error })
 }

@@ -1,15 +1,13 @@
-//! The queue of recordings that are complete in the capture journal, and the sealer's counters.
+//! The queue of recordings that are to be sealed, and the sealer's counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use storage_core::RecordingId;
-
 use crate::media_stats::Counter;
+use crate::sealing::SealJob;
 
-/// Recordings that wait to be sealed. More stay in the journal until the media thread, or the
-/// next start, offers them again.
+/// Recordings that wait to be sealed. More stay in the journal until somebody offers them again.
 const WAITING_MAX: usize = 65_536;
 
 /// Counters of the sealer.
@@ -35,14 +33,14 @@ impl SealStats {
 /// The queue's entrance, for any number of threads.
 #[derive(Clone, Debug)]
 pub struct SealQueue {
-    sender: SyncSender<RecordingId>,
+    sender: SyncSender<SealJob>,
     stats: Arc<SealStats>,
 }
 
 /// The queue's end: one sealer takes it.
 #[derive(Debug)]
 pub struct SealOrders {
-    pub(crate) receiver: Receiver<RecordingId>,
+    pub(crate) receiver: Receiver<SealJob>,
     pub(crate) stats: Arc<SealStats>,
 }
 
@@ -58,9 +56,9 @@ impl SealQueue {
     /// Has a recording sealed. Never waits; `false` if the queue is full or the sealer has
     /// stopped.
     #[must_use]
-    pub fn push(&self, id: RecordingId) -> bool {
+    pub fn push(&self, job: SealJob) -> bool {
         self.stats.waiting.fetch_add(1, Ordering::Relaxed);
-        let taken = self.sender.try_send(id).is_ok();
+        let taken = self.sender.try_send(job).is_ok();
         if !taken {
             self.stats.done();
         }

@@ -1,27 +1,86 @@
-//! Seals one recording: reads its capture twice, writes the voice file, publishes it with its
-//! record. It decides nothing about when, how often, or what to do after a failure.
+//! Seals one recording: reads its captures twice, this node's and those pulled from others, and
+//! stages the voice file with its record. It decides nothing about when, how often, what to do
+//! after a failure, or whether what is staged is published.
+//!
+//! A later revision may find the captures of the one before gone. Then the published file itself is
+//! a source: what is new is laid around it, and nothing of it is lost.
 
+use std::collections::BTreeMap;
+use std::io;
+
+use recorder_core::media::published::entries;
 use recorder_core::media::render::Pass;
-use recorder_core::media::{Index, Plan, Render, RenderError, Unplaceable, VoiceSink, record};
+use recorder_core::media::{
+    Index, Plan, Render, RenderError, Source, Unplaceable, VoiceSink, draft_of, merge_drafts,
+    record, revised, shifted,
+};
 use storage::{
-    FinishedVoice, JournalError, JournalReader, VoiceError, VoiceForm, VoiceStore, VoiceWriter,
+    FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceForm,
+    VoiceStore, VoiceWriter,
 };
 use storage_core::g711::Law;
 use storage_core::journal::{Entry, Fact};
 use storage_core::record::VoiceFormat;
-use storage_core::{Draft, NodeId, Recording, RecordingId, WallTime};
+use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
+
+use crate::published_file::PublishedFile;
+use crate::pulled::{PulledCapture, PulledError};
+
+/// What is to be sealed.
+#[derive(Clone, Debug)]
+pub struct SealJob {
+    /// The group's name of the recording, and the name that it is published under.
+    pub recording: RecordingId,
+    /// Which completion of it this is, from 1.
+    pub revision: u32,
+    /// This node, which will own it.
+    pub node: NodeId,
+    /// 1, or 2 from a parallel recorder.
+    pub copy: u8,
+    /// The names under which this node's journal holds captures of it.
+    pub local: Vec<RecordingId>,
+    /// Captures of other nodes.
+    pub pulled: Vec<PulledCapture>,
+    /// There are captures on nodes that do not answer.
+    pub partial: bool,
+}
+
+impl SealJob {
+    /// A recording that only this node has captured, once.
+    #[must_use]
+    pub fn alone(recording: RecordingId, node: NodeId, copy: u8) -> Self {
+        let (local, pulled) = (vec![recording], Vec::new());
+        Self { recording, revision: 1, node, copy, local, pulled, partial: false }
+    }
+}
 
 /// What became of a recording.
 #[derive(Debug)]
 pub enum Sealed {
-    /// Voice file and record are durable.
-    Published(Box<Recording>),
+    /// Voice file and record are durable, and wait to be published.
+    Staged {
+        /// To be published, or discarded.
+        staged: Box<Staged>,
+        /// First audio.
+        from: WallTime,
+        /// End of the audio.
+        to: WallTime,
+        /// The captures that were looked at.
+        captures: Vec<(NodeId, SegmentId)>,
+    },
+    /// The captures add nothing to what is published.
+    Same {
+        /// The captures that were looked at.
+        captures: Vec<(NodeId, SegmentId)>,
+    },
     /// Nothing was heard: there is no voice file.
     Missed {
         /// What is known of the call.
         draft: Box<Draft>,
         /// Why.
         reason: Unplaceable,
+        /// The captures that were looked at.
+        captures: Vec<(NodeId, SegmentId)>,
     },
 }
 
@@ -34,6 +93,12 @@ pub enum SealError {
     /// The voice file or the record cannot be written.
     #[error(transparent)]
     Voice(#[from] VoiceError),
+    /// What was pulled from another node cannot be read.
+    #[error(transparent)]
+    Pulled(#[from] PulledError),
+    /// What was published before cannot be read, and a later revision must hold it.
+    #[error("the revision before cannot be read")]
+    Before(#[from] FetchError),
     /// There is audio, and no voice file can be made of it.
     #[error(transparent)]
     Unplaceable(Unplaceable),
@@ -57,7 +122,7 @@ impl SealError {
     /// What the voice file said, if it was that.
     const fn voice(&self) -> Option<&VoiceError> {
         match self {
-            Self::Voice(error) => Some(error),
+            Self::Voice(error) | Self::Before(FetchError::Voice(error)) => Some(error),
             #[cfg(feature = "opus")]
             Self::Opus(crate::opus_file::OpusError::Voice(error)) => Some(error),
             _ => None,
@@ -81,8 +146,19 @@ impl SealError {
                 matches!(error, VoiceError::Full { .. } | VoiceError::Io { .. })
             }
             (None, Self::Journal(error)) => !matches!(error, JournalError::NoRecording(_)),
-            (None, other) => matches!(other, Self::Changed { .. }),
+            (None, other) => matches!(
+                other,
+                Self::Changed { .. }
+                    | Self::Before(FetchError::Read(_))
+                    | Self::Pulled(PulledError::Io { .. })
+            ),
         }
+    }
+
+    /// Whether nothing of the recording is here: it was sealed already, if it ever was.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        matches!(self, Self::Journal(JournalError::NoRecording(_)))
     }
 }
 
@@ -107,80 +183,159 @@ impl From<VoiceFormat> for VoiceSettings {
     }
 }
 
-/// Seals a recording. Whoever calls this afterwards says so in the journal ([`Fact::Sealed`]).
-///
-/// A recording that is published already (a crash came between publishing and saying so) is
-/// published again, and keeps the tags, notes and hold that people gave it meanwhile.
+/// Seals a recording. Whoever calls this afterwards has the group agree, publishes what is staged,
+/// and says in the journal that the captures are not needed any more ([`Fact::Sealed`]).
 ///
 /// # Errors
 /// [`SealError`].
 pub fn seal(
+    job: &SealJob,
     capture: &JournalReader,
     store: &VoiceStore,
     settings: impl Into<VoiceSettings>,
-    id: RecordingId,
 ) -> Result<Sealed, SealError> {
-    let First { draft, plan, whole } = read_headers(capture, id)?;
+    let settings = settings.into();
+    let mut sources = Sources { job, capture, published: None };
+    if job.revision > 1
+        && let Some(record) = store.published(job.recording)?
+    {
+        let file = PublishedFile::open(store, &record)?;
+        sources.published = Some(Published { record, file });
+    }
+    let First { draft, plan, captures, whole } = read_headers(&mut sources)?;
     let plan = match plan {
         Ok(plan) => plan,
         Err(reason @ Unplaceable::NoAudio { .. }) => {
-            return Ok(Sealed::Missed { draft: Box::new(draft), reason });
+            return Ok(Sealed::Missed { draft: Box::new(draft), reason, captures });
         }
         Err(reason) => return Err(SealError::Unplaceable(reason)),
     };
-    let voice = write(capture, store, settings.into(), id, &plan)?;
-    let mut record = record(draft, &plan, voice.format);
-    record.complete &= whole;
-    if let Ok(before) = store.record(id, record.started) {
-        (record.tags, record.notes, record.hold) = (before.tags, before.notes, before.hold);
+    let mut record = match &sources.published {
+        Some(before) => revised(&before.record, draft, &plan, settings.format),
+        None => record(draft, &plan, settings.format),
+    };
+    record.revision = job.revision;
+    record.complete &= whole && !job.partial;
+    if let Some(before) = &sources.published
+        && !plan.adds()
+        && (before.record.complete || !record.complete)
+    {
+        return Ok(Sealed::Same { captures });
     }
-    let published = store.publish(voice, record)?;
-    Ok(Sealed::Published(Box::new(published)))
+    let voice = write(&mut sources, store, settings, &plan)?;
+    let staged = Box::new(store.stage(voice, record)?);
+    Ok(Sealed::Staged { staged, from: plan.started, to: plan.ended, captures })
+}
+
+/// Everything that a recording is made of.
+struct Sources<'a> {
+    job: &'a SealJob,
+    capture: &'a JournalReader,
+    published: Option<Published>,
+}
+
+/// The revision before.
+struct Published {
+    record: Recording,
+    file: PublishedFile,
+}
+
+/// What reading the sources comes to next.
+#[expect(clippy::large_enum_variant, reason = "lives for one turn of a reader's loop")]
+enum Turn<'a> {
+    Source(Source),
+    Entry(Entry<'a>),
+}
+
+impl Sources<'_> {
+    /// Gives all entries, source by source; the same each time. Tells how many bytes the disk has
+    /// lost.
+    fn read(&mut self, mut turn: impl FnMut(Turn<'_>)) -> Result<u64, SealError> {
+        let Self { job, capture, published } = self;
+        let mut lost = 0;
+        let alone = published.is_none() && job.pulled.is_empty();
+        if let Some(Published { record, file }) = published {
+            turn(Turn::Source(Source::PUBLISHED));
+            let read = entries(record, file, |entry| turn(Turn::Entry(entry)));
+            read.map_err(|error: io::Error| SealError::Before(error.into()))?;
+        }
+        turn(Turn::Source(Source { node: job.node, clock_offset_us: None }));
+        match capture.read_recordings(&job.local, |entry| turn(Turn::Entry(entry))) {
+            Ok(stats) => lost += stats.bytes_lost,
+            // Sealed into the revision before; or this node has captured nothing.
+            Err(JournalError::NoRecording(_)) if !alone => {}
+            Err(error) => return Err(error.into()),
+        }
+        for pulled in &job.pulled {
+            let clock_offset_us = Some(pulled.clock_offset_us());
+            turn(Turn::Source(Source { node: pulled.node(), clock_offset_us }));
+            lost += pulled.read(|entry| turn(Turn::Entry(entry)))?.bytes_lost;
+        }
+        Ok(lost)
+    }
 }
 
 /// What the first reading found.
 struct First {
     draft: Draft,
     plan: Result<Plan, Unplaceable>,
+    captures: Vec<(NodeId, SegmentId)>,
     /// Whether the disk gave everything that was captured.
     whole: bool,
 }
 
 /// First reading: what is known of the call, and where its audio lies.
-fn read_headers(capture: &JournalReader, id: RecordingId) -> Result<First, SealError> {
+fn read_headers(sources: &mut Sources<'_>) -> Result<First, SealError> {
+    let job = sources.job;
     let mut index = Index::new();
-    let mut known = None;
-    let stats = capture.read_recording(id, |entry| {
-        index.entry(&entry);
-        if let Entry::Fact(Fact::Recording { draft }) = entry {
-            known = Some(draft);
+    let mut drafts = BTreeMap::new();
+    let mut from = Source::PUBLISHED;
+    let bytes = sources.read(|turn| match turn {
+        Turn::Source(source) => {
+            from = source;
+            index.source(source);
+        }
+        Turn::Entry(entry) => {
+            index.entry(&entry);
+            if let Entry::Fact(Fact::Recording { draft }) = entry {
+                let draft = shifted(draft, from.clock_offset_us.unwrap_or(0));
+                drafts.insert((from.node, draft.recordingid), draft);
+            }
         }
     })?;
-    let bytes = stats.bytes_lost;
     if bytes > 0 {
-        tracing::error!(recording = %id, bytes, "the disk has lost captured media");
+        tracing::error!(recording = %job.recording, bytes, "the disk has lost captured media");
     }
-    let draft = known.unwrap_or_else(|| {
-        tracing::error!(recording = %id, "the disk has lost what was known of the call");
-        unknown_call(id)
-    });
-    Ok(First { draft, plan: index.plan(), whole: bytes == 0 })
+    let before = sources.published.as_ref().map(|before| draft_of(&before.record));
+    let mut known = before.into_iter().chain(drafts.into_values());
+    let draft = match known.next() {
+        Some(first) => merge_drafts(first, known),
+        None => {
+            tracing::error!(recording = %job.recording, "what was known of the call is lost");
+            Draft::lost(job.recording, job.node)
+        }
+    };
+    let SealJob { recording: recordingid, node, copy, .. } = *job;
+    let draft = Draft { recordingid, node, copy, ..draft };
+    let captures = index.captures().map(|key| (key.node, key.segment)).collect();
+    Ok(First { draft, plan: index.plan(), captures, whole: bytes == 0 })
 }
 
 /// Second reading: the audio, in order.
 fn write(
-    capture: &JournalReader,
+    sources: &mut Sources<'_>,
     store: &VoiceStore,
     settings: VoiceSettings,
-    id: RecordingId,
     plan: &Plan,
 ) -> Result<FinishedVoice, SealError> {
-    let mut voice = Voice::create(store, settings, id, plan)?;
+    // What was published keeps its bytes as they are.
+    let law = sources.published.as_ref().and_then(|before| before.file.law()).unwrap_or(plan.law);
+    let mut voice = Voice::create(store, settings, sources.job.recording, plan, law)?;
     let mut render = Render::new(plan);
     loop {
         let mut outcome = Ok(());
-        capture.read_recording(id, |entry| {
-            if outcome.is_ok() {
+        sources.read(|turn| {
+            if let (Ok(()), Turn::Entry(entry)) = (&outcome, turn) {
                 outcome = render.entry(&entry, &mut voice);
             }
         })?;
@@ -211,9 +366,10 @@ impl Voice {
         settings: VoiceSettings,
         id: RecordingId,
         plan: &Plan,
+        law: Law,
     ) -> Result<Self, SealError> {
         let form = match settings.format {
-            VoiceFormat::WavG711 => VoiceForm::G711(plan.law),
+            VoiceFormat::WavG711 => VoiceForm::G711(law),
             VoiceFormat::Wav => VoiceForm::Pcm,
             VoiceFormat::Opus => return Self::opus(store, id, settings.opus_bitrate),
         };
@@ -259,11 +415,4 @@ impl VoiceSink for Voice {
             Self::Opus(file) => Ok(file.write_silence(samples)?),
         }
     }
-}
-
-/// A draft for audio of which nothing else is left: it is better found without a name than lost.
-fn unknown_call(recordingid: RecordingId) -> Draft {
-    let opened = recordingid.0.get_timestamp().map_or(0, |time| time.to_unix().0);
-    let opened = WallTime::from_millis(i64::try_from(opened).unwrap_or(0).saturating_mul(1000));
-    Draft { ended: Some(opened), cutshort: true, ..Draft::blank(recordingid, NodeId(0), opened) }
 }

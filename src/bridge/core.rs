@@ -351,6 +351,15 @@ impl Bridge {
         self.parts.len()
     }
 
+    /// Whether nothing is owed, being written or waited for.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.parts.is_empty()
+            && self.sealing.is_empty()
+            && self.listing.is_empty()
+            && self.listed.is_empty()
+    }
+
     /// Whether a local recording is complete in the journal, so that others may read it.
     #[must_use]
     pub fn is_complete(&self, segment: SegmentId) -> bool {

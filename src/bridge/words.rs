@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_core::{CallRef, Claim, GroupView, MemberView, Slot, Stretch, Terms};
 use recorder_core::call::{Claimed, Holder, Mandate, Over, Peer};
+use storage::{JournalError, JournalReader};
 use storage_core::draft::Ending;
 use storage_core::{
     CallId, Draft, Duty, Extension, NodeId, RecordingId, Role, SegmentId, WallTime,
@@ -98,6 +99,26 @@ pub fn outline(node: NodeId, draft: &Draft, heard: &[Heard]) -> Outline {
         },
         captures: heard.iter().map(|heard| (claim(heard), heard.ended)).collect(),
     }
+}
+
+/// Reads what the journal holds of a recording. Where a crash left a capture open, it ended with its
+/// last packet.
+///
+/// # Errors
+/// If the journal does not hold it, or cannot be read.
+pub fn read_outline(
+    capture: &JournalReader,
+    node: NodeId,
+    local: RecordingId,
+) -> Result<Outline, JournalError> {
+    let found = capture.outline(local)?;
+    let draft = found.draft.unwrap_or_else(|| Draft::lost(local, node));
+    let heard = found.segments.iter().filter_map(|segment| {
+        let first = segment.first_packet?;
+        let ended = segment.closed.or(segment.last_packet);
+        Some(Heard { segment: segment.segment, first, ended })
+    });
+    Ok(outline(node, &draft, &heard.collect::<Vec<_>>()))
 }
 
 /// A recording of the ledger in the recorder's words.

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
-use recorder::recovery::{RecoverError, Recovery, recover};
-use recorder::sealer::SealEvent;
+use recorder::recovery::{RecoverError, RecoverEvent, Recovery, recover};
 use serde::Serialize;
 use storage::JournalError;
 use storage_core::record::VoiceFormat;
@@ -84,13 +83,13 @@ fn failure(error: RecoverError) -> Failure {
 }
 
 /// One line for each recording, on standard error: it is the log of what is done.
-fn tell(event: &SealEvent) {
+fn tell(event: &RecoverEvent) {
     match event {
-        SealEvent::Published(record) => eprintln!("sealed      {}", record.recordingid),
-        SealEvent::Missed { draft, reason } => {
+        RecoverEvent::Published(record) => eprintln!("sealed      {}", record.recordingid),
+        RecoverEvent::Missed { draft, reason } => {
             eprintln!("no audio    {} ({reason})", draft.recordingid);
         }
-        SealEvent::SetAside { recordingid, error } => {
+        RecoverEvent::SetAside { recordingid, error } => {
             eprintln!("failed      {recordingid}: {error}");
         }
     }

@@ -1,17 +1,14 @@
 //! What interface and configuration already have and this version does not: each such setting is
 //! named, and replaced by what is done instead. A function that arrives takes its line out here.
 
-use storage_core::Role;
 use storage_core::record::VoiceFormat;
 
-use super::cluster::{DEFAULT_ELECTION, DEFAULT_HEARTBEAT};
 use super::reader::Reader;
-use super::recorder::{DEFAULT_FOLLOW, DEFAULT_MAX_PAUSE, DEFAULT_RESCUE};
+use super::recorder::DEFAULT_MAX_PAUSE;
 use super::{Codec, Config, HoldAudio, MediaEncryption, Method, Recorder};
 
 /// Says what does nothing yet, and puts in its place what is done.
 pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
-    settle_group(config, reader);
     settle_storage(config, reader);
     if let Some(recorder) = &mut config.recorder {
         settle_recorder(recorder, reader);
@@ -20,29 +17,6 @@ pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
 
 fn not_yet(reader: &mut Reader, key: &str, function: &str, instead: &str) {
     reader.warn(key, format!("not in this version: {function}"), instead);
-}
-
-fn settle_group(config: &Config, reader: &mut Reader) {
-    let cluster = &config.cluster;
-    let alone = "this node decides alone";
-    if cluster.peers.len() > 1 {
-        not_yet(reader, "al_peers", "a group of several nodes", alone);
-    }
-    if config.role == Role::Witness {
-        not_yet(reader, "al_serverrole", "the witness", "this node does nothing");
-    } else if config.role != Role::Active {
-        not_yet(reader, "al_serverrole", config.role.as_str(), "this node records as active");
-    }
-    for (key, changed) in [
-        ("al_clusterlisten", reader.has("al_clusterlisten")),
-        ("al_clustercert", cluster.tls.is_some()),
-        ("al_heartbeatms", cluster.heartbeat != DEFAULT_HEARTBEAT),
-        ("al_electionms", cluster.election != DEFAULT_ELECTION),
-    ] {
-        if changed {
-            not_yet(reader, key, "the link between members", alone);
-        }
-    }
 }
 
 fn settle_storage(config: &mut Config, reader: &mut Reader) {
@@ -89,14 +63,8 @@ fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
         let instead = "audio during hold is recorded, and the hold is marked";
         not_yet(reader, "al_hold", "leaving out audio during hold", instead);
     }
-    for (key, changed, function) in [
-        ("al_rescuems", recorder.rescue != DEFAULT_RESCUE, "rescue of single calls by a standby"),
-        ("al_followms", recorder.follow != DEFAULT_FOLLOW, "parallel recording"),
-        ("al_maxpauses", recorder.max_pause != DEFAULT_MAX_PAUSE, "pausing a recording"),
-    ] {
-        if changed {
-            not_yet(reader, key, function, "it has no effect");
-        }
+    if recorder.max_pause != DEFAULT_MAX_PAUSE {
+        not_yet(reader, "al_maxpauses", "pausing a recording", "it has no effect");
     }
 }
 

@@ -31,6 +31,8 @@ const CONSOLE: &str = "console";
 /// A node as its console sees it.
 pub struct NodeActions {
     node: Arc<Node>,
+    /// The node and, through it, the others.
+    backend: Arc<dyn Backend>,
     file: PathBuf,
     users_file: PathBuf,
     params: Params,
@@ -43,9 +45,15 @@ impl NodeActions {
     /// `live` is what `al_rescuems`, `al_followms` and `al_maxparties` are sent through: those who
     /// go by them subscribe to it.
     #[must_use]
-    pub fn new(node: Arc<Node>, config: &Config, live: watch::Sender<LiveValues>) -> Self {
+    pub fn new(
+        node: Arc<Node>,
+        backend: Arc<dyn Backend>,
+        config: &Config,
+        live: watch::Sender<LiveValues>,
+    ) -> Self {
         Self {
             node,
+            backend,
             file: config.file.clone(),
             users_file: config.web.usersfile.clone(),
             params: config.params.clone(),
@@ -151,7 +159,8 @@ impl Actions for NodeActions {
 
     fn last_takeover(&self) -> Option<Measured> {
         let takeover = self.node.group.view().takeover?;
-        Some(Measured { takeover, gap_ms: None })
+        let last = self.node.takeovers.last().filter(|last| last.takeover.epoch == takeover.epoch);
+        Some(Measured { takeover, gap_ms: last.and_then(|last| last.gap_ms) })
     }
 
     fn calls(&self) -> BoxFuture<'_, Vec<CallView>> {
@@ -202,13 +211,13 @@ impl Actions for NodeActions {
         scope: Scope,
     ) -> BoxFuture<'_, Result<RecordingId, Failure>> {
         let request = StartRequest { target: Target::Extension(extension), scope, by: by() };
-        let started = self.node.start_recording(request);
+        let started = self.backend.start_recording(request);
         Box::pin(async { started.await.map_err(Failure::from) })
     }
 
     fn stop_recording(&self, extension: Extension) -> BoxFuture<'_, Result<RecordingId, Failure>> {
         let request = StopRequest { target: Target::Extension(extension), by: by() };
-        let stopped = self.node.stop_recording(request);
+        let stopped = self.backend.stop_recording(request);
         Box::pin(async { stopped.await.map_err(Failure::from) })
     }
 

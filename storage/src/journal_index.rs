@@ -258,6 +258,12 @@ impl Index {
         self.unattributed
     }
 
+    /// The recordings, not sealed, that these segments belong to; each once.
+    pub fn recordings_of(&self, segments: &[SegmentId]) -> BTreeSet<RecordingId> {
+        let known = segments.iter().filter_map(|segment| self.segments.get(segment));
+        known.map(|known| known.recording).collect()
+    }
+
     /// What a reader of this recording needs; its files are pinned. `None` if it is not open.
     pub fn plan(&mut self, id: RecordingId) -> Option<Plan> {
         let open = self.open.get(&id)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use storage_core::journal::{Entry, Found, Scanner};
-use storage_core::{RecordingId, naming};
+use storage_core::{RecordingId, SegmentId, naming};
 
 use crate::block_list::Run;
 use crate::disk::{Disk, DiskFile, read_around_at};
@@ -52,6 +52,12 @@ impl JournalReader {
         lock(&self.shared).index.open_recordings().collect()
     }
 
+    /// The recordings, not sealed, that these segments of this node belong to; each once.
+    #[must_use]
+    pub fn recordings_of(&self, segments: &[SegmentId]) -> Vec<RecordingId> {
+        lock(&self.shared).index.recordings_of(segments).into_iter().collect()
+    }
+
     /// Gives every entry of a recording to `entry`, in the order in which they were appended:
     /// its newest draft, the facts about its segments, their packets. What a failing disk has
     /// lost is counted, and the rest is given all the same. Entries that are appended meanwhile
@@ -62,12 +68,72 @@ impl JournalReader {
     pub fn read_recording(
         &self,
         id: RecordingId,
-        mut entry: impl FnMut(Entry<'_>),
+        entry: impl FnMut(Entry<'_>),
     ) -> Result<ReadStats, JournalError> {
+        self.pin(id)?.read(entry)
+    }
+
+    /// The same for several recordings as if they were one, in the order of appending. Those
+    /// that the journal does not hold are left out.
+    ///
+    /// # Errors
+    /// [`JournalError::NoRecording`] if it holds none of them.
+    pub fn read_recordings(
+        &self,
+        ids: &[RecordingId],
+        entry: impl FnMut(Entry<'_>),
+    ) -> Result<ReadStats, JournalError> {
+        let mut missing = None;
+        let mut all: Option<Pinned<'_>> = None;
+        for id in ids {
+            match (self.pin(*id), &mut all) {
+                (Ok(pinned), Some(all)) => all.join(pinned),
+                (Ok(pinned), none) => *none = Some(pinned),
+                (Err(error), _) => missing = Some(error),
+            }
+        }
+        match (all, missing) {
+            (Some(all), _) => all.read(entry),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(ReadStats::default()),
+        }
+    }
+
+    /// Takes hold of what a recording has in the journal.
+    pub(crate) fn pin(&self, id: RecordingId) -> Result<Pinned<'_>, JournalError> {
         let plan = lock(&self.shared).index.plan(id).ok_or(JournalError::NoRecording(id))?;
-        let Plan { facts, blocks, files } = plan;
-        let _pins = Pins { shared: &self.shared, files };
-        let mut source = Source::new(self);
+        Ok(Pinned { reader: self, plan })
+    }
+}
+
+/// What recordings have in the journal. No file of it is removed before this is dropped.
+pub(crate) struct Pinned<'a> {
+    reader: &'a JournalReader,
+    plan: Plan,
+}
+
+impl Pinned<'_> {
+    /// Where the facts lie, and the blocks of each segment.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source::new(self.reader)
+    }
+
+    fn join(&mut self, mut other: Self) {
+        let Plan { facts, blocks, files } = &mut other.plan;
+        self.plan.facts.append(facts);
+        self.plan.facts.sort_by_key(|run| run.origin);
+        self.plan.blocks.append(blocks);
+        self.plan.files.append(files);
+    }
+
+    fn read(mut self, mut entry: impl FnMut(Entry<'_>)) -> Result<ReadStats, JournalError> {
+        let facts = std::mem::take(&mut self.plan.facts);
+        let blocks = std::mem::take(&mut self.plan.blocks);
+        let mut source = self.source();
         let mut lists: Vec<List> =
             blocks.into_iter().map(|list| List::new(list.into_runs())).collect();
         lists.push(List::new(facts.into_iter()));
@@ -101,20 +167,14 @@ impl List {
     }
 }
 
-/// Lets go of files when the read is over, however it ends.
-struct Pins<'a> {
-    shared: &'a Mutex<Shared>,
-    files: Vec<u32>,
-}
-
-impl Drop for Pins<'_> {
+impl Drop for Pinned<'_> {
     fn drop(&mut self) {
-        lock(self.shared).index.unpin(&self.files);
+        lock(&self.reader.shared).index.unpin(&self.plan.files);
     }
 }
 
 /// Reads runs; keeps the file open that it read from last.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     reader: &'a JournalReader,
     file: Option<(u32, Arc<dyn DiskFile>)>,
     buffer: Vec<u8>,
@@ -127,7 +187,7 @@ impl<'a> Source<'a> {
         Self { reader, file: None, buffer: Vec::new(), stats }
     }
 
-    fn read(&mut self, run: Run, entry: &mut impl FnMut(Entry<'_>)) {
+    pub(crate) fn read(&mut self, run: Run, entry: &mut impl FnMut(Entry<'_>)) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(run.len as usize, 0);
         let count = self.fill(run, &mut buffer);

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use storage_core::naming::{self, Named};
+use storage_core::naming::Named;
 use storage_core::{Recording, RecordingId};
 
 use crate::catalog::{Catalog, CatalogError};
@@ -144,21 +144,8 @@ fn whole_pair(store: &VoiceStore, path: &Path, id: RecordingId) -> Result<Record
     Ok(record)
 }
 
-/// The folders of all days, oldest first.
 fn day_folders(store: &VoiceStore) -> Result<Vec<PathBuf>, ReindexError> {
-    let mut folders = vec![store.dir().join(naming::VOICE_FOLDER)];
-    // Years, months, days.
-    for _ in 0..3 {
-        let mut inside = Vec::new();
-        for folder in folders {
-            let digits = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
-            let listed = list(store, &folder)?.into_iter();
-            let dated = listed.filter(|entry| entry.folder && digits(&entry.name));
-            inside.extend(dated.map(|entry| folder.join(entry.name)));
-        }
-        folders = inside;
-    }
-    Ok(folders)
+    store.day_folders().map_err(ReindexError::Folder)
 }
 
 fn list(store: &VoiceStore, folder: &Path) -> Result<Vec<Listed>, ReindexError> {

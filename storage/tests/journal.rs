@@ -607,3 +607,78 @@ fn a_slow_disk_does_not_hold_up_appending() {
     syncing.join().unwrap().unwrap();
     assert!(journal.needs_sync(), "what came meanwhile is not durable");
 }
+
+#[test]
+fn the_outline_says_when_each_segment_was_heard_and_survives_a_restart() {
+    let disk = FaultDisk::new();
+    let (mut journal, _) = open(&disk);
+    begin(&mut journal, 1).unwrap();
+    journal.append_fact(&opened(2, 1)).unwrap();
+    begin(&mut journal, 7).unwrap();
+    for round in 0..40 {
+        append(&mut journal, 1, round * 5..round * 5 + 5);
+    }
+    append(&mut journal, 7, 0..1);
+    let closed = WallTime::from_millis(9);
+    journal.append_fact(&Fact::SegmentClosed { segment: SegmentId(1), at: closed }).unwrap();
+    let reader = journal.reader();
+    let outline = reader.outline(recording_id(1)).unwrap();
+    assert_eq!(outline.draft, Some(draft(1)));
+    let rows: Vec<_> = outline
+        .segments
+        .iter()
+        .map(|s| (s.segment.0, s.opened, s.closed, s.first_packet, s.last_packet))
+        .collect();
+    let at = common::at;
+    assert_eq!(
+        rows,
+        [(1, at(0), Some(closed), Some(at(0)), Some(at(199))), (2, at(0), None, None, None)]
+    );
+    let of = |segments: &[u64]| {
+        let segments: Vec<_> = segments.iter().copied().map(SegmentId).collect();
+        reader.recordings_of(&segments)
+    };
+    assert_eq!(of(&[1, 2, 3]), [recording_id(1)]);
+    assert_eq!(of(&[7, 2]), [recording_id(1), recording_id(7)]);
+    assert_eq!(of(&[3]), []);
+
+    drop(journal);
+    let (mut journal, _) = open(&disk);
+    let again = journal.reader().outline(recording_id(1)).unwrap();
+    assert_eq!(again.segments[0], outline.segments[0]);
+    assert!(again.segments[1].closed.is_some(), "a start closes what was open");
+    journal.append_fact(&Fact::Sealed { recordingid: recording_id(1) }).unwrap();
+    let error = journal.reader().outline(recording_id(1)).unwrap_err();
+    assert!(matches!(error, JournalError::NoRecording(_)));
+    assert_eq!(journal.reader().recordings_of(&[SegmentId(1)]), []);
+}
+
+#[test]
+fn several_recordings_are_read_as_one_in_the_order_of_appending() {
+    let disk = FaultDisk::new();
+    let (mut journal, _) = open(&disk);
+    begin(&mut journal, 1).unwrap();
+    begin(&mut journal, 2).unwrap();
+    for round in 0..30 {
+        append(&mut journal, 1 + round % 2, round..round + 1);
+    }
+    let reader = journal.reader();
+    let mut order = Vec::new();
+    let ids = [recording_id(2), recording_id(5), recording_id(1)];
+    let stats = reader
+        .read_recordings(&ids, |entry| {
+            if let storage_core::journal::Entry::Packets(block) = entry {
+                order.extend(block.iter().map(|(_, bytes)| common::packet_name(bytes).1));
+            }
+        })
+        .unwrap();
+    assert_eq!(order, (0..30).collect::<Vec<_>>());
+    assert_eq!((stats.facts, stats.packets), (4, 30));
+    assert!(reader.read_recordings(&ids[1..2], |_| {}).is_err());
+    // What was read is let go of.
+    for number in [1, 2] {
+        journal.append_fact(&Fact::Sealed { recordingid: recording_id(number) }).unwrap();
+    }
+    settle(&mut journal);
+    assert_eq!(files(&disk).len(), 1);
+}

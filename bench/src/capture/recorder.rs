@@ -9,11 +9,10 @@ use anyhow::{Result, ensure};
 use recorder::clock::Clock;
 use recorder::media_stats::MediaStats;
 use recorder::media_thread::{MediaConfig, MediaThread, NotTaken};
-use recorder::seal_queue::{SealOrders, seal_queue};
 use recorder_core::media::MediaNotice;
 use storage::{Journal, JournalOptions, JournalReader};
 use storage_core::journal::{Channel, Entry, Fact};
-use storage_core::{NodeId, WallTime};
+use storage_core::{NodeId, RecordingId, WallTime};
 use tokio::sync::mpsc;
 
 use super::receiver::{Kept, Receiver};
@@ -30,7 +29,7 @@ pub struct Recorder {
     opened: WallTime,
     /// Kept open, as the control plane and the sealer would.
     _notices: mpsc::Receiver<MediaNotice>,
-    _seal: SealOrders,
+    _complete: mpsc::Receiver<RecordingId>,
 }
 
 impl Recorder {
@@ -44,15 +43,15 @@ impl Recorder {
         let (journal, _) = Journal::open(folder, NodeId(1), JournalOptions::default())?;
         let reader = journal.reader();
         let (notices, taken) = mpsc::channel(65_536);
-        let (seal, orders) = seal_queue();
+        let (complete, ended) = mpsc::channel(1);
         let addresses = addresses.iter().copied().map(SocketAddr::V4);
         let phantoms: Vec<_> = (0..).map(facts::phantom).zip(addresses).collect();
         let calls = phantoms.len();
         let clock = Clock::start();
-        let config = MediaConfig { clock, phantoms, journal, sync_ms, notices, seal };
+        let config = MediaConfig { clock, phantoms, journal, sync_ms, notices, complete };
         let thread = MediaThread::spawn(config)?;
         let opened = Clock::wall();
-        let this = Self { thread, reader, calls, opened, _notices: taken, _seal: orders };
+        let this = Self { thread, reader, calls, opened, _notices: taken, _complete: ended };
         this.open_calls(source)?;
         Ok(this)
     }

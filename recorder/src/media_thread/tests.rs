@@ -10,12 +10,13 @@ use storage::testing::FaultDisk;
 use storage::{JournalOptions, JournalReader};
 use storage_core::draft::Draft;
 use storage_core::journal::{Channel, Entry};
-use storage_core::record::{Direction, GapCause, Scope, TriggerKind};
+use storage_core::record::GapCause;
 use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
 use super::*;
-use crate::seal_queue::{SealOrders, seal_queue};
 
+/// Complete recordings that may wait in a test.
+const COMPLETE: usize = 8;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -56,7 +57,7 @@ pub(crate) struct Bench {
     pub thread: MediaThread,
     pub media: MediaHandle,
     pub notices: tokio::sync::mpsc::Receiver<MediaNotice>,
-    pub complete: SealOrders,
+    pub complete: tokio::sync::mpsc::Receiver<RecordingId>,
     pub sender: UdpSocket,
 }
 
@@ -69,14 +70,14 @@ impl Bench {
         let reader = journal.reader();
         let ports = free_ports(phantoms);
         let (notice, notices) = tokio::sync::mpsc::channel(10_000);
-        let (seal, complete) = seal_queue();
+        let (ended, complete) = tokio::sync::mpsc::channel(COMPLETE);
         let thread = MediaThread::spawn(MediaConfig {
             clock: Clock::start(),
             phantoms: (0..).map(extension).zip(ports.iter().copied()).collect(),
             journal,
             sync_ms: 200,
             notices: notice,
-            seal,
+            complete: ended,
         })
         .unwrap();
         let media = thread.handle();
@@ -114,6 +115,16 @@ impl Bench {
         self.media.send(Fact::SegmentClosed { segment: SegmentId(segment), at }).unwrap();
         let draft = draft(recordingid, Some(at));
         self.media.send(Fact::Recording { draft }).unwrap();
+    }
+
+    /// The next recording that is complete in the journal.
+    pub(crate) fn ended(&mut self) -> RecordingId {
+        let mut ended = None;
+        until("a complete recording", || {
+            ended = self.complete.try_recv().ok();
+            ended.is_some()
+        });
+        ended.unwrap()
     }
 
     pub(crate) fn send(&self, phantom: usize, seq: u16) {
@@ -172,30 +183,12 @@ pub(crate) fn datagram(seq: u16) -> Vec<u8> {
 
 pub(crate) fn draft(recordingid: RecordingId, ended: Option<WallTime>) -> Draft {
     Draft {
-        recordingid,
-        node: NodeId(1),
-        copy: 1,
-        scope: Scope::Station,
-        trigger: TriggerKind::Rule,
         rule: "all".to_owned(),
-        ucid: None,
-        formerucids: Vec::new(),
-        callids: Vec::new(),
         extension: "3001".into(),
-        agentid: String::new(),
         calling: "5551230001".to_owned(),
         called: "3001".to_owned(),
-        direction: Direction::Inbound,
-        trunkgroup: String::new(),
-        trunkmember: String::new(),
-        vdn: String::new(),
-        split: String::new(),
-        userdata: String::new(),
-        parties: Vec::new(),
-        opened: Clock::wall(),
         ended,
-        cutshort: false,
-        pauses: Vec::new(),
+        ..Draft::blank(recordingid, NodeId(1), Clock::wall())
     }
 }
 
@@ -220,7 +213,7 @@ fn a_call_is_in_the_capture_at_once_and_whole() {
         bench.send(0, seq);
     }
     bench.close(1, id);
-    assert_eq!(bench.complete.receiver.recv_timeout(PATIENCE), Ok(id));
+    assert_eq!(bench.ended(), id);
     let captured = bench.captured(id);
     let sequence: Vec<u16> = captured.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(sequence, (0..300).collect::<Vec<_>>(), "and nothing from before the call");
@@ -235,7 +228,7 @@ fn a_call_is_in_the_capture_at_once_and_whole() {
 #[test]
 fn media_that_overtakes_the_order_of_its_segment_is_captured() {
     // On a busy machine the switch has answered and sent before the thread has taken the order.
-    let bench = Bench::start(1);
+    let mut bench = Bench::start(1);
     let (id, segment) = (id(1), SegmentId(1));
     bench.send(0, 7);
     until("one from before is swept", || bench.media.stats().strays.value() == 1);
@@ -251,7 +244,7 @@ fn media_that_overtakes_the_order_of_its_segment_is_captured() {
     until("both are captured", first_two);
     bench.send(0, 10);
     bench.close(1, id);
-    assert_eq!(bench.complete.receiver.recv_timeout(PATIENCE), Ok(id));
+    assert_eq!(bench.ended(), id);
     let sequence: Vec<u16> = bench.captured(id).iter().map(|(seq, _)| *seq).collect();
     assert_eq!(sequence, [8, 9, 10]);
     bench.thread.stop();
@@ -301,7 +294,7 @@ fn strangers_and_garbage_are_counted_and_kept_out() {
 fn two_hundred_calls_at_once_lose_nothing() {
     const CALLS: usize = 200;
     const PACKETS: u16 = 100;
-    let bench = Bench::start(CALLS);
+    let mut bench = Bench::start(CALLS);
     let ids: Vec<RecordingId> = (0..CALLS).map(|n| id(u8::try_from(n).unwrap())).collect();
     for (number, id) in ids.iter().enumerate() {
         bench.open_and_wait(number, number as u64 + 1, *id);
@@ -316,7 +309,7 @@ fn two_hundred_calls_at_once_lose_nothing() {
         bench.close(number as u64 + 1, *id);
     }
     for _ in 0..CALLS {
-        bench.complete.receiver.recv_timeout(PATIENCE).unwrap();
+        bench.ended();
     }
     for id in ids {
         let sequence: Vec<u16> = bench.captured(id).iter().map(|(seq, _)| *seq).collect();
@@ -328,13 +321,14 @@ fn two_hundred_calls_at_once_lose_nothing() {
 
 #[test]
 fn a_full_disk_loses_what_it_must_says_so_and_nothing_else_breaks() {
-    let bench = Bench::start(1);
+    let mut bench = Bench::start(1);
     let id = id(1);
     bench.open_and_wait(0, 1, id);
     bench.send(0, 0);
     until("one is kept", || bench.captured(id).len() == 1);
     bench.disk.set_capacity(Some(bench.disk.used()));
-    let stats = bench.media.stats();
+    let media = bench.media.clone();
+    let stats = media.stats();
     let mut seq = 1;
     until("media is lost", || {
         bench.send(0, seq);
@@ -349,7 +343,7 @@ fn a_full_disk_loses_what_it_must_says_so_and_nothing_else_breaks() {
         !stats.not_writing.is_set()
     });
     bench.close(1, id);
-    assert_eq!(bench.complete.receiver.recv_timeout(PATIENCE), Ok(id));
+    assert_eq!(bench.ended(), id);
     let kept = bench.captured(id).len() as u64;
     let told: Vec<u64> = bench
         .facts(id)

@@ -146,6 +146,16 @@ impl Draft {
         }
     }
 
+    /// For a capture of which nothing else is left: it is better found without a name than lost.
+    #[must_use]
+    pub fn lost(recordingid: RecordingId, node: NodeId) -> Self {
+        let opened = recordingid.0.get_timestamp().map_or(0, |time| time.to_unix().0);
+        let opened = WallTime::from_millis(i64::try_from(opened).unwrap_or(0).saturating_mul(1000));
+        let ended = Some(opened);
+        let ending = Some(Ending::Over);
+        Self { ended, ending, cutshort: true, ..Self::blank(recordingid, node, opened) }
+    }
+
     /// The name under which the group knows it and people find it.
     #[must_use]
     pub fn groupname(&self) -> RecordingId {

@@ -6,7 +6,10 @@
 //! capture/0000000001.alc                  capture journal
 //! voice/2026/11/23/RECORDINGID.wav|.opus  voice file, filed by the UTC day of its first audio
 //! voice/2026/11/23/RECORDINGID.json       its record
-//! voice/.sealing/RECORDINGID.wav|.json    the same while they are written
+//! voice/.sealing/RECORDINGID.wav|.opus    voice file while it is written
+//! voice/.staged/RECORDINGID.REVISION.…    voice file and record that wait to be published
+//! voice/.publishing/RECORDINGID.REVISION.…  records whose publishing has begun
+//! pulled/                                 captures of other nodes while they are sealed
 //! catalog/                                index; can be rebuilt from `voice`
 //! ```
 
@@ -22,6 +25,12 @@ pub const CAPTURE_FOLDER: &str = "capture";
 pub const VOICE_FOLDER: &str = "voice";
 /// Folder of what is being written, below [`VOICE_FOLDER`] so that it lies on the same device.
 pub const SEALING_FOLDER: &str = ".sealing";
+/// Folder of what is written and not published, below [`VOICE_FOLDER`].
+pub const STAGED_FOLDER: &str = ".staged";
+/// Folder of the records that are being published, below [`VOICE_FOLDER`].
+pub const PUBLISHING_FOLDER: &str = ".publishing";
+/// Folder of other nodes' captures while they are needed here.
+pub const PULLED_FOLDER: &str = "pulled";
 /// Folder of the index.
 pub const CATALOG_FOLDER: &str = "catalog";
 /// Room kept for facts when the disk is full, in [`CAPTURE_FOLDER`].
@@ -81,8 +90,48 @@ pub fn sealing_voice_file(id: RecordingId, format: VoiceFormat) -> PathBuf {
 
 /// Where a record lies while it is written.
 #[must_use]
-pub fn sealing_record_file(id: RecordingId) -> PathBuf {
-    sealing_folder().join(record_name(id))
+pub fn sealing_record_file(id: RecordingId, revision: u32) -> PathBuf {
+    sealing_folder().join(revision_name(id, revision))
+}
+
+/// Where a voice file lies until it is published.
+#[must_use]
+pub fn staged_voice_file(id: RecordingId, revision: u32, format: VoiceFormat) -> PathBuf {
+    staged_folder().join(format!("{id}.{revision}.{}", format.extension()))
+}
+
+/// Where a record lies until it is published.
+#[must_use]
+pub fn staged_record_file(id: RecordingId, revision: u32) -> PathBuf {
+    staged_folder().join(revision_name(id, revision))
+}
+
+/// Where a record lies while it is published.
+#[must_use]
+pub fn publishing_record_file(id: RecordingId, revision: u32) -> PathBuf {
+    publishing_folder().join(revision_name(id, revision))
+}
+
+/// Folder of what is written and not published.
+#[must_use]
+pub fn staged_folder() -> PathBuf {
+    Path::new(VOICE_FOLDER).join(STAGED_FOLDER)
+}
+
+/// Folder of the records that are being published.
+#[must_use]
+pub fn publishing_folder() -> PathBuf {
+    Path::new(VOICE_FOLDER).join(PUBLISHING_FOLDER)
+}
+
+/// The recording and the revision whose record has this name in the folder of what is staged or
+/// being published; `None` if it is none.
+#[must_use]
+pub fn revision_of(name: &str) -> Option<(RecordingId, u32)> {
+    let (id, rest) = name.split_once('.')?;
+    let (revision, ending) = rest.split_once('.')?;
+    let known = (id.parse().ok()?, revision.parse().ok()?);
+    (ending == RECORD_ENDING && revision_name(known.0, known.1) == name).then_some(known)
 }
 
 /// Folder of what is being written.
@@ -91,7 +140,7 @@ pub fn sealing_folder() -> PathBuf {
     Path::new(VOICE_FOLDER).join(SEALING_FOLDER)
 }
 
-/// What a file in a day's folder, or in the sealing folder, is by its name.
+/// What a file in a day's folder is by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Named {
     /// A voice file.
@@ -118,7 +167,13 @@ fn voice_name(id: RecordingId, format: VoiceFormat) -> String {
     format!("{id}.{}", format.extension())
 }
 
-fn record_name(id: RecordingId) -> String {
+fn revision_name(id: RecordingId, revision: u32) -> String {
+    format!("{id}.{revision}.{RECORD_ENDING}")
+}
+
+/// Name of a record in its day's folder.
+#[must_use]
+pub fn record_name(id: RecordingId) -> String {
     format!("{id}.{RECORD_ENDING}")
 }
 
@@ -156,6 +211,10 @@ mod tests {
         let id = RecordingId::new(WallTime::from_millis(9), [7; 10]);
         assert_eq!(Named::parse(&record_name(id)), Some(Named::Record(id)));
         assert_eq!(Named::parse(&voice_name(id, VoiceFormat::Opus)), Some(Named::Voice(id)));
+        assert_eq!(revision_of(&revision_name(id, 12)), Some((id, 12)));
+        for wrong in [format!("{id}.json"), format!("{id}.01.json"), format!("{id}.1.wav")] {
+            assert_eq!(revision_of(&wrong), None, "{wrong}");
+        }
         for wrong in ["x.json", ".json", "notes.txt", &format!("{id}.wav.bak"), &id.to_string()] {
             assert_eq!(Named::parse(wrong), None, "{wrong}");
         }

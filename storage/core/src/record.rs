@@ -126,7 +126,7 @@ pub struct Party {
 }
 
 /// One stretch of media on one phantom, as it lies in the recording.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
     /// The node that captured it.
     pub node: NodeId,
@@ -148,6 +148,10 @@ pub struct Segment {
     pub duplicate: u64,
     /// Synchronisation sources in order of appearance (RFC 3550, 3), as eight hex digits.
     pub ssrcs: Vec<String>,
+    /// By how much the clock of the node that captured it was ahead of the owner's, as it was
+    /// measured when the two were joined, milliseconds; absent where the owner captured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clockoffsetms: Option<f64>,
 }
 
 /// What the network did to the audio.
@@ -199,6 +203,10 @@ pub struct Recording {
     pub version: u32,
     /// Its name.
     pub recordingid: RecordingId,
+    /// Counts its completions, from 1: a capture that was out of reach when it was sealed makes
+    /// another.
+    #[serde(default = "first_revision")]
+    pub revision: u32,
     /// The call's identity, if the switch gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ucid: Option<Ucid>,
@@ -268,6 +276,10 @@ pub struct Recording {
     pub notes: Vec<String>,
     /// Legal hold.
     pub hold: bool,
+}
+
+const fn first_revision() -> u32 {
+    1
 }
 
 const fn first_version() -> u32 {

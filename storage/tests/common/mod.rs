@@ -25,31 +25,11 @@ pub fn recording_id(number: u64) -> RecordingId {
 }
 
 pub fn draft(number: u64) -> Draft {
+    let opened = WallTime::from_millis(1_700_000_000_000);
     Draft {
-        recordingid: recording_id(number),
-        node: NodeId(1),
-        copy: 1,
-        scope: Scope::Station,
-        trigger: TriggerKind::Rule,
-        rule: String::new(),
-        ucid: None,
-        formerucids: Vec::new(),
         callids: vec![number.to_string()],
         extension: Extension::new("2611"),
-        agentid: String::new(),
-        calling: String::new(),
-        called: String::new(),
-        direction: Direction::Inbound,
-        trunkgroup: String::new(),
-        trunkmember: String::new(),
-        vdn: String::new(),
-        split: String::new(),
-        userdata: String::new(),
-        parties: Vec::new(),
-        opened: WallTime::from_millis(1_700_000_000_000),
-        ended: None,
-        cutshort: false,
-        pauses: Vec::new(),
+        ..Draft::blank(recording_id(number), NodeId(1), opened)
     }
 }
 
@@ -137,6 +117,7 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
     storage_core::Recording {
         version: storage_core::Recording::VERSION,
         recordingid: draft.recordingid,
+        revision: 1,
         ucid: None,
         formerucids: Vec::new(),
         callids: draft.callids,

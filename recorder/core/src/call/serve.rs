@@ -8,13 +8,15 @@ use storage_core::record::Scope;
 use storage_core::{Now, RecordingId};
 
 use super::calls::Calls;
+use super::group::Claimed;
 use super::order::{MissedReason, Order};
 use super::request::{Action, Refusal, Request, Requester, Target};
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
 
-/// An answer is given within this.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// An answer is given within this: in less than the three seconds that people were promised, so that
+/// it gets through another node, too.
+const PATIENCE: Duration = Duration::from_millis(2_500);
 /// Requests that may wait at one time; more are refused.
 const WAITING_MAX: usize = 1000;
 
@@ -176,10 +178,23 @@ impl Calls {
 
     fn stop(&mut self, now: Now, target: &Target) -> Result<RecordingId, Refusal> {
         let id = match target {
-            Target::Recording(name) => self.by_name(*name).ok_or(Refusal::NotFound)?,
+            Target::Recording(name) => match self.by_name(*name) {
+                Some(id) => id,
+                None => {
+                    let name = still_open(self.group.get(*name))?;
+                    return Ok(self.stop_elsewhere(name));
+                }
+            },
             Target::Extension(_) | Target::Ucid(_) => {
-                let key = self.find_call(target).ok_or(Refusal::NoCall)?.key;
-                self.work_of(key).recording.ok_or(Refusal::NotFound)?
+                let call = self.find_call(target).ok_or(Refusal::NoCall)?;
+                let key = call.key;
+                match self.work.get(&key).and_then(|work| work.recording) {
+                    Some(id) => id,
+                    None => {
+                        let name = still_open(self.claimed_of(call))?;
+                        return Ok(self.stop_elsewhere(name));
+                    }
+                }
             }
         };
         let active = self.recordings.get(&id).filter(|active| active.end.is_none());
@@ -192,6 +207,12 @@ impl Calls {
         let name = active_name;
         self.end_recording(now, id, None, Ending::Stopped);
         Ok(name)
+    }
+
+    /// Another node records it: the group is told, and that node leaves the call.
+    fn stop_elsewhere(&mut self, name: RecordingId) -> RecordingId {
+        self.orders.push_back(Order::RecordingOver { name, stopped: true });
+        name
     }
 
     /// An answered call; of several in which a station is, the one in which it talks.
@@ -227,6 +248,12 @@ impl Calls {
     fn is_captured(&self, id: RecordingId) -> bool {
         self.recordings.get(&id).is_some_and(|active| active.captured)
     }
+}
+
+/// The name of a recording that is not over.
+fn still_open(claimed: Option<&Claimed>) -> Result<RecordingId, Refusal> {
+    let open = claimed.filter(|claimed| claimed.over.is_none());
+    open.map(|claimed| claimed.recording).ok_or(Refusal::NotFound)
 }
 
 fn is_held(party: &super::Party) -> bool {

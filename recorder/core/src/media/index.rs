@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use storage_core::journal::{Channel, Entry, Fact, PacketBlock};
 use storage_core::record::GapCause;
-use storage_core::{Extension, SegmentId, WallTime};
+use storage_core::{Extension, NodeId, SegmentId, WallTime};
 
 use super::rtp::{NotRtp, RtpPacket, Ssrc};
 use super::run::Stream;
@@ -21,6 +21,41 @@ const STREAMS_PER_SEGMENT_MAX: u32 = 1024;
 const SET_BACK_MICROS: i64 = 200_000;
 /// Between two ports the order of capture is that of time only up to what a port's buffer holds: 20 s.
 const SET_BACK_BETWEEN_MICROS: i64 = 20_000_000;
+
+/// One capture: a segment's number is unique on the node that captured it only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CaptureKey {
+    /// The node that captured it.
+    pub node: NodeId,
+    /// Its number there.
+    pub segment: SegmentId,
+}
+
+impl CaptureKey {
+    /// What was published before counts as a capture of its own. No node has the number 0.
+    pub(crate) const PUBLISHED: Self = Self { node: NodeId(0), segment: SegmentId(u64::MAX) };
+}
+
+/// Where the entries that follow come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The node that captured them.
+    pub node: NodeId,
+    /// By how much that node's clock is ahead of ours, microseconds; `None` if it is ours.
+    pub clock_offset_us: Option<i64>,
+}
+
+impl Source {
+    /// The file that was published before, as [`super::published`] turns it into entries. It is
+    /// to be read before all others: what is published is not replaced by what comes later.
+    pub const PUBLISHED: Self = Self { node: CaptureKey::PUBLISHED.node, clock_offset_us: None };
+
+    /// What the source's clock showed, by ours.
+    fn corrected(self, at: WallTime) -> WallTime {
+        let offset = self.clock_offset_us.unwrap_or(0);
+        WallTime::from_micros(at.as_micros().saturating_sub(offset))
+    }
+}
 
 /// Packets that could not be kept.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +77,8 @@ pub(crate) struct SegmentFacts {
     pub lost: Vec<Lost>,
     /// Packets from each address.
     pub heard: BTreeMap<SocketAddr, u64>,
+    /// Subtracted from its times; `None` if our own clock showed them.
+    pub clock_offset_us: Option<i64>,
     streams: u32,
     clock: Option<Clock>,
 }
@@ -88,16 +125,17 @@ impl SegmentFacts {
 /// Who sent a stream, and into which segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamKey {
-    pub segment: SegmentId,
+    pub capture: CaptureKey,
     pub source: SocketAddr,
     pub ssrc: Ssrc,
 }
 
-/// The index of one recording's packets. Feed it every entry of the recording in the journal's
-/// order, then turn it into a plan with [`Index::plan`].
-#[derive(Debug, Default)]
+/// The index of one recording's packets. Feed it every entry of the recording, source by source,
+/// each in its journal's order, then turn it into a plan with [`Index::plan`].
+#[derive(Debug)]
 pub struct Index {
-    pub(crate) segments: BTreeMap<SegmentId, SegmentFacts>,
+    source: Source,
+    pub(crate) captures: BTreeMap<CaptureKey, SegmentFacts>,
     /// In order of their first packet.
     pub(crate) streams: Vec<(StreamKey, Stream)>,
     by_key: BTreeMap<StreamKey, usize>,
@@ -109,11 +147,40 @@ pub struct Index {
     pub(crate) overflow: u64,
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Index {
-    /// An empty one.
+    /// An empty one. Until another source is named, what it is given was captured by node 1, which
+    /// is this one.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            source: Source { node: NodeId(1), clock_offset_us: None },
+            captures: BTreeMap::new(),
+            streams: Vec::new(),
+            by_key: BTreeMap::new(),
+            latest: 0,
+            packets: 0,
+            clock: None,
+            not_rtp: [0; NotRtp::ALL.len()],
+            overflow: 0,
+        }
+    }
+
+    /// What follows comes from this source.
+    pub fn source(&mut self, source: Source) {
+        self.source = source;
+        // Times of two sources do not follow one another: each may begin before the other ended.
+        self.clock = None;
+    }
+
+    /// The captures seen.
+    pub fn captures(&self) -> impl Iterator<Item = CaptureKey> {
+        self.captures.keys().copied().filter(|key| *key != CaptureKey::PUBLISHED)
     }
 
     /// Takes the next entry.
@@ -124,19 +191,30 @@ impl Index {
         }
     }
 
+    fn facts(&mut self, segment: SegmentId) -> &mut SegmentFacts {
+        let Source { node, clock_offset_us } = self.source;
+        let facts = self.captures.entry(CaptureKey { node, segment }).or_default();
+        facts.clock_offset_us = clock_offset_us;
+        facts
+    }
+
     fn fact(&mut self, fact: &Fact) {
+        let source_clock = self.source;
         match fact {
             Fact::SegmentOpened { segment, phantom, .. } => {
-                self.segments.entry(*segment).or_default().phantom = Some(phantom.clone());
+                self.facts(*segment).phantom = Some(phantom.clone());
             }
             Fact::MediaTerms { segment, source, codec, .. } => {
-                let facts = self.segments.entry(*segment).or_default();
+                let facts = self.facts(*segment);
                 facts.named.extend(source);
                 facts.codec.clone_from(codec);
             }
             Fact::Lost { segment, from, to, packets, cause } => {
-                let facts = self.segments.entry(*segment).or_default();
-                let told = |at| facts.clock.map_or(at, |clock| clock.told(at));
+                let facts = self.facts(*segment);
+                let told = |at| {
+                    let at = source_clock.corrected(at);
+                    facts.clock.map_or(at, |clock| clock.told(at))
+                };
                 let (from, to) = (told(*from), told(*to));
                 facts.lost.push(Lost { from, to, packets: *packets, cause: *cause });
             }
@@ -148,9 +226,13 @@ impl Index {
         if block.channel != Channel::Rtp {
             return;
         }
-        let facts = self.segments.entry(block.segment).or_default();
+        let source = self.source;
+        let capture = CaptureKey { node: source.node, segment: block.segment };
+        let facts = self.captures.entry(capture).or_default();
+        facts.clock_offset_us = source.clock_offset_us;
         let mut heard = 0;
         for (at, datagram) in block {
+            let at = source.corrected(at);
             let at = match (&mut facts.clock, self.clock) {
                 (Some(clock), _) => clock.next(at, SET_BACK_MICROS),
                 (first @ None, before) => {
@@ -171,7 +253,7 @@ impl Index {
                 }
             };
             heard += 1;
-            let key = StreamKey { segment: block.segment, source: block.source, ssrc: packet.ssrc };
+            let key = StreamKey { capture, source: block.source, ssrc: packet.ssrc };
             let known = self.streams.get(self.latest).is_some_and(|(latest, _)| *latest == key);
             if !known {
                 match self.by_key.get(&key) {

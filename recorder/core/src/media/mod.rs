@@ -5,11 +5,13 @@
 //! [`render::Render`] then reads the audio and hands it on in order. Neither holds the audio of
 //! a call in memory.
 
+pub mod drafts;
 pub(crate) mod hole;
 pub mod index;
 pub mod intake;
 pub mod payload;
 pub(crate) mod placer;
+pub mod published;
 pub mod quality;
 pub mod record;
 pub mod render;
@@ -19,11 +21,14 @@ pub(crate) mod settle;
 pub mod timeline;
 
 #[cfg(test)]
+mod node_tests;
+#[cfg(test)]
 mod tests;
 
-pub use index::Index;
+pub use drafts::{merge_drafts, shifted};
+pub use index::{CaptureKey, Index, Source};
 pub use intake::{Hearing, Intake, Verdict};
-pub use record::record;
+pub use record::{draft_of, record, revised};
 pub use render::{Pass, Render, RenderError, VoiceSink};
 pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};
 pub use settle::Census;

@@ -7,17 +7,21 @@
 //! Audio is never stretched; [`super::Plan::position`] takes the drift back where wall times are turned
 //! into positions.
 //!
-//! Where runs overlap, the earlier one counts until it ends. A run is cut into pieces at holes
-//! of 200 ms, so that another run may fill what one misses.
+//! Where runs overlap, the earlier one counts until it ends, and of the next one what is behind
+//! that end: where two phantoms' packets begin at different moments of the same audio, a packet is
+//! cut in its midst. A run is cut into pieces at holes of 200 ms, so that another run may fill
+//! what one misses.
+//!
+//! What was published before goes first: other runs only fill its holes and prolong its ends.
 
 use std::ops::Range;
 
+use storage_core::WallTime;
 use storage_core::g711::Law;
 use storage_core::record::GapCause;
-use storage_core::{SegmentId, WallTime};
 
-use super::hole::explain;
-use super::index::SegmentFacts;
+use super::hole::{Part, explain};
+use super::index::{CaptureKey, SegmentFacts};
 use super::payload::{Payload, classify};
 use super::rtp::MediaTime;
 use super::run::{Indexed, Run};
@@ -36,6 +40,9 @@ const HOLE_MICROS_OF_SET_CLOCK: i64 = 1_000_000;
 /// A packet that could not be kept explains a hole whose ends are at most so far away: 100 ms.
 const LOST_SLACK_MICROS: i64 = 100_000;
 
+/// Records keep whole milliseconds.
+const ROUNDED_TICKS: u64 = 8;
+
 /// Audio of one run without a hole of more than [`PIECE_HOLE_TICKS`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Piece {
@@ -43,13 +50,15 @@ struct Piece {
     run: usize,
     first: usize,
     past: usize,
+    /// Media time in its run at which something begins that goes first.
+    until: Option<u64>,
 }
 
 /// Cuts all runs into pieces and puts these in the order of wall time.
 fn pieces(settled: &Settled) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for (number, (key, run)) in settled.runs.iter().enumerate() {
-        let codec = settled.codec(key.segment);
+        let codec = settled.codec(key.capture);
         let mut open: Option<Piece> = None;
         let mut end = 0;
         for (index, packet) in run.packets.iter().enumerate() {
@@ -62,15 +71,53 @@ fn pieces(settled: &Settled) -> Vec<Piece> {
                 Some(piece) if near => piece.past = index + 1,
                 _ => {
                     let start = run.wall(packet.time());
-                    let piece = Piece { start, run: number, first: index, past: index + 1 };
+                    let piece =
+                        Piece { start, run: number, first: index, past: index + 1, until: None };
                     pieces.extend(open.replace(piece));
                 }
             }
         }
         pieces.extend(open);
     }
+    let mut pieces = give_way(settled, pieces);
     pieces.sort_unstable();
     pieces
+}
+
+/// Cuts what was captured where something begins that was published before.
+fn give_way(settled: &Settled, pieces: Vec<Piece>) -> Vec<Piece> {
+    let is_published = |piece: &Piece| settled.runs[piece.run].0.capture == CaptureKey::PUBLISHED;
+    let (mut cut, captured): (Vec<_>, Vec<_>) = pieces.into_iter().partition(is_published);
+    let mut begins: Vec<WallTime> = cut.iter().map(|piece| piece.start).collect();
+    begins.sort_unstable();
+    for mut piece in captured {
+        let run = &settled.runs[piece.run].1;
+        for begin in &begins[begins.partition_point(|begin| *begin <= piece.start)..] {
+            let first = &run.packets[piece.first..piece.past];
+            let before = first.partition_point(|packet| run.wall(packet.time()) < *begin);
+            if before == 0 {
+                continue;
+            }
+            let last = first[before - 1];
+            let into = begin.micros_since(run.wall(last.time())) / 125;
+            if before == first.len() && into >= i64::from(last.bytes) {
+                break;
+            }
+            let until = Some(last.time().0 + into.unsigned_abs());
+            let past = piece.first + before;
+            cut.push(Piece { past, until, ..piece });
+            if past == piece.past {
+                piece.first = past;
+                break;
+            }
+            let start = run.wall(run.packets[past].time());
+            piece = Piece { start, first: past, ..piece };
+        }
+        if piece.first < piece.past {
+            cut.push(piece);
+        }
+    }
+    cut
 }
 
 /// The law of a packet that has audio.
@@ -81,6 +128,14 @@ fn law(packet: &Indexed, codec: &str) -> Option<Law> {
     }
 }
 
+/// Where a packet goes, and which part of it.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    position: u64,
+    skip: u16,
+    take: u16,
+}
+
 /// The audio placed last.
 #[derive(Clone, Copy, Debug)]
 struct Tail {
@@ -88,12 +143,14 @@ struct Tail {
     packet: usize,
     /// Position of the run's media time 0.
     shift: i64,
+    /// Where its used audio ends in the run.
+    end: MediaTime,
 }
 
 /// What a segment has in the file, while it is being placed.
 #[derive(Clone, Debug)]
 pub(crate) struct Extent {
-    pub segment: SegmentId,
+    pub capture: CaptureKey,
     pub from: u64,
     pub to: u64,
     pub laws: Vec<Law>,
@@ -117,6 +174,8 @@ pub(crate) struct Placer<'a> {
     pub cursor: u64,
     /// Packets for which there was audio already.
     pub overlapping: u64,
+    /// Samples placed that had not been published before.
+    pub captured: u64,
 }
 
 impl<'a> Placer<'a> {
@@ -142,44 +201,42 @@ impl<'a> Placer<'a> {
             tail: None,
             cursor: 0,
             overlapping: 0,
+            captured: 0,
         }
     }
 
     fn piece(&mut self, piece: &Piece) -> Result<(), Unplaceable> {
         let (key, run) = &self.settled.runs[piece.run];
-        let codec = self.settled.codec(key.segment);
-        let (first, shift) = match self.tail {
-            None => (piece.first, -i64::from(run.packets[piece.first].ticks)),
-            Some(tail) if tail.run == piece.run => (piece.first, tail.shift),
-            Some(tail) => match self.anchor(piece, tail) {
-                Some(anchored) => anchored,
-                None => {
-                    self.overlapping += (piece.past - piece.first) as u64;
-                    return Ok(());
-                }
-            },
+        let codec = self.settled.codec(key.capture);
+        let Some((first, shift)) = self.begin(piece) else {
+            self.overlapping += (piece.past - piece.first) as u64;
+            return Ok(());
         };
         self.overlapping += (first - piece.first) as u64;
         let mut marked = false;
         for index in first..piece.past {
             let packet = &run.packets[index];
             let Some(law) = law(packet, codec) else { continue };
-            let Some((position, skip)) = self.room(packet, shift) else {
+            let Some(room) = self.room(packet, shift, piece.until) else {
                 self.overlapping += 1;
                 continue;
             };
-            if position > self.cursor {
-                self.hole(position, piece.run, index);
+            if room.position > self.cursor {
+                self.hole(room.position, piece.run, index);
             }
             if !marked {
-                let wall = run.wall(MediaTime(packet.time().0 + u64::from(skip)));
+                let wall = run.wall(MediaTime(packet.time().0 + u64::from(room.skip)));
                 self.first.get_or_insert((wall, law));
-                self.mark(wall, position);
+                self.mark(wall, room.position);
                 marked = true;
             }
-            self.put(packet, law, position, skip)?;
-            self.extend_segment(key.segment, position, law);
-            self.tail = Some(Tail { run: piece.run, packet: index, shift });
+            self.put(packet, law, room)?;
+            if key.capture != CaptureKey::PUBLISHED {
+                self.captured += u64::from(room.take);
+            }
+            self.extend_segment(key.capture, room.position, law);
+            let end = MediaTime(packet.time().0 + u64::from(room.skip + room.take));
+            self.tail = Some(Tail { run: piece.run, packet: index, shift, end });
         }
         if marked && let Some(end) = self.tail_end() {
             self.mark(end, self.cursor);
@@ -187,17 +244,35 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Position of a packet and how much of its begin is taken already; `None` if all of it.
-    fn room(&self, packet: &Indexed, shift: i64) -> Option<(u64, u16)> {
+    /// Which of a piece's packets is the first that is used, and where its run's media time 0 lies.
+    /// `None` if there is audio for all of it already.
+    fn begin(&self, piece: &Piece) -> Option<(usize, i64)> {
+        let first = &self.settled.runs[piece.run].1.packets[piece.first];
+        if piece.until.is_some_and(|until| until <= first.time().0 + 2 * slack(first)) {
+            return None;
+        }
+        match self.tail {
+            None => Some((piece.first, -i64::from(first.ticks))),
+            Some(tail) if tail.run == piece.run => Some((piece.first, tail.shift)),
+            Some(tail) => self.anchor(piece, tail),
+        }
+    }
+
+    /// Where a packet goes and how much of it is used; `None` if there is audio for all of it.
+    fn room(&self, packet: &Indexed, shift: i64, until: Option<u64>) -> Option<Room> {
         // A shift that would lead before 0 cannot be: the cursor is never before it.
         let position = packet.time().0.saturating_add_signed(shift);
         let skip = u16::try_from(self.cursor.saturating_sub(position)).ok()?;
-        (skip < packet.bytes).then_some((position + u64::from(skip), skip))
+        let left = until.map(|until| until.saturating_sub(packet.time().0));
+        let end = left
+            .map_or(packet.bytes, |left| packet.bytes.min(u16::try_from(left).unwrap_or(u16::MAX)));
+        let take = end.checked_sub(skip).filter(|take| *take > 0)?;
+        Some(Room { position: position + u64::from(skip), skip, take })
     }
 
-    fn put(&mut self, packet: &Indexed, law: Law, at: u64, skip: u16) -> Result<(), Unplaceable> {
+    fn put(&mut self, packet: &Indexed, law: Law, room: Room) -> Result<(), Unplaceable> {
+        let Room { position: at, skip, take } = room;
         let position = u32::try_from(at).map_err(|_| Unplaceable::TooLong)?;
-        let take = packet.bytes - skip;
         self.placed.push(Placed { ordinal: packet.ordinal, position, skip, take, law });
         self.cursor = at + u64::from(take);
         Ok(())
@@ -208,36 +283,50 @@ impl<'a> Placer<'a> {
     fn anchor(&self, piece: &Piece, tail: Tail) -> Option<(usize, i64)> {
         let (key, run) = &self.settled.runs[piece.run];
         let (tail_key, tail_run) = &self.settled.runs[tail.run];
-        let end = end_of(tail_run, tail.packet);
+        let end = tail_run.wall(tail.end);
         let cursor = i64::try_from(self.cursor).ok()?;
         let first = &run.packets[piece.first];
-        let snap = i64::from(first.bytes / 2).clamp(40, 160) * 125;
+        let same = key.capture == tail_key.capture;
+        if same && key.capture == CaptureKey::PUBLISHED {
+            // Its own holes were measured when it was published.
+            let hole = run.timestamp(first.time()).ticks_from(tail_run.timestamp(tail.end));
+            return Some((piece.first, cursor + i64::from(hole) - i64::from(first.ticks)));
+        }
+        // One port does not miss half a packet.
+        let slacks = if same { 2 } else { 1 };
+        let near = |packet: &Indexed| ticks_to_micros(slacks * slack(packet));
         let shift_at = |packet: &Indexed, hole_micros: i64| {
             cursor + hole_micros / 125 - i64::from(packet.ticks)
         };
 
         let hole = piece.start.micros_since(end);
-        let tolerated = if key.segment == tail_key.segment {
+        let tolerated = if same {
             // What came to one port later was also said later.
             let later = first.ordinal > tail_run.packets[tail.packet].ordinal;
             if later { i64::MAX } else { SAME_SEGMENT_OVERLAP_MICROS }
         } else {
-            snap
+            near(first)
         };
-        if (-tolerated..=snap).contains(&hole) {
+        if (-tolerated..=near(first)).contains(&hole) {
             return Some((piece.first, shift_at(first, 0)));
         }
         if hole > 0 {
             let hole = if hole > HOLE_MICROS_MAX { HOLE_MICROS_OF_SET_CLOCK } else { hole };
             return Some((piece.first, shift_at(first, hole)));
         }
+        // A sliver is an error of measurement; beside what was published, whose times are
+        // rounded, a longer one.
+        let slivers = if tail_key.capture == CaptureKey::PUBLISHED { 2 } else { slacks };
         let used = (piece.first..piece.past).find(|index| {
-            let wall = run.wall(run.packets[*index].time());
-            wall.micros_since(end) >= -snap
+            let packet = &run.packets[*index];
+            let sliver = ticks_to_micros(slivers * slack(packet));
+            end_of(run, packet).micros_since(end) > sliver
         })?;
-        let hole = run.wall(run.packets[used].time()).micros_since(end);
-        let hole = if hole > snap { hole } else { 0 };
-        Some((used, shift_at(&run.packets[used], hole)))
+        let packet = &run.packets[used];
+        let hole = run.wall(packet.time()).micros_since(end);
+        // The begin of the packet is cut off where it lies before the end of what is there.
+        let hole = if hole.abs() > near(packet) { hole } else { 0 };
+        Some((used, shift_at(packet, hole)))
     }
 
     /// Declares what is missing between the cursor and `position`, where packet `index` of run
@@ -247,11 +336,17 @@ impl<'a> Placer<'a> {
         let (key, run) = &self.settled.runs[number];
         let (tail_key, tail_run) = &self.settled.runs[tail.run];
         let (from, to) = (self.cursor, position);
-        let walls = || end_of(tail_run, tail.packet)..run.wall(run.packets[index].time());
-        let facts = [tail_key.segment, key.segment].map(|s| self.settled.facts.get(&s));
+        let walls = || tail_run.wall(tail.end)..run.wall(run.packets[index].time());
+        if [key.capture, tail_key.capture].contains(&CaptureKey::PUBLISHED) {
+            for part in self.declared(&walls(), to - from) {
+                self.gap(from + part.from, from + part.to, part.cause);
+            }
+            return;
+        }
+        let facts = [tail_key.capture, key.capture].map(|key| self.settled.facts.get(&key));
         let kept_out = facts.into_iter().flatten().find_map(|facts| kept_out(facts, &walls));
         if tail.run != number {
-            let between = if key.segment == tail_key.segment {
+            let between = if key.capture == tail_key.capture {
                 GapCause::NoMedia
             } else {
                 GapCause::Takeover
@@ -262,6 +357,37 @@ impl<'a> Placer<'a> {
         for part in explain(&run.packets, tail.packet, index, to - from) {
             self.gap(from + part.from, from + part.to, kept_out.unwrap_or(part.cause));
         }
+    }
+
+    /// A hole of `hole` samples of what was published before, by the causes that were declared
+    /// then.
+    fn declared(&self, walls: &Range<WallTime>, hole: u64) -> Vec<Part> {
+        let into = |wall: WallTime| {
+            u64::try_from(wall.micros_since(walls.start) / 125).unwrap_or(0).min(hole)
+        };
+        let mut parts: Vec<Part> = Vec::new();
+        let lost = self.settled.facts.get(&CaptureKey::PUBLISHED).map(|facts| &facts.lost);
+        for lost in lost.into_iter().flatten() {
+            let at = parts.last().map_or(0, |part| part.to);
+            let (mut from, to) = (into(lost.from).max(at), into(lost.to));
+            if to <= from {
+                continue;
+            }
+            if from > at + ROUNDED_TICKS {
+                parts.push(Part { from: at, to: from, cause: GapCause::Takeover });
+            } else {
+                from = at;
+            }
+            parts.push(Part { from, to, cause: lost.cause });
+        }
+        match parts.last_mut() {
+            Some(last) if hole - last.to <= ROUNDED_TICKS => last.to = hole,
+            last => {
+                let from = last.map_or(0, |part| part.to);
+                parts.push(Part { from, to: hole, cause: GapCause::Takeover });
+            }
+        }
+        parts
     }
 
     fn gap(&mut self, from: u64, to: u64, cause: GapCause) {
@@ -279,21 +405,21 @@ impl<'a> Placer<'a> {
         }
     }
 
-    fn extend_segment(&mut self, segment: SegmentId, from: u64, law: Law) {
+    fn extend_segment(&mut self, capture: CaptureKey, from: u64, law: Law) {
         let to = self.cursor;
-        match self.segments.iter_mut().rev().find(|extent| extent.segment == segment) {
+        match self.segments.iter_mut().rev().find(|extent| extent.capture == capture) {
             Some(extent) => {
                 extent.to = to;
                 if !extent.laws.contains(&law) {
                     extent.laws.push(law);
                 }
             }
-            None => self.segments.push(Extent { segment, from, to, laws: vec![law] }),
+            None => self.segments.push(Extent { capture, from, to, laws: vec![law] }),
         }
     }
 
     fn tail_end(&self) -> Option<WallTime> {
-        self.tail.map(|tail| end_of(&self.settled.runs[tail.run].1, tail.packet))
+        self.tail.map(|tail| self.settled.runs[tail.run].1.wall(tail.end))
     }
 
     /// Adds what could not be kept after the last audio that was.
@@ -312,9 +438,18 @@ impl<'a> Placer<'a> {
 }
 
 /// When the audio of a packet ended, as it would have arrived by the shortest way.
-fn end_of(run: &Run, packet: usize) -> WallTime {
-    let packet = &run.packets[packet];
+fn end_of(run: &Run, packet: &Indexed) -> WallTime {
     run.wall(MediaTime(packet.time().0 + u64::from(packet.bytes)))
+}
+
+/// How far two runs may be apart, or overlap, before that is taken for more than an error of
+/// measurement: a quarter of a packet, at most 5 ms.
+fn slack(packet: &Indexed) -> u64 {
+    u64::from(packet.bytes / 4).clamp(20, 40)
+}
+
+const fn ticks_to_micros(ticks: u64) -> i64 {
+    MediaTime(ticks).as_micros()
 }
 
 /// Why packets between two wall times could not be kept, if that is so.

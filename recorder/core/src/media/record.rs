@@ -5,6 +5,7 @@ use storage_core::draft::{Presence, Stretch};
 use storage_core::record::{Gap, GapCause, Party, Quality, Segment, Span, VoiceFormat};
 use storage_core::{Draft, Extension, Recording, WallTime};
 
+use super::rtp::MediaTime;
 use super::timeline::{Plan, PlannedGap, PlannedSegment};
 
 /// Makes the record of a recording whose audio lies as planned. What only the finished voice file
@@ -19,6 +20,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
     Recording {
         version: Recording::VERSION,
         recordingid: draft.recordingid,
+        revision: 1,
         ucid: draft.ucid,
         formerucids: draft.formerucids,
         callids: draft.callids,
@@ -41,7 +43,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         rule: draft.rule,
         copy: draft.copy,
         node: draft.node,
-        segments: plan.segments.iter().map(|s| segment(draft.node, s)).collect(),
+        segments: plan.segments.iter().map(segment).collect(),
         complete: known_to_end && !plan.gaps.iter().any(|gap| is_ours(gap.cause)),
         gaps,
         pauses: spans(&draft.pauses),
@@ -52,6 +54,97 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         tags: Vec::new(),
         notes: Vec::new(),
         hold: false,
+    }
+}
+
+/// Makes the record of a recording into which captures went beside the file that was published
+/// before. Its facts are `draft`'s, into which those of `before` went ([`draft_of`]).
+#[must_use]
+pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
+    let record = record(draft, plan, format);
+    let moved = plan.published.unwrap_or(MediaTime(0)).as_millis();
+    let known = before.segments.iter().map(|segment| Segment {
+        startms: segment.startms + moved,
+        endms: segment.endms + moved,
+        ..segment.clone()
+    });
+    // A capture that the file was made of may still be there, and be looked at once more.
+    let again = |segment: &Segment| {
+        let same = |other: &Segment| {
+            (other.node, &other.phantom, &other.ssrcs)
+                == (segment.node, &segment.phantom, &segment.ssrcs)
+        };
+        segment.startms == segment.endms && before.segments.iter().any(same)
+    };
+    let added: Vec<Segment> = record.segments.into_iter().filter(|s| !again(s)).collect();
+    let heard = |segments: &[Segment]| segments.iter().map(|s| s.packets).sum::<u64>() as f64;
+    let (old, new) = (heard(&before.segments), heard(&added));
+    let mixed = |before: f64, now: f64| {
+        if new > 0.0 { (before * old + now * new) / (old + new) } else { before }
+    };
+    let quality = Quality {
+        lossratio: mixed(before.quality.lossratio, record.quality.lossratio),
+        jitterms: mixed(before.quality.jitterms, record.quality.jitterms),
+        ..before.quality
+    };
+    let mut segments: Vec<Segment> = known.chain(added).collect();
+    segments.sort_by_key(|segment| segment.startms);
+    Recording {
+        segments,
+        quality: rounded(&quality),
+        tags: before.tags.clone(),
+        notes: before.notes.clone(),
+        hold: before.hold,
+        ..record
+    }
+}
+
+/// What a published record says of its call, in wall time again.
+#[must_use]
+pub fn draft_of(record: &Recording) -> Draft {
+    let length = i128::from(record.durationms).max(1);
+    let span = i128::from(record.ended.micros_since(record.started));
+    let wall = |ms: u64| {
+        let into = i64::try_from(i128::from(ms) * span / length).unwrap_or(0);
+        WallTime::from_micros(record.started.as_micros().saturating_add(into))
+    };
+    // Who was there to the end was there longer, if it is heard for longer.
+    let end = |ms: u64| (ms < record.durationms).then(|| wall(ms));
+    let stretch = |startms, endms| Stretch { from: wall(startms), to: end(endms) };
+    let spans = |spans: &[Span]| spans.iter().map(|s| stretch(s.startms, s.endms)).collect();
+    let presence = |party: &Party| Presence {
+        who: party.who.clone(),
+        stretch: stretch(party.fromms, party.toms),
+        holds: spans(&party.holds),
+    };
+    let opened = record.recordingid.0.get_timestamp().map(|time| {
+        let (seconds, nanos) = time.to_unix();
+        let millis = seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000));
+        WallTime::from_micros(i64::try_from(millis).unwrap_or(0).saturating_mul(1000))
+    });
+    Draft {
+        copy: record.copy,
+        scope: record.scope,
+        trigger: record.trigger,
+        rule: record.rule.clone(),
+        ucid: record.ucid.clone(),
+        formerucids: record.formerucids.clone(),
+        callids: record.callids.clone(),
+        extension: record.extension.clone(),
+        agentid: record.agentid.clone(),
+        calling: record.calling.clone(),
+        called: record.called.clone(),
+        direction: record.direction,
+        trunkgroup: record.trunkgroup.clone(),
+        trunkmember: record.trunkmember.clone(),
+        vdn: record.vdn.clone(),
+        split: record.split.clone(),
+        userdata: record.userdata.clone(),
+        parties: record.parties.iter().map(presence).collect(),
+        ended: Some(record.ended),
+        cutshort: !record.complete,
+        pauses: spans(&record.pauses),
+        ..Draft::blank(record.recordingid, record.node, opened.unwrap_or(record.started))
     }
 }
 
@@ -74,7 +167,7 @@ fn rounded(quality: &Quality) -> Quality {
 
 /// Whether audio is missing for which the recorder is to blame, and which another capture of the
 /// same call may have. What the network lost or the switch did not send nobody has.
-const fn is_ours(cause: GapCause) -> bool {
+pub(crate) const fn is_ours(cause: GapCause) -> bool {
     match cause {
         GapCause::Takeover | GapCause::DiskFull => true,
         GapCause::Loss | GapCause::Paused | GapCause::Hold | GapCause::NoMedia => false,
@@ -99,9 +192,9 @@ fn gap(gap: &PlannedGap) -> Gap {
     Gap { startms: gap.from.as_millis(), endms: gap.to.0.div_ceil(8), cause: gap.cause }
 }
 
-fn segment(node: storage_core::NodeId, segment: &PlannedSegment) -> Segment {
+fn segment(segment: &PlannedSegment) -> Segment {
     Segment {
-        node,
+        node: segment.capture.node,
         phantom: segment.phantom.clone().unwrap_or_else(|| Extension::new("")),
         startms: segment.from.as_millis(),
         endms: segment.to.0.div_ceil(8),
@@ -111,5 +204,6 @@ fn segment(node: storage_core::NodeId, segment: &PlannedSegment) -> Segment {
         late: segment.census.late,
         duplicate: segment.census.duplicate,
         ssrcs: segment.ssrcs.iter().map(ToString::to_string).collect(),
+        clockoffsetms: segment.clock_offset_us.map(|micros| micros as f64 / 1000.0),
     }
 }

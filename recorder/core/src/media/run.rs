@@ -78,6 +78,8 @@ pub(crate) struct Run {
     /// In order of arrival, until the timeline sorts them.
     pub packets: Vec<Indexed>,
     newest: Newest,
+    /// Timestamp of [`FIRST_MEDIA_TIME`].
+    base: RtpTime,
     /// Shortest (arrival - media time), microseconds, per stretch of [`ESTIMATE_TICKS`]; sorted.
     shortest: Vec<(u64, i64)>,
 }
@@ -92,7 +94,7 @@ impl Run {
             at,
             frame_ticks: FRAME_TICKS_DEFAULT,
         };
-        Self { packets: Vec::new(), newest, shortest: Vec::new() }
+        Self { packets: Vec::new(), newest, base: packet.timestamp, shortest: Vec::new() }
     }
 
     /// The packet's counters, extended, if it belongs to this run.
@@ -172,6 +174,12 @@ impl Run {
         let nearest = near.iter().min_by_key(|(have, _)| have.abs_diff(stretch));
         let delay = shortest.or(nearest.map(|(_, delay)| *delay)).unwrap_or(0);
         WallTime::from_micros(media.as_micros().saturating_add(delay))
+    }
+
+    /// What the sender called a media time.
+    pub(crate) fn timestamp(&self, media: MediaTime) -> RtpTime {
+        let ticks = media.0.wrapping_sub(FIRST_MEDIA_TIME.0);
+        RtpTime(self.base.0.wrapping_add((ticks & u64::from(u32::MAX)) as u32))
     }
 
     /// (media time, shortest delay) in microseconds, for the measure of clock drift.

@@ -1,12 +1,11 @@
 //! Between indexing and placing: strangers out, each run in the order of its timestamps, each
-//! packet once, and everything counted.
+//! packet once, and everything counted that was captured.
 
 use std::collections::BTreeMap;
 
-use storage_core::SegmentId;
 use storage_core::record::Quality;
 
-use super::index::{Index, SegmentFacts, StreamKey};
+use super::index::{CaptureKey, Index, SegmentFacts, StreamKey};
 use super::payload::{Payload, classify, codec_name};
 use super::placer::Extent;
 use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
@@ -33,12 +32,12 @@ pub struct Census {
 /// The runs, ready to be placed.
 #[derive(Debug)]
 pub(crate) struct Settled {
-    pub facts: BTreeMap<SegmentId, SegmentFacts>,
+    pub facts: BTreeMap<CaptureKey, SegmentFacts>,
     /// In order of their streams' first packet.
     pub runs: Vec<(StreamKey, Run)>,
     pub ignored: Ignored,
-    census: BTreeMap<SegmentId, Census>,
-    ssrcs: BTreeMap<SegmentId, Vec<Ssrc>>,
+    census: BTreeMap<CaptureKey, Census>,
+    ssrcs: BTreeMap<CaptureKey, Vec<Ssrc>>,
     jitter_ms: f64,
     foreign: Option<Foreign>,
 }
@@ -56,7 +55,7 @@ pub(crate) fn settle(index: Index) -> Settled {
     let malformed: u64 =
         NotRtp::ALL.iter().filter(|r| **r != NotRtp::Rtcp).map(|r| index.not_rtp[r.index()]).sum();
     let mut settled = Settled {
-        facts: index.segments,
+        facts: index.captures,
         runs: Vec::new(),
         ignored: Ignored { malformed: malformed + index.overflow, ..Ignored::default() },
         census: BTreeMap::new(),
@@ -66,18 +65,24 @@ pub(crate) fn settle(index: Index) -> Settled {
     };
     let mut jitters = Vec::new();
     for (key, stream) in index.streams {
-        if !settled.facts.get(&key.segment).is_some_and(|facts| facts.accepts(key.source)) {
+        if !settled.facts.get(&key.capture).is_some_and(|facts| facts.accepts(key.source)) {
             let packets = stream.runs.iter().map(|run| run.packets.len() as u64);
             settled.ignored.strangers += packets.sum::<u64>();
             continue;
         }
+        if key.capture == CaptureKey::PUBLISHED {
+            // What the network did to it was counted when it was published.
+            let runs = stream.runs.into_iter().map(|run| (key, run));
+            settled.runs.extend(runs);
+            continue;
+        }
         jitters.push(stream.jitter.total());
-        let ssrcs = settled.ssrcs.entry(key.segment).or_default();
+        let ssrcs = settled.ssrcs.entry(key.capture).or_default();
         if ssrcs.len() < SSRCS_NAMED_MAX && !ssrcs.contains(&key.ssrc) {
             ssrcs.push(key.ssrc);
         }
         for mut run in stream.runs {
-            put_in_order(&mut run, settled.census.entry(key.segment).or_default());
+            put_in_order(&mut run, settled.census.entry(key.capture).or_default());
             settled.count_payloads(key, &run);
             settled.runs.push((key, run));
         }
@@ -103,12 +108,12 @@ fn put_in_order(run: &mut Run, census: &mut Census) {
 
 impl Settled {
     /// The codec that the switch named for a segment last; empty if none.
-    pub(crate) fn codec(&self, segment: SegmentId) -> &str {
-        self.facts.get(&segment).map_or("", |facts| &facts.codec)
+    pub(crate) fn codec(&self, capture: CaptureKey) -> &str {
+        self.facts.get(&capture).map_or("", |facts| &facts.codec)
     }
 
     fn count_payloads(&mut self, key: StreamKey, run: &Run) {
-        let codec = self.facts.get(&key.segment).map_or("", |facts| &facts.codec);
+        let codec = self.facts.get(&key.capture).map_or("", |facts| &facts.codec);
         for packet in &run.packets {
             match classify(packet.payload_type(), packet.bytes.into(), codec) {
                 Payload::Foreign => {
@@ -143,24 +148,35 @@ impl Settled {
     /// the file (another had the same audio) is named at the end, without length.
     pub(crate) fn segments(&self, extents: Vec<Extent>) -> Vec<PlannedSegment> {
         let end = extents.iter().map(|extent| extent.to).max().unwrap_or(0);
-        let unused = self.census.keys().filter(|s| !extents.iter().any(|e| e.segment == **s));
-        let unused = unused.map(|segment| Extent {
-            segment: *segment,
+        let unused = self.census.keys().filter(|key| !extents.iter().any(|e| e.capture == **key));
+        let unused = unused.map(|capture| Extent {
+            capture: *capture,
             from: end,
             to: end,
             laws: Vec::new(),
         });
         let unused: Vec<Extent> = unused.collect();
-        let planned = extents.into_iter().chain(unused).map(|extent| PlannedSegment {
-            segment: extent.segment,
-            phantom: self.facts.get(&extent.segment).and_then(|facts| facts.phantom.clone()),
-            from: MediaTime(extent.from),
-            to: MediaTime(extent.to),
-            codecs: extent.laws.iter().copied().map(codec_name).collect(),
-            census: self.census.get(&extent.segment).copied().unwrap_or_default(),
-            ssrcs: self.ssrcs.get(&extent.segment).cloned().unwrap_or_default(),
+        let captured = extents.into_iter().filter(|e| e.capture != CaptureKey::PUBLISHED);
+        let planned = captured.chain(unused).map(|extent| {
+            let facts = self.facts.get(&extent.capture);
+            PlannedSegment {
+                capture: extent.capture,
+                clock_offset_us: facts.and_then(|facts| facts.clock_offset_us),
+                phantom: facts.and_then(|facts| facts.phantom.clone()),
+                from: MediaTime(extent.from),
+                to: MediaTime(extent.to),
+                codecs: extent.laws.iter().copied().map(codec_name).collect(),
+                census: self.census.get(&extent.capture).copied().unwrap_or_default(),
+                ssrcs: self.ssrcs.get(&extent.capture).cloned().unwrap_or_default(),
+            }
         });
         planned.collect()
+    }
+
+    /// The runs that were captured, not published before.
+    fn captured(&self) -> impl Iterator<Item = &Run> {
+        let captured = self.runs.iter().filter(|(key, _)| key.capture != CaptureKey::PUBLISHED);
+        captured.map(|(_, run)| run)
     }
 
     /// What the network did: packets that our own disk could not take are not its fault.
@@ -174,7 +190,7 @@ impl Settled {
             jitterms: self.jitter_ms,
             mos: None,
             oneway: None,
-            clockdriftppm: clock_drift_ppm(self.runs.iter().map(|(_, run)| run.delays().collect())),
+            clockdriftppm: clock_drift_ppm(self.captured().map(|run| run.delays().collect())),
         }
     }
 }

@@ -543,65 +543,6 @@ proptest! {
         prop_assert!(census.lost <= lost);
     }
 
-    /// One call heard by two phantoms, one after the other with a hole or with an overlap, the
-    /// first one's end and the second one's begin cut off anywhere, all with jitter: each frame of
-    /// the call is in the file once, in order, at its time; what is missing is declared.
-    #[test]
-    fn two_captures_of_one_call_make_one_timeline(
-        first in 1_usize..200,
-        between in -150_i64..150,
-        second in 1_usize..200,
-        phase_ms in 0_i64..9,
-        jitter in proptest::collection::vec(0_i64..8_000, 400),
-    ) {
-        // Frame n of the call is letter n, and is sent at n * 20 ms; the second stream is packed
-        // at another phase of the same audio.
-        let letter = |frame: i64| u8::try_from(frame.rem_euclid(251)).unwrap();
-        let from = i64::try_from(first).unwrap() + between;
-        prop_assume!(from > 0);
-        let mut rows = Vec::new();
-        let mut delays = jitter.iter().copied();
-        for (segment, ssrc, start, count, phase) in
-            [(1, 7, 0, first, 0), (2, 9, from, second, phase_ms * 1000)]
-        {
-            for index in 0..i64::try_from(count).unwrap() {
-                // Each stretch of 25 frames has one that came the shortest way.
-                let delay = if index % 25 == 0 { 0 } else { delays.next().unwrap_or(0) };
-                let (seq, frame) = (u16::try_from(index).unwrap(), start + index);
-                let timestamp = u32::from(seq) * 160 + ssrc * 1_000_000;
-                let datagram = packet(ssrc, seq, timestamp, 8, false, &[letter(frame); 160]);
-                rows.push((frame * 20_000 + phase + delay, segment, datagram));
-            }
-        }
-        rows.sort();
-        let mut capture = capture();
-        capture.open(2, 0).terms(2, SWITCH, "g711a");
-        for (micros, segment, datagram) in &rows {
-            capture.from(SWITCH, *segment, *micros, datagram);
-        }
-        let sealed = capture.sealed();
-        prop_assert!(sealed.gaps().len() <= 1, "{:?}", sealed.gaps());
-        let mut position = 0;
-        let mut last = -1;
-        for chunk in sealed.samples.chunk_by(|a, b| a == b) {
-            if let Some(heard) = chunk[0] {
-                // Whole frames only, and none twice: the letters go on by one but for the hole.
-                prop_assert_eq!(chunk.len(), 160);
-                let step = (i64::from(heard) - last).rem_euclid(251);
-                let hole = position != 0 && sealed.samples[position - 1].is_none();
-                prop_assert!(step == 1 || hole, "{step} frames on at sample {position}");
-                last = i64::from(heard);
-                let at_micros = i64::try_from(position).unwrap() * 125;
-                let frame = (at_micros + 10_000) / 20_000;
-                let off = (i64::from(heard) - frame).rem_euclid(251);
-                prop_assert!(matches!(off, 0 | 1 | 250), "frame {heard} at {at_micros} us");
-            } else {
-                prop_assert_eq!(sealed.gaps()[0].2, GapCause::Takeover);
-            }
-            position += chunk.len();
-        }
-    }
-
     /// Bytes that are no packets, at times that are no times: an answer, and a file as planned.
     #[test]
     fn any_capture_gives_an_answer(

@@ -8,13 +8,15 @@
 
 use storage_core::g711::Law;
 use storage_core::record::{GapCause, Quality};
-use storage_core::{Extension, SegmentId, WallTime};
+use storage_core::{Extension, WallTime};
 
-use super::index::Index;
+use super::index::{CaptureKey, Index};
 use super::placer::Placer;
 use super::rtp::{MediaTime, Ssrc};
 use super::settle::{Census, settle};
 
+/// Less than this (40 ms) is not worth writing a file anew.
+const ADDED_SAMPLES_MIN: u64 = 320;
 /// So many packets (1 s) that cannot be decoded are audio that must not be given up.
 const FOREIGN_PACKETS_MIN: u64 = 50;
 
@@ -46,8 +48,10 @@ pub struct PlannedGap {
 /// A segment as it lies in the recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedSegment {
-    /// Its number.
-    pub segment: SegmentId,
+    /// Which capture it is.
+    pub capture: CaptureKey,
+    /// By how much its node's clock was ahead of ours, microseconds; `None` if it is ours.
+    pub clock_offset_us: Option<i64>,
     /// The phantom, if its opening is known.
     pub phantom: Option<Extension>,
     /// First audio.
@@ -96,6 +100,10 @@ pub struct Plan {
     pub quality: Quality,
     /// What was left out.
     pub ignored: Ignored,
+    /// Samples of captures that are in the file, as opposed to what was published before.
+    pub captured: u64,
+    /// Where the begin of the file that was published before lies in this one, if there was one.
+    pub published: Option<MediaTime>,
     /// In order of position, not overlapping.
     pub(crate) placed: Vec<Placed>,
     marks: Vec<Mark>,
@@ -152,6 +160,13 @@ impl Plan {
         MediaTime(before.position + u64::try_from(into).unwrap_or(0))
     }
 
+    /// Whether captures add audio to what was published before. Slivers at its seams do not count:
+    /// times in records are rounded.
+    #[must_use]
+    pub fn adds(&self) -> bool {
+        self.published.is_none() || self.captured >= ADDED_SAMPLES_MIN
+    }
+
     /// How many packets are in the file.
     #[must_use]
     pub fn packets(&self) -> usize {
@@ -176,7 +191,9 @@ impl Index {
             let strangers = settled.ignored.strangers;
             return Err(Unplaceable::NoAudio { packets, strangers, disk_full });
         };
-        let Placer { placed, gaps, cursor, marks, overlapping, segments, .. } = placer;
+        let Placer { placed, gaps, cursor, marks, overlapping, captured, segments, .. } = placer;
+        let published = segments.iter().find(|extent| extent.capture == CaptureKey::PUBLISHED);
+        let published = published.map(|extent| MediaTime(extent.from));
         Ok(Plan {
             started,
             ended: marks.last().map_or(started, |mark| mark.wall),
@@ -186,6 +203,8 @@ impl Index {
             gaps,
             quality: settled.quality(),
             ignored: Ignored { overlapping, ..settled.ignored },
+            captured,
+            published,
             placed,
             marks,
         })

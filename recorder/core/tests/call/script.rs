@@ -18,7 +18,7 @@ use recorder_core::call::{
 };
 use recorder_core::media::MediaNotice;
 use storage_core::draft::{Draft, Presence, Stretch};
-use storage_core::record::{Direction, Scope, TriggerKind};
+use storage_core::record::{Scope, TriggerKind};
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId};
 
 use crate::site::{Setup, Site, at};
@@ -540,36 +540,19 @@ fn draft(told: &Args) -> Draft {
     };
     let text = |key: &str| told.get(key).copied().unwrap_or_default().to_owned();
     Draft {
-        recordingid: RecordingId::new(opened, *b"openbefore"),
-        name: None,
-        take: 1,
-        node: NodeId(1),
-        copy: 1,
         scope: if told.get("scope") == Some(&"trunk") { Scope::Trunk } else { Scope::Station },
-        trigger: TriggerKind::Rule,
         rule: text("rule"),
         ucid: told.get("ucid").map(|text| ucid(text)),
-        formerucids: Vec::new(),
         callids: told.get("call").map(|id| (*id).to_owned()).into_iter().collect(),
         extension: Extension::new(text("extension")),
         agentid: text("agent"),
         calling: text("calling"),
         called: text("called"),
-        direction: Direction::Inbound,
-        trunkgroup: String::new(),
-        trunkmember: String::new(),
-        vdn: String::new(),
-        split: String::new(),
-        userdata: String::new(),
         parties: told
             .get("parties")
             .map(|list| list.split(',').map(presence).collect())
             .unwrap_or_default(),
-        opened,
-        ended: None,
-        ending: None,
-        cutshort: false,
-        pauses: Vec::new(),
+        ..Draft::blank(RecordingId::new(opened, *b"openbefore"), NodeId(1), opened)
     }
 }
 

@@ -1,0 +1,364 @@
+//! What several nodes knew of one call, as one draft. It decides whose word counts where they differ;
+//! whose captures are heard is the placer's matter.
+//!
+//! | of | counts |
+//! |---|---|
+//! | trigger, rule, extension, agent, direction | the draft opened first |
+//! | scope | the widest |
+//! | numbers, trunk, VDN, split, user data | the draft opened first of those that have it |
+//! | UCIDs, call ids, parties, pauses | all; each once |
+//! | end of a presence, a hold or a pause | the draft that ended last |
+//! | end of the call | the latest, and whether it was cut short is said by that draft |
+
+use std::cmp::Ordering;
+
+use storage_core::draft::{Presence, Stretch};
+use storage_core::record::Scope;
+use storage_core::{Draft, WallTime};
+
+/// Two nodes hear of one event at different moments: what ends and begins within so long is one
+/// presence, 500 ms.
+const APART_MICROS: i64 = 500_000;
+
+/// A draft of a node whose clock is ahead of ours by so much, by our clock.
+#[must_use]
+pub fn shifted(mut draft: Draft, clock_offset_us: i64) -> Draft {
+    let shift = |at: &mut WallTime| {
+        *at = WallTime::from_micros(at.as_micros().saturating_sub(clock_offset_us));
+    };
+    let shift_all = |stretches: &mut Vec<Stretch>| {
+        for stretch in stretches {
+            shift(&mut stretch.from);
+            stretch.to.iter_mut().for_each(shift);
+        }
+    };
+    shift(&mut draft.opened);
+    draft.ended.iter_mut().for_each(shift);
+    shift_all(&mut draft.pauses);
+    for presence in &mut draft.parties {
+        shift(&mut presence.stretch.from);
+        presence.stretch.to.iter_mut().for_each(shift);
+        shift_all(&mut presence.holds);
+    }
+    draft
+}
+
+/// Makes one draft of several. The name is the group's, as `primary` knows it; node, copy and take
+/// are `primary`'s.
+#[must_use]
+pub fn merge_drafts(primary: Draft, others: impl IntoIterator<Item = Draft>) -> Draft {
+    let (recordingid, node) = (primary.groupname(), primary.node);
+    let (copy, take) = (primary.copy, primary.take);
+    let mut drafts: Vec<Draft> = std::iter::once(primary).chain(others).collect();
+    drafts.sort_by_key(|draft| draft.opened);
+    let parties = parties(&drafts);
+    let pauses = by_knowledge(&drafts).fold(Vec::new(), |known, draft| {
+        join(known, draft.pauses.clone(), |stretch| stretch, |_, later| later)
+    });
+    let (ended, cutshort) = end(&drafts);
+    let mut drafts = drafts.into_iter();
+    // There is one at least, the primary.
+    let Some(mut merged) = drafts.next() else {
+        return Draft::blank(recordingid, node, WallTime::from_micros(0));
+    };
+    for draft in drafts {
+        take_over(&mut merged, draft);
+    }
+    // Switch numbers that belong to the call as a whole are not former ones.
+    let ucid = merged.ucid.clone();
+    merged.formerucids.retain(|former| Some(former) != ucid.as_ref());
+    Draft { recordingid, name: None, node, copy, take, parties, pauses, ended, cutshort, ..merged }
+}
+
+/// Adds to a draft what one that was opened later has beyond it.
+fn take_over(merged: &mut Draft, draft: Draft) {
+    if draft.scope == Scope::Trunk {
+        merged.scope = Scope::Trunk;
+    }
+    let texts = [
+        (&mut merged.agentid, draft.agentid),
+        (&mut merged.calling, draft.calling),
+        (&mut merged.called, draft.called),
+        (&mut merged.trunkgroup, draft.trunkgroup),
+        (&mut merged.trunkmember, draft.trunkmember),
+        (&mut merged.vdn, draft.vdn),
+        (&mut merged.split, draft.split),
+        (&mut merged.userdata, draft.userdata),
+    ];
+    for (known, other) in texts {
+        if known.is_empty() {
+            *known = other;
+        }
+    }
+    if merged.extension.as_str().is_empty() {
+        merged.extension = draft.extension;
+    }
+    add_new(&mut merged.callids, draft.callids);
+    match (&merged.ucid, draft.ucid) {
+        (None, ucid) => merged.ucid = ucid,
+        (Some(_), ucid) => add_new(&mut merged.formerucids, ucid),
+    }
+    add_new(&mut merged.formerucids, draft.formerucids);
+}
+
+fn add_new<T: PartialEq>(known: &mut Vec<T>, others: impl IntoIterator<Item = T>) {
+    for other in others {
+        if !known.contains(&other) {
+            known.push(other);
+        }
+    }
+}
+
+/// When the call ended, and whether nobody saw it. A draft without an end is one of a node that
+/// went away.
+fn end(drafts: &[Draft]) -> (Option<WallTime>, bool) {
+    let ended = drafts.iter().filter_map(|draft| draft.ended).max();
+    let mut last = drafts.iter().filter(|draft| draft.ended == ended);
+    (ended, last.all(|draft| draft.cutshort))
+}
+
+/// Drafts in the order in which later ones know better how things ended.
+fn by_knowledge(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
+    let mut drafts: Vec<&Draft> = drafts.iter().collect();
+    drafts.sort_by(|a, b| match (a.ended, b.ended) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (None, Some(_)) => Ordering::Less,
+        (Some(_), None) => Ordering::Greater,
+        (None, None) => a.opened.cmp(&b.opened),
+    });
+    drafts.into_iter()
+}
+
+fn parties(drafts: &[Draft]) -> Vec<Presence> {
+    let mut whos: Vec<&str> = Vec::new();
+    for presence in drafts.iter().flat_map(|draft| &draft.parties) {
+        add_new(&mut whos, [presence.who.as_str()]);
+    }
+    let of = |draft: &Draft, who: &str| -> Vec<Presence> {
+        draft.parties.iter().filter(|presence| presence.who == who).cloned().collect()
+    };
+    let mut parties: Vec<Presence> = Vec::new();
+    for who in whos {
+        let merged = by_knowledge(drafts).fold(Vec::new(), |known, draft| {
+            join(
+                known,
+                of(draft, who),
+                |presence| &mut presence.stretch,
+                |known, later| {
+                    let holds = join(known.holds, later.holds, |hold| hold, |_, later| later);
+                    Presence { holds, ..later }
+                },
+            )
+        });
+        parties.extend(merged);
+    }
+    parties.sort_by_key(|presence| presence.stretch.from);
+    parties
+}
+
+/// Two drafts' stretches of one thing, in order: those that touch or overlap are one, which began
+/// when the first of them did and ended as the later draft says.
+fn join<T: Clone>(
+    mut known: Vec<T>,
+    later: Vec<T>,
+    stretch: impl Fn(&mut T) -> &mut Stretch,
+    merge: impl Fn(T, T) -> T,
+) -> Vec<T> {
+    let mut joined: Vec<T> = Vec::new();
+    for mut one in later {
+        let mut left = Vec::new();
+        for mut other in known {
+            let (ours, theirs) = (*stretch(&mut one), *stretch(&mut other));
+            if touch(ours, theirs) {
+                one = merge(other, one);
+                let merged = stretch(&mut one);
+                merged.from = ours.from.min(theirs.from);
+                merged.to = ours.to;
+            } else {
+                left.push(other);
+            }
+        }
+        known = left;
+        joined.push(one);
+    }
+    joined.append(&mut known);
+    joined.sort_by_key(|one| stretch(&mut one.clone()).from);
+    joined
+}
+
+fn touch(a: Stretch, b: Stretch) -> bool {
+    let before = |end: Option<WallTime>, begin: WallTime| {
+        end.is_some_and(|end| begin.micros_since(end) > APART_MICROS)
+    };
+    !before(a.to, b.from) && !before(b.to, a.from)
+}
+
+#[cfg(test)]
+mod tests {
+    use storage_core::record::TriggerKind;
+    use storage_core::{NodeId, RecordingId};
+
+    use super::*;
+
+    fn at(seconds: i64) -> WallTime {
+        WallTime::from_millis(1_700_000_000_000 + seconds * 1000)
+    }
+
+    fn draft(node: u16, opened: i64, ended: Option<i64>) -> Draft {
+        let id = RecordingId::new(at(opened), [u8::try_from(node).unwrap(); 10]);
+        Draft { ended: ended.map(at), ..Draft::blank(id, NodeId(node), at(opened)) }
+    }
+
+    fn stretch(from: i64, to: Option<i64>) -> Stretch {
+        Stretch { from: at(from), to: to.map(at) }
+    }
+
+    fn party(who: &str, from: i64, to: Option<i64>) -> Presence {
+        Presence { who: who.to_owned(), stretch: stretch(from, to), holds: Vec::new() }
+    }
+
+    fn rows(draft: &Draft) -> Vec<(&str, i64, Option<i64>)> {
+        let seconds = |wall: WallTime| wall.micros_since(at(0)) / 1_000_000;
+        draft
+            .parties
+            .iter()
+            .map(|p| (p.who.as_str(), seconds(p.stretch.from), p.stretch.to.map(seconds)))
+            .collect()
+    }
+
+    #[test]
+    fn the_first_decides_and_the_others_fill_in() {
+        let ucid = |n: u8| Some(format!("000010000{n}1700000000").parse().unwrap());
+        let mut own = draft(2, 10, Some(60));
+        own.name = Some(draft(1, 0, None).recordingid);
+        own.trigger = TriggerKind::Takeover;
+        own.scope = Scope::Trunk;
+        (own.calling, own.called, own.vdn) = ("555".into(), "3001".into(), "3000".into());
+        (own.ucid, own.callids) = (ucid(2), vec!["7".into(), "8".into()]);
+        own.copy = 2;
+        let mut first = draft(1, 0, None);
+        first.rule = "all".into();
+        (first.calling, first.extension, first.agentid) = ("444".into(), "3001".into(), "4".into());
+        (first.ucid, first.callids) = (ucid(1), vec!["7".into()]);
+        first.formerucids = ucid(3).into_iter().collect();
+        let merged = merge_drafts(own.clone(), [first.clone()]);
+        assert_eq!((merged.recordingid, merged.name), (first.recordingid, None));
+        assert_eq!((merged.node, merged.copy), (NodeId(2), 2));
+        assert_eq!((merged.opened, merged.ended), (at(0), Some(at(60))));
+        assert_eq!((merged.trigger, merged.rule.as_str()), (TriggerKind::Rule, "all"));
+        assert_eq!((merged.scope, merged.extension.as_str()), (Scope::Trunk, "3001"));
+        assert_eq!((merged.calling.as_str(), merged.called.as_str()), ("444", "3001"));
+        assert_eq!((merged.vdn.as_str(), merged.agentid.as_str()), ("3000", "4"));
+        assert_eq!(merged.ucid, ucid(1));
+        assert_eq!(merged.formerucids, [ucid(3).unwrap(), ucid(2).unwrap()]);
+        assert_eq!(merged.callids, ["7", "8"]);
+        // The order in which they are told does not matter but for whose the recording is.
+        let turned = merge_drafts(first, [own]);
+        assert_eq!(Draft { node: NodeId(2), copy: 2, ..turned }, merged);
+    }
+
+    #[test]
+    fn nobody_is_in_the_call_twice() {
+        // (what, earlier draft's, later draft's, expected)
+        type Row = (&'static str, i64, Option<i64>);
+        type Case = (&'static str, &'static [Row], &'static [Row], &'static [Row]);
+        let cases: [Case; 6] = [
+            (
+                "open when its node went away, seen to leave by the other",
+                &[("a", 0, None)],
+                &[("a", 5, Some(40))],
+                &[("a", 0, Some(40))],
+            ),
+            (
+                "there to the end, though it left once",
+                &[("a", 0, Some(10))],
+                &[("a", 8, None)],
+                &[("a", 0, None)],
+            ),
+            (
+                "two times apart",
+                &[("a", 0, Some(3))],
+                &[("a", 8, Some(12))],
+                &[("a", 0, Some(3)), ("a", 8, Some(12))],
+            ),
+            (
+                "the later knows of a leaving in between",
+                &[("a", 0, Some(30))],
+                &[("a", 4, Some(9)), ("a", 20, Some(31))],
+                &[("a", 0, Some(9)), ("a", 20, Some(31))],
+            ),
+            (
+                "others",
+                &[("a", 0, None), ("b", 0, Some(4))],
+                &[("a", 5, None), ("c", 7, None)],
+                &[("a", 0, None), ("b", 0, Some(4)), ("c", 7, None)],
+            ),
+            (
+                "two in one",
+                &[("a", 0, Some(4)), ("a", 6, Some(9))],
+                &[("a", 3, Some(50))],
+                &[("a", 0, Some(50))],
+            ),
+        ];
+        for (what, earlier, later, expected) in cases {
+            let parties = |rows: &[Row]| rows.iter().map(|(w, f, t)| party(w, *f, *t)).collect();
+            let earlier = Draft { parties: parties(earlier), ..draft(1, 0, None) };
+            let later = Draft { parties: parties(later), ..draft(2, 3, Some(50)) };
+            for merged in [
+                merge_drafts(earlier.clone(), [later.clone()]),
+                merge_drafts(later.clone(), [earlier.clone()]),
+            ] {
+                assert_eq!(rows(&merged), expected, "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn holds_and_pauses_are_joined_too() {
+        let mut earlier = draft(1, 0, None);
+        earlier.parties = vec![Presence {
+            holds: vec![stretch(1, Some(2)), stretch(4, None)],
+            ..party("a", 0, None)
+        }];
+        earlier.pauses = vec![stretch(3, None)];
+        let mut later = draft(2, 4, Some(20));
+        later.parties =
+            vec![Presence { holds: vec![stretch(5, Some(8))], ..party("a", 4, Some(20)) }];
+        later.pauses = vec![stretch(4, Some(6)), stretch(9, Some(11))];
+        let merged = merge_drafts(later, [earlier]);
+        assert_eq!(merged.parties[0].holds, [stretch(1, Some(2)), stretch(4, Some(8))]);
+        assert_eq!(merged.pauses, [stretch(3, Some(6)), stretch(9, Some(11))]);
+    }
+
+    #[test]
+    fn who_saw_the_end_says_whether_it_was_cut_short() {
+        // (ended, cut short) of two drafts; of both together
+        type End = (Option<i64>, bool);
+        let cases: [(End, End, End); 5] = [
+            ((Some(10), true), (Some(20), false), (Some(20), false)),
+            ((Some(10), false), (Some(20), true), (Some(20), true)),
+            ((None, false), (Some(20), false), (Some(20), false)),
+            ((Some(20), true), (Some(20), false), (Some(20), false)),
+            ((None, false), (None, false), (None, false)),
+        ];
+        for (a, b, both) in cases {
+            let one = |node, (ended, cutshort): End| Draft { cutshort, ..draft(node, 0, ended) };
+            let merged = merge_drafts(one(1, a), [one(2, b)]);
+            assert_eq!((merged.ended, merged.cutshort), (both.0.map(at), both.1), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_clock_is_taken_back_everywhere() {
+        let mut ahead = draft(1, 100, Some(160));
+        ahead.parties =
+            vec![Presence { holds: vec![stretch(110, None)], ..party("a", 101, Some(150)) }];
+        ahead.pauses = vec![stretch(120, Some(130))];
+        let mut right = draft(1, 0, Some(60));
+        right.recordingid = ahead.recordingid;
+        right.parties =
+            vec![Presence { holds: vec![stretch(10, None)], ..party("a", 1, Some(50)) }];
+        right.pauses = vec![stretch(20, Some(30))];
+        assert_eq!(shifted(ahead, 100_000_000), right);
+    }
+}

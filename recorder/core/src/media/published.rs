@@ -1,0 +1,196 @@
+//! A published voice file as one more source: its stretches of audio as packets, its gaps as what
+//! could not be kept, in the form of the capture journal. So whatever was captured and found later
+//! is placed around what is published already, whose own captures may be gone.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use storage_core::g711::Law;
+use storage_core::journal::{BlockWriter, Channel, Entry, Fact, Found, Scanner};
+use storage_core::record::GapCause;
+use storage_core::{Recording, WallTime};
+
+use super::index::CaptureKey;
+use super::record::is_ours;
+
+/// Samples of a packet: 20 ms.
+pub const FRAME_SAMPLES: usize = 160;
+/// Packets of a block: 1 s.
+const BLOCK_PACKETS: usize = 50;
+/// A millisecond, which is how exactly records say where a gap is.
+const MS_SAMPLES: u64 = 8;
+/// Audio is cut into streams at gaps that another capture may fill, but not into more than this.
+const STREAMS_MAX: u32 = 1000;
+/// Where its packets come from; any address does.
+const SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// The voice file of a record.
+pub trait PublishedAudio {
+    /// Why it could not be read.
+    type Error;
+
+    /// How many samples it has.
+    fn samples(&self) -> u64;
+
+    /// Whether silence that was written is silent when it is read.
+    fn keeps_silence(&self) -> bool;
+
+    /// Reads samples from `at` on, as G.711 of the law that suits them best.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    fn read(&mut self, at: u64, samples: &mut [u8]) -> Result<Law, Self::Error>;
+}
+
+/// Gives what is published to `entry`, in order, to be read after
+/// [`super::Source::PUBLISHED`] was named. The same each time.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn entries<A: PublishedAudio>(
+    record: &Recording,
+    audio: &mut A,
+    mut entry: impl FnMut(Entry<'_>),
+) -> Result<(), A::Error> {
+    let total = audio.samples();
+    let clock = PublishedClock { record, total };
+    let segment = CaptureKey::PUBLISHED.segment;
+    let gaps = exact_gaps(record, audio)?;
+    for gap in &gaps {
+        let (from, to) = (clock.wall(gap.from), clock.wall(gap.to));
+        entry(Entry::Fact(Fact::Lost { segment, from, to, packets: 0, cause: gap.cause }));
+    }
+    let mut packets = Packets { clock, ssrc: 1, seq: 0, bytes: Vec::new(), datagram: Vec::new() };
+    let mut at = 0;
+    let end = Gap { from: total, to: total, cause: GapCause::NoMedia };
+    for gap in gaps.iter().chain([&end]) {
+        while at < gap.from {
+            let until = gap.from.min(at + (FRAME_SAMPLES * BLOCK_PACKETS) as u64);
+            packets.block(audio, at, until, &mut entry)?;
+            at = until;
+        }
+        at = at.max(gap.to);
+        if is_ours(gap.cause) && packets.ssrc < STREAMS_MAX {
+            packets.ssrc += 1;
+        }
+    }
+    Ok(())
+}
+
+/// A gap in samples.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    from: u64,
+    to: u64,
+    cause: GapCause,
+}
+
+/// The gaps of a record. It names each millisecond that is missing in part, so up to seven samples
+/// at either end may be audio: those that are not silent are.
+fn exact_gaps<A: PublishedAudio>(record: &Recording, audio: &mut A) -> Result<Vec<Gap>, A::Error> {
+    let total = audio.samples();
+    let mut gaps: Vec<Gap> = Vec::with_capacity(record.gaps.len());
+    for gap in &record.gaps {
+        let from = gap.startms.saturating_mul(MS_SAMPLES).min(total);
+        let to = gap.endms.saturating_mul(MS_SAMPLES).min(total);
+        let before = gaps.last().map_or(0, |before| before.to);
+        let (from, to) = (from.max(before), to.max(before));
+        let edge = if audio.keeps_silence() { MS_SAMPLES - 1 } else { 0 };
+        let reach = (to - from).min(edge);
+        let begin = sounding(audio, from, reach)?.map_or(0, |(_, last)| last + 1);
+        let from = from + begin;
+        let reach = (to - from).min(edge);
+        let end = sounding(audio, to - reach, reach)?.map_or(0, |(first, _)| reach - first);
+        if to - end > from {
+            gaps.push(Gap { from, to: to - end, cause: gap.cause });
+        }
+    }
+    Ok(gaps)
+}
+
+/// The first and the last of some samples that are not silent.
+fn sounding<A: PublishedAudio>(
+    audio: &mut A,
+    at: u64,
+    count: u64,
+) -> Result<Option<(u64, u64)>, A::Error> {
+    let mut samples = [0; MS_SAMPLES as usize];
+    let samples = &mut samples[..usize::try_from(count).unwrap_or(0)];
+    let law = audio.read(at, samples)?;
+    let silence = law.decode(law.silence());
+    let heard = |byte: &u8| law.decode(*byte) != silence;
+    let first = samples.iter().position(heard);
+    Ok(first.zip(samples.iter().rposition(heard)).map(|(a, b)| (a as u64, b as u64)))
+}
+
+/// When what is at a position was received.
+#[derive(Clone, Copy)]
+struct PublishedClock<'a> {
+    record: &'a Recording,
+    total: u64,
+}
+
+impl PublishedClock<'_> {
+    fn wall(self, position: u64) -> WallTime {
+        let Recording { started, ended, .. } = self.record;
+        let span = i128::from(ended.micros_since(*started).max(0));
+        let into = i128::from(position) * span / i128::from(self.total.max(1));
+        let into = i64::try_from(into).unwrap_or(i64::MAX);
+        WallTime::from_micros(started.as_micros().saturating_add(into))
+    }
+}
+
+/// Makes packets of audio.
+struct Packets<'a> {
+    clock: PublishedClock<'a>,
+    ssrc: u32,
+    seq: u16,
+    bytes: Vec<u8>,
+    datagram: Vec<u8>,
+}
+
+impl Packets<'_> {
+    fn block<A: PublishedAudio>(
+        &mut self,
+        audio: &mut A,
+        mut at: u64,
+        until: u64,
+        entry: &mut impl FnMut(Entry<'_>),
+    ) -> Result<(), A::Error> {
+        self.bytes.clear();
+        let segment = CaptureKey::PUBLISHED.segment;
+        let base = self.clock.wall(at);
+        let mut block = BlockWriter::begin(&mut self.bytes, segment, Channel::Rtp, SOURCE, base);
+        let mut samples = [0; FRAME_SAMPLES];
+        while at < until {
+            let count = (until - at).min(FRAME_SAMPLES as u64);
+            let samples = &mut samples[..usize::try_from(count).unwrap_or(FRAME_SAMPLES)];
+            let law = audio.read(at, samples)?;
+            let payload_type = match law {
+                Law::Mu => 0,
+                Law::A => 8,
+            };
+            // Positions are 32 bits in a plan, too.
+            let timestamp = (at & u64::from(u32::MAX)) as u32;
+            self.datagram.clear();
+            self.datagram.extend_from_slice(&[0x80, payload_type]);
+            self.datagram.extend_from_slice(&self.seq.to_be_bytes());
+            self.datagram.extend_from_slice(&timestamp.to_be_bytes());
+            self.datagram.extend_from_slice(&self.ssrc.to_be_bytes());
+            self.datagram.extend_from_slice(samples);
+            // A second of packets is far from a block's bounds.
+            let added = block.push(self.clock.wall(at), &self.datagram);
+            debug_assert!(added, "a block takes {BLOCK_PACKETS} packets");
+            self.seq = self.seq.wrapping_add(1);
+            at += count;
+        }
+        block.finish();
+        for found in Scanner::new(&self.bytes) {
+            if let Found::Frame { frame, .. } = found
+                && let Ok(packets) = frame.entry()
+            {
+                entry(packets);
+            }
+        }
+        Ok(())
+    }
+}

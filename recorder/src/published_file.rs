@@ -1,0 +1,146 @@
+//! Reads a published voice file back as G.711 frames, whatever its form, so that late captures can be
+//! laid around it. Linear samples that came from G.711 become what they were; what Opus has made of
+//! them is heard as it is played.
+
+use std::io;
+
+use recorder_core::media::published::PublishedAudio;
+use storage::wav::{G711_HEADER_BYTES, PCM_HEADER_BYTES, pcm_header, read_g711_header};
+use storage::{Fetch, FetchError, FetchFormat, VoiceError, VoiceStore};
+use storage_core::Recording;
+use storage_core::g711::Law;
+use storage_core::record::VoiceFormat;
+
+/// Read at once.
+const WINDOW_BYTES: usize = 64 << 10;
+
+/// A published voice file.
+pub(crate) struct PublishedFile {
+    samples: u64,
+    /// The law that its linear samples most likely came from.
+    law: Law,
+    form: Form,
+}
+
+enum Form {
+    G711(Window),
+    Linear(Window),
+    #[cfg(feature = "opus")]
+    Opus(Box<crate::opus_read::OpusReader>),
+}
+
+impl PublishedFile {
+    /// Opens the file of a record, after a look whether it still is that.
+    pub(crate) fn open(store: &VoiceStore, record: &Recording) -> Result<Self, FetchError> {
+        store.verify(record)?;
+        let fetch = Fetch::open(store, record, FetchFormat::Original)?;
+        let altered = || VoiceError::Altered { path: store.voice_path(record) };
+        let first = record.segments.first().map_or("", |segment| segment.codec.as_str());
+        let law = if first.starts_with("g711u") { Law::Mu } else { Law::A };
+        match record.format {
+            VoiceFormat::WavG711 => {
+                let mut header = [0; G711_HEADER_BYTES];
+                fetch.read_at(&mut header, 0)?;
+                let (law, samples) = read_g711_header(&header).ok_or_else(altered)?;
+                let form = Form::G711(Window::new(fetch, G711_HEADER_BYTES as u64));
+                Ok(Self { samples: samples.into(), law, form })
+            }
+            VoiceFormat::Wav => {
+                let samples = fetch.bytes().saturating_sub(PCM_HEADER_BYTES as u64) / 2;
+                let mut header = [0; PCM_HEADER_BYTES];
+                fetch.read_at(&mut header, 0)?;
+                let expected = u32::try_from(samples).ok().map(pcm_header);
+                if expected != Some(header) {
+                    return Err(altered().into());
+                }
+                let form = Form::Linear(Window::new(fetch, PCM_HEADER_BYTES as u64));
+                Ok(Self { samples, law, form })
+            }
+            #[cfg(feature = "opus")]
+            VoiceFormat::Opus => {
+                let reader = crate::opus_read::OpusReader::open(fetch)?;
+                let samples = reader.samples();
+                Ok(Self { samples, law, form: Form::Opus(Box::new(reader)) })
+            }
+            #[cfg(not(feature = "opus"))]
+            VoiceFormat::Opus => Err(FetchError::Format { wanted: FetchFormat::Wav }),
+        }
+    }
+
+    /// The law of its bytes, if it has them as they were received.
+    pub(crate) const fn law(&self) -> Option<Law> {
+        match self.form {
+            Form::G711(_) => Some(self.law),
+            _ => None,
+        }
+    }
+}
+
+impl PublishedAudio for PublishedFile {
+    type Error = io::Error;
+
+    fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    fn keeps_silence(&self) -> bool {
+        matches!(self.form, Form::G711(_) | Form::Linear(_))
+    }
+
+    fn read(&mut self, at: u64, samples: &mut [u8]) -> io::Result<Law> {
+        let linear: Vec<i16> = match &mut self.form {
+            Form::G711(window) => {
+                window.read(at, samples)?;
+                return Ok(self.law);
+            }
+            Form::Linear(window) => {
+                let mut bytes = vec![0; samples.len() * 2];
+                window.read(at * 2, &mut bytes)?;
+                bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+            }
+            #[cfg(feature = "opus")]
+            Form::Opus(reader) => reader.read(at, samples.len())?,
+        };
+        let exact = |law: &Law| linear.iter().all(|s| law.decode(law.encode(*s)) == *s);
+        let other = match self.law {
+            Law::A => Law::Mu,
+            Law::Mu => Law::A,
+        };
+        let law = [self.law, other].into_iter().find(exact).unwrap_or(self.law);
+        for (byte, sample) in samples.iter_mut().zip(linear) {
+            *byte = law.encode(sample);
+        }
+        Ok(law)
+    }
+}
+
+/// A stretch of a file in memory.
+struct Window {
+    fetch: Fetch,
+    /// Where its samples begin.
+    base: u64,
+    from: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    const fn new(fetch: Fetch, base: u64) -> Self {
+        Self { fetch, base, from: 0, bytes: Vec::new() }
+    }
+
+    fn read(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if at < self.from || at + bytes.len() as u64 > self.from + self.bytes.len() as u64 {
+            self.bytes.resize(WINDOW_BYTES.max(bytes.len()), 0);
+            let count = self.fetch.read_at(&mut self.bytes, self.base + at)?;
+            self.bytes.truncate(count);
+            self.from = at;
+        }
+        let at = usize::try_from(at - self.from).unwrap_or(usize::MAX);
+        let found = self.bytes.get(at..at.saturating_add(bytes.len()));
+        bytes.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}

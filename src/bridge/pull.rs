@@ -1,0 +1,37 @@
+//! Fetches what another node captured of a recording. It decides how long a peer may take.
+
+use std::time::Duration;
+
+use recorder::pulled::{PulledCapture, PulledFolder};
+use storage_core::{NodeId, RecordingId, SegmentId};
+
+use crate::peers::{PeerError, Peers};
+use crate::web::backend::{Code, Failure};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Fetches a peer's captures. `None` while the peer is still capturing them.
+///
+/// # Errors
+/// If the peer does not answer to the end, or what it sent cannot be used.
+pub(super) async fn pull(
+    peers: &Peers,
+    folder: &PulledFolder,
+    from: NodeId,
+    clock_offset_us: i64,
+    recording: RecordingId,
+    segments: &[SegmentId],
+) -> Result<Option<PulledCapture>, Failure> {
+    let asked = peers.capture(from, recording, segments.to_vec(), ANSWER_WITHIN).await;
+    let mut stream = match asked {
+        Ok(stream) => stream,
+        Err(PeerError::Refused(failure)) if failure.code == Code::Busy => return Ok(None),
+        Err(error) => return Err(error.into_failure()),
+    };
+    let unusable = |error: &dyn std::fmt::Display| Failure::new(Code::Internal, error.to_string());
+    let mut writer = folder.begin(from, clock_offset_us).map_err(|error| unusable(&error))?;
+    while let Some(piece) = stream.piece().await.map_err(PeerError::into_failure)? {
+        writer.write(&piece).map_err(|error| unusable(&error))?;
+    }
+    writer.finish().map(Some).map_err(|error| unusable(&error))
+}
