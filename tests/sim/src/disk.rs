@@ -118,6 +118,18 @@ impl Journal {
         Some(words::outline(node, &draft, &heard.collect::<Vec<_>>()))
     }
 
+    /// What would be dropped with a recording.
+    pub fn dropped(&self, local: RecordingId) -> Option<(RecordingId, Vec<(SegmentId, Frames)>)> {
+        let held = self.open.get(&local)?;
+        let name = held.draft.as_ref().map_or(local, Draft::groupname);
+        let segments = held.segments.iter().map(|(segment, known)| {
+            let mut frames = Frames::default();
+            known.add_to(&mut frames);
+            (*segment, frames)
+        });
+        Some((name, segments.filter(|(_, frames)| !frames.is_empty()).collect()))
+    }
+
     pub fn recording_of(&self, segment: SegmentId) -> Option<RecordingId> {
         self.by_segment.get(&segment).copied().filter(|local| self.open.contains_key(local))
     }

@@ -60,6 +60,13 @@ impl Frames {
         self.0.values().flatten().map(|(from, to)| to - from).sum()
     }
 
+    /// First frame, and the one after the last.
+    pub fn span(&self) -> (u64, u64) {
+        let ranges = || self.0.values().flatten();
+        let first = ranges().map(|(from, _)| *from).min().unwrap_or(0);
+        (first, ranges().map(|(_, to)| *to).max().unwrap_or(first))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -31,6 +31,7 @@ use storage_core::{
 };
 
 use crate::disk::{Disk, Heard1, Voice};
+use crate::frames::Frames;
 use crate::{EPOCH, MS, SECOND, Time};
 
 /// How long a proposal of the bridge may be under way.
@@ -99,7 +100,9 @@ pub enum Out {
     Seal(SealOrder),
     ListAt { at: NodeId, recording: RecordingId, revision: u32, sha256: [u8; 32] },
     Published(Box<Voice>),
-    Dropped(RecordingId),
+    /// The journal owes these frames of these segments nothing any more; the recording's name as
+    /// far as the journal knows it.
+    Dropped(RecordingId, Vec<(SegmentId, Frames)>),
     Applied(Vec<Applied>),
     Acknowledged(ProposalId),
     EndSession,
@@ -159,6 +162,7 @@ pub struct Recorder {
     not_writing: bool,
     pub aes_up: bool,
     pub calls_known: bool,
+    had_phantoms: bool,
     stop: Stop,
 }
 
@@ -182,6 +186,8 @@ pub struct Aes {
     /// The link is cut: no socket comes about.
     pub cut: bool,
     pub session: u64,
+    /// Which start of the process has it.
+    pub session_boot: u64,
     /// Counts sockets: what was on its way on an older one is lost.
     pub socket: u64,
     /// Its phantoms are registered.
@@ -345,6 +351,7 @@ impl Host {
             not_writing: false,
             aes_up: false,
             calls_known: false,
+            had_phantoms: false,
             stop: Stop::No,
         });
     }
@@ -426,7 +433,7 @@ impl Host {
             Input::LinkUp { recovered } => {
                 recorder.aes_up = true;
                 calls.handle_link(at, true);
-                if !recovered {
+                if !recovered && recorder.had_phantoms {
                     for phantom in self.phantoms.clone() {
                         calls.handle_phantom_lost(at, &phantom);
                     }
@@ -456,7 +463,10 @@ impl Host {
             Input::Joined(ticket) => calls.handle_joined(at, ticket),
             Input::Refused(ticket, why) => calls.handle_join_refused(at, ticket, &why),
             Input::Left(phantom) => calls.handle_left(at, &phantom),
-            Input::PhantomReady(phantom) => calls.handle_phantom_ready(at, &phantom),
+            Input::PhantomReady(phantom) => {
+                recorder.had_phantoms = true;
+                calls.handle_phantom_ready(at, &phantom);
+            }
             Input::PhantomLost(phantom) => calls.handle_phantom_lost(at, &phantom),
             Input::MediaStarted(phantom) => {
                 calls.handle_media_started(at, &phantom, None, "g711a", 20);
@@ -608,7 +618,10 @@ impl Host {
                     let outline = Input::Outline(draft.recordingid);
                     self.out.push(Out::After(3 * MS, outline));
                 }
-                Fact::Sealed { recordingid } => self.out.push(Out::Dropped(*recordingid)),
+                Fact::Sealed { recordingid } => {
+                    let dropped = self.disk.journal.dropped(*recordingid);
+                    self.out.extend(dropped.map(|(name, frames)| Out::Dropped(name, frames)));
+                }
                 _ => {}
             }
             self.disk.journal.append(now, fact);

@@ -82,7 +82,7 @@ pub struct Switch {
     freed: BTreeMap<u64, Time>,
     last_uid: u64,
     /// Whether calls have identities.
-    pub ucids: bool,
+    ucids: bool,
     /// Conferences that failed although the people alone would have had room.
     pub crowded: u64,
     pub most_parties: usize,
@@ -125,6 +125,10 @@ impl Call {
 }
 
 impl Switch {
+    pub fn new(ucids: bool) -> Self {
+        Self { ucids, ..Self::default() }
+    }
+
     pub fn by_id(&self, id: &CallId) -> Option<&Call> {
         self.calls.values().find(|call| call.id == *id)
     }
