@@ -151,11 +151,22 @@ impl Ledger {
         present: &Present,
         changes: &mut Vec<Change>,
     ) -> Outcome {
-        let open = self.find_open(&claim.call, Some(claim.from));
+        // A name that is known says more than what the claimant makes of the call by now: a merge
+        // may have changed the call's number, or its identity, since the recording began.
+        let named = self.lookup.recording(claim.recording);
+        let open = named.or_else(|| self.find_open(&claim.call, Some(claim.from)));
         self.reopen(claim, open);
-        let open = open.or_else(|| self.find_open(&claim.call, Some(claim.from)));
+        let named = self.lookup.recording(claim.recording);
+        let open = named.or(open).or_else(|| self.find_open(&claim.call, Some(claim.from)));
         let number = open.unwrap_or_else(|| self.open_call(index, &claim.call, changes));
         self.learn_ucid(number, &claim.call);
+        let refused = self.slot_for(number, claim).err();
+        if let Some(refusal) = refused {
+            if self.calls.get(&number).is_some_and(|call| call.slots.is_empty()) {
+                self.take_out(number);
+            }
+            return Outcome::Refused(refusal);
+        }
         let slot = match self.slot_for(number, claim) {
             Ok(slot) => slot,
             Err(refusal) => return Outcome::Refused(refusal),
@@ -536,10 +547,13 @@ impl Ledger {
             return;
         }
         let candidates = self.closed_lookup.candidates(&claim.call);
-        let found = candidates.into_iter().find(|number| {
-            self.closed.get(number).is_some_and(|known| {
-                same_call(&known.call, known.over(), &claim.call, Some(claim.from))
-                    && known.slots.iter().any(is_it)
+        let named = self.closed_lookup.recording(claim.recording);
+        let found = named.or_else(|| {
+            candidates.into_iter().find(|number| {
+                self.closed.get(number).is_some_and(|known| {
+                    same_call(&known.call, known.over(), &claim.call, Some(claim.from))
+                        && known.slots.iter().any(is_it)
+                })
             })
         });
         let Some((number, known)) = found.and_then(|n| Some((n, self.closed.remove(&n)?))) else {
