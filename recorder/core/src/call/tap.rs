@@ -207,6 +207,10 @@ impl Calls {
             return;
         }
         let (key, rest) = (tap.call, tap.rest);
+        if self.tracker.call(key).is_some_and(|call| *call.id() != tap.id) {
+            // A merge has given the call another number meanwhile: under the old one nobody is in it.
+            return self.ask_out(now, phantom);
+        }
         self.drop_tap(now, phantom, rest);
         self.tracker.handle_phantom(now, key, phantom, false);
         // An unanswered request may have put it into another call as well.
