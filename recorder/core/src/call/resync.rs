@@ -98,6 +98,7 @@ impl Tracker {
         call.parties = after;
         call.forget_absent_viewers();
         if call.talking().count() >= 2 {
+            call.found |= call.established.is_none();
             call.establish(now, roster);
         }
     }

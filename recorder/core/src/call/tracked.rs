@@ -50,8 +50,10 @@ pub struct TrackedCall {
     pub former: Vec<Ucid>,
     /// When it was first seen.
     pub seen: Now,
-    /// When somebody answered.
+    /// When somebody answered; for a call that was found by a snapshot, when it was found.
     pub established: Option<Now>,
+    /// Whether it was found by a snapshot when somebody had answered already.
+    pub(super) found: bool,
     /// Who called.
     pub calling: Option<Device>,
     /// Who was called.
@@ -101,6 +103,7 @@ impl TrackedCall {
             former: Vec::new(),
             seen: now,
             established: None,
+            found: false,
             calling: None,
             called: None,
             trunkgroup: None,
@@ -140,6 +143,12 @@ impl TrackedCall {
     /// Parties that are people, ringing ones included.
     pub fn real(&self) -> impl Iterator<Item = &Party> {
         self.parties.iter().filter(|party| party.is_real())
+    }
+
+    /// When somebody answered, if that was seen.
+    #[must_use]
+    pub fn began(&self) -> Option<Now> {
+        self.established.filter(|_| !self.found)
     }
 
     /// People who talk or have the call on hold.
