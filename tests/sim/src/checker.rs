@@ -46,7 +46,9 @@ pub enum Kind {
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
+    /// Which kind.
     pub kind: Kind,
+    /// What was seen.
     pub what: String,
 }
 
@@ -56,7 +58,6 @@ pub struct Sealed {
     pub revision: u32,
     pub node: NodeId,
     pub sha256: [u8; 32],
-    pub accounted: BTreeSet<(NodeId, SegmentId)>,
 }
 
 #[derive(Default)]
@@ -70,6 +71,8 @@ pub struct Checker {
     pub voices: BTreeMap<[u8; 32], Voice>,
     pub sealed: BTreeMap<RecordingId, Vec<Sealed>>,
     pub published: BTreeMap<RecordingId, Voice>,
+    /// What each member said its catalog lists, in which revision.
+    pub acked: BTreeMap<(NodeId, RecordingId), u32>,
     /// Of which recording each capture is, as the log has it.
     pub names: BTreeMap<(NodeId, SegmentId), RecordingId>,
     pub violations: Vec<Violation>,
@@ -130,17 +133,27 @@ impl Checker {
         self.proposals.insert(proposal.id);
         for change in &applied.changes {
             if let Change::Claimed { stretch, .. } = change {
-                self.names.insert((stretch.node, stretch.segment), stretch.recording);
+                let key = (stretch.node, stretch.segment);
+                let before = self.names.insert(key, stretch.recording);
+                if before.is_some_and(|before| before != stretch.recording) {
+                    let what = format!("capture {}/{} is claimed twice", key.0, key.1);
+                    self.violations.push(Violation { kind: Kind::Lost, what });
+                }
+            }
+        }
+        if let Command::Ack { node, recordings } = &proposal.command {
+            for (recording, revision) in recordings {
+                let known = self.acked.entry((*node, *recording)).or_default();
+                *known = (*known).max(*revision);
             }
         }
         if let Command::Seal(seal) = &proposal.command
             && applied.outcome == Outcome::Done
         {
-            let accounted = seal.used.iter().chain(&seal.covered).copied().collect();
             let (revision, node, sha256) = (seal.revision, seal.node, seal.sha256);
             let before = self.sealed.entry(seal.recording).or_default();
             let last = before.last().map(|last| (last.node, last.revision, last.sha256));
-            before.push(Sealed { revision, node, sha256, accounted });
+            before.push(Sealed { revision, node, sha256 });
             self.grows(seal.recording, last, (revision, sha256));
         }
     }

@@ -41,6 +41,8 @@ pub struct Journal {
     pub open: BTreeMap<RecordingId, Held>,
     by_segment: BTreeMap<SegmentId, RecordingId>,
     next_segment: u64,
+    /// Durable since the last start: the next one begins with no lower number.
+    floor: u64,
 }
 
 /// What it holds of one recording.
@@ -88,6 +90,7 @@ impl Journal {
     /// What a power cut leaves: everything up to the last sync.
     pub fn cut(&mut self, synced: Time) {
         let before = std::mem::take(self);
+        self.floor = before.floor;
         for (at, entry) in before.entries {
             let kept = match entry {
                 Entry::Audio(segment, mut heard) => {
@@ -103,8 +106,11 @@ impl Journal {
         }
     }
 
-    pub fn next_segment(&self) -> SegmentId {
-        SegmentId(self.next_segment.max(1))
+    /// A process starts: which number its first segment has.
+    pub fn begin(&mut self) -> SegmentId {
+        let first = self.next_segment.max(self.floor).max(1);
+        self.floor = first + 65_536;
+        SegmentId(first)
     }
 
     pub fn outline(&self, node: NodeId, local: RecordingId) -> Option<Outline> {

@@ -27,7 +27,7 @@ use recorder_core::controller::GroupWord;
 use recorder_core::media::MediaNotice;
 use storage_core::journal::Fact;
 use storage_core::{
-    CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, Role, SegmentId, Ucid, WallTime,
+    CallId, Extension, MonoTime, NodeId, Now, RecordingId, Role, SegmentId, Ucid, WallTime,
 };
 
 use crate::disk::{Disk, Heard1, Voice};
@@ -67,7 +67,6 @@ pub enum Input {
     Refused(Ticket, JoinRefusal),
     Left(Extension),
     PhantomReady(Extension),
-    PhantomLost(Extension),
     MediaStarted(Extension),
     Heard { segment: SegmentId, received: WallTime },
     Audible(SegmentId),
@@ -325,7 +324,7 @@ impl Host {
             max_parties: crate::switch::PARTIES_MAX,
             patience: recorder_core::call::Patience::default(),
             id_seed: u128::from(seed) << 64 | u128::from(self.boot) << 16 | u128::from(self.id.0),
-            first_segment: self.disk.journal.next_segment(),
+            first_segment: self.disk.journal.begin(),
         });
         let Some(process) = &mut self.process else { return };
         let at = Now { mono: MonoTime::from_micros(SECOND), wall: WallTime::default() };
@@ -467,7 +466,6 @@ impl Host {
                 recorder.had_phantoms = true;
                 calls.handle_phantom_ready(at, &phantom);
             }
-            Input::PhantomLost(phantom) => calls.handle_phantom_lost(at, &phantom),
             Input::MediaStarted(phantom) => {
                 calls.handle_media_started(at, &phantom, None, "g711a", 20);
             }
@@ -1005,7 +1003,7 @@ impl Host {
                 Finished::Applied(id, outcome) => (id, Some(outcome)),
                 Finished::Late(id) => (id, None),
             };
-            if outcome.is_some() {
+            if outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Refused(_))) {
                 self.out.push(Out::Acknowledged(id));
             }
             answers.extend(process.asked.remove(&id).map(|asked| (asked, outcome)));
@@ -1075,10 +1073,6 @@ impl Host {
         for word in told {
             self.word(at, word);
         }
-    }
-
-    pub fn is_lead(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.view.duty.duty == Duty::Lead)
     }
 
     /// The write that is under way when the process dies.

@@ -41,7 +41,6 @@ pub struct Leg {
     pub deaf: bool,
     /// Whether media reaches it.
     pub media: bool,
-    pub since: Time,
 }
 
 /// A call.
@@ -70,6 +69,35 @@ pub struct Told {
     pub devices: Vec<(Extension, Who)>,
     pub change: CallChange,
     pub facts: CallFacts,
+}
+
+impl Told {
+    /// For the trace.
+    pub fn in_words(&self) -> String {
+        let name = |device: &Device| match device {
+            Device::Number(number) => number.to_string(),
+            Device::Trunk { group, member } => format!("T{group}#{member}"),
+            Device::Unknown => "?".to_owned(),
+        };
+        let of = |c: &Connection| format!("{} in {}", name(&c.device), c.call.as_str());
+        match &self.change {
+            CallChange::Established { connection, .. } => format!("established: {}", of(connection)),
+            CallChange::ConnectionCleared { connection, .. } => format!("cleared: {}", of(connection)),
+            CallChange::Delivered { connection, .. } => format!("delivered: {}", of(connection)),
+            CallChange::Held(connection) => format!("held: {}", of(connection)),
+            CallChange::Retrieved(connection) => format!("retrieved: {}", of(connection)),
+            CallChange::Originated(connection) => format!("originated: {}", of(connection)),
+            CallChange::ServiceInitiated(connection) => format!("initiated: {}", of(connection)),
+            CallChange::Conferenced(merge) | CallChange::Transferred(merge) => {
+                let parties: Vec<String> =
+                    merge.parties.iter().map(|party| of(&party.new)).collect();
+                let second = merge.secondary.as_ref().map(of).unwrap_or_default();
+                let primary = of(&merge.primary);
+                format!("merge of {primary} and {second}: {}", parties.join(", "))
+            }
+            other => format!("{other:?}"),
+        }
+    }
 }
 
 /// The switch.
@@ -154,8 +182,8 @@ impl Switch {
             ..CallFacts::default()
         };
         let uid = self.open(now, facts);
-        self.seat(now, uid, &caller, Who::Outside, PartyState::Connected);
-        self.alert(now, uid, station, Who::Station);
+        self.seat(uid, &caller, Who::Outside, PartyState::Connected);
+        self.alert(uid, station, Who::Station);
         uid
     }
 
@@ -167,11 +195,11 @@ impl Switch {
             ..CallFacts::default()
         };
         let uid = self.open(now, facts);
-        self.seat(now, uid, from, Who::Station, PartyState::Connected);
+        self.seat(uid, from, Who::Station, PartyState::Connected);
         let connection = self.calls[&uid].connection(from);
         self.tell(uid, CallChange::ServiceInitiated(connection.clone()));
         self.tell(uid, CallChange::Originated(connection));
-        self.alert(now, uid, to, who);
+        self.alert(uid, to, who);
         uid
     }
 
@@ -277,7 +305,6 @@ impl Switch {
     /// Single-step conference of a phantom.
     pub fn join(
         &mut self,
-        now: Time,
         id: &CallId,
         party: &Device,
         phantom: &Extension,
@@ -296,7 +323,7 @@ impl Switch {
         if parties >= PARTIES_MAX {
             return Err(JoinRefusal::PartyLimit);
         }
-        self.seat(now, uid, &device, Who::Phantom(node), PartyState::Connected);
+        self.seat(uid, &device, Who::Phantom(node), PartyState::Connected);
         if let Some(call) = self.calls.get_mut(&uid)
             && let Some(leg) = call.legs.last_mut()
         {
@@ -389,15 +416,15 @@ impl Switch {
         uid
     }
 
-    fn seat(&mut self, now: Time, uid: u64, device: &Device, who: Who, state: PartyState) {
+    fn seat(&mut self, uid: u64, device: &Device, who: Who, state: PartyState) {
         let Some(call) = self.calls.get_mut(&uid) else { return };
         let device = device.clone();
-        call.legs.push(Leg { device, who, state, deaf: false, media: false, since: now });
+        call.legs.push(Leg { device, who, state, deaf: false, media: false });
         self.most_parties = self.most_parties.max(call.legs.len());
     }
 
-    fn alert(&mut self, now: Time, uid: u64, device: &Device, who: Who) {
-        self.seat(now, uid, device, who, PartyState::Alerting);
+    fn alert(&mut self, uid: u64, device: &Device, who: Who) {
+        self.seat(uid, device, who, PartyState::Alerting);
         let connection = self.calls[&uid].connection(device);
         self.tell(uid, CallChange::Delivered { connection, alerting: device.clone() });
     }
