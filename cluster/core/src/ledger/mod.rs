@@ -259,12 +259,21 @@ impl Ledger {
         });
     }
 
-    pub(crate) fn resolve(&mut self, recording: RecordingId, changes: &mut Vec<Change>) -> Outcome {
+    pub(crate) fn resolve(
+        &mut self,
+        recording: RecordingId,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
         let Some(number) = self.lookup.recording(recording) else {
             return Outcome::Refused(Refusal::UnknownRecording);
         };
         self.remove_slot(number, recording);
         changes.push(Change::Evicted { recording });
+        let rest = self.calls.get(&number);
+        if rest.is_some_and(|call| call.slots.iter().all(|slot| slot.finished(present))) {
+            self.close(number, changes);
+        }
         Outcome::Done
     }
 
@@ -472,7 +481,10 @@ impl Ledger {
         if slot.stretches.is_empty() && slot.sealed.is_none() {
             self.remove_slot(number, recording);
             changes.push(Change::Evicted { recording });
-        } else if self.calls[&number].slots.iter().all(|slot| slot.finished(present)) {
+        }
+        // The others of the call may have waited for this one only.
+        let rest = self.calls.get(&number);
+        if rest.is_some_and(|call| call.slots.iter().all(|slot| slot.finished(present))) {
             self.close(number, changes);
         }
         Outcome::Done
