@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use astlogger::bridge::core::{SealOrder, SealOutcome};
+use cluster_core::node::{Applied, Entry};
 use cluster_core::wire::Message;
 use cluster_core::{Command, PeerEvent, Stored};
 use recorder_core::call::JoinRefusal;
@@ -532,8 +533,12 @@ impl World {
             }
             Out::Applied(applied) => {
                 let host = &self.hosts[&id];
+                let first = self.check.last_applied;
                 if let Some(process) = &host.process {
                     self.check.applied(&process.node, &applied);
+                }
+                for entry in applied.iter().filter(|applied| applied.index > first) {
+                    self.trace(entry_in_words(entry));
                 }
             }
             Out::Acknowledged(proposal) => self.check.acknowledged(proposal),
@@ -1147,7 +1152,10 @@ impl World {
                 if let (Some(deserted), Some(able), true) = (deserted, able, count > 0)
                     && now > deserted.max(able) + LEAVE_BOUND
                 {
-                    let what = format!("a phantom of node {id} is left in call {uid}, which is over");
+                    let left = call.phantoms().filter(|(_, node, _)| *node == id);
+                    let left: Vec<&str> = left.map(|(phantom, ..)| phantom.as_str()).collect();
+                    let number = call.id.as_str();
+                    let what = format!("{left:?} of node {id} are left in call {uid} ({number})");
                     self.check.fail(Kind::Phantoms, what);
                 }
                 continue;
@@ -1287,6 +1295,30 @@ impl World {
             self.check.fail(Kind::Published, what);
         }
     }
+}
+
+/// An entry of the log, for the trace.
+fn entry_in_words(applied: &Applied) -> String {
+    let what = match &applied.entry {
+        Entry::Command(proposal) | Entry::Membership(proposal) => match &proposal.command {
+            Command::Claim(claim) => format!(
+                "claim {}/{} of {} copy {} take {}",
+                claim.node, claim.segment, claim.recording, claim.copy, claim.take
+            ),
+            Command::End { stretch, .. } => {
+                format!("end of {}/{} in {}", stretch.node, stretch.segment, stretch.recording)
+            }
+            Command::Release { stretch } => {
+                format!("release of {}/{} in {}", stretch.node, stretch.segment, stretch.recording)
+            }
+            Command::Seal(seal) => {
+                format!("seal of {} revision {} by {}", seal.recording, seal.revision, seal.node)
+            }
+            other => format!("{other:?}"),
+        },
+        other => format!("{other:?}"),
+    };
+    format!("log {}: {what}: {:?}", applied.index, applied.outcome)
 }
 
 /// An open call, for the trace.
