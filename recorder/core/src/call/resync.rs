@@ -21,6 +21,8 @@ impl Tracker {
         if snapshot.parties.is_empty() {
             return self.handle_unknown(now, &snapshot.call);
         }
+        // A call that is up is not over, whatever was concluded from events.
+        self.buried.remove(&snapshot.call);
         self.replace_if_reused(now, snapshot);
         self.follow_identity(now, snapshot);
         let (id, facts) = (&snapshot.call, &snapshot.facts);

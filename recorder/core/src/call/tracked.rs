@@ -167,6 +167,13 @@ impl TrackedCall {
         self.real().any(|party| party.kind == PartyKind::Outside)
     }
 
+    /// Whether a recorder of another node is in it, and nobody else ever was as far as is known here.
+    #[must_use]
+    pub fn is_known_by_recorders_only(&self) -> bool {
+        let recorder = self.parties.iter().any(|party| party.kind == PartyKind::PeerPhantom);
+        recorder && self.real().next().is_none() && self.parties.presences().is_empty()
+    }
+
     /// How many places of the switch's party limit are taken, recorders included.
     #[must_use]
     pub fn places(&self) -> usize {
