@@ -789,7 +789,16 @@ impl World {
         if !self.on_socket(id, socket) {
             return;
         }
-        let phantoms = self.hosts[&id].phantoms.clone();
+        // The link asks for a phantom's calls before it registers it.
+        let host = &self.hosts[&id];
+        let calls = self.switch.calls.values();
+        let seen = calls.flat_map(|call| call.phantoms().map(move |phantom| (call, phantom)));
+        let own = seen.filter(|(_, (_, node, _))| *node == id);
+        let snapshots = own.map(|(call, (phantom, ..))| {
+            Switch::snapshot(call, Monitor::Phantom(phantom.clone()))
+        });
+        let (snapshots, phantoms) = (snapshots.collect(), host.phantoms.clone());
+        self.answer(id, Input::Snapshots(snapshots));
         for phantom in &phantoms {
             if self.drops {
                 self.switch.leave(self.now, phantom, None);
