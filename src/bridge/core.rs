@@ -575,8 +575,8 @@ impl Bridge {
         let (recording, node) = (slot.recording, self.node);
         for stretch in slot.stretches.iter().filter(|s| s.node == node) {
             let segment = stretch.segment;
-            let part = self.by_segment.get(&segment).and_then(|local| self.parts.get(local));
-            let known = part.is_some_and(|part| part.name == recording);
+            // One that is known here may be about to learn that its recording bears this name.
+            let known = self.by_segment.contains_key(&segment);
             if !known && slot.fate(node, segment) == Fate::Keep {
                 let stretch = StretchRef { recording, node, segment };
                 self.propose(About::Release(segment), Command::Release { stretch });

@@ -110,7 +110,7 @@ pub struct Switch {
     freed: BTreeMap<u64, Time>,
     last_uid: u64,
     /// Whether calls have identities.
-    ucids: bool,
+    pub ucids: bool,
     /// Conferences that failed although the people alone would have had room.
     pub crowded: u64,
     pub most_parties: usize,

@@ -91,7 +91,8 @@ impl Calls {
             });
             goes_on && held && claimed.recording < name
         });
-        elder && self.peer_is_in(call, |other| other == copy)
+        // One that the group has not heard of may only be known by another name yet.
+        elder && self.group.get(name).is_some() && self.peer_is_in(call, |other| other == copy)
     }
 
     /// Whether and when this node may join the call, as far as the others matter.

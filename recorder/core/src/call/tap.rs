@@ -259,7 +259,10 @@ impl Calls {
                 self.arm_tap(phantom);
             }
             Phase::Leaving if there => self.ask_out(now, phantom),
-            Phase::Leaving => self.drop_tap(now, phantom, rest),
+            Phase::Leaving => {
+                self.drop_tap(now, phantom, rest);
+                self.evict_stray(now, phantom);
+            }
         }
     }
 
