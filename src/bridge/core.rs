@@ -551,10 +551,14 @@ impl Bridge {
         let Some(&stopped) = self.over.get(&name) else { return };
         let Some(slot) = slot else { return };
         let locals = self.by_name.get(&name).into_iter().flatten();
-        let mut segments = locals.flat_map(|local| self.parts[local].captures.keys());
-        let all_claimed = segments.all(|segment| {
+        let mut captures = locals.flat_map(|local| &self.parts[local].captures);
+        let all_claimed = captures.clone().all(|(segment, _)| {
             slot.stretches.iter().any(|s| (s.node, s.segment) == (self.node, *segment))
         });
+        // Of two recordings here that bear one name the other may go on.
+        if !stopped && captures.any(|(_, capture)| capture.ended.is_none()) {
+            return;
+        }
         let said = match slot.over {
             Some(cluster_core::Over::Stopped) => true,
             Some(cluster_core::Over::Ended) => !stopped,

