@@ -469,11 +469,33 @@ impl Bridge {
         self.report(name, slot, state);
         self.end(name, slot);
         self.drop_superfluous(name, state);
+        self.forget_sealing(name, slot);
         if let Some(slot) = slot {
+            self.disown(slot);
             self.obey(slot, state, view);
         } else {
             self.impossible.remove(&name);
         }
+    }
+
+    /// A proposal that was answered too late may have been taken all the same: the ledger tells. What
+    /// it took is published by its listing; what it took instead makes the staged file superfluous.
+    fn forget_sealing(&mut self, name: RecordingId, slot: Option<&Slot>) {
+        let Some(Sealing { revision, seal: Some(seal) }) = self.sealing.get(&name) else { return };
+        if self.asked.contains(&About::Seal(name)) {
+            return;
+        }
+        let (recording, revision) = (name, *revision);
+        let sealed = slot.map(|slot| slot.sealed.as_ref().filter(|s| s.revision >= revision));
+        let taken = match sealed {
+            Some(None) => return,
+            Some(Some(sealed)) => sealed.sha256 == seal.sha256,
+            None => false,
+        };
+        if !taken {
+            self.outputs.push_back(Output::Discard { recording, revision });
+        }
+        self.sealing.remove(&name);
     }
 
     /// Tells the recorder how the recording stands, if that is new.
@@ -529,10 +551,14 @@ impl Bridge {
         let Some(&stopped) = self.over.get(&name) else { return };
         let Some(slot) = slot else { return };
         let locals = self.by_name.get(&name).into_iter().flatten();
-        let mut segments = locals.flat_map(|local| self.parts[local].captures.keys());
-        let all_claimed = segments.all(|segment| {
+        let mut captures = locals.flat_map(|local| &self.parts[local].captures);
+        let all_claimed = captures.clone().all(|(segment, _)| {
             slot.stretches.iter().any(|s| (s.node, s.segment) == (self.node, *segment))
         });
+        // Of two recordings here that bear one name the other may go on.
+        if !stopped && captures.any(|(_, capture)| capture.ended.is_none()) {
+            return;
+        }
         let said = match slot.over {
             Some(cluster_core::Over::Stopped) => true,
             Some(cluster_core::Over::Ended) => !stopped,
@@ -543,6 +569,22 @@ impl Bridge {
         } else if all_claimed {
             let (recording, node) = (name, self.node);
             self.propose(About::Over(name), Command::Over { recording, node, stopped });
+        }
+    }
+
+    /// Withdraws captures that the ledger has in this node's name and the journal has not: a power
+    /// cut took them before they were durable, or they were dropped before an old claim of them was
+    /// taken. Without that the recording would be waited for for ever.
+    fn disown(&mut self, slot: &Slot) {
+        let (recording, node) = (slot.recording, self.node);
+        for stretch in slot.stretches.iter().filter(|s| s.node == node) {
+            let segment = stretch.segment;
+            // One that is known here may be about to learn that its recording bears this name.
+            let known = self.by_segment.contains_key(&segment);
+            if !known && slot.fate(node, segment) == Fate::Keep {
+                let stretch = StretchRef { recording, node, segment };
+                self.propose(About::Release(segment), Command::Release { stretch });
+            }
         }
     }
 

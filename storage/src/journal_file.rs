@@ -36,6 +36,8 @@ use crate::lock::DataLock;
 
 /// Offsets are 32 bits; a file that cannot be rotated (full disk) is appended to up to here.
 const FILE_BYTES_MAX: u64 = 2 << 30;
+/// More segments than are ever begun between two syncs.
+const UNSYNCED_SEGMENTS_MAX: u64 = 65_536;
 
 /// How the journal behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +138,11 @@ impl Journal {
         let mut shared = Shared::new(found.index);
         let mut reserve = Reserve::new(folder.join(naming::RESERVE_FILE), options.reserve_bytes);
         reserve.take(&*disk);
+        // A power cut may take segments out of the journal that others have heard of by then, and
+        // their numbers must not mean other segments: the next start begins beyond all of them.
+        let beyond =
+            SegmentId(found.recovered.next_segment.0.saturating_add(UNSYNCED_SEGMENTS_MAX));
+        shared.index.raise_next_segment(beyond);
         let head = begin_file(&*disk, &folder, node, found.next_file, &mut shared, &mut reserve)?;
         let shared = Arc::new(Mutex::new(shared));
         let sync = SyncHandle::new(Arc::clone(&disk), folder.clone(), Arc::clone(&shared));

@@ -265,7 +265,10 @@ impl State {
                 }
                 Outcome::Done
             }
-            Command::Resolve { recording } => self.ledger.resolve(*recording, changes),
+            Command::Resolve { recording } => {
+                let present = self.present();
+                self.ledger.resolve(*recording, &present, changes)
+            }
             Command::SetRole { node, role } => self.on_member(*node, changes, |member| {
                 member.role = Some(*role);
             }),

@@ -158,9 +158,17 @@ impl Ledger {
     ) -> Outcome {
         let open = self.find_claimed(claim);
         self.reopen(claim, open);
+        let open = self.lookup.recording(claim.recording).or(open);
         let open = open.or_else(|| self.find_claimed(claim));
         let number = open.unwrap_or_else(|| self.open_call(index, &claim.call, changes));
         self.learn_ucid(number, &claim.call);
+        let refused = self.slot_for(number, claim).err();
+        if let Some(refusal) = refused {
+            if self.calls.get(&number).is_some_and(|call| call.slots.is_empty()) {
+                self.take_out(number);
+            }
+            return Outcome::Refused(refusal);
+        }
         let slot = match self.slot_for(number, claim) {
             Ok(slot) => slot,
             Err(refusal) => return Outcome::Refused(refusal),
@@ -253,12 +261,21 @@ impl Ledger {
         });
     }
 
-    pub(crate) fn resolve(&mut self, recording: RecordingId, changes: &mut Vec<Change>) -> Outcome {
+    pub(crate) fn resolve(
+        &mut self,
+        recording: RecordingId,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
         let Some(number) = self.lookup.recording(recording) else {
             return Outcome::Refused(Refusal::UnknownRecording);
         };
         self.remove_slot(number, recording);
         changes.push(Change::Evicted { recording });
+        let rest = self.calls.get(&number);
+        if rest.is_some_and(|call| call.slots.iter().all(|slot| slot.finished(present))) {
+            self.close(number, changes);
+        }
         Outcome::Done
     }
 
@@ -466,7 +483,10 @@ impl Ledger {
         if slot.stretches.is_empty() && slot.sealed.is_none() {
             self.remove_slot(number, recording);
             changes.push(Change::Evicted { recording });
-        } else if self.calls[&number].slots.iter().all(|slot| slot.finished(present)) {
+        }
+        // The others of the call may have waited for this one only.
+        let rest = self.calls.get(&number);
+        if rest.is_some_and(|call| call.slots.iter().all(|slot| slot.finished(present))) {
             self.close(number, changes);
         }
         Outcome::Done
@@ -526,9 +546,16 @@ impl Ledger {
         })
     }
 
-    /// The open call to which a claim belongs. Numbers are used again: where no identity tells, a
-    /// node that has a part of a recording and claims under another name means another call.
+    /// The open call to which a claim belongs. A name that is known says more than what the claimant
+    /// makes of the call by now: a merge may have changed the call's number, or its identity, since
+    /// the recording began. Numbers are used again: where no identity tells, a node that has a part
+    /// of a recording and claims under another name means another call.
     fn find_claimed(&self, claim: &Claim) -> Option<u64> {
+        let named = self.lookup.recording(claim.recording);
+        named.or_else(|| self.find_open_for(claim))
+    }
+
+    fn find_open_for(&self, claim: &Claim) -> Option<u64> {
         self.lookup.candidates(&claim.call).into_iter().find(|number| {
             let known = &self.calls[number];
             let by_number = known.call.ucid.is_none() || claim.call.ucid.is_none();
@@ -552,12 +579,15 @@ impl Ledger {
             return;
         }
         let candidates = self.closed_lookup.candidates(&claim.call);
-        let found = candidates.into_iter().find(|number| {
-            self.closed.get(number).is_some_and(|known| {
-                let by_number = known.call.ucid.is_none() || claim.call.ucid.is_none();
-                same_call(&known.call, known.over(), &claim.call, Some(claim.from))
-                    && known.slots.iter().any(is_it)
-                    && !(by_number && known.slots.iter().any(|slot| slot.is_disowned_by(claim)))
+        let named = self.closed_lookup.recording(claim.recording);
+        let found = named.or_else(|| {
+            candidates.into_iter().find(|number| {
+                self.closed.get(number).is_some_and(|known| {
+                    let by_number = known.call.ucid.is_none() || claim.call.ucid.is_none();
+                    same_call(&known.call, known.over(), &claim.call, Some(claim.from))
+                        && known.slots.iter().any(is_it)
+                        && !(by_number && known.slots.iter().any(|slot| slot.is_disowned_by(claim)))
+                })
             })
         });
         let Some((number, known)) = found.and_then(|n| Some((n, self.closed.remove(&n)?))) else {

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use storage_core::{Duty, MonoTime, Now};
+use storage_core::{Duty, MonoTime, Now, RecordingId};
 
 use super::calls::Calls;
 use super::group::{Claimed, Over};
@@ -78,6 +78,21 @@ impl Calls {
             (false, false) => Cover::None,
             _ => Cover::Doubtful,
         }
+    }
+
+    /// Whether a recording in progress here is one too many: a merge has made one call of two that two
+    /// nodes recorded, each under another name, and another node surely goes on with the elder of the
+    /// two. Names are made of the time of opening, so both nodes find the same.
+    pub(super) fn is_outlived(&self, call: &TrackedCall, name: RecordingId, copy: u8) -> bool {
+        let elder = self.group.matches(call).any(|claimed| {
+            let goes_on = claimed.over.is_none() && claimed.copy == copy;
+            let held = claimed
+                .holder
+                .is_some_and(|holder| holder.node != self.node && self.group.is_alive(holder.node));
+            goes_on && held && claimed.recording < name
+        });
+        // One that the group has not heard of may only be known by another name yet.
+        elder && self.group.get(name).is_some() && self.peer_is_in(call, |other| other == copy)
     }
 
     /// Whether and when this node may join the call, as far as the others matter.

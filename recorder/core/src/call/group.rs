@@ -239,7 +239,7 @@ fn same_by_number(claimed: &Claimed, call: &TrackedCall) -> bool {
     if claimed.ucid.is_some() && call.ucid.is_some() {
         return false;
     }
-    match (claimed.began, call.established) {
+    match (claimed.began, call.began()) {
         (Some(began), Some(seen)) => {
             began.micros_since(seen.wall).unsigned_abs() <= BEGAN_TOLERANCE_MICROS
         }

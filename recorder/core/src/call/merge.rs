@@ -304,7 +304,7 @@ fn take_over(call: &mut TrackedCall, other: &TrackedCall) {
         call.userdata.clone_from(&other.userdata);
     }
     if call.established.is_none() {
-        call.established = other.established;
+        (call.established, call.found) = (other.established, other.found);
         call.direction = other.direction;
     }
 }

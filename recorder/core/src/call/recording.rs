@@ -233,8 +233,8 @@ impl Calls {
             Some(claimed) => (claimed.ucid.clone(), claimed.callid.clone(), claimed.began),
             None => {
                 let callid = call.map_or_else(|| tap.id.clone(), |call| call.id().clone());
-                let established = call.and_then(|call| call.established);
-                (draft.ucid.clone(), callid, established.map(|established| established.wall))
+                let began = call.and_then(TrackedCall::began);
+                (draft.ucid.clone(), callid, began.map(|began| began.wall))
             }
         };
         let claim = Claim {

@@ -21,6 +21,8 @@ impl Tracker {
         if snapshot.parties.is_empty() {
             return self.handle_unknown(now, &snapshot.call);
         }
+        // A call that is up is not over, whatever was concluded from events.
+        self.buried.remove(&snapshot.call);
         self.replace_if_reused(now, snapshot);
         self.follow_identity(now, snapshot);
         let (id, facts) = (&snapshot.call, &snapshot.facts);
@@ -98,6 +100,7 @@ impl Tracker {
         call.parties = after;
         call.forget_absent_viewers();
         if call.talking().count() >= 2 {
+            call.found |= call.established.is_none();
             call.establish(now, roster);
         }
     }

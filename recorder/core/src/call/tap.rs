@@ -145,6 +145,7 @@ impl Calls {
         // A phantom that was not let in has heard nothing from which it would have to rest.
         let rest = if *why == JoinRefusal::PhantomBusy { LONG_REST } else { Duration::ZERO };
         self.drop_tap(now, &phantom, rest);
+        self.evict_stray(now, &phantom);
         if phase != (Phase::Asked { unwanted: true }) {
             self.join_failed(now, key, why);
         }
@@ -207,12 +208,14 @@ impl Calls {
             return;
         }
         let (key, rest) = (tap.call, tap.rest);
+        if self.tracker.call(key).is_some_and(|call| *call.id() != tap.id) {
+            // A merge has given the call another number meanwhile: under the old one nobody is in it.
+            return self.ask_out(now, phantom);
+        }
         self.drop_tap(now, phantom, rest);
         self.tracker.handle_phantom(now, key, phantom, false);
         // An unanswered request may have put it into another call as well.
-        if let Some(key) = self.tracker.call_of_phantom(phantom) {
-            self.evict(now, key, phantom);
-        }
+        self.evict_stray(now, phantom);
     }
 
     /// A phantom is not registered any more. What it hears ends, and its place in the call is given
@@ -246,6 +249,7 @@ impl Calls {
             Phase::Asked { .. } if there => self.tap_is_in(now, phantom),
             Phase::Asked { unwanted } => {
                 self.drop_tap(now, phantom, rest);
+                self.evict_stray(now, phantom);
                 if !unwanted {
                     self.join_failed(now, key, &JoinRefusal::LinkDown);
                 }
@@ -255,7 +259,10 @@ impl Calls {
                 self.arm_tap(phantom);
             }
             Phase::Leaving if there => self.ask_out(now, phantom),
-            Phase::Leaving => self.drop_tap(now, phantom, rest),
+            Phase::Leaving => {
+                self.drop_tap(now, phantom, rest);
+                self.evict_stray(now, phantom);
+            }
         }
     }
 
@@ -314,6 +321,14 @@ impl Calls {
             self.ask_out(now, phantom);
         } else {
             self.arm_tap(phantom);
+        }
+    }
+
+    /// A phantom that is in no use is taken out of whatever call it is seen in: it may have been asked
+    /// into one before it was known to sit in another.
+    fn evict_stray(&mut self, now: Now, phantom: &Extension) {
+        if let Some(key) = self.tracker.call_of_phantom(phantom) {
+            self.evict(now, key, phantom);
         }
     }
 

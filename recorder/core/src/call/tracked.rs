@@ -50,8 +50,10 @@ pub struct TrackedCall {
     pub former: Vec<Ucid>,
     /// When it was first seen.
     pub seen: Now,
-    /// When somebody answered.
+    /// When somebody answered; for a call that was found by a snapshot, when it was found.
     pub established: Option<Now>,
+    /// Whether it was found by a snapshot when somebody had answered already.
+    pub(super) found: bool,
     /// Who called.
     pub calling: Option<Device>,
     /// Who was called.
@@ -101,6 +103,7 @@ impl TrackedCall {
             former: Vec::new(),
             seen: now,
             established: None,
+            found: false,
             calling: None,
             called: None,
             trunkgroup: None,
@@ -142,6 +145,12 @@ impl TrackedCall {
         self.parties.iter().filter(|party| party.is_real())
     }
 
+    /// When somebody answered, if that was seen.
+    #[must_use]
+    pub fn began(&self) -> Option<Now> {
+        self.established.filter(|_| !self.found)
+    }
+
     /// People who talk or have the call on hold.
     pub fn talking(&self) -> impl Iterator<Item = &Party> {
         self.real().filter(|party| party.is_in_call())
@@ -156,6 +165,13 @@ impl TrackedCall {
     #[must_use]
     pub fn has_outside(&self) -> bool {
         self.real().any(|party| party.kind == PartyKind::Outside)
+    }
+
+    /// Whether a recorder of another node is in it, and nobody else ever was as far as is known here.
+    #[must_use]
+    pub fn is_known_by_recorders_only(&self) -> bool {
+        let recorder = self.parties.iter().any(|party| party.kind == PartyKind::PeerPhantom);
+        recorder && self.real().next().is_none() && self.parties.presences().is_empty()
     }
 
     /// How many places of the switch's party limit are taken, recorders included.

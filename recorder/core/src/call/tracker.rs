@@ -83,7 +83,7 @@ pub struct Tracker {
     pub(super) by_id: BTreeMap<CallId, CallKey>,
     by_station: BTreeMap<Extension, BTreeSet<CallKey>>,
     agents: BTreeMap<Extension, String>,
-    buried: BTreeMap<CallId, (Option<Ucid>, MonoTime)>,
+    pub(super) buried: BTreeMap<CallId, (Option<Ucid>, MonoTime)>,
     pub(super) changes: VecDeque<Change>,
     last_key: u64,
     refused: u64,
@@ -363,7 +363,9 @@ impl Tracker {
     /// Ends the call if nobody is in it any more, and starts the clock if nobody sees it any more.
     pub(super) fn conclude(&mut self, now: Now, key: CallKey) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        if call.real().next().is_none() && call.phantoms().next().is_none() {
+        // Where only another node's phantom was heard of, the people are still to be asked for.
+        let unknown = call.is_known_by_recorders_only();
+        if call.real().next().is_none() && call.phantoms().next().is_none() && !unknown {
             return self.end(now, key, CallEnd::Empty);
         }
         call.learn_trunk();

@@ -1,0 +1,1134 @@
+//! One host: its disk, its clock, and the process on it, if one runs. Here the pure cores are held
+//! together as the daemon's shells hold them (`src/bridge/mod.rs`, `src/bridge/carry.rs`,
+//! `recorder/src/control_task.rs`, `recorder/src/media_worker.rs`, `cluster/src/driver.rs`): the same
+//! inputs in the same order, the same things carried out. What reaches beyond the host goes out as an
+//! [`Out`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use astlogger::bridge::core::{About, Bridge, Output, SealOrder, SealOutcome};
+use astlogger::bridge::health::{Signs, Teller};
+use astlogger::bridge::words;
+use cluster_core::node::{Applied, Finished, StepError, Write};
+use cluster_core::wire::{Kind, Message};
+use cluster_core::{
+    Announce, Change, Command, GroupView, Node, NodeConfig, Outcome, Patience, PeerEvent,
+    ProposalId, Ticks,
+};
+use recorder_core::call::event::{CallEvent, CallSnapshot};
+use recorder_core::call::order::Ticket;
+use recorder_core::call::roster::Roster;
+use recorder_core::call::rule::Rules;
+use recorder_core::call::{Calls, JoinRefusal, Mandate, Order, Peer, Request, TriggerConfig};
+use recorder_core::controller::GroupWord;
+use recorder_core::media::MediaNotice;
+use storage_core::journal::Fact;
+use storage_core::{
+    CallId, Extension, MonoTime, NodeId, Now, RecordingId, Role, SegmentId, Ucid, WallTime,
+};
+
+use crate::disk::{Disk, Heard1, Voice};
+use crate::frames::Frames;
+use crate::{EPOCH, MS, SECOND, Time};
+
+/// How long a proposal of the bridge may be under way.
+const PROPOSAL: Time = 2 * SECOND;
+/// How long the group may take to confirm a health.
+const HEALTH_PATIENCE: Time = 5 * SECOND;
+/// What changes by itself is published so often.
+const PUBLISH_EVERY: Time = 200 * MS;
+const HAND_OVER_PATIENCE: Time = 4 * SECOND;
+const SEAL_PATIENCE: Time = 4 * SECOND;
+const BURST: usize = 256;
+/// A segment that hears nothing for so long is silent.
+const SILENT_AFTER: Time = 3 * SECOND;
+
+/// What reaches a process.
+#[derive(Clone, Debug)]
+pub enum Input {
+    Beat,
+    Look,
+    Timer,
+    Deliver { from: NodeId, message: Option<Box<Message>> },
+    Peer { about: NodeId, event: PeerEvent },
+    SnapshotSent { to: NodeId, sent: bool },
+    Written,
+    LinkUp { recovered: bool },
+    LinkDown,
+    Events(Vec<CallEvent>),
+    Snapshots(Vec<CallSnapshot>),
+    ResyncDone,
+    UnknownCall(CallId),
+    Linkage(CallId, Option<Ucid>),
+    Joined(Ticket),
+    Refused(Ticket, JoinRefusal),
+    Left(Extension),
+    PhantomReady(Extension),
+    MediaStarted(Extension),
+    Heard { segment: SegmentId, received: WallTime },
+    Audible(SegmentId),
+    Silence { phantom: Extension, segment: SegmentId },
+    Stray(Extension),
+    Outline(RecordingId),
+    Sealed(RecordingId, SealOutcome, Option<Box<Voice>>),
+    Publish(RecordingId, u32),
+    ListOwn(RecordingId, u32, [u8; 32]),
+    Listed(RecordingId, u32, bool, [u8; 32]),
+    Ask(Box<Request>),
+    Command(Box<Command>),
+    Stop,
+    StopStep,
+}
+
+/// What goes beyond the host.
+#[derive(Clone, Debug)]
+pub enum Out {
+    Send(Message),
+    Write,
+    After(Time, Input),
+    Join {
+        ticket: Ticket,
+        call: CallId,
+        party: Extension,
+        phantom: Extension,
+    },
+    Leave {
+        phantom: Extension,
+        call: CallId,
+    },
+    AskLinkage {
+        call: CallId,
+    },
+    SnapshotCall {
+        call: CallId,
+    },
+    /// What this phantom hears is to be looked at again.
+    Touch(Extension),
+    WatchPeers(BTreeSet<Extension>),
+    Seal(SealOrder),
+    ListAt {
+        at: NodeId,
+        recording: RecordingId,
+        revision: u32,
+        sha256: [u8; 32],
+    },
+    Published(Box<Voice>),
+    /// The journal owes these frames of these segments nothing any more; the recording's name as
+    /// far as the journal knows it.
+    Dropped(RecordingId, Vec<(SegmentId, Frames)>),
+    Applied(Vec<Applied>),
+    Acknowledged(ProposalId),
+    EndSession,
+    Exit,
+    Trace(String),
+    Fatal(String),
+}
+
+#[derive(Clone, Debug)]
+enum RaftInput {
+    Tick,
+    Step(NodeId, Box<Message>),
+    Peer(NodeId, PeerEvent),
+    SnapshotSent(NodeId, bool),
+    Propose(Asked, Command, Time),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Bridge(About),
+    Health,
+    Drain,
+    Other,
+}
+
+/// A phantom's port.
+#[derive(Clone, Debug, Default)]
+pub struct Port {
+    segment: Option<SegmentId>,
+    known: bool,
+    told: bool,
+    silent: bool,
+    quiet_since: Time,
+    /// Which call it hears, since when.
+    pub hearing: Option<(u64, Time, WallTime)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    HandOver { until: Time, asked: bool },
+    Finish { until: Time },
+}
+
+/// The parts of a process that records.
+pub struct Recorder {
+    pub calls: Calls,
+    pub bridge: Bridge,
+    mandate: Option<Mandate>,
+    peers: BTreeMap<NodeId, Peer>,
+    teller: Teller,
+    health_asked: bool,
+    staged: BTreeMap<(RecordingId, u32), Voice>,
+    facts: VecDeque<Fact>,
+    pub ports: BTreeMap<Extension, Port>,
+    pub timer: Option<Time>,
+    not_writing: bool,
+    pub aes_up: bool,
+    pub calls_known: bool,
+    had_phantoms: bool,
+    stop: Stop,
+}
+
+/// A running process.
+pub struct Process {
+    pub started: Time,
+    pub node: Node,
+    inbox: VecDeque<RaftInput>,
+    writing: Option<(Write, Vec<Message>)>,
+    asked: BTreeMap<ProposalId, Asked>,
+    pub view: GroupView,
+    publish_at: Time,
+    pub recorder: Option<Recorder>,
+}
+
+/// The AES side of a host's session.
+#[derive(Clone, Debug, Default)]
+pub struct Aes {
+    /// The socket is up.
+    pub up: bool,
+    /// The link is cut: no socket comes about.
+    pub cut: bool,
+    pub session: u64,
+    /// Which start of the process has it.
+    pub session_boot: u64,
+    /// Counts sockets: what was on its way on an older one is lost.
+    pub socket: u64,
+    /// Its phantoms are registered.
+    pub registered: bool,
+    /// The session still stands.
+    pub alive: bool,
+    /// What was sent last arrives then.
+    pub last: Time,
+    pub watched: BTreeSet<Extension>,
+}
+
+/// A host.
+pub struct Host {
+    pub id: NodeId,
+    pub role: Role,
+    pub phantoms: Vec<Extension>,
+    pub disk: Disk,
+    pub boot: u64,
+    /// Its wall clock's error, microseconds, and its drift in parts per million.
+    pub offset: i64,
+    pub drift: i64,
+    pub process: Option<Process>,
+    pub hung: bool,
+    pub stalled: VecDeque<Input>,
+    pub aes: Aes,
+    pub able_since: Option<Time>,
+    pub out: Vec<Out>,
+    pub removed: bool,
+}
+
+impl Host {
+    pub fn new(id: NodeId, role: Role, phantoms: Vec<Extension>, disk: Disk) -> Self {
+        Self {
+            id,
+            role,
+            phantoms,
+            disk,
+            boot: 0,
+            offset: 0,
+            drift: 0,
+            process: None,
+            hung: false,
+            stalled: VecDeque::new(),
+            aes: Aes::default(),
+            able_since: None,
+            out: Vec::new(),
+            removed: false,
+        }
+    }
+
+    pub fn wall(&self, now: Time) -> WallTime {
+        let true_time = now.cast_signed();
+        WallTime::from_micros(EPOCH + true_time + self.offset + true_time * self.drift / 1_000_000)
+    }
+
+    pub fn now(&self, now: Time) -> Now {
+        let started = self.process.as_ref().map_or(0, |process| process.started);
+        Now { mono: MonoTime::from_micros(now - started + SECOND), wall: self.wall(now) }
+    }
+
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.process.as_ref()?.recorder.as_ref()
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.recorder().is_some_and(|recorder| recorder.stop != Stop::No)
+    }
+
+    pub fn owns(&self, phantom: &Extension) -> bool {
+        self.phantoms.contains(phantom)
+    }
+
+    /// Starts a process from what the disk holds.
+    pub fn start(&mut self, now: Time, seed: u64, stations: &BTreeSet<Extension>) {
+        self.boot += 1;
+        let config = NodeConfig {
+            id: self.id,
+            role: self.role,
+            ticks: Ticks::new(50, 300).expect("the defaults are sound"),
+            patience: Patience {
+                settle: Duration::from_millis(600),
+                starting: Duration::from_secs(3),
+                proving: Duration::from_secs(3),
+            },
+            seed,
+            boot: self.boot,
+        };
+        let node = match Node::new(config, self.disk.stored.clone()) {
+            Ok(node) => node,
+            Err(alarm) => return self.out.push(Out::Fatal(format!("cannot start: {alarm}"))),
+        };
+        let mono = MonoTime::from_micros(SECOND);
+        let view = node.view(mono);
+        self.process = Some(Process {
+            started: now,
+            node,
+            inbox: VecDeque::new(),
+            writing: None,
+            asked: BTreeMap::new(),
+            view,
+            publish_at: 0,
+            recorder: None,
+        });
+        if self.role != Role::Witness {
+            self.start_recorder(now, seed, stations);
+        }
+        let phantoms: BTreeSet<Extension> = self.phantoms.iter().cloned().collect();
+        let announce = Announce {
+            node: self.id,
+            role: self.role,
+            phantoms: words::ranges(&phantoms),
+            program: "1".to_owned(),
+        };
+        self.propose(Asked::Other, Command::Announce(announce), now + 3_600 * SECOND);
+        self.settle(now);
+    }
+
+    fn start_recorder(&mut self, now: Time, seed: u64, stations: &BTreeSet<Extension>) {
+        let mut bridge = Bridge::new(self.id);
+        let locals: Vec<RecordingId> = self.disk.journal.open.keys().copied().collect();
+        for local in locals {
+            if let Some(outline) = self.disk.journal.outline(self.id, local) {
+                bridge.outlined(local, &outline);
+            }
+        }
+        // What the catalog lacks of this node's files is entered in the background.
+        for (id, voice) in &self.disk.published {
+            self.disk.catalog.entry(*id).or_insert(voice.sha256);
+        }
+        let phantoms: BTreeSet<Extension> = self.phantoms.iter().cloned().collect();
+        let mut calls = Calls::new(TriggerConfig {
+            node: self.id,
+            roster: Roster { phantoms, stations: stations.clone(), ..Roster::default() },
+            rules: Rules::read(&[]).expect("no rule is a rule"),
+            max_parties: crate::switch::PARTIES_MAX,
+            patience: recorder_core::call::Patience::default(),
+            id_seed: u128::from(seed) << 64 | u128::from(self.boot) << 16 | u128::from(self.id.0),
+            first_segment: self.disk.journal.begin(),
+        });
+        let Some(process) = &mut self.process else { return };
+        let at = Now { mono: MonoTime::from_micros(SECOND), wall: WallTime::default() };
+        let at = Now { wall: WallTime::from_micros(EPOCH + now.cast_signed() + self.offset), ..at };
+        let peers = words::peers(&process.view);
+        calls.set_peers(at, peers.clone());
+        calls.set_mandate(at, words::mandate(&process.view));
+        let open = self.disk.journal.open.values().filter_map(|held| held.draft.clone());
+        calls.adopt(at, open.filter(|draft| draft.ended.is_none()).collect());
+        let watched = peers.values().flat_map(|peer| peer.phantoms.iter().cloned()).collect();
+        self.out.push(Out::WatchPeers(watched));
+        process.recorder = Some(Recorder {
+            calls,
+            bridge,
+            mandate: None,
+            peers: BTreeMap::new(),
+            teller: Teller::new(at.mono),
+            health_asked: false,
+            staged: self.disk.staged.clone(),
+            facts: VecDeque::new(),
+            ports: self.phantoms.iter().map(|p| (p.clone(), Port::default())).collect(),
+            timer: None,
+            not_writing: false,
+            aes_up: false,
+            calls_known: false,
+            had_phantoms: false,
+            stop: Stop::No,
+        });
+    }
+
+    /// One input, and all that follows from it on this host.
+    pub fn input(&mut self, now: Time, input: Input) {
+        if self.process.is_none() {
+            return;
+        }
+        self.take(now, input);
+        self.settle(now);
+    }
+
+    fn take(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Beat => self.beat(now),
+            Input::Deliver { from, message: None } => {
+                self.raft(now, RaftInput::Peer(from, PeerEvent::Heard));
+            }
+            Input::Deliver { from, message: Some(message) } => {
+                self.raft(now, RaftInput::Step(from, message));
+            }
+            Input::Peer { about, event } => self.raft(now, RaftInput::Peer(about, event)),
+            Input::SnapshotSent { to, sent } => self.raft(now, RaftInput::SnapshotSent(to, sent)),
+            Input::Written => self.written(now),
+            Input::Command(command) => self.propose(Asked::Other, *command, now + 10 * SECOND),
+            Input::Stop => self.begin_stop(now),
+            Input::StopStep => self.stop_step(now),
+            other => self.take_recorder(now, other),
+        }
+    }
+
+    fn take_recorder(&mut self, now: Time, input: Input) {
+        let at = self.now(now);
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        let ended = matches!(recorder.stop, Stop::Finish { .. });
+        let calls = &mut recorder.calls;
+        match input {
+            Input::Look => {
+                let Some(process) = &mut self.process else { return };
+                if let Some(recorder) = &mut process.recorder {
+                    recorder.bridge.all_changed(process.node.state());
+                }
+            }
+            Input::Outline(local) => {
+                if let Some(outline) = self.disk.journal.outline(self.id, local) {
+                    recorder.bridge.outlined(local, &outline);
+                }
+            }
+            Input::Sealed(recording, outcome, voice) => {
+                if let Some(voice) = voice {
+                    let key = (voice.recording, voice.revision);
+                    self.disk.staged.insert(key, (*voice).clone());
+                    recorder.staged.insert(key, *voice);
+                }
+                recorder.bridge.sealed(recording, outcome);
+            }
+            Input::Publish(recording, revision) => {
+                match recorder.staged.get(&(recording, revision)).cloned() {
+                    Some(voice) => self.publish(&voice),
+                    None => recorder.bridge.listed(recording, revision, true),
+                }
+            }
+            Input::ListOwn(recording, revision, sha256) => {
+                self.list_own(recording, revision, sha256);
+            }
+            Input::Listed(recording, revision, done, sha256) => {
+                if done {
+                    self.disk.catalog.insert(recording, sha256);
+                    recorder.staged.remove(&(recording, revision));
+                }
+                recorder.bridge.listed(recording, revision, done);
+            }
+            _ if ended => {}
+            Input::Timer => {
+                recorder.timer = None;
+                calls.handle_timeout(at);
+            }
+            Input::LinkUp { recovered } => {
+                recorder.aes_up = true;
+                calls.handle_link(at, true);
+                if !recovered && recorder.had_phantoms {
+                    for phantom in self.phantoms.clone() {
+                        calls.handle_phantom_lost(at, &phantom);
+                    }
+                }
+                calls.begin_resync(at);
+            }
+            Input::LinkDown => {
+                (recorder.aes_up, recorder.calls_known) = (false, false);
+                calls.handle_link(at, false);
+            }
+            Input::Events(events) => {
+                for event in events {
+                    calls.handle_call_event(at, &event);
+                }
+            }
+            Input::Snapshots(snapshots) => {
+                for snapshot in snapshots {
+                    calls.handle_snapshot(at, &snapshot);
+                }
+            }
+            Input::ResyncDone => {
+                recorder.calls_known = true;
+                calls.end_resync(at, &[]);
+            }
+            Input::UnknownCall(call) => calls.handle_unknown_call(at, &call),
+            Input::Linkage(call, Some(ucid)) => calls.handle_ucid(at, &call, ucid),
+            Input::Joined(ticket) => calls.handle_joined(at, ticket),
+            Input::Refused(ticket, why) => calls.handle_join_refused(at, ticket, &why),
+            Input::Left(phantom) => calls.handle_left(at, &phantom),
+            Input::PhantomReady(phantom) => {
+                recorder.had_phantoms = true;
+                calls.handle_phantom_ready(at, &phantom);
+            }
+            Input::MediaStarted(phantom) => {
+                calls.handle_media_started(at, &phantom, None, "g711a", 20);
+            }
+            Input::Heard { segment, received } => {
+                let notice = MediaNotice::FirstPacket { segment, received, captured: at };
+                calls.handle_media_notice(at, &notice);
+            }
+            Input::Audible(segment) => {
+                calls.handle_media_notice(at, &MediaNotice::Audible { segment });
+            }
+            Input::Silence { phantom, segment } => {
+                let Some(port) = recorder.ports.get_mut(&phantom) else { return };
+                let quiet = port.hearing.is_none() && now >= port.quiet_since + SILENT_AFTER;
+                if port.segment == Some(segment) && quiet && !port.silent {
+                    port.silent = true;
+                    calls.handle_media_notice(at, &MediaNotice::Silent { segment });
+                }
+            }
+            Input::Stray(phantom) => {
+                let idle = recorder.ports.get(&phantom).is_some_and(|port| port.segment.is_none());
+                if idle {
+                    calls.handle_media_notice(at, &MediaNotice::Stray { phantom });
+                }
+            }
+            Input::Ask(request) => calls.handle_request(at, &request),
+            _ => {}
+        }
+    }
+
+    /// Works until nothing follows from anything any more.
+    fn settle(&mut self, now: Time) {
+        loop {
+            let mut more = self.take_orders(now);
+            more |= self.act(now);
+            more |= self.pump(now);
+            if !more {
+                break;
+            }
+        }
+        self.arm(now);
+    }
+
+    fn arm(&mut self, now: Time) {
+        let Some(process) = &mut self.process else { return };
+        let Some(recorder) = &mut process.recorder else { return };
+        if matches!(recorder.stop, Stop::Finish { .. }) {
+            return;
+        }
+        let Some(due) = recorder.calls.poll_timeout() else { return };
+        let due = (due.as_micros() + process.started).saturating_sub(SECOND).max(now + 1);
+        if recorder.timer.is_none_or(|timer| due < timer) {
+            recorder.timer = Some(due);
+            self.out.push(Out::After(due - now, Input::Timer));
+        }
+    }
+
+    fn take_orders(&mut self, now: Time) -> bool {
+        let mut any = false;
+        while let Some(order) = self.next_order() {
+            any = true;
+            let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+                return any;
+            };
+            match order {
+                Order::Join { ticket, call, party, phantom } => {
+                    self.out.push(Out::Join { ticket, call, party, phantom });
+                }
+                Order::Leave { phantom, call } => self.out.push(Out::Leave { phantom, call }),
+                Order::AskLinkage { call, .. } => self.out.push(Out::AskLinkage { call }),
+                Order::SnapshotCall { call, .. } => self.out.push(Out::SnapshotCall { call }),
+                Order::Capture(fact) => self.capture(now, fact),
+                Order::Claim(claim) => recorder.bridge.captured(&claim),
+                Order::SegmentEnded { segment, at } => recorder.bridge.ended(segment, at),
+                Order::RecordingOver { name, stopped } => recorder.bridge.over(name, stopped),
+                Order::Missed { call, reason, .. } => {
+                    let text = format!("{}: missed call {} ({reason:?})", self.id, call.as_str());
+                    self.out.push(Out::Trace(text));
+                }
+                Order::Alarm(alarm) => {
+                    self.out.push(Out::Trace(format!("{}: alarm {alarm:?}", self.id)));
+                }
+                _ => {}
+            }
+        }
+        any
+    }
+
+    fn next_order(&mut self) -> Option<Order> {
+        self.process.as_mut()?.recorder.as_mut()?.calls.poll_order()
+    }
+
+    /// What the media thread does with a fact.
+    fn capture(&mut self, now: Time, fact: Fact) {
+        match &fact {
+            Fact::SegmentOpened { segment, phantom, .. } => {
+                self.close_port(now, phantom);
+                if let Some(port) = self.port(phantom) {
+                    *port = Port { segment: Some(*segment), quiet_since: now, ..Port::default() };
+                    let (phantom, segment) = (phantom.clone(), *segment);
+                    let check = Input::Silence { phantom: phantom.clone(), segment };
+                    self.out.push(Out::After(SILENT_AFTER + 100 * MS, check));
+                    self.out.push(Out::Touch(phantom));
+                }
+            }
+            Fact::SegmentClosed { segment, .. } => {
+                if let Some(phantom) = self.phantom_of(*segment) {
+                    self.close_port(now, &phantom);
+                }
+            }
+            Fact::Recording { draft } if draft.ended.is_some() => {
+                let local = draft.recordingid;
+                let held = self.disk.journal.open.get(&local);
+                let segments: Vec<SegmentId> =
+                    held.into_iter().flat_map(|held| held.segments.keys().copied()).collect();
+                for segment in segments {
+                    if let Some(phantom) = self.phantom_of(segment) {
+                        self.close_port(now, &phantom);
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) {
+            recorder.facts.push_back(fact);
+        }
+        self.write_facts(now);
+    }
+
+    /// Writes what waits, if the disk takes it.
+    pub fn write_facts(&mut self, now: Time) {
+        let full = self.disk.full;
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        recorder.not_writing = full && !recorder.facts.is_empty();
+        if full {
+            return;
+        }
+        while let Some(fact) = recorder.facts.pop_front() {
+            match &fact {
+                Fact::SegmentOpened { segment, phantom, .. } => {
+                    if let Some(port) = recorder.ports.get_mut(phantom)
+                        && port.segment == Some(*segment)
+                    {
+                        port.known = true;
+                        self.out.push(Out::Touch(phantom.clone()));
+                    }
+                }
+                Fact::Recording { draft } if draft.ended.is_some() => {
+                    let outline = Input::Outline(draft.recordingid);
+                    self.out.push(Out::After(3 * MS, outline));
+                }
+                Fact::Sealed { recordingid } => {
+                    let dropped = self.disk.journal.dropped(*recordingid);
+                    self.out.extend(dropped.map(|(name, frames)| Out::Dropped(name, frames)));
+                }
+                _ => {}
+            }
+            self.disk.journal.append(now, fact);
+        }
+    }
+
+    /// What a phantom's port receives has changed, or may have.
+    pub fn hear(&mut self, now: Time, phantom: &Extension, call: Option<u64>) {
+        let (hung, full) = (self.hung, self.disk.full);
+        let wall = self.wall(now);
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        let Some(port) = recorder.ports.get_mut(phantom) else { return };
+        if full && call.is_some() && port.segment.is_some() {
+            recorder.not_writing = true;
+        }
+        let hears = call.filter(|_| !hung && !full && port.known && port.segment.is_some());
+        if hears == port.hearing.map(|(call, ..)| call) {
+            return;
+        }
+        self.flush(now, phantom, 0);
+        let Some(port) = self.port(phantom) else { return };
+        let Some(segment) = port.segment else { return };
+        match hears {
+            Some(call) => {
+                port.hearing = Some((call, now, wall));
+                let (told, silent) = (port.told, port.silent);
+                (port.told, port.silent) = (true, false);
+                if !told {
+                    self.out.push(Out::After(12 * MS, Input::Heard { segment, received: wall }));
+                }
+                if silent {
+                    self.out.push(Out::After(60 * MS, Input::Audible(segment)));
+                }
+            }
+            None => {
+                port.hearing = None;
+                port.quiet_since = now;
+                let check = Input::Silence { phantom: phantom.clone(), segment };
+                self.out.push(Out::After(SILENT_AFTER + 100 * MS, check));
+            }
+        }
+    }
+
+    /// Writes down what a port has heard so far, but for the last of it that a crash would take.
+    pub fn flush(&mut self, now: Time, phantom: &Extension, lost: Time) {
+        let to = now.saturating_sub(lost);
+        let last = self.wall(to);
+        let Some(port) = self.port(phantom) else { return };
+        if let (Some((call, from, first)), Some(segment)) = (port.hearing, port.segment)
+            && from < to
+        {
+            self.disk.journal.hear(now, segment, Heard1 { call, from, to, first, last });
+        }
+    }
+
+    fn close_port(&mut self, now: Time, phantom: &Extension) {
+        self.flush(now, phantom, 0);
+        if let Some(port) = self.port(phantom) {
+            *port = Port::default();
+        }
+    }
+
+    fn phantom_of(&self, segment: SegmentId) -> Option<Extension> {
+        let mut ports = self.recorder()?.ports.iter();
+        ports.find(|(_, port)| port.segment == Some(segment)).map(|(phantom, _)| phantom.clone())
+    }
+
+    fn port(&mut self, phantom: &Extension) -> Option<&mut Port> {
+        self.process.as_mut()?.recorder.as_mut()?.ports.get_mut(phantom)
+    }
+
+    /// The bridge looks, and what it wants is carried out.
+    fn act(&mut self, now: Time) -> bool {
+        let mut any = false;
+        let at = self.now(now);
+        loop {
+            let Some(process) = &mut self.process else { return any };
+            let Some(recorder) = &mut process.recorder else { return any };
+            recorder.bridge.look(process.node.state(), &process.view);
+            let mut outputs = Vec::new();
+            while let Some(output) = recorder.bridge.poll() {
+                outputs.push(output);
+            }
+            if outputs.is_empty() {
+                return any;
+            }
+            any = true;
+            for output in outputs {
+                self.carry_out(now, at, output);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Time, at: Now, output: Output) {
+        let id = self.id;
+        match output {
+            Output::Propose(about, command) => {
+                self.propose(Asked::Bridge(about), *command, now + PROPOSAL);
+            }
+            Output::Word(word) => self.word(at, word),
+            Output::Seal(order) => self.out.push(Out::Seal(order)),
+            Output::Publish { recording, revision } => {
+                self.out.push(Out::After(4 * MS, Input::Publish(recording, revision)));
+            }
+            Output::Discard { recording, revision } => {
+                let key = (recording, revision);
+                if let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut())
+                    && recorder.staged.remove(&key).is_some()
+                {
+                    self.disk.staged.remove(&key);
+                }
+            }
+            Output::List { recording, revision, sha256, at } if at == id => {
+                self.out.push(Out::After(3 * MS, Input::ListOwn(recording, revision, sha256)));
+            }
+            Output::List { recording, revision, sha256, at } => {
+                self.out.push(Out::ListAt { at, recording, revision, sha256 });
+            }
+            Output::Drop { local } => self.capture(now, Fact::Sealed { recordingid: local }),
+        }
+    }
+
+    fn word(&mut self, at: Now, word: GroupWord) {
+        let id = self.id;
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        if matches!(recorder.stop, Stop::Finish { .. }) {
+            return;
+        }
+        let calls = &mut recorder.calls;
+        match word {
+            GroupWord::Mandate(mandate) => {
+                self.out.push(Out::Trace(format!("{id}: mandate {mandate:?}")));
+                calls.set_mandate(at, mandate);
+            }
+            GroupWord::Peers(peers) => {
+                let watched = peers.values().flat_map(|peer| peer.phantoms.iter().cloned());
+                self.out.push(Out::WatchPeers(watched.collect()));
+                calls.set_peers(at, peers);
+            }
+            GroupWord::Limits { patience, max_parties } => {
+                calls.set_limits(at, patience, max_parties);
+            }
+            GroupWord::Claimed(claimed) => calls.handle_claimed(at, *claimed),
+            GroupWord::Closed(name) => calls.handle_closed(at, name),
+            GroupWord::Named { recording, name } => calls.handle_named(at, recording, name),
+            GroupWord::Yield(segment) => {
+                self.out.push(Out::Trace(format!("{id}: yields segment {segment}")));
+                calls.handle_yield(at, segment);
+            }
+        }
+    }
+
+    fn publish(&mut self, voice: &Voice) {
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        let (recording, revision) = (voice.recording, voice.revision);
+        if self.disk.full {
+            return recorder.bridge.listed(recording, revision, false);
+        }
+        let there =
+            self.disk.published.get(&recording).is_some_and(|old| old.sha256 == voice.sha256);
+        let staged = self.disk.staged.remove(&(recording, revision));
+        if staged.as_ref() != Some(voice) && !there {
+            // It is neither staged nor published any more: it cannot be published.
+            return recorder.bridge.listed(recording, revision, false);
+        }
+        if !there {
+            self.disk.published.insert(recording, voice.clone());
+            self.out.push(Out::Published(Box::new(voice.clone())));
+        }
+        self.disk.catalog.insert(recording, voice.sha256);
+        recorder.staged.remove(&(recording, revision));
+        recorder.bridge.listed(recording, revision, true);
+    }
+
+    fn list_own(&mut self, recording: RecordingId, revision: u32, sha256: [u8; 32]) {
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        if let Some(voice) = recorder.staged.get(&(recording, revision)).cloned()
+            && voice.sha256 == sha256
+        {
+            return self.publish(&voice);
+        }
+        let there = self.disk.catalog.get(&recording) == Some(&sha256)
+            || self.disk.published.get(&recording).is_some_and(|voice| voice.sha256 == sha256);
+        if there {
+            self.disk.catalog.insert(recording, sha256);
+        } else {
+            self.out.push(Out::Trace(format!("{}: alarm recordinglost {recording}", self.id)));
+        }
+        recorder.bridge.listed(recording, revision, there);
+    }
+
+    fn beat(&mut self, now: Time) {
+        self.raft(now, RaftInput::Tick);
+        let at = self.now(now);
+        let Some(process) = &mut self.process else { return };
+        let Some(recorder) = &mut process.recorder else { return };
+        if recorder.health_asked || matches!(recorder.stop, Stop::Finish { .. }) {
+            return;
+        }
+        let (in_calls, deaf) = recorder.calls.hearing(at);
+        let signs = Signs {
+            aes_up: recorder.aes_up,
+            phantoms: recorder.calls.phantoms(at),
+            disk: !recorder.not_writing,
+            in_calls,
+            deaf,
+        };
+        if let Some(health) = recorder.teller.look(at.mono, signs.health()) {
+            recorder.health_asked = true;
+            self.out.push(Out::Trace(format!("{}: {health:?}", self.id)));
+            let command = Command::Health { node: self.id, health };
+            self.propose(Asked::Health, command, now + HEALTH_PATIENCE);
+        }
+    }
+
+    fn begin_stop(&mut self, now: Time) {
+        let node = self.id;
+        let Some(process) = &mut self.process else { return };
+        match &mut process.recorder {
+            Some(recorder) if recorder.stop == Stop::No => {
+                let until = now + HAND_OVER_PATIENCE;
+                recorder.stop = Stop::HandOver { until, asked: true };
+                let drain = Command::Drain { node, on: true, moves: true };
+                self.propose(Asked::Drain, drain, until);
+                self.out.push(Out::After(20 * MS, Input::StopStep));
+            }
+            Some(_) => {}
+            None => self.out.push(Out::Exit),
+        }
+    }
+
+    fn stop_step(&mut self, now: Time) {
+        let at = self.now(now);
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        match recorder.stop {
+            Stop::No => return,
+            Stop::HandOver { until, asked } => {
+                if now >= until || (!asked && recorder.calls.recordings_active() == 0) {
+                    recorder.calls.drain(at);
+                    self.take_orders(now);
+                    let until = now + SEAL_PATIENCE;
+                    if let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut())
+                    {
+                        recorder.stop = Stop::Finish { until };
+                    }
+                    self.out.push(Out::EndSession);
+                }
+            }
+            Stop::Finish { until } => {
+                if now >= until || recorder.bridge.is_idle() {
+                    return self.out.push(Out::Exit);
+                }
+            }
+        }
+        self.out.push(Out::After(20 * MS, Input::StopStep));
+    }
+}
+
+/// The group's side: what the driver's thread does.
+impl Host {
+    fn propose(&mut self, asked: Asked, command: Command, deadline: Time) {
+        if let Some(process) = &mut self.process {
+            process.inbox.push_back(RaftInput::Propose(asked, command, deadline));
+        }
+    }
+
+    fn raft(&mut self, _now: Time, input: RaftInput) {
+        let Some(process) = &mut self.process else { return };
+        // Ticks that were missed are not made up for, but for one.
+        let ticks = |input: &RaftInput| matches!(input, RaftInput::Tick);
+        if !(ticks(&input) && process.inbox.iter().any(ticks)) {
+            process.inbox.push_back(input);
+        }
+    }
+
+    /// Takes what waits in bursts, and does what comes of it until a write is under way.
+    fn pump(&mut self, now: Time) -> bool {
+        let mut any = false;
+        loop {
+            let mono = self.now(now).mono;
+            let Some(process) = &mut self.process else { return any };
+            if process.writing.is_some() {
+                return any;
+            }
+            let burst = process.inbox.len().min(BURST);
+            if burst == 0 {
+                return any;
+            }
+            any = true;
+            for input in process.inbox.drain(..burst).collect::<Vec<_>>() {
+                self.feed(now, mono, input);
+            }
+            self.drain_node(now);
+        }
+    }
+
+    fn feed(&mut self, now: Time, mono: MonoTime, input: RaftInput) {
+        let started = self.process.as_ref().map_or(0, |process| process.started);
+        let Some(process) = &mut self.process else { return };
+        match input {
+            RaftInput::Tick => {
+                process.node.tick(mono);
+                let due = now >= process.publish_at || process.node.duty(mono) != process.view.duty;
+                if due {
+                    self.publish_view(now, mono);
+                }
+            }
+            RaftInput::Step(from, message) => {
+                if let Err(StepError::Alarm(alarm)) = process.node.step(mono, from, *message) {
+                    self.out.push(Out::Fatal(format!("alarm: {alarm}")));
+                }
+            }
+            RaftInput::Peer(about, event) => {
+                process.node.peer(mono, about, event);
+                if event != PeerEvent::Heard {
+                    self.publish_view(now, mono);
+                }
+            }
+            RaftInput::SnapshotSent(to, sent) => process.node.snapshot_sent(to, sent),
+            RaftInput::Propose(asked, command, deadline) => {
+                let deadline = MonoTime::from_micros(deadline - started + SECOND);
+                match process.node.propose(mono, command, deadline) {
+                    Ok(id) => {
+                        process.asked.insert(id, asked);
+                    }
+                    Err(_) => self.answered(asked, None),
+                }
+            }
+        }
+    }
+
+    fn drain_node(&mut self, now: Time) {
+        loop {
+            let Some(process) = &mut self.process else { return };
+            let work = match process.node.poll() {
+                Ok(Some(work)) => work,
+                Ok(None) => return,
+                Err(alarm) => return self.out.push(Out::Fatal(format!("alarm: {alarm}"))),
+            };
+            let sends = work.at_once.into_iter().map(Out::Send);
+            self.out.extend(sends);
+            if let Some(write) = work.write {
+                process.writing = Some((write, work.after));
+                return self.out.push(Out::Write);
+            }
+            self.out.extend(work.after.into_iter().map(Out::Send));
+            self.finish(now);
+        }
+    }
+
+    fn written(&mut self, now: Time) {
+        let Some(process) = &mut self.process else { return };
+        let Some((write, after)) = process.writing.take() else { return };
+        self.disk.stored.take(write);
+        self.out.extend(after.into_iter().map(Out::Send));
+        self.finish(now);
+        self.drain_node(now);
+    }
+
+    fn finish(&mut self, now: Time) {
+        let mono = self.now(now).mono;
+        let Some(process) = &mut self.process else { return };
+        let done = match process.node.written() {
+            Ok(done) => done,
+            Err(alarm) => return self.out.push(Out::Fatal(format!("alarm: {alarm}"))),
+        };
+        self.out.extend(done.messages.into_iter().map(Out::Send));
+        let mut publish = false;
+        for change in done.applied.iter().flat_map(|applied| &applied.changes) {
+            publish |= matches!(change, Change::Members | Change::Restored | Change::Duties { .. });
+            if let Some(recorder) = &mut process.recorder {
+                changed(recorder, change, process.node.state());
+            }
+        }
+        if !done.applied.is_empty() {
+            self.out.push(Out::Applied(done.applied));
+        }
+        let mut answers = Vec::new();
+        for finished in done.finished {
+            let (id, outcome) = match finished {
+                Finished::Applied(id, outcome) => (id, Some(outcome)),
+                Finished::Late(id) => (id, None),
+            };
+            if outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Refused(_))) {
+                self.out.push(Out::Acknowledged(id));
+            }
+            answers.extend(process.asked.remove(&id).map(|asked| (asked, outcome)));
+        }
+        for (asked, outcome) in answers {
+            self.answered(asked, outcome.as_ref());
+        }
+        if publish {
+            self.publish_view(now, mono);
+        }
+    }
+
+    fn answered(&mut self, asked: Asked, outcome: Option<&Outcome>) {
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        match asked {
+            Asked::Bridge(about) => {
+                if let (About::Claim(segment), Some(Outcome::Claimed { recording, standing, .. })) =
+                    (about, outcome)
+                {
+                    let text = format!("{}: claim {segment} {standing:?} {recording}", self.id);
+                    self.out.push(Out::Trace(text));
+                }
+                if let Some(Outcome::Refused(refusal)) = outcome {
+                    let text = format!("{}: {about:?} refused: {refusal}", self.id);
+                    self.out.push(Out::Trace(text));
+                }
+                recorder.bridge.answered(about, outcome);
+            }
+            Asked::Health => {
+                recorder.health_asked = false;
+                if outcome.is_none() {
+                    recorder.teller.lost();
+                }
+            }
+            Asked::Drain => {
+                if let Stop::HandOver { until, .. } = recorder.stop {
+                    // Where the group does not answer there is nobody to wait for.
+                    let until = if outcome.is_some() { until } else { 0 };
+                    recorder.stop = Stop::HandOver { until, asked: false };
+                }
+            }
+            Asked::Other => {}
+        }
+    }
+
+    fn publish_view(&mut self, now: Time, mono: MonoTime) {
+        let Some(process) = &mut self.process else { return };
+        process.publish_at = now + PUBLISH_EVERY;
+        let view = process.node.view(mono);
+        if view == process.view {
+            return;
+        }
+        process.view = view;
+        let Some(recorder) = &mut process.recorder else { return };
+        let peers = words::peers(&process.view);
+        let mandate = words::mandate(&process.view);
+        let mut told = Vec::new();
+        if peers != recorder.peers {
+            recorder.peers.clone_from(&peers);
+            told.push(GroupWord::Peers(peers));
+            recorder.bridge.all_changed(process.node.state());
+        }
+        if recorder.mandate.replace(mandate) != Some(mandate) {
+            told.push(GroupWord::Mandate(mandate));
+        }
+        let at = self.now(now);
+        for word in told {
+            self.word(at, word);
+        }
+    }
+
+    /// The write that is under way when the process dies.
+    pub fn torn_write(&mut self) -> Option<Write> {
+        self.process.as_mut()?.writing.take().map(|(write, _)| write)
+    }
+}
+
+fn changed(recorder: &mut Recorder, change: &Change, state: &cluster_core::State) {
+    let bridge = &mut recorder.bridge;
+    match change {
+        Change::Holder { recording, .. }
+        | Change::Over { recording }
+        | Change::Sealed { recording, .. }
+        | Change::Closed { recording }
+        | Change::Evicted { recording } => bridge.changed(*recording),
+        Change::Claimed { stretch, .. } | Change::Ended { stretch } => {
+            bridge.changed(stretch.recording);
+        }
+        Change::Members | Change::Duties { .. } => {}
+        Change::Restored => bridge.all_changed(state),
+    }
+}
+
+/// Whether a message is a snapshot, whose fate the sender must be told.
+pub fn is_snapshot(message: &Message) -> bool {
+    message.kind == Kind::Snapshot
+}

@@ -1,0 +1,119 @@
+//! `sim SEED [--trace]` runs one seed again and tells what happened; `sim --campaign FROM COUNT
+//! [--jobs N]` runs many. The first line of a failure is the seed; the exit code tells which kind of
+//! promise was broken.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use sim::{Kind, Plan, Report, Violation, run};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+    if words.first().is_some_and(|word| word == "--campaign") {
+        let (Some(from), Some(count)) = (number(1), number(2)) else { return usage() };
+        let jobs = words.iter().position(|word| word == "--jobs").and_then(|at| number(at + 1));
+        return campaign(from, count, jobs.unwrap_or(1));
+    }
+    let Some(seed) = number(0) else { return usage() };
+    one(seed, words.iter().any(|word| word == "--trace"))
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: sim SEED [--trace] | sim --campaign FROM COUNT [--jobs N]");
+    ExitCode::from(2)
+}
+
+fn one(seed: u64, trace: bool) -> ExitCode {
+    let report = attempt(seed, true);
+    if let Some(violation) = &report.violation {
+        println!("seed {seed}: {:?}", violation.kind);
+    }
+    if trace {
+        report.trace.iter().for_each(|line| println!("{line}"));
+    }
+    if let Some(violation) = &report.violation {
+        println!("{}", violation.what);
+        return ExitCode::from(violation.kind as u8);
+    }
+    println!(
+        "seed {seed}: {} calls, {} recordings, {} events, {} ms simulated, print {:016x}",
+        report.calls,
+        report.published,
+        report.steps,
+        report.lasted / 1_000,
+        report.print
+    );
+    ExitCode::SUCCESS
+}
+
+/// A panic in a core is a broken promise like any other.
+fn attempt(seed: u64, trace: bool) -> Report {
+    let plan = Plan::of(seed);
+    std::panic::catch_unwind(|| run(plan, trace)).unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
+        let what = text.unwrap_or_default();
+        let violation = Some(Violation { kind: Kind::Panic, what });
+        let trace = Vec::new();
+        Report {
+            plan,
+            violation,
+            trace,
+            print: 0,
+            steps: 0,
+            calls: 0,
+            published: 0,
+            crowded: 0,
+            lasted: 0,
+        }
+    })
+}
+
+fn campaign(from: u64, count: u64, jobs: u64) -> ExitCode {
+    let next = AtomicU64::new(from);
+    let failed = Mutex::new(Vec::new());
+    let totals = [const { AtomicU64::new(0) }; 4];
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + count {
+                        return;
+                    }
+                    let report = attempt(seed, false);
+                    let of = [
+                        report.steps,
+                        report.calls as u64,
+                        report.published as u64,
+                        report.crowded,
+                    ];
+                    for (total, value) in totals.iter().zip(of) {
+                        total.fetch_add(value, Ordering::Relaxed);
+                    }
+                    if let Some(violation) = report.violation {
+                        let what = violation.what.lines().next().unwrap_or_default();
+                        println!("seed {seed}: {:?}: {what}", violation.kind);
+                        if let Ok(mut failed) = failed.lock() {
+                            failed.push(violation.kind);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let [steps, calls, published, crowded] = totals.map(AtomicU64::into_inner);
+    let failed = failed.into_inner().unwrap_or_default();
+    println!(
+        "{count} seeds in {seconds:.1} s ({:.1} a second), {} failed; {calls} calls, {published} \
+         recordings, {steps} events, {crowded} conferences without room",
+        count as f64 / seconds,
+        failed.len()
+    );
+    failed.into_iter().min().map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind as u8))
+}

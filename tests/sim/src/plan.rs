@@ -1,0 +1,57 @@
+//! What a run is: who is in the group, how much telephony there is, for how long things go wrong.
+
+use storage_core::Role;
+
+/// Which group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// Active, backup, witness: one recording a call.
+    HotStandby,
+    /// Active, parallel, witness: two recordings a call.
+    ActiveActive,
+    /// Active, backup, parallel and two witnesses; witnesses come and go.
+    MixedFive,
+}
+
+/// A run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Everything that happens follows from it.
+    pub seed: u64,
+    /// Which group.
+    pub flavour: Flavour,
+    /// Whether the switch gives calls an identity (UCID). Without it numbers, which are used again
+    /// within a second here, and begins by clocks that are turned must do, and sometimes do not:
+    /// those runs are for whoever works on that.
+    pub identities: bool,
+    /// How many calls.
+    pub calls: u64,
+    /// For how many milliseconds faults happen.
+    pub faults_ms: u64,
+}
+
+impl Flavour {
+    /// The roles, from node 1 on.
+    #[must_use]
+    pub const fn roles(self) -> &'static [Role] {
+        use Role::{Active, Backup, Parallel, Witness};
+        match self {
+            Self::HotStandby => &[Active, Backup, Witness],
+            Self::ActiveActive => &[Active, Parallel, Witness],
+            Self::MixedFive => &[Active, Backup, Parallel, Witness, Witness],
+        }
+    }
+}
+
+impl Plan {
+    /// What a bare seed means.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
+        let (flavour, calls) = match seed % 8 {
+            0..=3 => (Flavour::HotStandby, 10),
+            4..=6 => (Flavour::ActiveActive, 8),
+            _ => (Flavour::MixedFive, 6),
+        };
+        Self { seed, flavour, identities: true, calls, faults_ms: 14_000 }
+    }
+}

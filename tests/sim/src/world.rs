@@ -1,0 +1,1405 @@
+//! One queue of (time, number, event), one seed. Everything between the hosts happens here: the
+//! network, the AES links, the switch, pulls and listings, and the passing of time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use astlogger::bridge::core::{SealOrder, SealOutcome};
+use cluster_core::node::{Applied, Entry};
+use cluster_core::wire::Message;
+use cluster_core::{Command, PeerEvent, Stored};
+use recorder_core::call::JoinRefusal;
+use recorder_core::call::event::{CallEvent, Device, Monitor};
+use recorder_core::call::order::Ticket;
+use storage_core::{CallId, Duty, Extension, NodeId, RecordingId, Role, SegmentId};
+
+use crate::checker::{AUDIO_BOUND, Checker, Kind, LEAVE_BOUND, TWIN_BOUND, Violation};
+use crate::disk::{Disk, Voice};
+use crate::frames::{FRAME, Frames};
+use crate::host::{Host, Input, Out, is_snapshot};
+use crate::net::Net;
+use crate::people::{self, STATIONS, Step};
+use crate::plan::{Flavour, Plan};
+use crate::rng::Rng;
+use crate::switch::{Call, PARTIES_MAX, Switch, Told, Who};
+use crate::{MS, Print, SECOND, Time};
+
+const BEAT: Time = 25 * MS;
+const PING: Time = 50 * MS;
+const LOOK: Time = 500 * MS;
+const AUDIT: Time = 40 * MS;
+/// After healing everything must have come to rest within this.
+const REST_WITHIN: Time = 60 * SECOND;
+/// How long a peer may take to answer a request outside the log.
+const ANSWER_WITHIN: Time = 3 * SECOND;
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Beat(NodeId, u64),
+    Ping(NodeId, u64),
+    Look(NodeId, u64),
+    /// To the process of this start, or to whichever runs.
+    To(NodeId, Option<u64>, Box<Input>),
+    /// From the AES, on this socket.
+    FromAes(NodeId, u64, Box<Input>),
+    Person(u64, Step),
+    Spawn,
+    Join {
+        node: NodeId,
+        socket: u64,
+        ticket: Ticket,
+        call: CallId,
+        party: Device,
+        phantom: Extension,
+    },
+    Leave {
+        node: NodeId,
+        socket: u64,
+        phantom: Extension,
+        call: CallId,
+    },
+    AskLinkage {
+        node: NodeId,
+        socket: u64,
+        call: CallId,
+    },
+    SnapshotCall {
+        node: NodeId,
+        socket: u64,
+        call: CallId,
+    },
+    Media(Extension),
+    AesUp(NodeId, u64),
+    Register(NodeId, u64),
+    Resync(NodeId, u64),
+    Clean(NodeId, u64),
+    EndSession(NodeId, u64),
+    LinkBack(NodeId),
+    Seal {
+        node: NodeId,
+        boot: u64,
+        order: Box<SealOrder>,
+        waited: bool,
+    },
+    List {
+        node: NodeId,
+        boot: u64,
+        at: NodeId,
+        recording: RecordingId,
+        revision: u32,
+        sha256: [u8; 32],
+    },
+    Restart(NodeId),
+    Resume(NodeId),
+    DiskBack(NodeId),
+    Fault,
+    Audit,
+}
+
+/// How often what the switch is asked for goes wrong, percent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Odds {
+    pub refused: u64,
+    pub lost: u64,
+    pub deaf: u64,
+}
+
+/// A call that is over.
+struct Past {
+    uid: u64,
+    from: Option<Time>,
+    to: Time,
+    merged: bool,
+    handled: bool,
+    /// Who could have recorded all of it.
+    able: BTreeSet<NodeId>,
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub rng: Rng,
+    pub now: Time,
+    order: u64,
+    queue: BTreeMap<(Time, u64), Event>,
+    pub hosts: BTreeMap<NodeId, Host>,
+    pub net: Net,
+    pub switch: Switch,
+    pub check: Checker,
+    pub odds: Odds,
+    pub sync_max: Time,
+    pub cleanup: Time,
+    /// Registering a phantom anew takes it out of the call in which an older session left it.
+    drops: bool,
+    pub healing: bool,
+    pub next_id: u16,
+    stations: BTreeSet<Extension>,
+    gaps: BTreeMap<u64, Time>,
+    excused: BTreeMap<(u64, NodeId), Time>,
+    twins: BTreeMap<(u64, NodeId), Time>,
+    past: Vec<Past>,
+    verbose: bool,
+    lines: Vec<String>,
+    print: Print,
+    steps: u64,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was run.
+    pub plan: Plan,
+    /// The first promise that was broken.
+    pub violation: Option<Violation>,
+    /// What happened, in words.
+    pub trace: Vec<String>,
+    /// Checksum of everything that happened.
+    pub print: u64,
+    /// Events.
+    pub steps: u64,
+    /// Calls that were established.
+    pub calls: usize,
+    /// Recordings that were published.
+    pub published: usize,
+    /// Conferences that failed because of phantoms.
+    pub crowded: u64,
+    /// Simulated microseconds.
+    pub lasted: u64,
+}
+
+/// Runs a plan to its end, or to the first promise that is broken.
+#[must_use]
+pub fn run(plan: Plan, verbose: bool) -> Report {
+    let mut world = World::new(plan, verbose);
+    world.begin();
+    world.go_on();
+    Report {
+        plan,
+        violation: world.check.violations.first().cloned(),
+        trace: std::mem::take(&mut world.lines),
+        print: world.print.value(),
+        steps: world.steps,
+        calls: world.past.iter().filter(|past| past.from.is_some()).count(),
+        published: world.check.published.len(),
+        crowded: world.switch.crowded,
+        lasted: world.now,
+    }
+}
+
+impl World {
+    fn new(plan: Plan, verbose: bool) -> Self {
+        let mut rng = Rng::new(plan.seed);
+        let stations = (0..STATIONS).filter_map(|n| people::station(n).number().cloned());
+        Self {
+            plan,
+            now: 0,
+            order: 0,
+            queue: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            net: Net::new(rng.pick(&[MS, 3 * MS, 3 * MS, 10 * MS])),
+            switch: Switch::new(plan.identities),
+            check: Checker::default(),
+            odds: Odds::default(),
+            sync_max: rng.pick(&[MS, 3 * MS, 3 * MS, 20 * MS]),
+            cleanup: rng.range(2, 7) * SECOND,
+            drops: rng.chance(50),
+            healing: false,
+            next_id: u16::try_from(plan.flavour.roles().len()).unwrap_or(0) + 1,
+            stations: stations.collect(),
+            gaps: BTreeMap::new(),
+            excused: BTreeMap::new(),
+            twins: BTreeMap::new(),
+            past: Vec::new(),
+            verbose,
+            lines: Vec::new(),
+            print: Print::default(),
+            steps: 0,
+            rng,
+        }
+    }
+
+    fn begin(&mut self) {
+        let ids: Vec<NodeId> =
+            (1_u16..).take(self.plan.flavour.roles().len()).map(NodeId).collect();
+        let addresses: BTreeMap<_, _> = ids.iter().map(|id| (*id, format!("n{id}"))).collect();
+        let first = Stored::first(&addresses);
+        let phantoms = self.rng.pick(&[4, 8, 12, 12, 16]);
+        let jitter: i64 = self.rng.pick(&[1_000, 20_000, 200_000, 200_000]);
+        for (id, role) in ids.into_iter().zip(self.plan.flavour.roles()) {
+            self.add_host(id, *role, first.clone(), phantoms);
+            let offset = self.rng.range(0, (2 * jitter).unsigned_abs()).cast_signed() - jitter;
+            let drift = self.rng.range(0, 100).cast_signed() - 50;
+            if let Some(host) = self.hosts.get_mut(&id) {
+                (host.offset, host.drift) = (offset, drift);
+            }
+            self.start(id);
+        }
+        let end = self.plan.faults_ms * MS;
+        for _ in 0..self.plan.calls {
+            let at = self.rng.range(SECOND, end);
+            self.schedule(at, Event::Spawn);
+        }
+        self.schedule(2 * SECOND, Event::Fault);
+        self.schedule(AUDIT, Event::Audit);
+    }
+
+    fn go_on(&mut self) {
+        let end = self.plan.faults_ms * MS;
+        self.run_until(end);
+        self.heal();
+        let rest = end + REST_WITHIN;
+        let mut unrest = None;
+        while self.now < rest && self.check.violations.is_empty() {
+            let next = self.now + 250 * MS;
+            self.run_until(next);
+            unrest = self.unrest();
+            if unrest.is_none() {
+                break;
+            }
+        }
+        if let Some(what) = unrest {
+            self.check.fail(Kind::Unrest, what);
+        }
+        if self.check.violations.is_empty() {
+            self.judge();
+        }
+        if let Some(violation) = self.check.violations.first().cloned() {
+            self.trace(format!("VIOLATION {:?}: {}", violation.kind, violation.what));
+        }
+    }
+
+    pub fn trace(&mut self, line: String) {
+        self.print.add(&self.now.to_le_bytes());
+        self.print.add(line.as_bytes());
+        if self.verbose {
+            let (seconds, rest) = (self.now / SECOND, self.now % SECOND);
+            self.lines.push(format!("{seconds:3}.{rest:06} {line}"));
+        }
+    }
+
+    pub fn add_host(&mut self, id: NodeId, role: Role, stored: Stored, phantoms: u64) {
+        let count = if role == Role::Witness { 0 } else { phantoms };
+        let phantoms = (1..=count).map(|n| Extension::new(format!("78{}{n:02}", id.0)));
+        let disk = Disk { stored, ..Disk::default() };
+        self.hosts.insert(id, Host::new(id, role, phantoms.collect(), disk));
+    }
+
+    pub fn start(&mut self, id: NodeId) {
+        let (now, seed, stations) = (self.now, self.plan.seed, self.stations.clone());
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        if host.process.is_some() || host.removed {
+            return;
+        }
+        host.hung = false;
+        host.start(now, seed, &stations);
+        let (boot, role) = (host.boot, host.role);
+        self.trace(format!("{id}: starts as {} ({boot})", role.as_str()));
+        for (event, period) in [
+            (Event::Beat(id, boot), BEAT),
+            (Event::Ping(id, boot), PING),
+            (Event::Look(id, boot), LOOK),
+        ] {
+            let at = self.now + self.rng.range(0, period);
+            self.schedule(at, event);
+        }
+        self.carry_out(id);
+        self.connect(id);
+    }
+
+    pub fn connect(&mut self, id: NodeId) {
+        let Some(host) = self.hosts.get(&id) else { return };
+        let boot = host.boot;
+        if host.recorder().is_some() && !host.aes.cut && !host.aes.up {
+            let at = self.now + self.rng.range(60, 250) * MS;
+            self.schedule(at, Event::AesUp(id, boot));
+        }
+    }
+
+    pub fn schedule(&mut self, at: Time, event: Event) {
+        self.order += 1;
+        self.queue.insert((at, self.order), event);
+    }
+
+    fn later(&mut self, low: Time, high: Time, event: Event) {
+        let at = self.now + self.rng.range(low, high);
+        self.schedule(at, event);
+    }
+
+    fn run_until(&mut self, until: Time) {
+        while self.check.violations.is_empty()
+            && let Some((&(at, order), _)) = self.queue.first_key_value()
+            && at <= until
+        {
+            let Some(event) = self.queue.remove(&(at, order)) else { break };
+            self.now = at;
+            self.steps += 1;
+            self.happen(event);
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Beat(id, boot) => self.beat(id, boot),
+            Event::Ping(id, boot) => self.ping(id, boot),
+            Event::Look(id, boot) => {
+                if self.runs(id, boot) {
+                    self.schedule(self.now + LOOK, Event::Look(id, boot));
+                    if !self.hosts[&id].hung {
+                        self.give(id, Input::Look);
+                    }
+                }
+            }
+            Event::To(id, boot, input) => {
+                if boot.is_none_or(|boot| self.runs(id, boot)) {
+                    self.give(id, *input);
+                }
+            }
+            Event::FromAes(id, socket, input) => {
+                let aes = &self.hosts[&id].aes;
+                if aes.up && aes.socket == socket {
+                    self.give(id, *input);
+                }
+            }
+            Event::Person(uid, step) => self.person(uid, step),
+            Event::Spawn => self.spawn(),
+            Event::Fault => self.fault(),
+            Event::Audit => self.audit(),
+            Event::Restart(id) => self.start(id),
+            Event::Resume(id) => self.resume(id),
+            Event::DiskBack(id) => self.disk_back(id),
+            Event::Seal { node, boot, order, waited } => self.seal(node, boot, &order, waited),
+            Event::List { node, boot, at, recording, revision, sha256 } => {
+                self.list(node, boot, at, (recording, revision, sha256));
+            }
+            other => self.happen_at_switch(other),
+        }
+    }
+
+    fn happen_at_switch(&mut self, event: Event) {
+        match event {
+            Event::Join { node, socket, ticket, call, party, phantom } => {
+                if self.on_socket(node, socket) {
+                    self.join(node, ticket, &call, &party, &phantom);
+                }
+            }
+            Event::Leave { node, socket, phantom, call } => {
+                if self.on_socket(node, socket) && !self.rng.chance(self.odds.lost) {
+                    self.switch.leave(self.now, &phantom, Some(&call));
+                    self.tell_all();
+                    if !self.rng.chance(self.odds.lost) {
+                        self.answer(node, Input::Left(phantom));
+                    }
+                }
+            }
+            Event::AskLinkage { node, socket, call } => {
+                if self.on_socket(node, socket) {
+                    let ucid = self.switch.by_id(&call).and_then(|call| call.ucid.clone());
+                    self.answer(node, Input::Linkage(call, ucid));
+                }
+            }
+            Event::SnapshotCall { node, socket, call } => {
+                if self.on_socket(node, socket) {
+                    self.snapshot_call(node, call);
+                }
+            }
+            Event::Media(phantom) => {
+                self.switch.media(&phantom, true);
+                self.touch_all();
+                self.media_began(&phantom);
+            }
+            Event::AesUp(id, boot) => self.aes_up(id, boot),
+            Event::Register(id, socket) => self.register(id, socket),
+            Event::Resync(id, socket) => self.resync(id, socket),
+            Event::Clean(id, session) => {
+                let aes = &self.hosts[&id].aes;
+                if aes.session == session && !aes.up && aes.alive {
+                    self.end_session(id);
+                }
+            }
+            Event::EndSession(id, session) => {
+                if self.hosts[&id].aes.session == session {
+                    self.end_session(id);
+                }
+            }
+            Event::LinkBack(id) => {
+                if let Some(host) = self.hosts.get_mut(&id) {
+                    host.aes.cut = false;
+                }
+                self.connect(id);
+            }
+            _ => {}
+        }
+    }
+
+    fn runs(&self, id: NodeId, boot: u64) -> bool {
+        self.hosts.get(&id).is_some_and(|host| host.process.is_some() && host.boot == boot)
+    }
+
+    fn on_socket(&self, id: NodeId, socket: u64) -> bool {
+        let aes = &self.hosts[&id].aes;
+        aes.up && aes.socket == socket
+    }
+
+    /// Gives a process its input, or keeps it while the process is stopped.
+    pub fn give(&mut self, id: NodeId, input: Input) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        if host.process.is_none() {
+            return;
+        }
+        if host.hung {
+            if host.stalled.len() < 20_000 {
+                host.stalled.push_back(input);
+            }
+            return;
+        }
+        host.input(now, input);
+        self.carry_out(id);
+    }
+
+    fn beat(&mut self, id: NodeId, boot: u64) {
+        if !self.runs(id, boot) {
+            return;
+        }
+        self.schedule(self.now + BEAT, Event::Beat(id, boot));
+        if self.hosts[&id].hung {
+            return;
+        }
+        self.give(id, Input::Beat);
+        let host = &self.hosts[&id];
+        if let Some(process) = &host.process {
+            self.check.duties(&process.node, host.now(self.now).mono);
+        }
+    }
+
+    fn ping(&mut self, id: NodeId, boot: u64) {
+        if !self.runs(id, boot) {
+            return;
+        }
+        self.schedule(self.now + PING, Event::Ping(id, boot));
+        if self.hosts[&id].hung {
+            return;
+        }
+        let peers: Vec<NodeId> = self.hosts.keys().copied().filter(|peer| *peer != id).collect();
+        for peer in peers {
+            self.transmit(id, peer, None);
+        }
+    }
+
+    fn transmit(&mut self, from: NodeId, to: NodeId, message: Option<&Message>) -> bool {
+        if !self.hosts.contains_key(&to) {
+            return false;
+        }
+        let times = self.net.transmit(&mut self.rng, self.now, from, to);
+        for at in &times {
+            let message = message.cloned().map(Box::new);
+            let input = Input::Deliver { from, message };
+            self.schedule(*at, Event::To(to, None, Box::new(input)));
+        }
+        !times.is_empty()
+    }
+
+    /// Carries out what a host wants of the rest of the world.
+    fn carry_out(&mut self, id: NodeId) {
+        loop {
+            let Some(host) = self.hosts.get_mut(&id) else { return };
+            if host.out.is_empty() {
+                return;
+            }
+            for out in std::mem::take(&mut host.out) {
+                self.carry(id, out);
+            }
+        }
+    }
+
+    fn carry(&mut self, id: NodeId, out: Out) {
+        let boot = self.hosts[&id].boot;
+        match out {
+            Out::Send(message) => {
+                let to = message.to;
+                let sent = self.transmit(id, to, Some(&message));
+                if is_snapshot(&message) {
+                    let input = Box::new(Input::SnapshotSent { to, sent });
+                    self.schedule(self.now + 2 * MS, Event::To(id, Some(boot), input));
+                }
+            }
+            Out::Write => {
+                let slow = self.hosts[&id].disk.slow;
+                let takes = if slow {
+                    self.rng.range(20 * MS, 400 * MS)
+                } else {
+                    self.rng.range(100, self.sync_max.max(200))
+                };
+                let input = Box::new(Input::Written);
+                self.schedule(self.now + takes, Event::To(id, Some(boot), input));
+            }
+            Out::After(delay, input) => {
+                self.schedule(self.now + delay, Event::To(id, Some(boot), Box::new(input)));
+            }
+            Out::Touch(phantom) => self.touch(id, &phantom),
+            Out::WatchPeers(phantoms) => {
+                if let Some(host) = self.hosts.get_mut(&id) {
+                    host.aes.watched.extend(phantoms);
+                }
+            }
+            Out::Seal(order) => {
+                let order = Box::new(order);
+                let event = Event::Seal { node: id, boot, order, waited: false };
+                self.later(5 * MS, 40 * MS, event);
+            }
+            Out::ListAt { at, recording, revision, sha256 } => {
+                let event = Event::List { node: id, boot, at, recording, revision, sha256 };
+                self.later(2 * MS, 15 * MS, event);
+            }
+            Out::Published(voice) => {
+                let (recording, revision) = (voice.recording, voice.revision);
+                let calls: Vec<u64> = voice.frames.calls().collect();
+                self.trace(format!(
+                    "{id}: PUBLISHED {recording} copy {} revision {revision}: calls {calls:?}, {} frames",
+                    voice.copy,
+                    voice.frames.len()
+                ));
+                self.check.published(id, &voice);
+            }
+            Out::Dropped(name, segments) => {
+                self.trace(format!("{id}: drops its captures of {name}"));
+                for (segment, frames) in segments {
+                    self.check.dropped(id, name, segment, &frames);
+                }
+            }
+            Out::Applied(applied) => {
+                let host = &self.hosts[&id];
+                let first = self.check.last_applied;
+                if let Some(process) = &host.process {
+                    self.check.applied(&process.node, &applied);
+                }
+                for entry in applied.iter().filter(|applied| applied.index > first) {
+                    self.trace(entry_in_words(entry));
+                }
+            }
+            Out::Acknowledged(proposal) => self.check.acknowledged(proposal),
+            Out::EndSession => {
+                let session = self.hosts[&id].aes.session;
+                self.later(15 * MS, 50 * MS, Event::EndSession(id, session));
+            }
+            Out::Exit => self.exit(id),
+            Out::Trace(line) => self.trace(line),
+            Out::Fatal(what) => self.check.fail(Kind::Raft, format!("node {id}: {what}")),
+            asked => self.ask_switch(id, asked),
+        }
+    }
+
+    fn ask_switch(&mut self, node: NodeId, out: Out) {
+        let (up, socket) = (self.hosts[&node].aes.up, self.hosts[&node].aes.socket);
+        match out {
+            Out::Join { ticket, call, party, phantom } => {
+                self.trace(format!("{node}: joins call {} with {phantom}", call.as_str()));
+                if !up {
+                    let why = JoinRefusal::Other("not sent".to_owned());
+                    let boot = Some(self.hosts[&node].boot);
+                    let input = Box::new(Input::Refused(ticket, why));
+                    return self.schedule(self.now + 1, Event::To(node, boot, input));
+                }
+                let party = Device::parse(party.as_str());
+                let event = Event::Join { node, socket, ticket, call, party, phantom };
+                self.later(15 * MS, 40 * MS, event);
+            }
+            Out::Leave { phantom, call } if up => {
+                self.trace(format!("{node}: takes {phantom} out of call {}", call.as_str()));
+                let event = Event::Leave { node, socket, phantom, call };
+                self.later(5 * MS, 30 * MS, event);
+            }
+            Out::AskLinkage { call } if up => {
+                self.later(5 * MS, 30 * MS, Event::AskLinkage { node, socket, call });
+            }
+            Out::SnapshotCall { call } if up => {
+                self.later(5 * MS, 30 * MS, Event::SnapshotCall { node, socket, call });
+            }
+            _ => {}
+        }
+    }
+
+    /// Something that the AES says to a node, in order.
+    fn answer(&mut self, id: NodeId, input: Input) {
+        let delay = self.rng.range(MS, 6 * MS);
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let at = (self.now + delay).max(host.aes.last + 1);
+        host.aes.last = at;
+        let event = Event::FromAes(id, host.aes.socket, Box::new(input));
+        self.schedule(at, event);
+    }
+
+    /// Tells every node what its monitors see, and looks at what every phantom hears.
+    pub fn tell_all(&mut self) {
+        let told = std::mem::take(&mut self.switch.told);
+        for told in &told {
+            self.trace(format!("switch tells {}", told.in_words()));
+        }
+        let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for told in &told {
+            for id in &ids {
+                let events = self.events_for(*id, told);
+                if !events.is_empty() {
+                    self.answer(*id, Input::Events(events));
+                }
+            }
+        }
+        for call in std::mem::take(&mut self.switch.over) {
+            self.call_over(&call);
+        }
+        self.touch_all();
+    }
+
+    fn events_for(&self, id: NodeId, told: &Told) -> Vec<CallEvent> {
+        let host = &self.hosts[&id];
+        if !host.aes.up || host.role == Role::Witness {
+            return Vec::new();
+        }
+        let seen = told.devices.iter().filter_map(|(device, who)| monitor(host, device, *who));
+        let event =
+            |monitor| CallEvent { monitor, change: told.change.clone(), facts: told.facts.clone() };
+        seen.map(event).collect()
+    }
+
+    fn call_over(&mut self, call: &Call) {
+        self.trace(format!("switch: call {} ({}) is over", call.uid, call.id.as_str()));
+        self.gaps.remove(&call.uid);
+        let from = call.established;
+        let able = self.hosts.values().filter(|host| {
+            host.able_since.is_some_and(|since| from.is_some_and(|from| since <= from))
+        });
+        self.past.push(Past {
+            uid: call.uid,
+            from,
+            to: call.deserted.unwrap_or(self.now),
+            merged: call.merged,
+            handled: call.handled,
+            able: able.map(|host| host.id).collect(),
+        });
+    }
+
+    fn touch(&mut self, id: NodeId, phantom: &Extension) {
+        let heard = self.switch.hears(phantom);
+        let now = self.now;
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.hear(now, phantom, heard);
+        }
+    }
+
+    pub fn touch_all(&mut self) {
+        let now = self.now;
+        let mut hears = BTreeMap::new();
+        for call in self.switch.calls.values() {
+            for (phantom, _, leg) in call.phantoms() {
+                if leg.media && !leg.deaf {
+                    hears.insert(phantom.clone(), call.uid);
+                }
+            }
+        }
+        let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for id in ids {
+            let Some(host) = self.hosts.get_mut(&id) else { continue };
+            if host.recorder().is_none() {
+                continue;
+            }
+            for phantom in host.phantoms.clone() {
+                host.hear(now, &phantom, hears.get(&phantom).copied());
+            }
+            self.carry_out(id);
+        }
+    }
+
+    fn join(
+        &mut self,
+        node: NodeId,
+        ticket: Ticket,
+        id: &CallId,
+        party: &Device,
+        phantom: &Extension,
+    ) {
+        let uid = self.switch.by_id(id).map(|call| call.uid);
+        let odds = self.odds;
+        if self.rng.chance(odds.lost) {
+            self.trace(format!("switch: loses the request of {phantom}"));
+            return self.excuse(uid, node, 12 * SECOND);
+        }
+        if self.rng.chance(odds.refused) || !self.hosts[&node].aes.registered {
+            self.trace(format!("switch: refuses {phantom}"));
+            self.excuse(uid, node, 8 * SECOND);
+            let why = JoinRefusal::Other("no".to_owned());
+            return self.answer(node, Input::Refused(ticket, why));
+        }
+        let deaf = self.rng.chance(odds.deaf);
+        match self.switch.join(id, party, phantom, node, deaf) {
+            Ok(uid) => {
+                self.trace(format!(
+                    "switch: {phantom} is in call {uid}{}",
+                    if deaf { ", deaf" } else { "" }
+                ));
+                self.tell_all();
+                if self.rng.chance(odds.lost) {
+                    self.trace(format!("switch: loses the answer to {phantom}"));
+                } else {
+                    self.answer(node, Input::Joined(ticket));
+                }
+                if deaf {
+                    self.excuse(Some(uid), node, 12 * SECOND);
+                } else {
+                    self.later(8 * MS, 45 * MS, Event::Media(phantom.clone()));
+                }
+            }
+            Err(why) => {
+                self.trace(format!("switch: refuses {phantom}: {why:?}"));
+                self.excuse(uid, node, 8 * SECOND);
+                self.answer(node, Input::Refused(ticket, why));
+            }
+        }
+    }
+
+    pub fn excuse(&mut self, call: Option<u64>, node: NodeId, span: Time) {
+        if let Some(uid) = call {
+            let until = self.excused.entry((uid, node)).or_default();
+            *until = (*until).max(self.now + span);
+        }
+    }
+
+    fn media_began(&mut self, phantom: &Extension) {
+        if self.switch.hears(phantom).is_none() {
+            return;
+        }
+        let owner = self.hosts.values().find(|host| host.owns(phantom)).map(|host| host.id);
+        let Some(id) = owner else { return };
+        self.answer(id, Input::MediaStarted(phantom.clone()));
+        let boot = self.hosts[&id].boot;
+        let stray = Box::new(Input::Stray(phantom.clone()));
+        self.schedule(self.now + 100 * MS, Event::To(id, Some(boot), stray));
+    }
+
+    fn snapshot_call(&mut self, node: NodeId, id: CallId) {
+        let host = &self.hosts[&node];
+        let input = match self.switch.by_id(&id) {
+            None => Input::UnknownCall(id),
+            Some(call) => {
+                let mut seen =
+                    call.legs.iter().filter_map(|leg| monitor(host, leg.device.number()?, leg.who));
+                let Some(monitor) = seen.next() else { return };
+                Input::Snapshots(vec![Switch::snapshot(call, monitor)])
+            }
+        };
+        self.answer(node, input);
+    }
+
+    fn aes_up(&mut self, id: NodeId, boot: u64) {
+        if !self.runs(id, boot) {
+            return;
+        }
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        if host.aes.up || host.aes.cut || host.is_stopping() {
+            return;
+        }
+        let recovered = host.aes.alive && host.aes.session_boot == boot;
+        host.aes.up = true;
+        host.aes.socket += 1;
+        host.aes.last = now;
+        let socket = host.aes.socket;
+        if !recovered {
+            host.aes.session += 1;
+            (host.aes.alive, host.aes.registered) = (true, false);
+            host.aes.session_boot = boot;
+        }
+        self.trace(format!("{id}: AES link up{}", if recovered { ", same session" } else { "" }));
+        self.answer(id, Input::LinkUp { recovered });
+        if recovered {
+            self.later(20 * MS, 90 * MS, Event::Resync(id, socket));
+        } else {
+            self.later(40 * MS, 120 * MS, Event::Register(id, socket));
+        }
+    }
+
+    fn register(&mut self, id: NodeId, socket: u64) {
+        if !self.on_socket(id, socket) {
+            return;
+        }
+        // The link asks for a phantom's calls before it registers it.
+        let host = &self.hosts[&id];
+        let calls = self.switch.calls.values();
+        let seen = calls.flat_map(|call| call.phantoms().map(move |phantom| (call, phantom)));
+        let own = seen.filter(|(_, (_, node, _))| *node == id);
+        let snapshots = own
+            .map(|(call, (phantom, ..))| Switch::snapshot(call, Monitor::Phantom(phantom.clone())));
+        let (snapshots, phantoms) = (snapshots.collect(), host.phantoms.clone());
+        self.answer(id, Input::Snapshots(snapshots));
+        for phantom in &phantoms {
+            if self.drops {
+                self.switch.leave(self.now, phantom, None);
+            }
+        }
+        self.tell_all();
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.aes.registered = true;
+        }
+        for phantom in phantoms {
+            self.answer(id, Input::PhantomReady(phantom));
+        }
+        self.later(20 * MS, 90 * MS, Event::Resync(id, socket));
+    }
+
+    fn resync(&mut self, id: NodeId, socket: u64) {
+        if !self.on_socket(id, socket) {
+            return;
+        }
+        let host = &self.hosts[&id];
+        let mut snapshots = Vec::new();
+        for call in self.switch.calls.values() {
+            let seen =
+                call.legs.iter().filter_map(|leg| monitor(host, leg.device.number()?, leg.who));
+            snapshots.extend(seen.map(|monitor| Switch::snapshot(call, monitor)));
+        }
+        self.answer(id, Input::Snapshots(snapshots));
+        self.answer(id, Input::ResyncDone);
+    }
+
+    /// The AES gives up what a session had.
+    fn end_session(&mut self, id: NodeId) {
+        self.trace(format!("{id}: its AES session is cleaned up"));
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        (host.aes.alive, host.aes.registered, host.aes.up) = (false, false, false);
+        for phantom in host.phantoms.clone() {
+            self.switch.leave(self.now, &phantom, None);
+        }
+        self.tell_all();
+    }
+
+    fn spawn(&mut self) {
+        match people::spawn(&mut self.switch, &mut self.rng, self.now) {
+            Some((uid, step, delay)) => {
+                let id = self.switch.calls[&uid].id.as_str().to_owned();
+                self.trace(format!("switch: call {uid} ({id}) rings"));
+                self.tell_all();
+                self.schedule(self.now + delay, Event::Person(uid, step));
+            }
+            None if !self.healing => self.schedule(self.now + 400 * MS, Event::Spawn),
+            None => {}
+        }
+    }
+
+    fn person(&mut self, uid: u64, step: Step) {
+        let next = people::step(&mut self.switch, &mut self.rng, self.now, uid, step);
+        self.trace(format!("people: call {uid} {step:?}"));
+        self.tell_all();
+        if let Some((uid, step, delay)) = next {
+            self.schedule(self.now + delay, Event::Person(uid, step));
+        } else if let Some(call) = self.switch.calls.get(&uid)
+            && call.people().next().is_some()
+        {
+            // Nothing more was in its book: it ends.
+            self.schedule(self.now + SECOND, Event::Person(uid, Step::HangUp));
+        }
+    }
+
+    fn reaches(&self, a: NodeId, b: NodeId) -> bool {
+        let there = self.hosts.get(&b).is_some_and(|host| host.process.is_some() && !host.hung);
+        there && self.net.connected(a, b)
+    }
+
+    /// The sealer at work: what it can have goes into the file.
+    fn seal(&mut self, node: NodeId, boot: u64, order: &SealOrder, waited: bool) {
+        if !self.runs(node, boot) {
+            return;
+        }
+        let again = |waited| {
+            let order = Box::new(order.clone());
+            Event::Seal { node, boot, order, waited }
+        };
+        if self.hosts[&node].disk.full || self.hosts[&node].hung {
+            return self.schedule(self.now + SECOND, again(waited));
+        }
+        if !waited && order.remote.keys().any(|peer| !self.reaches(node, *peer)) {
+            return self.schedule(self.now + ANSWER_WITHIN, again(true));
+        }
+        let (outcome, voice) = self.sealed(node, order);
+        let takes = self.rng.range(15, 120) * MS;
+        let input = Box::new(Input::Sealed(order.recording, outcome, voice.map(Box::new)));
+        self.schedule(self.now + takes, Event::To(node, Some(boot), input));
+    }
+
+    fn sealed(&mut self, node: NodeId, order: &SealOrder) -> (SealOutcome, Option<Voice>) {
+        let mut frames = Frames::default();
+        let mut captures = BTreeSet::new();
+        let journal = &self.hosts[&node].disk.journal;
+        for local in &order.local {
+            let Some(held) = journal.open.get(local) else { return (SealOutcome::Failed, None) };
+            frames.unite(&held.frames());
+            captures.extend(held.segments.keys().map(|segment| (node, *segment)));
+        }
+        let mut pulled = false;
+        for (peer, segments) in &order.remote {
+            if !self.reaches(node, *peer) {
+                continue;
+            }
+            match self.pull(*peer, segments) {
+                Pulled::Busy => return (SealOutcome::Failed, None),
+                Pulled::NotFound => {}
+                Pulled::Captures(found) => {
+                    pulled = true;
+                    for (segment, heard) in found {
+                        frames.unite(&heard);
+                        captures.insert((*peer, segment));
+                    }
+                }
+            }
+        }
+        if order.local.is_empty() && !pulled {
+            return (SealOutcome::Failed, None);
+        }
+        let captures: Vec<_> = captures.into_iter().collect();
+        let published = self.hosts[&node].disk.published.get(&order.recording);
+        if let Some(old) = published {
+            if old.frames.missing(&frames).is_none() {
+                return (SealOutcome::Same { captures }, None);
+            }
+            frames.unite(&old.frames);
+        }
+        if frames.len() == 0 {
+            return (SealOutcome::Nothing, None);
+        }
+        let sha256 = frames.digest(u64::from(order.revision));
+        let (recording, revision) = (order.recording, order.revision);
+        let voice = Voice {
+            recording,
+            revision,
+            sha256,
+            copy: order.copy,
+            frames,
+            captures: captures.iter().copied().collect(),
+        };
+        self.check.voices.insert(sha256, voice.clone());
+        let (first, last) = voice.frames.span();
+        let host = &self.hosts[&node];
+        let (from, to) = (host.wall(first * FRAME), host.wall(last * FRAME));
+        (SealOutcome::Staged { from, to, sha256, captures }, Some(voice))
+    }
+
+    fn pull(&self, peer: NodeId, segments: &[SegmentId]) -> Pulled {
+        let host = &self.hosts[&peer];
+        if host.recorder().is_none() {
+            return Pulled::NotFound;
+        }
+        let journal = &host.disk.journal;
+        let locals: BTreeSet<RecordingId> =
+            segments.iter().filter_map(|segment| journal.recording_of(*segment)).collect();
+        if locals.is_empty() {
+            return Pulled::NotFound;
+        }
+        let mut found = Vec::new();
+        for local in locals {
+            let held = &journal.open[&local];
+            if held.draft.as_ref().is_some_and(|draft| draft.ended.is_none()) {
+                return Pulled::Busy;
+            }
+            for (segment, known) in held.segments.iter().filter(|(s, _)| segments.contains(s)) {
+                let mut frames = Frames::default();
+                known.add_to(&mut frames);
+                found.push((*segment, frames));
+            }
+        }
+        Pulled::Captures(found)
+    }
+
+    fn list(
+        &mut self,
+        node: NodeId,
+        boot: u64,
+        at: NodeId,
+        (recording, revision, sha256): (RecordingId, u32, [u8; 32]),
+    ) {
+        let reaches = self.reaches(node, at);
+        let published = self.hosts.get(&at).and_then(|host| host.disk.published.get(&recording));
+        let done = reaches && published.is_some_and(|voice| voice.sha256 == sha256);
+        let delay = if reaches { 5 * MS } else { ANSWER_WITHIN };
+        let input = Box::new(Input::Listed(recording, revision, done, sha256));
+        self.schedule(self.now + delay, Event::To(node, Some(boot), input));
+    }
+
+    fn exit(&mut self, id: NodeId) {
+        self.trace(format!("{id}: has stopped in order"));
+        let phantoms = self.hosts[&id].phantoms.clone();
+        let now = self.now;
+        if let Some(host) = self.hosts.get_mut(&id) {
+            for phantom in &phantoms {
+                host.flush(now, phantom, 0);
+            }
+            host.torn_write().map(|write| host.disk.stored.take(write));
+        }
+        self.gone(id);
+        self.tell_of_death(id);
+        if self.healing {
+            self.later(50 * MS, 500 * MS, Event::Restart(id));
+        } else {
+            self.later(100 * MS, 3_000 * MS, Event::Restart(id));
+        }
+    }
+
+    /// The process is no more.
+    pub fn gone(&mut self, id: NodeId) {
+        let cleanup = self.now + self.cleanup;
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        host.process = None;
+        host.hung = false;
+        host.stalled.clear();
+        host.out.clear();
+        host.able_since = None;
+        host.aes.up = false;
+        host.aes.watched.clear();
+        let session = host.aes.session;
+        if host.aes.alive {
+            self.schedule(cleanup, Event::Clean(id, session));
+        }
+    }
+
+    pub fn tell_of_death(&mut self, id: NodeId) {
+        let peers: Vec<NodeId> = self.hosts.keys().copied().filter(|peer| *peer != id).collect();
+        for peer in
+            peers.into_iter().filter(|peer| self.net.connected(id, *peer)).collect::<Vec<_>>()
+        {
+            for event in [PeerEvent::Reset, PeerEvent::Refused] {
+                let at = self.now + self.rng.range(100, 3 * MS);
+                let input = Box::new(Input::Peer { about: id, event });
+                self.schedule(at, Event::To(peer, None, input));
+            }
+        }
+    }
+
+    fn resume(&mut self, id: NodeId) {
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        if !std::mem::replace(&mut host.hung, false) {
+            return;
+        }
+        let stalled = std::mem::take(&mut host.stalled);
+        self.trace(format!("{id}: goes on"));
+        self.touch_all();
+        for input in stalled {
+            self.give(id, input);
+        }
+    }
+
+    fn disk_back(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        (host.disk.full, host.disk.slow) = (false, false);
+        host.write_facts(now);
+        self.trace(format!("{id}: its disk is well"));
+        self.carry_out(id);
+        self.touch_all();
+    }
+
+    /// Looks at what must hold at any time.
+    fn audit(&mut self) {
+        self.schedule(self.now + AUDIT, Event::Audit);
+        let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for id in ids {
+            let able = self.is_able(id);
+            let now = self.now;
+            let Some(host) = self.hosts.get_mut(&id) else { continue };
+            host.able_since = able.then(|| host.able_since.unwrap_or(now));
+        }
+        let calls: Vec<u64> = self.switch.calls.keys().copied().collect();
+        for uid in calls {
+            self.audit_audio(uid);
+            self.audit_phantoms(uid);
+        }
+        if self.switch.most_parties > PARTIES_MAX {
+            self.check.fail(Kind::Phantoms, "a seventh party is in a call".to_owned());
+        }
+    }
+
+    /// Whether a node could record: a process that runs, a link that is up and in step, room on the
+    /// disk, a part in the group.
+    fn is_able(&self, id: NodeId) -> bool {
+        let host = &self.hosts[&id];
+        let Some(recorder) = host.recorder() else { return false };
+        let Some(process) = &host.process else { return false };
+        let duty = process.view.duty.duty;
+        !host.hung
+            && !host.is_stopping()
+            && host.aes.up
+            && host.aes.registered
+            && recorder.calls_known
+            && !host.disk.full
+            && duty != Duty::None
+    }
+
+    fn audit_audio(&mut self, uid: u64) {
+        let consulting = self.switch.consulting(uid);
+        let now = self.now;
+        let Some(call) = self.switch.calls.get_mut(&uid) else { return };
+        if consulting {
+            call.excused = call.excused.max(now + SECOND);
+        }
+        let call = &self.switch.calls[&uid];
+        let heard = call.phantoms().any(|(phantom, node, _)| {
+            let ports = self.hosts.get(&node).and_then(|host| host.recorder());
+            ports.is_some_and(|r| r.ports.get(phantom).is_some_and(|p| p.hearing.is_some()))
+        });
+        if heard || !call.is_wanted() || call.handled || call.legs.len() >= PARTIES_MAX {
+            self.gaps.remove(&uid);
+            return;
+        }
+        let since = *self.gaps.entry(uid).or_insert(now);
+        let since = since.max(call.excused).max(call.established.unwrap_or(now));
+        let stale = call.phantoms().next().is_some();
+        let mut failed = None;
+        let mut excused = Vec::new();
+        for host in self.hosts.values() {
+            let Some(able) = host.able_since else { continue };
+            let free = host.recorder().is_some_and(|recorder| {
+                let counts = recorder.calls.phantoms(host.now(now));
+                let state = recorder_core::call::pool::PhantomState::Free;
+                counts.get(&state).is_some_and(|free| *free > 0)
+            });
+            let quorum = host.process.as_ref().is_some_and(|process| process.view.quorum);
+            // Without a majority a phantom that is in the call speaks for its node, be it dead.
+            if !free || (stale && !quorum) {
+                excused.push(host.id);
+                continue;
+            }
+            let excuse = self.excused.get(&(uid, host.id)).copied().unwrap_or(0);
+            if now > since.max(able).max(excuse) + AUDIO_BOUND {
+                failed = Some(host.id);
+            }
+        }
+        for id in excused {
+            self.excuse(Some(uid), id, 0);
+        }
+        if let Some(id) = failed {
+            let ms = (now - since) / MS;
+            let what = format!("call {uid} is not heard for {ms} ms, and node {id} could");
+            self.check.fail(Kind::Silence, what);
+        }
+    }
+
+    fn audit_phantoms(&mut self, uid: u64) {
+        let now = self.now;
+        let call = &self.switch.calls[&uid];
+        let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for (_, node, _) in call.phantoms() {
+            *counts.entry(node).or_default() += 1;
+        }
+        let deserted = call.deserted;
+        for id in self.hosts.keys().copied().collect::<Vec<_>>() {
+            let able = self.hosts[&id].able_since;
+            let count = counts.get(&id).copied().unwrap_or(0);
+            let (Some(able), true) = (able, count > 1) else {
+                self.twins.remove(&(uid, id));
+                if let (Some(deserted), Some(able), true) = (deserted, able, count > 0)
+                    && now > deserted.max(able) + LEAVE_BOUND
+                {
+                    let left = call.phantoms().filter(|(_, node, _)| *node == id);
+                    let left: Vec<&str> = left.map(|(phantom, ..)| phantom.as_str()).collect();
+                    let number = call.id.as_str();
+                    let what = format!("{left:?} of node {id} are left in call {uid} ({number})");
+                    self.check.fail(Kind::Phantoms, what);
+                }
+                continue;
+            };
+            let since = *self.twins.entry((uid, id)).or_insert(now);
+            if now > since.max(able) + TWIN_BOUND {
+                let what = format!("{count} phantoms of node {id} are in call {uid}");
+                self.check.fail(Kind::Phantoms, what);
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        self.healing = true;
+        self.trace("everything heals".to_owned());
+        self.net.blocked.clear();
+        self.net.loss_percent = 0;
+        self.odds = Odds::default();
+        for id in self.hosts.keys().copied().collect::<Vec<_>>() {
+            self.disk_back(id);
+            self.resume(id);
+            if let Some(host) = self.hosts.get_mut(&id) {
+                host.aes.cut = false;
+            }
+            self.start(id);
+            self.connect(id);
+        }
+        let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
+        for id in &ids {
+            for command in [
+                Command::Handover { to: None },
+                Command::Drain { node: *id, on: false, moves: false },
+            ] {
+                let input = Box::new(Input::Command(Box::new(command)));
+                self.schedule(self.now + 2_500 * MS, Event::To(ids[0], None, input));
+            }
+        }
+    }
+
+    /// What is not yet as it must be in the end.
+    fn unrest(&self) -> Option<String> {
+        if let Some(call) = self.switch.calls.values().next() {
+            return Some(format!("call {} is up: {:?}", call.uid, call.legs));
+        }
+        let nodes = self.hosts.values().filter_map(|host| host.process.as_ref());
+        let leader = nodes.map(|process| &process.node).filter(|node| node.is_leader());
+        let Some(leader) = leader.max_by_key(|node| node.term()) else {
+            return Some("the group has no leader".to_owned());
+        };
+        let state = leader.state();
+        if let Some(call) = state.ledger().calls().next() {
+            return Some(format!("the ledger is not empty: {}", in_words(call)));
+        }
+        for host in self.hosts.values().filter(|host| state.members().contains_key(&host.id)) {
+            let Some(process) = &host.process else {
+                return Some(format!("node {} is down", host.id));
+            };
+            if process.node.applied() < self.check.last_applied {
+                return Some(format!("node {} lags behind", host.id));
+            }
+            if host.role == Role::Witness {
+                continue;
+            }
+            if let Some((local, held)) = host.disk.journal.open.iter().next() {
+                return Some(format!("node {}'s journal owes {local}: {held:?}", host.id));
+            }
+            if host.recorder().is_none_or(|recorder| !recorder.bridge.is_idle()) {
+                let bridge = host.recorder().map(|recorder| &recorder.bridge);
+                return Some(format!("node {}'s bridge is not idle: {bridge:#?}", host.id));
+            }
+            for ((node, id), revision) in &self.check.acked {
+                let sealed = self.check.sealed.get(id).into_iter().flatten();
+                let sealed = sealed.filter(|sealed| sealed.revision == *revision).last();
+                let listed = host.disk.catalog.get(id);
+                if *node == host.id && listed != sealed.map(|sealed| &sealed.sha256) {
+                    return Some(format!("node {}'s catalog does not list {id}", host.id));
+                }
+            }
+        }
+        let lead = state.lead().and_then(|lead| state.members().get(&lead));
+        let best = state.members().values().filter(|member| member.records());
+        let best = best.map(|member| member.role).min();
+        if lead.map(|member| member.role) != best {
+            return Some(format!("the preferred role does not lead: {:?}", state.lead()));
+        }
+        None
+    }
+
+    /// What must be true in the end, once everything has come to rest.
+    fn judge(&mut self) {
+        let mut wrong = Vec::new();
+        for (id, seals) in &self.check.sealed {
+            let sealed = seals.last().map(|sealed| sealed.sha256);
+            let published = self.check.published.get(id).map(|voice| voice.sha256);
+            if sealed != published {
+                wrong.push(format!("{id} is sealed and not published"));
+            }
+        }
+        let voices: Vec<&Voice> = self.check.published.values().collect();
+        for (at, one) in voices.iter().enumerate() {
+            for other in voices.iter().skip(at + 1).filter(|other| other.copy == one.copy) {
+                // Where calls merge both are heard for as long as one phantom takes to leave.
+                let merged = self.past.iter().filter(|past| past.merged).map(|past| past.uid);
+                let merged: BTreeSet<u64> = merged.collect();
+                let of_merge = one.frames.calls().any(|call| merged.contains(&call));
+                let allowed = if of_merge { TWIN_BOUND / FRAME } else { 0 };
+                let common = one.frames.common(&other.frames);
+                if common > allowed {
+                    let (a, b) = (one.recording, other.recording);
+                    wrong.push(format!("{a} and {b} both have the same {common} frames"));
+                }
+            }
+        }
+        for past in self.past.iter().filter(|past| !past.merged && !past.handled) {
+            let of_it = voices.iter().filter(|voice| voice.frames.calls().any(|c| c == past.uid));
+            for copy in 1..=2 {
+                let of_copy: Vec<RecordingId> = of_it
+                    .clone()
+                    .filter(|voice| voice.copy == copy)
+                    .map(|voice| voice.recording)
+                    .collect();
+                if of_copy.len() > 1 {
+                    wrong.push(format!("call {} has {of_copy:?} in copy {copy}", past.uid));
+                }
+                let Some(from) = past.from else { continue };
+                let recorder = NodeId(u16::from(copy));
+                let owed = self.plan.flavour == Flavour::ActiveActive
+                    && past.to > from + 2 * SECOND
+                    && past.able.contains(&recorder)
+                    && !self.excused.contains_key(&(past.uid, recorder));
+                if owed && of_copy.is_empty() {
+                    wrong.push(format!("call {} has no copy {copy}", past.uid));
+                }
+            }
+        }
+        for what in wrong {
+            self.check.fail(Kind::Published, what);
+        }
+    }
+}
+
+/// An entry of the log, for the trace.
+fn entry_in_words(applied: &Applied) -> String {
+    let what = match &applied.entry {
+        Entry::Command(proposal) | Entry::Membership(proposal) => match &proposal.command {
+            Command::Claim(claim) => format!(
+                "claim {}/{} of {} copy {} take {}",
+                claim.node, claim.segment, claim.recording, claim.copy, claim.take
+            ),
+            Command::End { stretch, .. } => {
+                format!("end of {}/{} in {}", stretch.node, stretch.segment, stretch.recording)
+            }
+            Command::Release { stretch } => {
+                format!("release of {}/{} in {}", stretch.node, stretch.segment, stretch.recording)
+            }
+            Command::Seal(seal) => {
+                format!("seal of {} revision {} by {}", seal.recording, seal.revision, seal.node)
+            }
+            other => format!("{other:?}"),
+        },
+        other => format!("{other:?}"),
+    };
+    format!("log {}: {what}: {:?}", applied.index, applied.outcome)
+}
+
+/// An open call, for the trace.
+fn in_words(call: &cluster_core::ledger::OpenCall) -> String {
+    let slots = call.slots.iter().map(|slot| {
+        let stretches = slot.stretches.iter().map(|s| {
+            let end = if s.to.is_some() { "ended" } else if s.lost { "lost" } else { "open" };
+            format!("{}/{} {:?} {end}", s.node, s.segment, s.standing)
+        });
+        let stretches: Vec<String> = stretches.collect();
+        let sealed = slot.sealed.as_ref().map(|sealed| {
+            let accounted: Vec<String> =
+                sealed.accounted.iter().map(|(node, segment)| format!("{node}/{segment}")).collect();
+            format!("by {} revision {} of {accounted:?}", sealed.node, sealed.revision)
+        });
+        let (copy, take, over, acks) = (slot.copy, slot.take, slot.over, &slot.acks);
+        format!(
+            "{} copy {copy} take {take} over {over:?}: {stretches:?}, sealed {sealed:?}, acks {acks:?}",
+            slot.recording
+        )
+    });
+    slots.collect::<Vec<_>>().join("; ")
+}
+
+/// What a peer says when it is asked for captures.
+enum Pulled {
+    Busy,
+    NotFound,
+    Captures(Vec<(SegmentId, Frames)>),
+}
+
+/// The monitor through which a node sees a device, if it has one.
+fn monitor(host: &Host, device: &Extension, who: Who) -> Option<Monitor> {
+    match who {
+        Who::Station => Some(Monitor::Station(device.clone())),
+        Who::Phantom(owner) if owner == host.id => Some(Monitor::Phantom(device.clone())),
+        Who::Phantom(_) if host.aes.watched.contains(device) => {
+            Some(Monitor::Station(device.clone()))
+        }
+        Who::Phantom(_) | Who::Inside | Who::Outside => None,
+    }
+}
