@@ -648,6 +648,15 @@ impl Bridge {
             }
             return;
         }
+        // The next revision is laid around the published file: it must be there first, or what only
+        // that one holds would be missing.
+        let there = slot.sealed.as_ref().is_none_or(|sealed| {
+            self.listed.contains(&(name, sealed.revision))
+                || slot.acks.get(&self.node) == Some(&sealed.revision)
+        });
+        if !there {
+            return;
+        }
         let locals = self.locals(name);
         let complete = locals.iter().all(|local| self.parts[local].complete);
         if self.impossible.contains(&name) || !complete {
@@ -680,11 +689,9 @@ impl Bridge {
     }
 
     fn list(&mut self, recording: RecordingId, revision: u32, sha256: [u8; 32], at: NodeId) {
-        // What was captured here is dropped first: whoever has acknowledged asks no more.
-        let owes = self.by_name.contains_key(&recording);
         let under_way = self.listed.contains(&(recording, revision))
             || self.listing.contains(&(recording, revision));
-        if !owes && !under_way {
+        if !under_way {
             self.listing.insert((recording, revision));
             self.outputs.push_back(Output::List { recording, revision, sha256, at });
         }
@@ -697,6 +704,7 @@ impl Bridge {
         self.listed.retain(|(name, revision)| {
             ledger.recording(*name).is_some_and(|slot| slot.acks.get(&node) != Some(revision))
         });
+        // What was captured here is dropped first: whoever has acknowledged asks no more.
         let due = self.listed.iter().filter(|(name, _)| !by_name.contains_key(name));
         let recordings: Vec<_> = due.copied().take(ACKS_MAX).collect();
         if !recordings.is_empty() {
