@@ -140,7 +140,8 @@ impl Journal {
         reserve.take(&*disk);
         // A power cut may take segments out of the journal that others have heard of by then, and
         // their numbers must not mean other segments: the next start begins beyond all of them.
-        let beyond = SegmentId(found.recovered.next_segment.0.saturating_add(UNSYNCED_SEGMENTS_MAX));
+        let beyond =
+            SegmentId(found.recovered.next_segment.0.saturating_add(UNSYNCED_SEGMENTS_MAX));
         shared.index.raise_next_segment(beyond);
         let head = begin_file(&*disk, &folder, node, found.next_file, &mut shared, &mut reserve)?;
         let shared = Arc::new(Mutex::new(shared));

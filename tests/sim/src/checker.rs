@@ -190,7 +190,8 @@ impl Checker {
             (sealed.node, sealed.revision, sealed.sha256) == (node, revision, voice.sha256)
         });
         if !agreed {
-            let what = format!("{id} revision {revision} is published and the group has not agreed");
+            let what =
+                format!("{id} revision {revision} is published and the group has not agreed");
             self.fail(Kind::Published, what);
         }
         if let Some(old) = self.published.get(&id)

@@ -135,7 +135,8 @@ impl World {
     /// A phantom in a call is busied out, and nobody is told.
     fn deafen(&mut self) {
         let all = self.switch.calls.values();
-        let all = all.flat_map(|call| call.phantoms().map(|(p, node, _)| (call.uid, p.clone(), node)));
+        let all =
+            all.flat_map(|call| call.phantoms().map(|(p, node, _)| (call.uid, p.clone(), node)));
         let phantoms: Vec<_> = all.collect();
         if phantoms.is_empty() {
             return;

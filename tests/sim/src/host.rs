@@ -20,9 +20,7 @@ use recorder_core::call::event::{CallEvent, CallSnapshot};
 use recorder_core::call::order::Ticket;
 use recorder_core::call::roster::Roster;
 use recorder_core::call::rule::Rules;
-use recorder_core::call::{
-    Calls, JoinRefusal, Mandate, Order, Peer, Request, TriggerConfig,
-};
+use recorder_core::call::{Calls, JoinRefusal, Mandate, Order, Peer, Request, TriggerConfig};
 use recorder_core::controller::GroupWord;
 use recorder_core::media::MediaNotice;
 use storage_core::journal::Fact;
@@ -89,15 +87,32 @@ pub enum Out {
     Send(Message),
     Write,
     After(Time, Input),
-    Join { ticket: Ticket, call: CallId, party: Extension, phantom: Extension },
-    Leave { phantom: Extension, call: CallId },
-    AskLinkage { call: CallId },
-    SnapshotCall { call: CallId },
+    Join {
+        ticket: Ticket,
+        call: CallId,
+        party: Extension,
+        phantom: Extension,
+    },
+    Leave {
+        phantom: Extension,
+        call: CallId,
+    },
+    AskLinkage {
+        call: CallId,
+    },
+    SnapshotCall {
+        call: CallId,
+    },
     /// What this phantom hears is to be looked at again.
     Touch(Extension),
     WatchPeers(BTreeSet<Extension>),
     Seal(SealOrder),
-    ListAt { at: NodeId, recording: RecordingId, revision: u32, sha256: [u8; 32] },
+    ListAt {
+        at: NodeId,
+        recording: RecordingId,
+        revision: u32,
+        sha256: [u8; 32],
+    },
     Published(Box<Voice>),
     /// The journal owes these frames of these segments nothing any more; the recording's name as
     /// far as the journal knows it.
@@ -385,7 +400,9 @@ impl Host {
 
     fn take_recorder(&mut self, now: Time, input: Input) {
         let at = self.now(now);
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else { return };
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
         let ended = matches!(recorder.stop, Stop::Finish { .. });
         let calls = &mut recorder.calls;
         match input {
@@ -597,7 +614,9 @@ impl Host {
     /// Writes what waits, if the disk takes it.
     pub fn write_facts(&mut self, now: Time) {
         let full = self.disk.full;
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else { return };
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
         recorder.not_writing = full && !recorder.facts.is_empty();
         if full {
             return;
@@ -630,7 +649,9 @@ impl Host {
     pub fn hear(&mut self, now: Time, phantom: &Extension, call: Option<u64>) {
         let (hung, full) = (self.hung, self.disk.full);
         let wall = self.wall(now);
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else { return };
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
         let Some(port) = recorder.ports.get_mut(phantom) else { return };
         if full && call.is_some() && port.segment.is_some() {
             recorder.not_writing = true;
@@ -744,7 +765,9 @@ impl Host {
 
     fn word(&mut self, at: Now, word: GroupWord) {
         let id = self.id;
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else { return };
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
         if matches!(recorder.stop, Stop::Finish { .. }) {
             return;
         }
@@ -773,12 +796,15 @@ impl Host {
     }
 
     fn publish(&mut self, voice: &Voice) {
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else { return };
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
         let (recording, revision) = (voice.recording, voice.revision);
         if self.disk.full {
             return recorder.bridge.listed(recording, revision, false);
         }
-        let there = self.disk.published.get(&recording).is_some_and(|old| old.sha256 == voice.sha256);
+        let there =
+            self.disk.published.get(&recording).is_some_and(|old| old.sha256 == voice.sha256);
         let staged = self.disk.staged.remove(&(recording, revision));
         if staged.as_ref() != Some(voice) && !there {
             // It is neither staged nor published any more: it cannot be published.
@@ -794,7 +820,9 @@ impl Host {
     }
 
     fn list_own(&mut self, recording: RecordingId, revision: u32, sha256: [u8; 32]) {
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else { return };
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
         if let Some(voice) = recorder.staged.get(&(recording, revision)).cloned()
             && voice.sha256 == sha256
         {
@@ -852,7 +880,9 @@ impl Host {
 
     fn stop_step(&mut self, now: Time) {
         let at = self.now(now);
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else { return };
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
         match recorder.stop {
             Stop::No => return,
             Stop::HandOver { until, asked } => {
@@ -921,8 +951,7 @@ impl Host {
         match input {
             RaftInput::Tick => {
                 process.node.tick(mono);
-                let due = now >= process.publish_at
-                    || process.node.duty(mono) != process.view.duty;
+                let due = now >= process.publish_at || process.node.duty(mono) != process.view.duty;
                 if due {
                     self.publish_view(now, mono);
                 }
@@ -1017,7 +1046,9 @@ impl Host {
     }
 
     fn answered(&mut self, asked: Asked, outcome: Option<&Outcome>) {
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else { return };
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
         match asked {
             Asked::Bridge(about) => {
                 if let (About::Claim(segment), Some(Outcome::Claimed { recording, standing, .. })) =

@@ -47,9 +47,8 @@ pub fn step(
     step: Step,
 ) -> Option<(u64, Step, Time)> {
     let call = switch.calls.get(&uid)?;
-    let monitored = |state: PartyState| {
-        call.people().find(|leg| leg.who == Who::Station && leg.state == state)
-    };
+    let monitored =
+        |state: PartyState| call.people().find(|leg| leg.who == Who::Station && leg.state == state);
     match step {
         Step::Answer => {
             let device = monitored(PartyState::Alerting)?.device.clone();
@@ -85,7 +84,9 @@ pub fn step(
         Step::Consult => consult(switch, rng, now, uid),
         Step::AnswerConsult(second) => {
             let alerting = |call: &crate::switch::Call| {
-                call.people().find(|leg| leg.state == PartyState::Alerting).map(|l| l.device.clone())
+                call.people()
+                    .find(|leg| leg.state == PartyState::Alerting)
+                    .map(|l| l.device.clone())
             };
             if let Some(device) = switch.calls.get(&second).and_then(alerting) {
                 switch.answer(now, second, &device);
@@ -98,9 +99,8 @@ pub fn step(
 
 fn consult(switch: &mut Switch, rng: &mut Rng, now: Time, uid: u64) -> Option<(u64, Step, Time)> {
     let call = switch.calls.get(&uid)?;
-    let connected = call.people().find(|leg| {
-        leg.who == Who::Station && leg.state == PartyState::Connected
-    });
+    let connected =
+        call.people().find(|leg| leg.who == Who::Station && leg.state == PartyState::Connected);
     let (to, who) = if rng.chance(60) {
         (station(rng.range(0, STATIONS)), Who::Station)
     } else {
@@ -129,8 +129,7 @@ fn join(
     });
     let transfer = rng.chance(40);
     let manner = (rng.chance(50), rng.chance(70));
-    let joined =
-        there.and_then(|by| switch.merge(now, (uid, second), by, transfer, manner));
+    let joined = there.and_then(|by| switch.merge(now, (uid, second), by, transfer, manner));
     match joined {
         Some(uid) if switch.calls.contains_key(&uid) => {
             let next = if rng.chance(50) { Step::Consult } else { Step::HangUp };

@@ -81,8 +81,12 @@ impl Told {
         };
         let of = |c: &Connection| format!("{} in {}", name(&c.device), c.call.as_str());
         match &self.change {
-            CallChange::Established { connection, .. } => format!("established: {}", of(connection)),
-            CallChange::ConnectionCleared { connection, .. } => format!("cleared: {}", of(connection)),
+            CallChange::Established { connection, .. } => {
+                format!("established: {}", of(connection))
+            }
+            CallChange::ConnectionCleared { connection, .. } => {
+                format!("cleared: {}", of(connection))
+            }
             CallChange::Delivered { connection, .. } => format!("delivered: {}", of(connection)),
             CallChange::Held(connection) => format!("held: {}", of(connection)),
             CallChange::Retrieved(connection) => format!("retrieved: {}", of(connection)),

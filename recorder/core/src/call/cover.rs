@@ -86,9 +86,9 @@ impl Calls {
     pub(super) fn is_outlived(&self, call: &TrackedCall, name: RecordingId, copy: u8) -> bool {
         let elder = self.group.matches(call).any(|claimed| {
             let goes_on = claimed.over.is_none() && claimed.copy == copy;
-            let held = claimed.holder.is_some_and(|holder| {
-                holder.node != self.node && self.group.is_alive(holder.node)
-            });
+            let held = claimed
+                .holder
+                .is_some_and(|holder| holder.node != self.node && self.group.is_alive(holder.node));
             goes_on && held && claimed.recording < name
         });
         // One that the group has not heard of may only be known by another name yet.
