@@ -21,6 +21,7 @@ use storage::{
     Catalog, CatalogError, Journal, JournalOptions, JournalReader, MemoryCatalog, Recovered,
     SledCatalog, VoiceStore, reindex,
 };
+use storage_core::Role;
 use storage_core::naming::CATALOG_FOLDER;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -218,14 +219,24 @@ async fn hand_over(group: &Group, control: &Control) {
     if group.listens().is_none() {
         return;
     }
-    let node = group.node();
+    let (node, view) = (group.node(), group.view());
+    let records = |member: &&cluster_core::MemberView| {
+        member.node != node && member.up && member.serves && member.role != Some(Role::Witness)
+    };
+    let mut others = view.members.iter().filter(records).peekable();
+    if others.peek().is_none() {
+        tracing::info!("nobody else can record: the calls in progress end here");
+        return;
+    }
+    // Nobody goes on with the copy of a parallel recorder.
+    let same_copy = others.any(|member| member.copy == view.duty.copy);
     let drain = cluster_core::Command::Drain { node, on: true, moves: true };
     let deadline = tokio::time::Instant::now() + HAND_OVER_PATIENCE;
     let handing = async {
         if group.propose(drain, HAND_OVER_PATIENCE).await.is_err() {
             return;
         }
-        while control.view().recordings > 0 {
+        while same_copy && control.view().recordings > 0 {
             tokio::time::sleep(HAND_OVER_LOOK).await;
         }
     };

@@ -99,6 +99,12 @@ pub enum SealError {
     /// What was published before cannot be read, and a later revision must hold it.
     #[error("the revision before cannot be read")]
     Before(#[from] FetchError),
+    /// There is no such revision yet, or it cannot be read.
+    #[error("the revision before is not there")]
+    NotPublished,
+    /// Nothing could be heard in what could be read, and not all could.
+    #[error("the disk does not give what was captured")]
+    Unread,
     /// There is audio, and no voice file can be made of it.
     #[error(transparent)]
     Unplaceable(Unplaceable),
@@ -149,6 +155,8 @@ impl SealError {
             (None, other) => matches!(
                 other,
                 Self::Changed { .. }
+                    | Self::NotPublished
+                    | Self::Unread
                     | Self::Before(FetchError::Read(_))
                     | Self::Pulled(PulledError::Io { .. })
             ),
@@ -196,15 +204,17 @@ pub fn seal(
 ) -> Result<Sealed, SealError> {
     let settings = settings.into();
     let mut sources = Sources { job, capture, published: None };
-    if job.revision > 1
-        && let Some(record) = store.published(job.recording)?
-    {
+    if job.revision > 1 {
+        // What is in it is nowhere else any more.
+        let record = store.published(job.recording)?.ok_or(SealError::NotPublished)?;
         let file = PublishedFile::open(store, &record)?;
         sources.published = Some(Published { record, file });
     }
     let First { draft, plan, captures, whole } = read_headers(&mut sources)?;
     let plan = match plan {
         Ok(plan) => plan,
+        // What could not be read may have been audio.
+        Err(Unplaceable::NoAudio { .. }) if !whole => return Err(SealError::Unread),
         Err(reason @ Unplaceable::NoAudio { .. }) => {
             return Ok(Sealed::Missed { draft: Box::new(draft), reason, captures });
         }

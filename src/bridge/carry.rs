@@ -2,6 +2,7 @@
 //! here and reports back when it is done; nothing waits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cluster_core::Command;
 use recorder::sealer::SealEvent;
@@ -45,8 +46,13 @@ impl Shell {
             (self.parts.peers.clone(), self.parts.seal.clone(), self.results.clone());
         let (folder, offsets) =
             (self.parts.pulled.clone(), self.parts.group.view().clock_offset_us);
-        let node = self.parts.group.node();
+        let (node, pulls) = (self.parts.group.node(), Arc::clone(&self.pulls));
         tokio::spawn(async move {
+            let _place = match order.remote.is_empty() {
+                true => None,
+                // It is never closed.
+                false => pulls.acquire_owned().await.ok(),
+            };
             let recording = order.recording;
             let mut pulled = Vec::new();
             let mut partial = order.partial;

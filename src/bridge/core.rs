@@ -279,7 +279,9 @@ impl Bridge {
     pub fn sealed(&mut self, recording: RecordingId, outcome: SealOutcome) {
         let Some(sealing) = self.sealing.get_mut(&recording) else { return };
         let (node, revision) = (self.node, sealing.revision);
-        self.dirty.insert(recording);
+        if outcome != SealOutcome::Failed {
+            self.dirty.insert(recording);
+        }
         match outcome {
             SealOutcome::Staged { from, to, sha256, captures } => {
                 let covered = Vec::new();
@@ -313,8 +315,8 @@ impl Bridge {
         self.listing.remove(&(recording, revision));
         if done {
             self.listed.insert((recording, revision));
+            self.dirty.insert(recording);
         }
-        self.dirty.insert(recording);
     }
 
     /// Something about this recording has changed in the ledger.
@@ -426,7 +428,12 @@ impl Bridge {
         match outcome {
             // No majority: the staged file waits, and the proposal is made again.
             None => return,
-            Some(Outcome::Done | Outcome::Already) => {
+            // It was answered before, and this tells not how: the ledger does.
+            Some(Outcome::Already) => {
+                self.dirty.insert(name);
+                return;
+            }
+            Some(Outcome::Done) => {
                 self.listing.insert((recording, revision));
                 self.outputs.push_back(Output::Publish { recording, revision });
             }
@@ -519,7 +526,11 @@ impl Bridge {
         let mut wanted = Vec::new();
         let closed = state.ledger().closed_slot(name).is_some();
         for local in self.by_name.get(&name).into_iter().flatten() {
-            for (&segment, capture) in &self.parts[local].captures {
+            let captures = &self.parts[local].captures;
+            // The answer to the first may give them all another name.
+            let named = captures.values().any(|capture| capture.claimed);
+            let told = captures.iter().take(if named { usize::MAX } else { 1 });
+            for (&segment, capture) in told {
                 let known = slot.and_then(|slot| {
                     slot.stretches.iter().find(|s| (s.node, s.segment) == (self.node, segment))
                 });
@@ -648,6 +659,15 @@ impl Bridge {
             }
             return;
         }
+        // The next revision is laid around the published file: it must be there first, or what only
+        // that one holds would be missing.
+        let there = slot.sealed.as_ref().is_none_or(|sealed| {
+            self.listed.contains(&(name, sealed.revision))
+                || slot.acks.get(&self.node) == Some(&sealed.revision)
+        });
+        if !there {
+            return;
+        }
         let locals = self.locals(name);
         let complete = locals.iter().all(|local| self.parts[local].complete);
         if self.impossible.contains(&name) || !complete {
@@ -680,21 +700,13 @@ impl Bridge {
     }
 
     fn list(&mut self, recording: RecordingId, revision: u32, sha256: [u8; 32], at: NodeId) {
-        if let Some(sealing) = self.sealing.get(&recording)
-            && at == self.node
-            && sealing.revision == revision
-        {
-            if self.asked.contains(&About::Seal(recording)) {
-                return;
-            }
-            // It was agreed upon, and the answer was lost.
-            self.sealing.remove(&recording);
+        if at == self.node && self.asked.contains(&About::Seal(recording)) {
+            // The answer publishes it.
+            return;
         }
-        // What was captured here is dropped first: whoever has acknowledged asks no more.
-        let owes = self.by_name.contains_key(&recording);
         let under_way = self.listed.contains(&(recording, revision))
             || self.listing.contains(&(recording, revision));
-        if !owes && !under_way {
+        if !under_way {
             self.listing.insert((recording, revision));
             self.outputs.push_back(Output::List { recording, revision, sha256, at });
         }
@@ -707,6 +719,7 @@ impl Bridge {
         self.listed.retain(|(name, revision)| {
             ledger.recording(*name).is_some_and(|slot| slot.acks.get(&node) != Some(revision))
         });
+        // What was captured here is dropped first: whoever has acknowledged asks no more.
         let due = self.listed.iter().filter(|(name, _)| !by_name.contains_key(name));
         let recordings: Vec<_> = due.copied().take(ACKS_MAX).collect();
         if !recordings.is_empty() {
@@ -998,7 +1011,7 @@ mod tests {
         pair.on(B).ended(SegmentId(9), at(60_000));
         pair.complete(B, id(2), 9, Some(false));
         // Node A is gone: it says nothing.
-        pair.bridges.insert(A, Bridge::new(A));
+        pair.bridges.remove(&A);
         pair.settle();
         let [(node, order)] = pair.seals().try_into().unwrap();
         assert_eq!((node, order.partial, order.revision), (B, true, 1));
@@ -1006,6 +1019,7 @@ mod tests {
         pair.list();
         assert_eq!(pair.state.ledger().len(), 1);
         // Back with its journal.
+        pair.bridges.insert(A, Bridge::new(A));
         pair.grant(B, &[A, B, NodeId(3)]);
         pair.complete(A, id(1), 5, None);
         pair.settle();

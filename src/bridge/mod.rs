@@ -26,7 +26,7 @@ use recorder_core::call::{Mandate, Order, Peer};
 use recorder_core::controller::GroupWord;
 use storage::{Catalog, JournalReader, Staged, VoiceStore};
 use storage_core::{NodeId, RecordingId};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 
@@ -44,6 +44,8 @@ const PROPOSAL: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(500);
 /// Orders taken before anything else is looked at.
 const ORDERS_AT_ONCE: usize = 1024;
+/// A peer streams to few at a time; after a takeover many recordings want their other half at once.
+const PULLS_AT_ONCE: usize = 4;
 /// Records asked of a peer at once.
 const RECORDS_AT_ONCE: usize = 64;
 const RECORDS_WITHIN: Duration = Duration::from_secs(3);
@@ -127,6 +129,7 @@ pub fn spawn(parts: Parts, inputs: Inputs, leftovers: Leftovers) -> Running {
         results,
         staged,
         unsaid: VecDeque::new(),
+        pulls: Arc::new(Semaphore::new(PULLS_AT_ONCE)),
         idle,
         mandate: None,
         known_peers: BTreeMap::new(),
@@ -150,6 +153,8 @@ struct Shell {
     staged: BTreeMap<(RecordingId, u32), Staged>,
     /// Captures that the journal owes no more and has not been told so.
     unsaid: VecDeque<RecordingId>,
+    /// Lets so many captures be pulled at once.
+    pulls: Arc<Semaphore>,
     /// Whether everything is done that was begun here.
     idle: watch::Sender<bool>,
     mandate: Option<Mandate>,
@@ -174,10 +179,10 @@ impl Shell {
                     Err(_) => return,
                 },
                 change = changes.recv() => self.take_change(change.as_ref()),
-                Some(done) = results.recv() => self.take_done(done),
                 Some(order) = inputs.orders.recv() => {
                     self.take_orders(order, &mut inputs.orders);
                 }
+                Some(done) = results.recv() => self.take_done(done),
                 Some(local) = inputs.complete.recv() => self.outline(local),
                 Some(event) = inputs.sealed.recv() => self.take_sealed(event),
                 _ = beat.tick() => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use recorder::pulled::{PulledCapture, PulledFolder};
 use storage_core::{NodeId, RecordingId, SegmentId};
+use tokio::task::spawn_blocking;
 
 use crate::peers::{PeerError, Peers};
 use crate::web::backend::{Code, Failure};
@@ -33,5 +34,8 @@ pub(super) async fn pull(
     while let Some(piece) = stream.piece().await.map_err(PeerError::into_failure)? {
         writer.write(&piece).map_err(|error| unusable(&error))?;
     }
-    writer.finish().map(Some).map_err(|error| unusable(&error))
+    // It reads all of it once more.
+    let finished = spawn_blocking(move || writer.finish()).await;
+    let finished = finished.map_err(|error| unusable(&error))?;
+    finished.map(Some).map_err(|error| unusable(&error))
 }

@@ -71,7 +71,8 @@ pub fn outline(node: NodeId, draft: &Draft, heard: &[Heard]) -> Outline {
     let call = CallRef {
         ucid: draft.ucid.clone(),
         callid: CallId::new(callid),
-        began: Some(draft.opened),
+        // Of one that was taken over it is known to whoever began it.
+        began: draft.name.is_none().then_some(draft.opened),
     };
     let claim = |heard: &Heard| Claim {
         call: call.clone(),
@@ -180,6 +181,7 @@ pub fn peers(view: &GroupView) -> BTreeMap<NodeId, Peer> {
     let peer = |member: &MemberView| Peer {
         copy: member.copy,
         alive: is_alive(view, member.node),
+        serves: member.serves,
         phantoms: expand(&member.phantoms),
     };
     view.members.iter().filter(records).map(|member| (member.node, peer(member))).collect()

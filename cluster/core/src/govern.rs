@@ -127,6 +127,7 @@ impl Node {
             reachable: node == self.config.id || self.peers.alive(now, node),
             voter: member.voter,
             drained: member.drained.is_some(),
+            serves: member.serves(),
             health: member.health,
             address: member.address.clone(),
             phantoms: member.phantoms.clone(),

@@ -68,6 +68,13 @@ impl Member {
         }
     }
 
+    /// Whether the calls that it holds are in good hands. One that has not said yet how it is has the
+    /// benefit of the doubt.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.drained != Some(true) && self.health.is_none_or(|health| health.fit())
+    }
+
     /// Whether it records at all.
     #[must_use]
     pub fn records(&self) -> bool {
@@ -457,6 +464,7 @@ impl State {
             moves: self.moves,
             up: these(|member| member.up),
             members: these(|_| true),
+            relieved: these(|member| !member.serves()),
             catalogs: these(Member::records),
         }
     }

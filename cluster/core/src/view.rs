@@ -25,6 +25,8 @@ pub struct MemberView {
     pub voter: bool,
     /// Out of service.
     pub drained: bool,
+    /// Whether the calls that it holds are in good hands: it can record, and is not to be relieved.
+    pub serves: bool,
     /// How it said it is.
     pub health: Option<Health>,
     /// Where it listens.
@@ -123,6 +125,7 @@ impl GroupView {
             reachable: true,
             voter: true,
             drained: false,
+            serves: true,
             health: None,
             address: String::new(),
             phantoms: Vec::new(),

@@ -67,6 +67,7 @@ fn attempt(seed: u64, trace: bool) -> Report {
             calls: 0,
             published: 0,
             crowded: 0,
+            doubled: 0,
             lasted: 0,
         }
     })
@@ -75,7 +76,7 @@ fn attempt(seed: u64, trace: bool) -> Report {
 fn campaign(from: u64, count: u64, jobs: u64) -> ExitCode {
     let next = AtomicU64::new(from);
     let failed = Mutex::new(Vec::new());
-    let totals = [const { AtomicU64::new(0) }; 4];
+    let totals = [const { AtomicU64::new(0) }; 5];
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -86,12 +87,8 @@ fn campaign(from: u64, count: u64, jobs: u64) -> ExitCode {
                         return;
                     }
                     let report = attempt(seed, false);
-                    let of = [
-                        report.steps,
-                        report.calls as u64,
-                        report.published as u64,
-                        report.crowded,
-                    ];
+                    let (calls, published) = (report.calls as u64, report.published as u64);
+                    let of = [report.steps, calls, published, report.crowded, report.doubled];
                     for (total, value) in totals.iter().zip(of) {
                         total.fetch_add(value, Ordering::Relaxed);
                     }
@@ -107,11 +104,12 @@ fn campaign(from: u64, count: u64, jobs: u64) -> ExitCode {
         }
     });
     let seconds = began.elapsed().as_secs_f64();
-    let [steps, calls, published, crowded] = totals.map(AtomicU64::into_inner);
+    let [steps, calls, published, crowded, doubled] = totals.map(AtomicU64::into_inner);
     let failed = failed.into_inner().unwrap_or_default();
     println!(
         "{count} seeds in {seconds:.1} s ({:.1} a second), {} failed; {calls} calls, {published} \
-         recordings, {steps} events, {crowded} conferences without room",
+         recordings, {steps} events, {crowded} conferences without room, \
+         {doubled} recordings doubled by merges",
         count as f64 / seconds,
         failed.len()
     );

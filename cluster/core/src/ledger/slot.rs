@@ -32,6 +32,8 @@ pub struct Present {
     pub moves: bool,
     /// Who answers.
     pub up: BTreeSet<NodeId>,
+    /// Whose calls the lead takes over, because they cannot go on or are out of service.
+    pub relieved: BTreeSet<NodeId>,
     /// Who belongs to the group.
     pub members: BTreeSet<NodeId>,
     /// Who of these keeps a catalog (a witness does not).
@@ -154,7 +156,7 @@ pub struct Slot {
 
 impl Slot {
     /// More captures of one recording than any sane call has.
-    pub const STRETCHES_MAX: usize = 64;
+    pub const STRETCHES_MAX: usize = 1024;
 
     pub(crate) const fn new(copy: u8, take: u16, recording: RecordingId, terms: Terms) -> Self {
         Self {
@@ -311,9 +313,11 @@ impl Slot {
         let leads = |s: &Stretch| s.open() && Some(s.node) == present.lead;
         if let Some(at) = holder {
             let old = &self.stretches[at];
-            let superseded = present.moves
+            // A planned or forced take-over; or one that cannot go on, whoever leads.
+            let moved = present.moves && old.epoch < present.epoch;
+            let relieved = present.relieved.contains(&old.node);
+            let superseded = (moved || relieved)
                 && Some(old.node) != present.lead
-                && old.epoch < present.epoch
                 && self.stretches.iter().any(leads);
             if !superseded {
                 return;

@@ -39,6 +39,7 @@ impl Book {
             moves: true,
             up: nodes.clone(),
             members: nodes,
+            relieved: BTreeSet::new(),
             catalogs: BTreeSet::from([NodeId(1), NodeId(2)]),
         };
         Self { ledger: Ledger::default(), present, index: 1, changes: Vec::new() }

@@ -21,7 +21,7 @@ use super::serve::Waiting;
 use super::tap::Tap;
 use super::timer::{Timer, Timers};
 use super::tracked::{CallKey, TrackedCall};
-use super::tracker::{Change, Tracker};
+use super::tracker::{CallEnd, Change, Tracker};
 use super::trigger::Work;
 use super::view::{CallView, LiveEvent, RecordedView, view_of};
 use crate::media::MediaNotice;
@@ -508,7 +508,7 @@ impl Calls {
                 Change::PhantomIn { call, phantom } => self.phantom_came(now, call, &phantom),
                 Change::PhantomOut { call, phantom } => self.phantom_went(now, call, &phantom),
                 Change::Merged { from, into } => self.call_merged(now, &from, into),
-                Change::Ended(call) => self.call_ended(now, &call),
+                Change::Ended(call, end) => self.call_ended(now, &call, end),
                 Change::Doubt(key) => self.ask_snapshot(key),
             }
         }
@@ -530,15 +530,21 @@ impl Calls {
         if let Some(id) = recording {
             self.leave_to_heir(id, into);
         }
-        self.part_with(now, from);
+        self.part_with(now, from, Ending::Over);
         self.move_requests(from.key, into);
         let work = self.work_of(into);
         work.asked = work.asked.or(asked);
         self.touched.insert(into);
     }
 
-    fn call_ended(&mut self, now: Now, call: &TrackedCall) {
-        self.part_with(now, call);
+    fn call_ended(&mut self, now: Now, call: &TrackedCall, end: CallEnd) {
+        // Others may see it still; if they do not, nobody goes on with its recording, and it is over.
+        let lost_sight = matches!(end, CallEnd::Unseen | CallEnd::Unknown);
+        let ending = match lost_sight && self.group.peers.values().any(|peer| peer.alive) {
+            true => Ending::Yielded,
+            false => Ending::Over,
+        };
+        self.part_with(now, call, ending);
         for phantom in self.phantoms_at(call.key) {
             self.take_out(now, &phantom);
         }
@@ -547,10 +553,10 @@ impl Calls {
     }
 
     /// Ends what is going on for a call that is no more, and tells people.
-    fn part_with(&mut self, now: Now, call: &TrackedCall) {
+    fn part_with(&mut self, now: Now, call: &TrackedCall, ending: Ending) {
         let recording = self.work_of(call.key).recording;
         if let Some(id) = recording {
-            self.end_recording(now, id, Some(call), Ending::Over);
+            self.end_recording(now, id, Some(call), ending);
         }
         let work = self.work.remove(&call.key).unwrap_or_default();
         if recording.is_none() {

@@ -129,14 +129,18 @@ impl Calls {
         if at <= now.mono { Leave::Now } else { Leave::At(at) }
     }
 
-    /// Whether the lead came with the calls in progress, and this is one that was so under an
-    /// earlier lead.
+    /// Whether a lead takes this call from whoever has it: because it came with the calls in progress,
+    /// and this is one that was so under an earlier lead; or because its holder cannot go on.
     fn takes_over(&self, call: &TrackedCall) -> bool {
         let mandate = &self.group.mandate;
+        let holder = self.claimed_of(call).and_then(|claimed| claimed.holder);
+        if holder.is_some_and(|h| h.node != self.node && self.group.is_to_be_relieved(h.node)) {
+            return true;
+        }
         if !mandate.moves {
             return false;
         }
-        match self.claimed_of(call).and_then(|claimed| claimed.holder) {
+        match holder {
             Some(holder) => {
                 let gone = !self.group.is_alive(holder.node);
                 holder.node != self.node && (gone || holder.epoch < mandate.epoch)

@@ -45,6 +45,8 @@ pub struct Peer {
     pub copy: u8,
     /// Whether it answers this node, or the group says that it does.
     pub alive: bool,
+    /// Whether it can record, and is not to be relieved of its calls.
+    pub serves: bool,
     /// Its phantoms.
     pub phantoms: BTreeSet<Extension>,
 }
@@ -231,6 +233,11 @@ impl Book {
 
     pub fn is_alive(&self, node: NodeId) -> bool {
         self.peers.get(&node).is_some_and(|peer| peer.alive)
+    }
+
+    /// Whether a node that answers is to be relieved of its calls.
+    pub fn is_to_be_relieved(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.alive && !peer.serves)
     }
 }
 

@@ -30,7 +30,7 @@ const CALLS_MAX: usize = 50_000;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallEnd {
+pub enum CallEnd {
     /// The switch said so.
     Cleared,
     /// Nobody is left in it.
@@ -70,7 +70,7 @@ pub enum Change {
         into: CallKey,
     },
     /// A call is over; as it was last.
-    Ended(Box<TrackedCall>),
+    Ended(Box<TrackedCall>, CallEnd),
     /// The parties are not known for certain: a snapshot of the call would help.
     Doubt(CallKey),
 }
@@ -401,7 +401,7 @@ impl Tracker {
             }
         }
         call.parties.leave_all(now.wall, |party| !party.is_recorder());
-        self.changes.push_back(Change::Ended(Box::new(call)));
+        self.changes.push_back(Change::Ended(Box::new(call), end));
     }
 
     pub(super) fn unlist(&mut self, station: &Extension, key: CallKey) {

@@ -583,7 +583,8 @@ fn mandate(duty: &str, told: &Args) -> Mandate {
 fn peer(alive: bool, told: &Args) -> Peer {
     let phantoms = told.get("phantoms").copied().unwrap_or("79001,79002,79003");
     let copy = told.get("copy").map_or(1, |text| text.parse().expect("a copy"));
-    Peer { copy, alive, phantoms: phantoms.split(',').map(Extension::from).collect() }
+    let serves = alive && told.get("serves") != Some(&"no");
+    Peer { copy, alive, serves, phantoms: phantoms.split(',').map(Extension::from).collect() }
 }
 
 fn duty_of(text: &str) -> Duty {
