@@ -69,7 +69,10 @@ impl World {
     }
 
     /// A process is killed, or its host loses power.
-    pub fn kill(&mut self, id: NodeId, power: bool) {
+    pub fn kill(&mut self, victim: NodeId, power: bool) {
+        // A process in the middle of a write is the better victim.
+        let writing = self.hosts.values().find(|host| host.is_writing()).map(|host| host.id);
+        let id = writing.filter(|_| self.rng.chance(70)).unwrap_or(victim);
         let now = self.now;
         let lag = self.rng.range(0, 100 * MS);
         let slow = self.hosts[&id].disk.slow;

@@ -1106,6 +1106,10 @@ impl Host {
         }
     }
 
+    pub fn is_writing(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.writing.is_some())
+    }
+
     /// The write that is under way when the process dies.
     pub fn torn_write(&mut self) -> Option<Write> {
         self.process.as_mut()?.writing.take().map(|(write, _)| write)

@@ -1,0 +1,45 @@
+//! Bounded campaigns over the three kinds of groups, and that a seed is a run. `SIM_SEEDS=2000`
+//! runs more seeds of each; `cargo run -p sim -- SEED --trace` tells the story of one.
+
+use sim::{Flavour, Plan, run};
+
+fn campaign(flavour: Flavour, usual: u64) {
+    let wanted = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    let seeds = (0_u64..).filter(|seed| Plan::of(*seed).flavour == flavour);
+    let usual = usize::try_from(wanted.unwrap_or(usual)).unwrap();
+    for seed in seeds.take(usual) {
+        let report = run(Plan::of(seed), false);
+        if let Some(violation) = report.violation {
+            println!("seed {seed}: {:?}", violation.kind);
+            let trace = run(Plan::of(seed), true).trace;
+            let last = trace.len().saturating_sub(60);
+            trace[last..].iter().for_each(|line| println!("{line}"));
+            panic!("seed {seed}: {:?}: {}", violation.kind, violation.what);
+        }
+        assert!(report.calls > 0 && report.published > 0, "seed {seed} tries nothing");
+    }
+}
+
+#[test]
+fn hot_standby_gives_one_recording_a_call() {
+    campaign(Flavour::HotStandby, 60);
+}
+
+#[test]
+fn active_active_gives_two() {
+    campaign(Flavour::ActiveActive, 45);
+}
+
+#[test]
+fn five_members_of_all_roles_come_and_go() {
+    campaign(Flavour::MixedFive, 15);
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [1, 4, 7] {
+        let (one, other) = (run(Plan::of(seed), true), run(Plan::of(seed), false));
+        assert_eq!((one.print, one.steps), (other.print, other.steps), "seed {seed}");
+        assert!(other.trace.is_empty() && !one.trace.is_empty());
+    }
+}
