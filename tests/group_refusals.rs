@@ -216,10 +216,11 @@ async fn phantoms_of_two_nodes_that_overlap_are_named_and_the_lead_records_on() 
     let (ones, twos) = (range(0), range(1));
     site.bench.terminate(TWO).await;
     site.bench.edit(TWO, &twos, &ones);
-    site.bench.group.member(TWO).expect("a member").node.start().expect("it starts");
-    told(&site.log(TWO), &["overlap", &ones, "node 1", "correct the configuration"]).await;
+    let two = &mut site.bench.group.member(TWO).expect("a member").node;
+    two.start().expect("it starts");
+    ends(two).await;
+    told(&site.log(TWO), &["overlap", &ones, "node 1", "Correct al_phantoms"]).await;
     site.record_one(0).await;
-    site.bench.terminate(TWO).await;
     site.bench.edit(TWO, &ones, &twos);
     site.bench.run().await;
     site.bench.duty(TWO, "standby").await;
