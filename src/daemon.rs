@@ -84,7 +84,9 @@ pub async fn run(config: Config) -> Result<Exit, Failure> {
         Some(failure) => {
             // What only a person can mend is not to be tried again and again.
             let exit = match *failure {
-                GroupFailure::OtherDisk { .. } | GroupFailure::Removed { .. } => Exit::Config,
+                GroupFailure::OtherDisk { .. }
+                | GroupFailure::Removed { .. }
+                | GroupFailure::Misconfigured { .. } => Exit::Config,
                 _ => Exit::Fault,
             };
             Err(Failure::new(exit, anyhow::anyhow!("{failure}")))

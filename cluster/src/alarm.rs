@@ -65,6 +65,15 @@ pub enum GroupFailure {
         /// In its words.
         reason: String,
     },
+    /// What this member is configured for would harm one that lives.
+    #[error(
+        "the group refuses this node's configuration: {reason}. Correct al_phantoms of this node or \
+         of the other, and start both"
+    )]
+    Misconfigured {
+        /// Why.
+        reason: Refusal,
+    },
     /// This member was removed from the group.
     #[error(
         "node {by} says that this node was removed from the group. To bring the machine back, \

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use cluster_core::node::Write;
-use cluster_core::{Command, Node, Outcome, Stored};
+use cluster_core::{Command, Node, Outcome, Refusal, Stored};
 use storage_core::{MonoTime, NodeId};
 
 use crate::alarm::{GroupAlarm, GroupFailure};
@@ -106,10 +106,20 @@ impl Driver {
         }
     }
 
-    pub(crate) fn announcement(&mut self, result: &ProposeResult) {
+    /// What the group makes of it. With another's phantoms this member would take them away from
+    /// that one, registration by registration: where the other lives, this one must not go on.
+    pub(crate) fn announcement(&mut self, result: &ProposeResult) -> Result<(), GroupFailure> {
         match result {
             Ok(Outcome::Refused(refusal)) => {
-                let alarm = GroupAlarm::AnnounceRefused { reason: refusal.clone() };
+                let reason = refusal.clone();
+                let lives = match refusal {
+                    Refusal::PhantomsOverlap { with, .. } => self.answers(*with),
+                    _ => false,
+                };
+                if lives {
+                    return Err(GroupFailure::Misconfigured { reason });
+                }
+                let alarm = GroupAlarm::AnnounceRefused { reason };
                 tracing::error!(%alarm, "the group refuses this member's configuration");
                 self.alarms.insert(AlarmKey::Announce, alarm);
             }
@@ -118,5 +128,11 @@ impl Driver {
             }
             Err(_) => self.announced = None,
         }
+        Ok(())
+    }
+
+    fn answers(&self, peer: NodeId) -> bool {
+        let view = self.node.as_ref().map(|node| node.view(self.now()));
+        view.is_some_and(|view| view.member(peer).is_some_and(|member| member.reachable))
     }
 }

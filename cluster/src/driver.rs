@@ -275,7 +275,7 @@ impl Driver {
             for message in &done.messages {
                 send(node, &self.start.links, message);
             }
-            changed |= self.applied(done);
+            changed |= self.applied(done)?;
         }
         if changed {
             self.publish();
@@ -284,7 +284,7 @@ impl Driver {
     }
 
     /// Publishes what was applied; tells whether members or duties changed.
-    fn applied(&mut self, done: Done) -> bool {
+    fn applied(&mut self, done: Done) -> Result<bool, GroupFailure> {
         let mut changed = false;
         if !done.applied.is_empty() {
             self.follow(&done.applied);
@@ -300,14 +300,14 @@ impl Driver {
                 Finished::Late(id) => (id, Err(crate::ProposeFailure::Late)),
             };
             if self.announced == Some(id) {
-                self.announcement(&result);
+                self.announcement(&result)?;
             }
             if let Some(reply) = self.waiting.remove(&id) {
                 // Whoever asked may have gone.
                 let _ = reply.send(result);
             }
         }
-        changed
+        Ok(changed)
     }
 
     /// Keeps the readers' copy of the state in step.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -19,6 +20,10 @@ use tokio_rustls::TlsConnector;
 
 /// How long a connection attempt may take, name look-up and TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What was sent may stay without the kernel's acknowledgement for so long.
+const SILENCE_MS: u32 = 2_000;
+/// Where nothing is sent, the other end is asked this often whether it is there.
+const PROBE_SECONDS: u32 = 1;
 /// Frames waiting to be written. The link core bounds what is outstanding, so a queue this full
 /// means that the AES has stopped reading.
 const WRITE_QUEUE: usize = 4096;
@@ -188,10 +193,21 @@ impl AesLink {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// An AES whose host or network is gone closes nothing: the kernel is to notice that nobody there
+/// acknowledges any more, long before a keep-alive of the session would.
+fn notice_silence(tcp: &TcpStream) -> io::Result<()> {
+    setsockopt(tcp, sockopt::TcpUserTimeout, &SILENCE_MS)?;
+    setsockopt(tcp, sockopt::TcpKeepIdle, &PROBE_SECONDS)?;
+    setsockopt(tcp, sockopt::TcpKeepInterval, &PROBE_SECONDS)?;
+    setsockopt(tcp, sockopt::KeepAlive, &true)?;
+    Ok(())
+}
+
 async fn open_stream(endpoint: &AesEndpoint) -> io::Result<Box<dyn Stream>> {
     let opening = async {
         let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         tcp.set_nodelay(true)?;
+        notice_silence(&tcp)?;
         match &endpoint.tls {
             None => Ok(Box::new(tcp) as Box<dyn Stream>),
             Some(tls) => {

@@ -44,9 +44,17 @@ impl Node {
     /// # Errors
     /// If the folder cannot be written.
     pub fn prepare(binary: &Path, dir: &Path, settings: &str) -> Result<Self> {
+        let web = SocketAddr::from((Ipv4Addr::LOCALHOST, free_tcp_port()?));
+        Self::prepare_at(binary, dir, web, settings)
+    }
+
+    /// The same with a web page at this address.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn prepare_at(binary: &Path, dir: &Path, web: SocketAddr, settings: &str) -> Result<Self> {
         std::fs::create_dir_all(dir.join("data"))
             .with_context(|| format!("cannot make {}", dir.display()))?;
-        let web = SocketAddr::from((Ipv4Addr::LOCALHOST, free_tcp_port()?));
         let quoted = |path: PathBuf| toml::Value::from(path.display().to_string()).to_string();
         let text = format!(
             "al_datadir = {}\nal_usersfile = {}\nal_listen = \"{web}\"\nal_consolelisten = \"\"\n{settings}\n",

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use simulator::{Site, SiteConfig};
 use storage_core::{NodeId, Role};
 use tokio::time::{Instant, sleep};
 
-use super::node::{Node, free_udp_ports};
+use super::node::{Node, free_tcp_port, free_udp_ports};
 use super::sight::{Eyes, Sight};
 use super::voice::Published;
 use super::wires::{Relay, Way, Wires};
@@ -45,6 +45,23 @@ pub struct Shape {
     pub wires: bool,
     /// Whether there are ways to the AES that can be stalled.
     pub relays: bool,
+    /// Where the nodes 1, 2, 3, … run; empty: all on loopback.
+    pub places: Vec<Place>,
+}
+
+/// Where a node runs that has a host of its own.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// What is started as the node's process, and becomes it.
+    pub binary: PathBuf,
+    /// Where its web page is reached.
+    pub web: SocketAddr,
+    /// Where its peers reach it.
+    pub peers: SocketAddr,
+    /// Where it receives audio.
+    pub rtp: IpAddr,
+    /// More lines of its configuration.
+    pub settings: String,
 }
 
 impl Shape {
@@ -52,7 +69,14 @@ impl Shape {
     #[must_use]
     pub fn hot_standby(stations: usize) -> Self {
         let roles = vec![Role::Active, Role::Backup, Role::Witness];
-        Self { roles, stations, settings: String::new(), wires: false, relays: false }
+        Self {
+            roles,
+            stations,
+            settings: String::new(),
+            wires: false,
+            relays: false,
+            places: Vec::new(),
+        }
     }
 
     /// Active, parallel and witness.
@@ -109,16 +133,20 @@ impl GroupSite {
             }
         }
         let ids = || (1..).map(NodeId).take(shape.roles.len());
-        let host = own_loopback();
-        let place = |node: NodeId, port: u16| SocketAddr::from((host, port + node.0));
-        let doors: BTreeMap<_, _> =
-            ids().map(|id| (id, (place(id, DOOR_PORT), place(id, REAL_PORT)))).collect();
+        let mut places = shape.places.clone();
+        if places.is_empty() {
+            places = loopback_places(binary, shape.roles.len())?;
+        }
+        let doors: BTreeMap<_, _> = ids()
+            .zip(&places)
+            .map(|(id, place)| (id, (place.peers, (place.peers.ip(), REAL_PORT + id.0).into())))
+            .collect();
         let wires = if shape.wires { Some(Wires::open(&doors).await?) } else { None };
         let peers: Vec<_> =
             doors.iter().map(|(id, (door, _))| format!("\"{id}={door}\"")).collect();
         let mut members = BTreeMap::new();
         let mut free_aes = 0..;
-        for (id, &role) in ids().zip(&shape.roles) {
+        for ((id, &role), place) in ids().zip(&shape.roles).zip(&places) {
             let aes = if role == Role::Witness { None } else { free_aes.next() };
             let listen = if shape.wires { doors[&id].1 } else { doors[&id].0 };
             let mut settings = format!("al_nodeid = {id}\nal_serverrole = \"{}\"\n", role.as_str());
@@ -131,11 +159,13 @@ impl GroupSite {
             if let Some(aes) = aes {
                 let address = relays.get(aes).map_or(site.aes_address(aes), Relay::address);
                 // On an address of our own nobody else is after the same ports.
-                let rtp = (IpAddr::from(host), RTP_PORT + RTP_PORTS_EACH * u16::try_from(aes)?);
+                let rtp = (place.rtp, RTP_PORT + RTP_PORTS_EACH * u16::try_from(aes)?);
                 settings += &recorder_lines(&site, aes, address, shape.stations, rtp)?;
                 settings += &shape.settings;
             }
-            let node = Node::prepare(binary, &dir.join(format!("node{id}")), &settings)?;
+            settings += &place.settings;
+            let folder = dir.join(format!("node{id}"));
+            let node = Node::prepare_at(&place.binary, &folder, place.web, &settings)?;
             members.insert(id, Member { role, aes, node });
         }
         Ok(Self { site, members, wires, relays })
@@ -395,6 +425,21 @@ fn phantoms_of(site: &Site, aes: usize) -> Result<Vec<String>> {
     let mut own = site.config().clone();
     own.phantoms = own.phantoms.get(aes).cloned().into_iter().collect();
     Ok(own.phantom_list()?.into_iter().map(|(extension, _)| extension).collect())
+}
+
+/// Places for so many nodes on loopback.
+fn loopback_places(binary: &Path, count: usize) -> Result<Vec<Place>> {
+    let host = own_loopback();
+    let place = |node: u16| {
+        Ok(Place {
+            binary: binary.to_owned(),
+            web: (Ipv4Addr::LOCALHOST, free_tcp_port()?).into(),
+            peers: (host, DOOR_PORT + node).into(),
+            rtp: host.into(),
+            settings: String::new(),
+        })
+    };
+    (1..).take(count).map(place).collect()
 }
 
 /// A loopback address that no other site of this machine uses, most likely: members listen on

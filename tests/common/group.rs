@@ -42,9 +42,7 @@ impl GroupBench {
     pub async fn start(config: SiteConfig, shape: &Shape) -> Self {
         let mut bench = Self::prepare(config, shape).await;
         bench.run().await;
-        if let Err(error) = bench.group.leads_steadily(ONE, LIMIT).await {
-            panic!("{error:#}; {}", bench.log_tails());
-        }
+        bench.leads_steadily(ONE).await;
         bench
     }
 
@@ -123,6 +121,20 @@ impl GroupBench {
         self.until(&what, |seen| demo::leads_alone(seen, node)).await;
     }
 
+    /// The same, and that it stays so.
+    pub async fn leads_steadily(&self, node: NodeId) {
+        if let Err(error) = self.group.leads_steadily(node, LIMIT).await {
+            panic!("{error:#}; {}", self.log_tails());
+        }
+    }
+
+    /// Waits until all answer and one of them leads.
+    pub async fn somebody_leads(&self) {
+        let one = |seen: &[Sight]| seen.iter().filter(|sight| sight.leads()).count() == 1;
+        let all = |seen: &[Sight]| seen.iter().all(|sight| sight.metrics.is_some());
+        self.until("one node leads", |seen| one(seen) && all(seen)).await;
+    }
+
     /// Waits until this node says that it leads, whatever others say.
     pub async fn says_it_leads(&self, node: NodeId) {
         let what = format!("node {node} leads");
@@ -168,7 +180,13 @@ impl GroupBench {
 
     /// Waits until a phantom of this node is in each call.
     pub async fn recorded_by(&self, calls: &[CallRef], node: NodeId) {
-        let phantoms = self.group.phantoms_of(node).expect("ranges");
+        self.recorded_by_any(calls, &[node]).await;
+    }
+
+    /// Waits until a phantom of one of these nodes is in each call.
+    pub async fn recorded_by_any(&self, calls: &[CallRef], nodes: &[NodeId]) {
+        let phantoms = |node: &NodeId| self.group.phantoms_of(*node).expect("ranges");
+        let phantoms: Vec<_> = nodes.iter().flat_map(phantoms).collect();
         let own = |phantom: &&str| phantoms.iter().any(|own| own == phantom);
         let switch = self.group.site.switch();
         for call in calls {
@@ -177,7 +195,7 @@ impl GroupBench {
                     view.is_some_and(|view| view.recorders().iter().any(own))
                 })
                 .await;
-            assert!(joined, "node {node} does not record {call:?}; {}", self.log_tails());
+            assert!(joined, "{nodes:?}: none records {call:?}; {}", self.log_tails());
         }
     }
 

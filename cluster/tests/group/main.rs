@@ -292,14 +292,31 @@ async fn phantoms_that_overlap_are_refused_with_both_names() {
     let mut config = site.config(2, Role::Backup);
     config.phantoms = vec!["78140-78160".to_owned()];
     let backup = Group::join(config).await.unwrap();
+    let mut failed = backup.failed();
+    let failure = tokio::time::timeout(SOON, failed.wait_for(Option::is_some)).await.unwrap();
+    let text = failure.unwrap().as_ref().map(ToString::to_string).unwrap_or_default();
+    assert!(text.contains("78140-78160") && text.contains("78101-78150"), "{text}");
+    assert!(text.contains("Correct al_phantoms"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn phantoms_that_were_those_of_a_member_that_is_gone_are_an_alarm_only() {
+    let site = Site::new(3, false);
+    let [active, backup, witness] = site.hot_standby().await;
+    drop(active);
+    until("the active is down", || witness.view().lead == Some(NodeId(2))).await;
+    drop(backup);
+    let mut config = site.config(2, Role::Backup);
+    config.phantoms = vec!["78140-78160".to_owned()];
+    let backup = Group::join(config).await.unwrap();
     until("it is told", || {
         let alarms = backup.alarms();
         let alarms = alarms.borrow();
         let refused = |alarm: &GroupAlarm| matches!(alarm, GroupAlarm::AnnounceRefused { .. });
-        let text = alarms.iter().find(|alarm| refused(alarm)).map(ToString::to_string);
-        text.is_some_and(|text| text.contains("78140-78160") && text.contains("78101-78150"))
+        alarms.iter().any(refused)
     })
     .await;
+    assert!(backup.failed().borrow().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
