@@ -45,6 +45,8 @@ pub struct Shape {
     pub wires: bool,
     /// Whether there are ways to the AES that can be stalled.
     pub relays: bool,
+    /// Whether the nodes have consoles: `console` in each one's folder.
+    pub consoles: bool,
 }
 
 impl Shape {
@@ -52,7 +54,14 @@ impl Shape {
     #[must_use]
     pub fn hot_standby(stations: usize) -> Self {
         let roles = vec![Role::Active, Role::Backup, Role::Witness];
-        Self { roles, stations, settings: String::new(), wires: false, relays: false }
+        Self {
+            roles,
+            stations,
+            settings: String::new(),
+            wires: false,
+            relays: false,
+            consoles: false,
+        }
     }
 
     /// Active, parallel and witness.
@@ -128,6 +137,11 @@ impl GroupSite {
                     peers.join(", ")
                 );
             }
+            let folder = dir.join(format!("node{id}"));
+            if shape.consoles {
+                let socket = folder.join("console").display().to_string();
+                settings += &format!("al_consolelisten = {}\n", toml::Value::from(socket));
+            }
             if let Some(aes) = aes {
                 let address = relays.get(aes).map_or(site.aes_address(aes), Relay::address);
                 // On an address of our own nobody else is after the same ports.
@@ -135,7 +149,7 @@ impl GroupSite {
                 settings += &recorder_lines(&site, aes, address, shape.stations, rtp)?;
                 settings += &shape.settings;
             }
-            let node = Node::prepare(binary, &dir.join(format!("node{id}")), &settings)?;
+            let node = Node::prepare(binary, &folder, &settings)?;
             members.insert(id, Member { role, aes, node });
         }
         Ok(Self { site, members, wires, relays })
@@ -196,6 +210,13 @@ impl GroupSite {
     pub fn isolate(&self, node: NodeId, way: Way) {
         if let Some(wires) = &self.wires {
             wires.isolate(node, way);
+        }
+    }
+
+    /// Changes both ways between two members. Nothing happens without wires.
+    pub fn part(&self, one: NodeId, two: NodeId, way: Way) {
+        if let Some(wires) = &self.wires {
+            wires.set(|from, to| (from, to) == (one, two) || (from, to) == (two, one), way);
         }
     }
 
