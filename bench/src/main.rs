@@ -5,7 +5,9 @@
 mod capture;
 mod facts;
 mod failover;
+mod idle;
 mod kernel;
+mod ledger;
 mod seal;
 mod soak;
 mod stats;
@@ -34,6 +36,10 @@ enum Command {
     Failover(failover::Options),
     /// Calls and random faults: whether each call has its one recording.
     Soak(soak::Options),
+    /// Claims through the ledger of three members: how long they take.
+    Ledger(ledger::Options),
+    /// What a group of three costs without calls.
+    Idle(idle::Options),
     /// Capture and sealing, with the defaults.
     All,
     /// One receiver, started by `capture` as a process of its own.
@@ -51,6 +57,8 @@ fn main() -> anyhow::Result<()> {
         Command::Seal(options) => seal::run(&options),
         Command::Failover(options) => failover::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Ledger(options) => ledger::run(&options),
+        Command::Idle(options) => idle::run(&options),
         Command::All => {
             capture::run(&capture::Options::parse_from(["capture"]))?;
             seal::run(&seal::Options::parse_from(["seal"]))

@@ -50,6 +50,9 @@ pub struct Options {
     /// Where the nodes' folders are made; they are removed again if all is right.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
+    /// Leave them there in any case.
+    #[arg(long)]
+    keep: bool,
     /// The `astlogger` to run; the one beside this program unless given.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -76,7 +79,7 @@ pub fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(soak(&binary, folder.path(), options, seed));
     let right = matches!(&outcome, Ok(outcome) if outcome.verdict.is_exactly_right());
-    if !right {
+    if options.keep || !right {
         println!("what the nodes left is in {}", folder.keep().display());
     }
     let outcome = outcome?;

@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use storage_core::draft::Draft;
 use storage_core::{Duty, MonoTime, Now};
 
 use super::calls::Calls;
@@ -78,6 +79,22 @@ impl Calls {
             (false, false) => Cover::None,
             _ => Cover::Doubtful,
         }
+    }
+
+    /// Whether this is one of two recordings that a merge brought together, and another node goes on
+    /// with the elder: then this one ends, as the younger of two of one node does.
+    pub(super) fn leaves_to_elder(&self, call: &TrackedCall, own: &Draft) -> bool {
+        let name = own.groupname();
+        let is_elder = |claimed: &Claimed| {
+            let held = claimed.holder.is_some_and(|holder| {
+                holder.node != self.node && self.group.is_alive(holder.node)
+            });
+            held && claimed.recording < name && claimed.copy == own.copy && claimed.over.is_none()
+        };
+        // One that the group does not know yet may turn out to be a part of the other.
+        self.group.get(name).is_some()
+            && self.group.matches(call).any(is_elder)
+            && self.peer_is_in(call, |copy| copy == own.copy)
     }
 
     /// Whether and when this node may join the call, as far as the others matter.

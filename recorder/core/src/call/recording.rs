@@ -124,7 +124,7 @@ impl Calls {
         let Some(call) = self.tracker.call(key) else { return };
         let Some(id) = self.work.get(&key).and_then(|work| work.recording) else { return };
         let Some(active) = self.recordings.get_mut(&id) else { return };
-        draft::refresh(active, &self.tracker, call);
+        draft::refresh(active, &self.tracker, &self.group, call);
         write_changed(active, &mut self.orders);
     }
 
@@ -153,7 +153,7 @@ impl Calls {
             Ending::Over | Ending::Yielded => {}
         }
         if let Some(call) = last.or_else(|| self.tracker.call(key)) {
-            draft::refresh(active, &self.tracker, call);
+            draft::refresh(active, &self.tracker, &self.group, call);
             active.draft.parties =
                 draft::close(std::mem::take(&mut active.draft.parties), now.wall);
         }

@@ -113,6 +113,9 @@ impl Calls {
         if self.stopped_by_group(call).is_some_and(|take| take >= active.draft.take) {
             return self.end_recording(now, id, None, Ending::Stopped);
         }
+        if self.leaves_to_elder(call, &active.draft) {
+            return self.end_recording(now, id, None, Ending::Over);
+        }
         let outlook = Outlook::of(call, active.draft.scope, &active.draft.extension);
         let give_way = self.must_make_room(call);
         match outlook {
