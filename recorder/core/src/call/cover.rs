@@ -86,9 +86,9 @@ impl Calls {
     pub(super) fn leaves_to_elder(&self, call: &TrackedCall, own: &Draft) -> bool {
         let name = own.groupname();
         let is_elder = |claimed: &Claimed| {
-            let held = claimed.holder.is_some_and(|holder| {
-                holder.node != self.node && self.group.is_alive(holder.node)
-            });
+            let held = claimed
+                .holder
+                .is_some_and(|holder| holder.node != self.node && self.group.is_alive(holder.node));
             held && claimed.recording < name && claimed.copy == own.copy && claimed.over.is_none()
         };
         // One that the group does not know yet may turn out to be a part of the other.
