@@ -80,7 +80,7 @@ impl Calls {
             extension: carried.map_or_else(|| draft::extension_of(call), |c| c.extension),
             ..Draft::blank(id, self.node, now.wall)
         };
-        self.follow(now, Active::new(key, draft, None));
+        self.follow(Active::new(key, draft, None));
         Some(id)
     }
 
@@ -93,7 +93,7 @@ impl Calls {
         let mut active = Active::new(key, draft, Some(draft::close(before, now.wall)));
         active.captured = true;
         self.work_of(key).recorded = true;
-        self.follow(now, active);
+        self.follow(active);
         id
     }
 
@@ -111,11 +111,12 @@ impl Calls {
         formers.extend(ucid.filter(|ucid| !formers.contains(ucid)));
     }
 
-    fn follow(&mut self, now: Now, active: Active) {
+    fn follow(&mut self, active: Active) {
         let (key, id) = (active.call, active.draft.recordingid);
+        let name = active.draft.groupname();
         self.recordings.insert(id, active);
         self.work_of(key).recording = Some(id);
-        self.tracker.mark_recorded(key, Some(now.mono));
+        self.tracker.mark_recorded(key, Some(name));
         self.write_down(key);
     }
 
