@@ -8,7 +8,7 @@ mod stage;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
 use crate::stats::{median, percentile};
@@ -73,15 +73,7 @@ impl Fault {
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<()> {
-    let binary = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => std::env::current_exe()?.with_file_name("astlogger"),
-    };
-    ensure!(
-        binary.is_file(),
-        "{} is not there: build it with cargo build --release --bin astlogger, or name it with --binary",
-        binary.display()
-    );
+    let binary = crate::binary(options.binary.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut table = Table::new([
         "fault",

@@ -36,10 +36,30 @@ fn duration(time: TimeVal) -> Duration {
     Duration::from_secs(seconds) + Duration::from_micros(micros)
 }
 
+/// User and system time of another process so far, in the kernel's ticks.
+pub fn process_time_of(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = ticks(&stat).with_context(|| format!("/proc/{pid}/stat: {stat}"))?;
+    let second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
+    Ok(Duration::from_secs_f64(ticks as f64 / second as f64))
+}
+
+/// From a `stat` file: user and system time. The program's name may hold anything.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    Some(user + fields.next()?.parse::<u64>().ok()?)
+}
+
 /// Each thread of this process by name, with the time that it was on a processor.
 pub fn thread_times() -> Result<Vec<(String, Duration)>> {
+    thread_times_of("self")
+}
+
+/// The same of another process.
+pub fn thread_times_of(pid: &str) -> Result<Vec<(String, Duration)>> {
     let mut threads = Vec::new();
-    for task in std::fs::read_dir("/proc/self/task")? {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let folder = task?.path();
         let name = std::fs::read_to_string(folder.join("comm"))?;
         let times = std::fs::read_to_string(folder.join("schedstat"))?;
@@ -103,6 +123,8 @@ mod tests {
         assert_eq!(on_processor(""), None);
         assert_eq!(resident("VmHWM:\t 9 kB\nVmRSS:\t    12 kB\n"), Some(12 << 10));
         assert_eq!(resident("Name:\tx\n"), None);
+        let stat = "7 (a) (b) S 1 7 7 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 9 0 5";
+        assert_eq!((ticks(stat), ticks("7 (a"), ticks("")), (Some(150), None, None));
         assert_eq!(softnet("00257801 0000000a 0 0\n002ab55e 00000006 0 0\n\n"), 16);
     }
 

@@ -5,11 +5,17 @@
 mod capture;
 mod facts;
 mod failover;
+mod idle;
 mod kernel;
+mod ledger;
 mod seal;
+mod soak;
 mod stats;
 mod table;
 
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
 use clap::{Parser, Subcommand};
 
 /// Benchmarks of the recorder.
@@ -28,6 +34,12 @@ enum Command {
     Seal(seal::Options),
     /// Takeovers of calls in progress: how much of their audio is missing.
     Failover(failover::Options),
+    /// Calls and random faults: whether each call has its one recording.
+    Soak(soak::Options),
+    /// Claims through the ledger of three members: how long they take.
+    Ledger(ledger::Options),
+    /// What a group of three costs without calls.
+    Idle(idle::Options),
     /// Capture and sealing, with the defaults.
     All,
     /// One receiver, started by `capture` as a process of its own.
@@ -44,10 +56,27 @@ fn main() -> anyhow::Result<()> {
         Command::Capture(options) => capture::run(&options),
         Command::Seal(options) => seal::run(&options),
         Command::Failover(options) => failover::run(&options),
+        Command::Soak(options) => soak::run(&options),
+        Command::Ledger(options) => ledger::run(&options),
+        Command::Idle(options) => idle::run(&options),
         Command::All => {
             capture::run(&capture::Options::parse_from(["capture"]))?;
             seal::run(&seal::Options::parse_from(["seal"]))
         }
         Command::Receive(options) => capture::receiver::run(&options),
     }
+}
+
+/// The `astlogger` to run: the one that is named, or the one beside this program.
+fn binary(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let binary = match named {
+        Some(binary) => binary.to_owned(),
+        None => std::env::current_exe()?.with_file_name("astlogger"),
+    };
+    ensure!(
+        binary.is_file(),
+        "{} is not there: build it with cargo build --release --bin astlogger, or name it with --binary",
+        binary.display()
+    );
+    Ok(binary)
 }

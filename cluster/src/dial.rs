@@ -12,7 +12,7 @@ use storage_core::NodeId;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::clock::{Exchange, wall};
 use crate::driver::Input;
@@ -93,9 +93,9 @@ pub(crate) struct Dialer {
 impl Dialer {
     /// First retries come fast, because a process that is restarted is back soon.
     const BACKOFF: [u64; 5] = [10, 20, 50, 100, 250];
-    /// Which share of the pings asks for an answer: enough for the clocks, and to notice that
-    /// nobody reads.
-    const ASK_EVERY: u64 = 8;
+    /// After so many heartbeats a ping asks for an answer: enough for the clocks, and to notice
+    /// that nobody reads.
+    const ASK_EVERY: u32 = 8;
     const PERSON: Duration = Duration::from_secs(1);
 
     /// Dials for ever.
@@ -159,16 +159,18 @@ impl Dialer {
         self.shared.tell(Input::Refused { node: self.node, code, reason: error.to_string() });
     }
 
-    /// Sends what is queued and a ping every heartbeat, until the connection breaks.
+    /// Sends what is queued until the connection breaks. What is sent is a sign of life; where
+    /// nothing was for a heartbeat and a little, a ping is.
     async fn serve(&self, wire: Wire, queue: &mut mpsc::Receiver<Vec<u8>>) -> io::Error {
         let (reader, mut writer) = tokio::io::split(wire);
         let pongs = self.pongs(reader);
         tokio::pin!(pongs);
-        let mut beats = 0_u64;
-        let mut beat = interval(self.shared.heartbeat);
+        let heartbeat = self.shared.heartbeat;
+        let mut ask_at = Instant::now();
+        let mut beat = interval(heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let bytes = tokio::select! {
+            let mut bytes = tokio::select! {
                 error = &mut pongs => return error,
                 Some(mut bytes) = queue.recv() => {
                     // What has gathered goes in one write.
@@ -177,19 +179,24 @@ impl Dialer {
                     {
                         bytes.extend_from_slice(&more);
                     }
+                    // The group's own heartbeats come a moment later than ours would.
+                    beat.reset_after(heartbeat + heartbeat / 4);
                     bytes
                 }
-                _ = beat.tick() => {
-                    if !self.shared.lives() {
-                        continue;
-                    }
-                    // An empty ping is a sign of life; one with a time asks for the other clock.
-                    let asks = beats.is_multiple_of(Self::ASK_EVERY);
-                    beats += 1;
-                    let t1 = if asks { wall().as_micros().to_le_bytes().to_vec() } else { Vec::new() };
-                    Frame::new(Kind::Ping, t1).to_bytes()
-                }
+                _ = beat.tick() => Vec::new(),
             };
+            let asks = Instant::now() >= ask_at;
+            if (asks || bytes.is_empty()) && self.shared.lives() {
+                // An empty ping is a sign of life; one with a time asks for the other clock.
+                let t1 = if asks { wall().as_micros().to_le_bytes().to_vec() } else { Vec::new() };
+                bytes.extend_from_slice(&Frame::new(Kind::Ping, t1).to_bytes());
+            }
+            if asks {
+                ask_at = Instant::now() + heartbeat * Self::ASK_EVERY;
+            }
+            if bytes.is_empty() {
+                continue;
+            }
             if let Err(error) = self.write(&mut writer, &bytes).await {
                 return error;
             }

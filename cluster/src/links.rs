@@ -278,6 +278,7 @@ pub(crate) async fn hear(shared: &Shared, node: NodeId, process: u64, wire: Wire
             }
             Kind::RaftPiece if pieces.len() + frame.payload.len() <= Message::BYTES_MAX => {
                 pieces.extend_from_slice(&frame.payload);
+                shared.heard(node);
             }
             Kind::Raft => {
                 let mut bytes = std::mem::take(&mut pieces);

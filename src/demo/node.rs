@@ -39,7 +39,8 @@ pub struct Node {
 
 impl Node {
     /// Writes the configuration into `dir`. `settings` are lines of TOML beside the ones that this
-    /// function writes itself: data folder, web address, users file.
+    /// function writes itself: data folder, web address, users file, and that there is no console
+    /// unless they name one.
     ///
     /// # Errors
     /// If the folder cannot be written.
@@ -56,8 +57,10 @@ impl Node {
         std::fs::create_dir_all(dir.join("data"))
             .with_context(|| format!("cannot make {}", dir.display()))?;
         let quoted = |path: PathBuf| toml::Value::from(path.display().to_string()).to_string();
+        let console =
+            if settings.contains("al_consolelisten") { "" } else { "al_consolelisten = \"\"\n" };
         let text = format!(
-            "al_datadir = {}\nal_usersfile = {}\nal_listen = \"{web}\"\nal_consolelisten = \"\"\n{settings}\n",
+            "al_datadir = {}\nal_usersfile = {}\nal_listen = \"{web}\"\n{console}{settings}\n",
             quoted(dir.join("data")),
             quoted(dir.join("users.toml")),
         );
@@ -175,6 +178,27 @@ impl Node {
     /// If it does not run.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::SIGCONT)
+    }
+
+    /// SIGTERM, without waiting for the end: see [`Node::ended`].
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Whether the process has ended by itself, or was never started.
+    ///
+    /// # Errors
+    /// If the operating system does not tell.
+    pub fn ended(&mut self) -> Result<bool> {
+        let Some(child) = &mut self.child else { return Ok(true) };
+        let ended = child.try_wait()?.is_some();
+        if ended {
+            self.child = None;
+        }
+        Ok(ended)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

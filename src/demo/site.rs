@@ -47,6 +47,8 @@ pub struct Shape {
     pub relays: bool,
     /// Where the nodes 1, 2, 3, … run; empty: all on loopback.
     pub places: Vec<Place>,
+    /// Whether the nodes have consoles: `console` in each one's folder.
+    pub consoles: bool,
 }
 
 /// Where a node runs that has a host of its own.
@@ -76,6 +78,7 @@ impl Shape {
             wires: false,
             relays: false,
             places: Vec::new(),
+            consoles: false,
         }
     }
 
@@ -156,6 +159,11 @@ impl GroupSite {
                     peers.join(", ")
                 );
             }
+            let folder = dir.join(format!("node{id}"));
+            if shape.consoles {
+                let socket = folder.join("console").display().to_string();
+                settings += &format!("al_consolelisten = {}\n", toml::Value::from(socket));
+            }
             if let Some(aes) = aes {
                 let address = relays.get(aes).map_or(site.aes_address(aes), Relay::address);
                 // On an address of our own nobody else is after the same ports.
@@ -164,7 +172,6 @@ impl GroupSite {
                 settings += &shape.settings;
             }
             settings += &place.settings;
-            let folder = dir.join(format!("node{id}"));
             let node = Node::prepare_at(&place.binary, &folder, place.web, &settings)?;
             members.insert(id, Member { role, aes, node });
         }
@@ -226,6 +233,13 @@ impl GroupSite {
     pub fn isolate(&self, node: NodeId, way: Way) {
         if let Some(wires) = &self.wires {
             wires.isolate(node, way);
+        }
+    }
+
+    /// Changes both ways between two members. Nothing happens without wires.
+    pub fn part(&self, one: NodeId, two: NodeId, way: Way) {
+        if let Some(wires) = &self.wires {
+            wires.set(|from, to| (from, to) == (one, two) || (from, to) == (two, one), way);
         }
     }
 

@@ -321,6 +321,9 @@ impl Calls {
         if let Some(active) = self.recordings.get_mut(&id) {
             active.draft.name = Some(name).filter(|name| *name != id);
             let key = active.call;
+            if self.work_of(key).recording == Some(id) {
+                self.tracker.mark_recorded(key, Some(name));
+            }
             self.write_down(key);
             self.show(key);
         }

@@ -13,7 +13,8 @@
 
 use std::time::Duration;
 
-use storage_core::{Duty, MonoTime, Now, RecordingId};
+use storage_core::draft::Draft;
+use storage_core::{Duty, MonoTime, Now};
 
 use super::calls::Calls;
 use super::group::{Claimed, Over};
@@ -80,19 +81,20 @@ impl Calls {
         }
     }
 
-    /// Whether a recording in progress here is one too many: a merge has made one call of two that two
-    /// nodes recorded, each under another name, and another node surely goes on with the elder of the
-    /// two. Names are made of the time of opening, so both nodes find the same.
-    pub(super) fn is_outlived(&self, call: &TrackedCall, name: RecordingId, copy: u8) -> bool {
-        let elder = self.group.matches(call).any(|claimed| {
-            let goes_on = claimed.over.is_none() && claimed.copy == copy;
+    /// Whether this is one of two recordings that a merge brought together, and another node goes on
+    /// with the elder: then this one ends, as the younger of two of one node does.
+    pub(super) fn leaves_to_elder(&self, call: &TrackedCall, own: &Draft) -> bool {
+        let name = own.groupname();
+        let is_elder = |claimed: &Claimed| {
             let held = claimed
                 .holder
                 .is_some_and(|holder| holder.node != self.node && self.group.is_alive(holder.node));
-            goes_on && held && claimed.recording < name
-        });
-        // One that the group has not heard of may only be known by another name yet.
-        elder && self.group.get(name).is_some() && self.peer_is_in(call, |other| other == copy)
+            held && claimed.recording < name && claimed.copy == own.copy && claimed.over.is_none()
+        };
+        // One that the group does not know yet may turn out to be a part of the other.
+        self.group.get(name).is_some()
+            && self.group.matches(call).any(is_elder)
+            && self.peer_is_in(call, |copy| copy == own.copy)
     }
 
     /// Whether and when this node may join the call, as far as the others matter.

@@ -6,6 +6,7 @@ use storage_core::record::Direction;
 use storage_core::{Extension, WallTime};
 
 use super::event::{Device, PartyState};
+use super::group::Book;
 use super::party::{Party, PartyKind};
 use super::recording::Active;
 use super::tracked::TrackedCall;
@@ -41,9 +42,12 @@ pub(super) fn known_of(draft: &Draft) -> Known {
 
 /// Brings a draft up to date with its call. What the call does not know (after a restart it knows
 /// little) stays as it was.
-pub(super) fn refresh(active: &mut Active, tracker: &Tracker, call: &TrackedCall) {
+pub(super) fn refresh(active: &mut Active, tracker: &Tracker, group: &Book, call: &TrackedCall) {
     let resumed = active.inherited.is_some();
     let draft = &mut active.draft;
+    if group.is_of_another(call, draft) {
+        draft.formerucids.extend(call.ucid.clone());
+    }
     refresh_identity(draft, call);
     if draft.extension.as_str().is_empty() {
         draft.extension = extension_of(call);
@@ -80,7 +84,8 @@ pub(super) fn refresh(active: &mut Active, tracker: &Tracker, call: &TrackedCall
 }
 
 /// The recording bears the call's identity, unless that has been another recording's: where the
-/// consultation's survives a merge, the consultation's own recording bears it. Both find it.
+/// consultation's survives a merge, the consultation's own recording bears it; and where another
+/// node records what this call was merged with, that node's does. Both find it.
 fn refresh_identity(draft: &mut Draft, call: &TrackedCall) {
     if let Some(ucid) = &call.ucid
         && draft.ucid.as_ref() != Some(ucid)

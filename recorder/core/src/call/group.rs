@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use storage_core::draft::Draft;
 use storage_core::record::{Scope, TriggerKind};
 use storage_core::{CallId, Duty, Extension, NodeId, RecordingId, Ucid, WallTime};
 
@@ -223,6 +224,16 @@ impl Book {
             .filter(|id| self.claimed.get(id).is_some_and(|claimed| same_by_number(claimed, call)));
         let ids: BTreeSet<RecordingId> = by_ucid.chain(by_number).copied().collect();
         ids.into_iter().filter_map(|id| self.claimed.get(&id))
+    }
+
+    /// Whether the call's identity of now is that of another recording in the same copy: a merge
+    /// brought the two together.
+    pub fn is_of_another(&self, call: &TrackedCall, draft: &Draft) -> bool {
+        let of_now = call.ucid.as_ref().filter(|ucid| draft.ucid.as_ref() != Some(ucid));
+        let others = of_now.and_then(|ucid| self.by_ucid.get(ucid)).into_iter().flatten();
+        let mut others = others.filter(|id| **id != draft.groupname());
+        draft.ucid.is_some()
+            && others.any(|id| self.get(*id).is_some_and(|other| other.copy == draft.copy))
     }
 
     /// Which copy a phantom of another node records for; `None` if nobody knows whose it is.

@@ -95,7 +95,7 @@ impl Tracker {
         told.len() < 2 || call.ucid.is_none() || told.iter().any(|ucid| call.is(ucid))
     }
 
-    /// The call that is being recorded longest goes on; of calls that are not recorded, the eldest.
+    /// The call whose recording was opened first goes on; of calls that are not recorded, the eldest.
     fn precedence(&self, key: CallKey) -> impl Ord + use<> {
         let call = self.calls.get(&key);
         let recorded = call.and_then(|call| call.recorded);

@@ -80,7 +80,7 @@ impl Calls {
             extension: carried.map_or_else(|| draft::extension_of(call), |c| c.extension),
             ..Draft::blank(id, self.node, now.wall)
         };
-        self.follow(now, Active::new(key, draft, None));
+        self.follow(Active::new(key, draft, None));
         Some(id)
     }
 
@@ -93,7 +93,7 @@ impl Calls {
         let mut active = Active::new(key, draft, Some(draft::close(before, now.wall)));
         active.captured = true;
         self.work_of(key).recorded = true;
-        self.follow(now, active);
+        self.follow(active);
         id
     }
 
@@ -111,11 +111,12 @@ impl Calls {
         formers.extend(ucid.filter(|ucid| !formers.contains(ucid)));
     }
 
-    fn follow(&mut self, now: Now, active: Active) {
+    fn follow(&mut self, active: Active) {
         let (key, id) = (active.call, active.draft.recordingid);
+        let name = active.draft.groupname();
         self.recordings.insert(id, active);
         self.work_of(key).recording = Some(id);
-        self.tracker.mark_recorded(key, Some(now.mono));
+        self.tracker.mark_recorded(key, Some(name));
         self.write_down(key);
     }
 
@@ -124,7 +125,7 @@ impl Calls {
         let Some(call) = self.tracker.call(key) else { return };
         let Some(id) = self.work.get(&key).and_then(|work| work.recording) else { return };
         let Some(active) = self.recordings.get_mut(&id) else { return };
-        draft::refresh(active, &self.tracker, call);
+        draft::refresh(active, &self.tracker, &self.group, call);
         write_changed(active, &mut self.orders);
     }
 
@@ -153,7 +154,7 @@ impl Calls {
             Ending::Over | Ending::Yielded => {}
         }
         if let Some(call) = last.or_else(|| self.tracker.call(key)) {
-            draft::refresh(active, &self.tracker, call);
+            draft::refresh(active, &self.tracker, &self.group, call);
             active.draft.parties =
                 draft::close(std::mem::take(&mut active.draft.parties), now.wall);
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use storage_core::record::Direction;
-use storage_core::{CallId, Extension, MonoTime, Now, Ucid};
+use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, Ucid};
 
 use super::event::{CallFacts, Device, Monitor, OriginalCall, PartyState};
 use super::party::{Identity, Parties, Party, PartyKind, Trunk};
@@ -90,8 +90,9 @@ pub struct TrackedCall {
     pub(super) unseen: Option<MonoTime>,
     /// When it reached a network that may tell nothing more.
     pub(super) network: Option<MonoTime>,
-    /// Since when a recording of it is running; it decides which of two merging calls goes on.
-    pub(super) recorded: Option<MonoTime>,
+    /// The group's name of the recording that is made of it, which tells when it was opened: it
+    /// decides which of two merging calls goes on.
+    pub(super) recorded: Option<RecordingId>,
 }
 
 impl TrackedCall {

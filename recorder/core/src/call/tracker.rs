@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use storage_core::{CallId, Extension, MonoTime, Now, Ucid};
+use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, Ucid};
 
 use super::draft::Known;
 use super::event::{AgentEvent, CallChange, CallEvent, CallFacts, Device, Monitor, PartyState};
@@ -168,11 +168,11 @@ impl Tracker {
         self.calls.values().filter_map(call_deadline).min()
     }
 
-    /// Notes since when a call is being recorded; of two merging calls the one that is recorded
-    /// longer goes on.
-    pub fn mark_recorded(&mut self, key: CallKey, since: Option<MonoTime>) {
+    /// Notes the name of the recording that is made of a call; of two merging calls the one whose
+    /// recording was opened first goes on, whoever captures it since when: all nodes decide alike.
+    pub fn mark_recorded(&mut self, key: CallKey, name: Option<RecordingId>) {
         if let Some(call) = self.calls.get_mut(&key) {
-            call.recorded = since;
+            call.recorded = name;
         }
     }
 

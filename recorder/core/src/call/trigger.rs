@@ -113,7 +113,7 @@ impl Calls {
         if self.stopped_by_group(call).is_some_and(|take| take >= active.draft.take) {
             return self.end_recording(now, id, None, Ending::Stopped);
         }
-        if self.is_outlived(call, active.draft.groupname(), active.draft.copy) {
+        if self.leaves_to_elder(call, &active.draft) {
             return self.end_recording(now, id, None, Ending::Over);
         }
         let outlook = Outlook::of(call, active.draft.scope, &active.draft.extension);

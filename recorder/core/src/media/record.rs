@@ -8,6 +8,9 @@ use storage_core::{Draft, Extension, Recording, WallTime};
 use super::rtp::MediaTime;
 use super::timeline::{Plan, PlannedGap, PlannedSegment};
 
+/// The end of a call is told so much later than its audio ends, on a machine that is busy.
+const END_TOLERANCE_MICROS: i64 = 500_000;
+
 /// Makes the record of a recording whose audio lies as planned. What only the finished voice file
 /// can tell (`bytes`, `sha256`) is left empty.
 #[must_use]
@@ -17,6 +20,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
     let gaps: Vec<Gap> = plan.gaps.iter().map(gap).collect();
     // Sealed without its end being known: by `recover`, or because the call ended unobserved.
     let cutshort = draft.cutshort || draft.ended.is_none();
+    let known_to_end = !cutshort && !ends_early(&draft, plan);
     Recording {
         version: Recording::VERSION,
         recordingid: draft.recordingid,
@@ -45,7 +49,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         node: draft.node,
         segments: plan.segments.iter().map(segment).collect(),
         cutshort,
-        complete: !cutshort && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
+        complete: known_to_end && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
         pauses: spans(&draft.pauses),
         quality: rounded(&plan.quality),
@@ -56,6 +60,20 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         notes: Vec::new(),
         hold: false,
     }
+}
+
+/// Whether the audio ends well before the talk did: two people were still there, neither of whom
+/// held the call, and nobody had paused the recording. Its recorder heard nothing any more.
+fn ends_early(draft: &Draft, plan: &Plan) -> bool {
+    let over = |stretch: &Stretch| stretch.to.or(draft.ended);
+    let mut ends: Vec<_> = draft.parties.iter().filter_map(|one| over(&one.stretch)).collect();
+    ends.sort_unstable();
+    let Some(talk) = ends.len().checked_sub(2).and_then(|second| ends.get(second)) else {
+        return false;
+    };
+    let quiet = draft.parties.iter().flat_map(|one| &one.holds).chain(&draft.pauses);
+    let mut quiet = quiet.filter(|quiet| over(quiet).is_none_or(|to| to > plan.ended));
+    talk.micros_since(plan.ended) > END_TOLERANCE_MICROS && quiet.next().is_none()
 }
 
 /// Makes the record of a recording into which captures went beside the file that was published

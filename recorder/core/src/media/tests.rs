@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
+use storage_core::draft::{Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::{BlockWriter, Channel, Entry, Fact, Found, Scanner, encode_fact};
-use storage_core::record::GapCause;
-use storage_core::{RecordingId, SegmentId, WallTime};
+use storage_core::record::{GapCause, VoiceFormat};
+use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime};
 
 use super::rtp::tests::packet;
 use super::{Index, Pass, Plan, Render, Unplaceable, VoiceSink};
@@ -574,4 +575,34 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_end_that_nobody_heard_is_missing_unless_the_call_was_held_or_paused_then() {
+    let mut capture = capture();
+    Sender::new(1, 1, 0).say(&mut capture, "abcde");
+    let plan = capture.sealed().plan;
+    let stretch = |from: i64, to: i64| Stretch { from: at(from * 1000), to: Some(at(to * 1000)) };
+    let presence = |who: &str, to, holds: &[Stretch]| Presence {
+        who: who.to_owned(),
+        stretch: stretch(0, to),
+        holds: holds.to_vec(),
+    };
+    let id = RecordingId::new(at(0), [1; 10]);
+    let complete = |ends: [i64; 3], holds: &[Stretch], pauses: &[Stretch]| {
+        let [one, two, ended] = ends;
+        let draft = Draft {
+            parties: vec![presence("31002", one, holds), presence("5551230001", two, &[])],
+            pauses: pauses.to_vec(),
+            ended: Some(at(ended * 1000)),
+            ..Draft::blank(id, NodeId(1), at(0))
+        };
+        super::record(draft, &plan, VoiceFormat::WavG711).complete
+    };
+    assert!(complete([400, 420, 420], &[], &[]), "a little late");
+    assert!(!complete([900, 900, 900], &[], &[]), "a second of talk is missing");
+    assert!(complete([110, 3_000, 3_000], &[], &[]), "one person alone says nothing");
+    assert!(complete([900, 900, 900], &[stretch(100, 900)], &[]), "held");
+    assert!(complete([900, 900, 900], &[], &[stretch(100, 900)]), "paused");
+    assert!(!complete([900, 900, 900], &[stretch(20, 60)], &[]), "held before");
 }
