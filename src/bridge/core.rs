@@ -148,6 +148,8 @@ struct Part {
 #[derive(Clone, Debug)]
 struct Sealing {
     revision: u32,
+    /// What this node has of it, as far as it went into the file.
+    locals: BTreeSet<RecordingId>,
     /// Present once the file is staged.
     seal: Option<Seal>,
 }
@@ -295,8 +297,9 @@ impl Bridge {
                 sealing.seal = Some(seal);
             }
             SealOutcome::Nothing => {
+                let locals = std::mem::take(&mut sealing.locals);
                 self.sealing.remove(&recording);
-                self.release(recording);
+                self.release(recording, locals);
             }
             SealOutcome::Failed => {
                 self.sealing.remove(&recording);
@@ -437,8 +440,9 @@ impl Bridge {
     }
 
     /// Withdraws all captures of a recording in which nothing can be heard.
-    fn release(&mut self, name: RecordingId) {
-        for local in self.locals(name) {
+    /// What has been captured since is not among them.
+    fn release(&mut self, name: RecordingId, locals: BTreeSet<RecordingId>) {
+        for local in locals {
             let Some(part) = self.parts.get(&local) else { continue };
             let segments: Vec<SegmentId> = part.captures.keys().copied().collect();
             for segment in segments {
@@ -481,7 +485,9 @@ impl Bridge {
     /// A proposal that was answered too late may have been taken all the same: the ledger tells. What
     /// it took is published by its listing; what it took instead makes the staged file superfluous.
     fn forget_sealing(&mut self, name: RecordingId, slot: Option<&Slot>) {
-        let Some(Sealing { revision, seal: Some(seal) }) = self.sealing.get(&name) else { return };
+        let Some(Sealing { revision, seal: Some(seal), .. }) = self.sealing.get(&name) else {
+            return;
+        };
         if self.asked.contains(&About::Seal(name)) {
             return;
         }
@@ -684,7 +690,8 @@ impl Bridge {
                 order.partial = true;
             }
         }
-        self.sealing.insert(name, Sealing { revision, seal: None });
+        let locals = order.local.clone();
+        self.sealing.insert(name, Sealing { revision, locals, seal: None });
         self.outputs.push_back(Output::Seal(order));
     }
 
