@@ -770,6 +770,8 @@ mod tests {
         /// What the bridges wanted beside proposals, in order.
         wanted: Vec<(NodeId, Output)>,
         majority: bool,
+        /// It is down, and says nothing.
+        gone: Option<NodeId>,
     }
 
     impl Pair {
@@ -781,6 +783,7 @@ mod tests {
                 bridges: [A, B].map(|node| (node, Bridge::new(node))).into(),
                 wanted: Vec::new(),
                 majority: true,
+                gone: None,
             };
             for (node, role) in [(A, Role::Active), (B, Role::Backup), (NodeId(3), Role::Witness)] {
                 let (phantoms, program) = (Vec::new(), String::new());
@@ -827,7 +830,9 @@ mod tests {
         /// Everything that follows, as far as the bridges and the log can take it.
         fn settle(&mut self) {
             for _ in 0..20 {
-                for node in [A, B] {
+                for node in
+                    [A, B].into_iter().filter(|node| self.gone != Some(*node)).collect::<Vec<_>>()
+                {
                     let view = self.view(node);
                     let state = self.state.clone();
                     let bridge = self.bridges.get_mut(&node).unwrap();
@@ -1002,8 +1007,8 @@ mod tests {
         pair.on(B).captured(&call::Claim { name: id(1), ..claim(id(2), 9) });
         pair.on(B).ended(SegmentId(9), at(60_000));
         pair.complete(B, id(2), 9, Some(false));
-        // Node A is gone: it says nothing.
         pair.bridges.insert(A, Bridge::new(A));
+        pair.gone = Some(A);
         pair.settle();
         let [(node, order)] = pair.seals().try_into().unwrap();
         assert_eq!((node, order.partial, order.revision), (B, true, 1));
@@ -1011,6 +1016,7 @@ mod tests {
         pair.list();
         assert_eq!(pair.state.ledger().len(), 1);
         // Back with its journal.
+        pair.gone = None;
         pair.grant(B, &[A, B, NodeId(3)]);
         pair.complete(A, id(1), 5, None);
         pair.settle();
