@@ -1284,10 +1284,11 @@ impl World {
                 return Some(format!("node {}'s bridge is not idle: {bridge:#?}", host.id));
             }
             for ((node, id), revision) in &self.check.acked {
-                let sealed = self.check.sealed.get(id).into_iter().flatten();
-                let sealed = sealed.rev().find(|sealed| sealed.revision == *revision);
+                let mut sealed = self.check.sealed.get(id).into_iter().flatten();
                 let listed = host.disk.catalog.get(id);
-                if *node == host.id && listed != sealed.map(|sealed| &sealed.sha256) {
+                // It may have listed a later one and not been asked about it any more.
+                let there = sealed.any(|s| s.revision >= *revision && listed == Some(&s.sha256));
+                if *node == host.id && !there {
                     return Some(format!("node {}'s catalog does not list {id}", host.id));
                 }
             }
