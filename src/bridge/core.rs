@@ -148,6 +148,8 @@ struct Part {
 #[derive(Clone, Debug)]
 struct Sealing {
     revision: u32,
+    /// What this node has of it, as far as it went into the file.
+    locals: BTreeSet<RecordingId>,
     /// Present once the file is staged.
     seal: Option<Seal>,
 }
@@ -297,8 +299,9 @@ impl Bridge {
                 sealing.seal = Some(seal);
             }
             SealOutcome::Nothing => {
+                let locals = std::mem::take(&mut sealing.locals);
                 self.sealing.remove(&recording);
-                self.release(recording);
+                self.release(recording, locals);
             }
             SealOutcome::Failed => {
                 self.sealing.remove(&recording);
@@ -444,8 +447,9 @@ impl Bridge {
     }
 
     /// Withdraws all captures of a recording in which nothing can be heard.
-    fn release(&mut self, name: RecordingId) {
-        for local in self.locals(name) {
+    /// What has been captured since is not among them.
+    fn release(&mut self, name: RecordingId, locals: BTreeSet<RecordingId>) {
+        for local in locals {
             let Some(part) = self.parts.get(&local) else { continue };
             let segments: Vec<SegmentId> = part.captures.keys().copied().collect();
             for segment in segments {
@@ -488,7 +492,9 @@ impl Bridge {
     /// A proposal that was answered too late may have been taken all the same: the ledger tells. What
     /// it took is published by its listing; what it took instead makes the staged file superfluous.
     fn forget_sealing(&mut self, name: RecordingId, slot: Option<&Slot>) {
-        let Some(Sealing { revision, seal: Some(seal) }) = self.sealing.get(&name) else { return };
+        let Some(Sealing { revision, seal: Some(seal), .. }) = self.sealing.get(&name) else {
+            return;
+        };
         if self.asked.contains(&About::Seal(name)) {
             return;
         }
@@ -528,7 +534,11 @@ impl Bridge {
         for local in self.by_name.get(&name).into_iter().flatten() {
             let captures = &self.parts[local].captures;
             // The answer to the first may give them all another name.
-            let named = captures.values().any(|capture| capture.claimed);
+            let is_known = |segment: &SegmentId| {
+                let stretches = slot.iter().flat_map(|slot| &slot.stretches);
+                stretches.clone().any(|s| (s.node, s.segment) == (self.node, *segment))
+            };
+            let named = captures.iter().any(|(segment, c)| c.claimed || is_known(segment));
             let told = captures.iter().take(if named { usize::MAX } else { 1 });
             for (&segment, capture) in told {
                 let known = slot.and_then(|slot| {
@@ -695,7 +705,8 @@ impl Bridge {
                 order.partial = true;
             }
         }
-        self.sealing.insert(name, Sealing { revision, seal: None });
+        let locals = order.local.clone();
+        self.sealing.insert(name, Sealing { revision, locals, seal: None });
         self.outputs.push_back(Output::Seal(order));
     }
 
@@ -778,6 +789,8 @@ mod tests {
         /// What the bridges wanted beside proposals, in order.
         wanted: Vec<(NodeId, Output)>,
         majority: bool,
+        /// It is down, and says nothing.
+        gone: Option<NodeId>,
     }
 
     impl Pair {
@@ -789,6 +802,7 @@ mod tests {
                 bridges: [A, B].map(|node| (node, Bridge::new(node))).into(),
                 wanted: Vec::new(),
                 majority: true,
+                gone: None,
             };
             for (node, role) in [(A, Role::Active), (B, Role::Backup), (NodeId(3), Role::Witness)] {
                 let (phantoms, program) = (Vec::new(), String::new());
@@ -835,7 +849,9 @@ mod tests {
         /// Everything that follows, as far as the bridges and the log can take it.
         fn settle(&mut self) {
             for _ in 0..20 {
-                for node in [A, B] {
+                for node in
+                    [A, B].into_iter().filter(|node| self.gone != Some(*node)).collect::<Vec<_>>()
+                {
                     let view = self.view(node);
                     let state = self.state.clone();
                     let bridge = self.bridges.get_mut(&node).unwrap();
@@ -1010,8 +1026,8 @@ mod tests {
         pair.on(B).captured(&call::Claim { name: id(1), ..claim(id(2), 9) });
         pair.on(B).ended(SegmentId(9), at(60_000));
         pair.complete(B, id(2), 9, Some(false));
-        // Node A is gone: it says nothing.
-        pair.bridges.remove(&A);
+        pair.bridges.insert(A, Bridge::new(A));
+        pair.gone = Some(A);
         pair.settle();
         let [(node, order)] = pair.seals().try_into().unwrap();
         assert_eq!((node, order.partial, order.revision), (B, true, 1));
@@ -1019,7 +1035,7 @@ mod tests {
         pair.list();
         assert_eq!(pair.state.ledger().len(), 1);
         // Back with its journal.
-        pair.bridges.insert(A, Bridge::new(A));
+        pair.gone = None;
         pair.grant(B, &[A, B, NodeId(3)]);
         pair.complete(A, id(1), 5, None);
         pair.settle();

@@ -80,7 +80,7 @@ fn entries_come_back_in_the_order_of_appending() {
     let read = contents(&journal.reader(), 1).unwrap();
     assert_eq!((read.order, read.closed), (expected, vec![1, 2]));
     assert_eq!(recovered.open, [draft(1)]);
-    assert_eq!(recovered.next_segment, SegmentId(10));
+    assert!(recovered.next_segment >= SegmentId(10));
     assert_eq!((recovered.torn_bytes, recovered.skipped_bytes), (0, 0));
 }
 
@@ -123,7 +123,7 @@ fn sealed_recordings_free_their_files_and_stay_sealed() {
     let cut = disk.power_cut(Survivors::None);
     let (_, recovered) = open(&cut);
     assert_eq!((recovered.open, recovered.without_draft), (vec![], vec![]));
-    assert_eq!(recovered.next_segment, SegmentId(7), "numbers are not given out again");
+    assert!(recovered.next_segment >= SegmentId(7), "numbers are not given out again");
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub struct Heard1 {
 
 /// One entry of the capture journal.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a run has a few hundred entries")]
 enum Entry {
     Fact(Fact),
     Audio(SegmentId, Heard1),

@@ -398,6 +398,7 @@ impl Host {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm an input, each a call of a core")]
     fn take_recorder(&mut self, now: Time, input: Input) {
         let at = self.now(now);
         let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {

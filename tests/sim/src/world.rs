@@ -271,6 +271,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "lines are made on the spot")]
     pub fn trace(&mut self, line: String) {
         self.print.add(&self.now.to_le_bytes());
         self.print.add(line.as_bytes());
@@ -379,6 +380,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::collapsible_match, reason = "the guard is about the link, not the event")]
     fn happen_at_switch(&mut self, event: Event) {
         match event {
             Event::Join { node, socket, ticket, call, party, phantom } => {
@@ -966,7 +968,7 @@ impl World {
             }
             frames.unite(&old.frames);
         }
-        if frames.len() == 0 {
+        if frames.is_empty() {
             return (SealOutcome::Nothing, None);
         }
         let sha256 = frames.digest(u64::from(order.revision));
@@ -1035,7 +1037,9 @@ impl World {
             for phantom in &phantoms {
                 host.flush(now, phantom, 0);
             }
-            host.torn_write().map(|write| host.disk.stored.take(write));
+            if let Some(write) = host.torn_write() {
+                host.disk.stored.take(write);
+            }
         }
         self.gone(id);
         self.tell_of_death(id);
@@ -1280,10 +1284,11 @@ impl World {
                 return Some(format!("node {}'s bridge is not idle: {bridge:#?}", host.id));
             }
             for ((node, id), revision) in &self.check.acked {
-                let sealed = self.check.sealed.get(id).into_iter().flatten();
-                let sealed = sealed.filter(|sealed| sealed.revision == *revision).last();
+                let mut sealed = self.check.sealed.get(id).into_iter().flatten();
                 let listed = host.disk.catalog.get(id);
-                if *node == host.id && listed != sealed.map(|sealed| &sealed.sha256) {
+                // It may have listed a later one and not been asked about it any more.
+                let there = sealed.any(|s| s.revision >= *revision && listed == Some(&s.sha256));
+                if *node == host.id && !there {
                     return Some(format!("node {}'s catalog does not list {id}", host.id));
                 }
             }
