@@ -13,7 +13,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cluster_core::{Claim, Command, Fate, GroupView, Outcome, Seal, Slot, State, StretchRef, Task};
+use cluster_core::{
+    Claim, Command, Fate, GroupView, Ledger, Outcome, Seal, Slot, State, StretchRef, Task,
+};
 use recorder_core::controller::GroupWord;
 use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
@@ -164,6 +166,8 @@ pub struct Bridge {
     asked: BTreeSet<About>,
     sealing: BTreeMap<RecordingId, Sealing>,
     impossible: BTreeSet<RecordingId>,
+    /// Captures that were dropped because a sealed recording has them; the newest.
+    dropped: BTreeSet<SegmentId>,
     listing: BTreeSet<(RecordingId, u32)>,
     listed: BTreeSet<(RecordingId, u32)>,
     told: BTreeMap<RecordingId, recorder_core::call::Claimed>,
@@ -173,6 +177,8 @@ pub struct Bridge {
 
 /// Acknowledgements in one entry of the log.
 const ACKS_MAX: usize = 256;
+/// As many captures as the ledger remembers calls.
+const DROPPED_MAX: usize = Ledger::CLOSED_MAX;
 
 impl Bridge {
     /// A bridge that knows of no capture yet.
@@ -187,6 +193,7 @@ impl Bridge {
             asked: BTreeSet::new(),
             sealing: BTreeMap::new(),
             impossible: BTreeSet::new(),
+            dropped: BTreeSet::new(),
             listing: BTreeSet::new(),
             listed: BTreeSet::new(),
             told: BTreeMap::new(),
@@ -453,6 +460,10 @@ impl Bridge {
         let Some(part) = self.parts.remove(&local) else { return };
         for segment in part.captures.keys() {
             self.by_segment.remove(segment);
+            self.dropped.insert(*segment);
+        }
+        while self.dropped.len() > DROPPED_MAX {
+            self.dropped.pop_first();
         }
         if let Some(locals) = self.by_name.get_mut(&part.name) {
             locals.remove(&local);
@@ -470,10 +481,30 @@ impl Bridge {
         self.end(name, slot);
         self.drop_superfluous(name, state);
         if let Some(slot) = slot {
-            self.obey(slot, state, view);
+            if !self.withdraw(slot) {
+                self.obey(slot, state, view);
+            }
         } else {
             self.impossible.remove(&name);
         }
+    }
+
+    /// Takes back what is claimed and not here any more. A claim that was still on its way while the
+    /// recording was completed and forgotten brings it back, as if its capture were missing.
+    fn withdraw(&mut self, slot: &Slot) -> bool {
+        let Some(sealed) = &slot.sealed else { return false };
+        let (node, recording) = (self.node, slot.recording);
+        let gone = |s: &&cluster_core::Stretch| {
+            s.node == node
+                && self.dropped.contains(&s.segment)
+                && !sealed.accounted.contains(&(node, s.segment))
+        };
+        let gone: Vec<_> = slot.stretches.iter().filter(gone).map(|s| s.segment).collect();
+        for &segment in &gone {
+            let stretch = StretchRef { recording, node, segment };
+            self.propose(About::Release(segment), Command::Release { stretch });
+        }
+        !gone.is_empty()
     }
 
     /// Tells the recorder how the recording stands, if that is new.
@@ -890,6 +921,36 @@ mod tests {
         assert_eq!(pair.on(A).owed(), 0);
         pair.settle();
         assert!(pair.seals().is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_arrives_again_after_all_was_done_leaves_nothing_open() {
+        for late in [A, B] {
+            let mut pair = Pair::new();
+            pair.on(A).captured(&claim(id(1), 5));
+            pair.settle();
+            pair.on(B).captured(&claim(id(2), 9));
+            pair.settle();
+            pair.on(B).ended(SegmentId(9), at(500));
+            pair.complete(B, id(2), 9, None);
+            pair.settle();
+            pair.on(A).ended(SegmentId(5), at(60_000));
+            pair.complete(A, id(1), 5, Some(false));
+            pair.settle();
+            let [(_, order)] = pair.seals().try_into().unwrap();
+            pair.stage(A, &order);
+            pair.list();
+            assert!(pair.state.ledger().is_empty());
+            let segment = if late == A { 5 } else { 9 };
+            let again = words::claim(&claim(id(1), segment), late);
+            let stretch = StretchRef { recording: id(1), node: late, segment: SegmentId(segment) };
+            pair.apply(late, Command::Claim(again));
+            pair.apply(late, Command::End { stretch, to: at(60_000) });
+            assert_eq!(pair.state.ledger().len(), 1);
+            pair.settle();
+            pair.list();
+            assert!(pair.state.ledger().is_empty(), "{:?}", pair.state.ledger());
+        }
     }
 
     #[test]
