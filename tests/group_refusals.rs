@@ -157,6 +157,11 @@ async fn a_node_with_another_groups_certificate_stays_outside_and_both_sides_say
     told(&site.log(ONE), &["turned", "certificate", "al_clusterca"]).await;
     told(&intruder.log_path(), &["no link", "al_clusterca"]).await;
     site.record_one(0).await;
+    let log = std::fs::read_to_string(site.log(ONE)).expect("readable");
+    assert!(
+        !log.contains("cleared: turned away"),
+        "it is told once, however often it comes: {log}"
+    );
     intruder.kill().await.expect("it runs");
     site.bench.run().await;
     site.record_one(1).await;

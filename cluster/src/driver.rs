@@ -377,7 +377,8 @@ impl Driver {
             if !known {
                 tracing::warn!(reason, "turned somebody away");
             }
-            self.turned_away.insert(key, (Instant::now(), reason));
+            // In the words of the first time, or the alarm would be another one each time.
+            self.turned_away.entry(key).or_insert((Instant::now(), reason)).0 = Instant::now();
         }
     }
 
