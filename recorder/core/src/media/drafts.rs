@@ -8,11 +8,12 @@
 //! | numbers, trunk, VDN, split, user data | the draft opened first of those that have it |
 //! | UCIDs, call ids, parties, pauses | all; each once |
 //! | end of a presence, a hold or a pause | the draft that ended last |
-//! | end of the call | the latest, and whether it was cut short is said by that draft |
+//! | end of the call | the latest |
+//! | whether it was cut short | the last draft that did not yield to another node; it was if one that yielded ended later |
 
 use std::cmp::Ordering;
 
-use storage_core::draft::{Presence, Stretch};
+use storage_core::draft::{Ending, Presence, Stretch};
 use storage_core::record::Scope;
 use storage_core::{Draft, WallTime};
 
@@ -110,11 +111,20 @@ fn add_new<T: PartialEq>(known: &mut Vec<T>, others: impl IntoIterator<Item = T>
 }
 
 /// When the call ended, and whether nobody saw it. A draft without an end is one of a node that
-/// went away.
+/// went away; one that yielded says nothing of the call's end, and if it is the last, nobody does.
 fn end(drafts: &[Draft]) -> (Option<WallTime>, bool) {
     let ended = drafts.iter().filter_map(|draft| draft.ended).max();
-    let mut last = drafts.iter().filter(|draft| draft.ended == ended);
-    (ended, last.all(|draft| draft.cutshort))
+    let saw = || drafts.iter().filter(|draft| draft.ending != Some(Ending::Yielded));
+    let last = saw().filter_map(|draft| draft.ended).max();
+    let cutshort = match (ended, last) {
+        (Some(ended), Some(last)) => {
+            ended.micros_since(last) > APART_MICROS
+                || saw().filter(|draft| draft.ended == Some(last)).all(|draft| draft.cutshort)
+        }
+        (Some(_), None) => true,
+        (None, _) => drafts.iter().all(|draft| draft.cutshort),
+    };
+    (ended, cutshort)
 }
 
 /// Drafts in the order in which later ones know better how things ended.
@@ -346,6 +356,26 @@ mod tests {
             let merged = merge_drafts(one(1, a), [one(2, b)]);
             assert_eq!((merged.ended, merged.cutshort), (both.0.map(at), both.1), "{a:?} {b:?}");
         }
+    }
+
+    #[test]
+    fn who_yielded_did_not_see_the_end() {
+        let over = (10, Some(Ending::Over));
+        let yielded = |ended| (ended, Some(Ending::Yielded));
+        for (one, two, cutshort) in [
+            (over, yielded(4), false),
+            (yielded(10), over, false),
+            (over, yielded(11), true),
+            (yielded(4), yielded(10), true),
+            ((10, None), yielded(4), false),
+            ((10, Some(Ending::Stopped)), yielded(10), false),
+        ] {
+            let draft = |node, (ended, ending)| Draft { ending, ..draft(node, 0, Some(ended)) };
+            let merged = merge_drafts(draft(1, one), [draft(2, two)]);
+            assert_eq!(merged.cutshort, cutshort, "{one:?} {two:?}");
+        }
+        let alone = Draft { ending: Some(Ending::Yielded), ..draft(1, 0, Some(10)) };
+        assert!(merge_drafts(alone, []).cutshort);
     }
 
     #[test]
