@@ -92,6 +92,9 @@ pub(crate) struct Driver {
     /// Who was turned away of late, without the port.
     pub(crate) turned_away: BTreeMap<String, (Instant, String)>,
     pub(crate) next_publish: Instant,
+    /// The peers' clocks as they are shown, and since when.
+    pub(crate) clocks: BTreeMap<NodeId, (u64, i64)>,
+    pub(crate) clocks_shown: Instant,
 }
 
 /// Which alarm: one of a kind at a time.
@@ -110,6 +113,8 @@ impl Driver {
     const EARLY_MAX: usize = 4096;
     /// How often what changes by itself (who is heard, clocks) is published.
     const PUBLISH_EVERY: Duration = Duration::from_millis(200);
+    /// How often clocks are shown anew.
+    const CLOCKS_EVERY: Duration = Duration::from_secs(1);
     const STRANGERS_MAX: usize = 16;
     const STRANGER_KEPT: Duration = Duration::from_secs(10);
     /// A peer's clock further off than this is an alarm.
@@ -128,6 +133,8 @@ impl Driver {
             alarms: BTreeMap::new(),
             turned_away: BTreeMap::new(),
             next_publish: Instant::now(),
+            clocks: BTreeMap::new(),
+            clocks_shown: Instant::now(),
         }
     }
 
@@ -392,9 +399,14 @@ impl Driver {
         counters.log_sync_us.store(sync_us, Ordering::Relaxed);
         if let Some(node) = &self.node {
             let mut view = node.view(now);
-            for (peer, (round_trip, offset)) in self.start.links.clocks() {
-                view.round_trip_us.insert(peer, round_trip);
-                view.clock_offset_us.insert(peer, offset);
+            // They are never twice the same, and whoever watches is woken by each change.
+            if self.clocks.is_empty() || self.clocks_shown.elapsed() >= Self::CLOCKS_EVERY {
+                self.clocks_shown = Instant::now();
+                self.clocks = self.start.links.clocks();
+            }
+            for (peer, (round_trip, offset)) in &self.clocks {
+                view.round_trip_us.insert(*peer, *round_trip);
+                view.clock_offset_us.insert(*peer, *offset);
             }
             // The view first: whoever is woken by a duty finds the group that it belongs to.
             let duty = view.duty;

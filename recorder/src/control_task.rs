@@ -12,7 +12,7 @@ use recorder_core::dmcc::{Counters, LinkConfig, Notice};
 use recorder_core::media::MediaNotice;
 use storage_core::journal::Fact;
 use storage_core::{Draft, MonoTime, RecordingId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -92,6 +92,7 @@ enum Command {
 pub struct Control {
     commands: mpsc::Sender<Command>,
     view: Arc<RwLock<ControlView>>,
+    news: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -106,17 +107,19 @@ impl Control {
     ) -> Self {
         let (commands, receiver) = mpsc::channel(REQUEST_QUEUE);
         let view = Arc::new(RwLock::new(ControlView::default()));
+        let news = Arc::new(Notify::new());
         let task = Task {
             controller: Controller::new(config.link, config.trigger),
             socket: AesLink::new(config.endpoint),
             clock,
             outlet,
             view: view.clone(),
+            news: news.clone(),
             asked: Vec::new(),
             next_request: 1,
         };
         let task = tokio::spawn(task.run(config.group, config.open, notices, receiver));
-        Self { commands, view, task }
+        Self { commands, view, news, task }
     }
 
     /// Asks for something; answered within three seconds. The request's number is given here.
@@ -157,6 +160,11 @@ impl Control {
         self.view.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
+    /// Waits until the state was written down since the last call of this. For one who waits.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
     /// Whether the task still works; false means that it has panicked or was drained.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -170,6 +178,7 @@ struct Task {
     clock: Clock,
     outlet: Arc<dyn Outlet>,
     view: Arc<RwLock<ControlView>>,
+    news: Arc<Notify>,
     asked: Vec<(u64, oneshot::Sender<Result<RecordingId, Refusal>>)>,
     next_request: u64,
 }
@@ -307,6 +316,7 @@ impl Task {
             counters: self.controller.link().counters().clone(),
         };
         *self.view.write().unwrap_or_else(std::sync::PoisonError::into_inner) = view;
+        self.news.notify_one();
     }
 }
 

@@ -7,13 +7,16 @@ use cluster::Group;
 use recorder::clock::Clock;
 use recorder::control_task::Control;
 use recorder::media_thread::MediaHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{sleep, timeout};
 
 use super::health::{Signs, Teller};
 use crate::hub::Hub;
 
-/// How often the node is looked at: a lost link is to cost no more than that.
-const LOOK: Duration = Duration::from_millis(25);
+/// How often the node is looked at without any news of the recorder, whose own troubles (a lost
+/// link, phantoms) are news: what is left is the disk, and good news that must last.
+const LOOK: Duration = Duration::from_millis(100);
+/// The recorder is not looked at more often, however much it does: a lost link is to cost no more.
+const NEWS: Duration = Duration::from_millis(10);
 /// How long the group may take to confirm.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -26,10 +29,11 @@ pub async fn report_health(
     clock: Clock,
 ) {
     let mut teller = Teller::new(clock.mono());
-    let mut beat = tokio::time::interval(LOOK);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while control.is_running() {
-        beat.tick().await;
+        // Either way it is looked at.
+        if timeout(LOOK, control.news()).await.is_ok() {
+            sleep(NEWS).await;
+        }
         let view = control.view();
         let signs = Signs {
             aes_up: view.aes_up && !hub.alarms.is_raised("ctilinkdown", ""),

@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::plan::Rng;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// A station may be used again when the switch has cleared it.
-const CLEAR_LIMIT: Duration = Duration::from_secs(10);
+/// A station may be used again when the switch has cleared the call. A phantom keeps it up until
+/// its node is back, or until its AES gives the node up.
+const CLEAR_LIMIT: Duration = Duration::from_secs(120);
 
 /// How many stations so many calls at once need: each call has a station and a partner.
 pub const fn stations_for(concurrent: usize) -> usize {

@@ -7,10 +7,16 @@
 //! one place less, but nobody can tell before it is done. Of the two phantoms the consultation's
 //! goes first. It comes back as soon as there is room; the gap is declared like any other.
 
+use std::time::Duration;
+
 use super::calls::Calls;
 use super::event::PartyState;
+use super::party::PartyKind;
 use super::tap::Phase;
-use super::tracked::TrackedCall;
+use super::tracked::{CallKey, TrackedCall};
+
+/// Enough for another node's phantom to be seen in the call.
+const APART: Duration = Duration::from_millis(400);
 
 impl Calls {
     /// Whether a phantom may be put into this call.
@@ -32,6 +38,16 @@ impl Calls {
             let consultation_first = joint.other_consults && joint.other_has_phantom;
             joint.places > self.max_parties && !consultation_first
         })
+    }
+
+    /// How long a phantom that has made room stays out at least. Where two nodes record one call, as
+    /// parts of a group that cannot agree do, both make room and both would be back at once: each
+    /// waits for those before it.
+    pub(super) fn patience_for_room(&self, key: CallKey) -> Option<Duration> {
+        let call = self.tracker.call(key)?;
+        let shared = call.parties.iter().any(|party| party.kind == PartyKind::PeerPhantom);
+        let before = self.group.peers.keys().filter(|node| **node < self.node).count();
+        shared.then(|| APART * u32::try_from(before + 1).unwrap_or(u32::MAX))
     }
 
     /// What would come of each conference that is under way with this call.

@@ -125,6 +125,10 @@ impl Calls {
         }
         if give_way {
             self.block(key, MissedReason::PartyLimit);
+            if self.tap_of(id).is_some() {
+                self.work_of(key).not_before =
+                    self.patience_for_room(key).map(|wait| now.mono + wait);
+            }
             for phantom in self.taps_of(id) {
                 self.take_out(now, &phantom);
             }
