@@ -152,6 +152,8 @@ struct Sealing {
     locals: BTreeSet<RecordingId>,
     /// Present once the file is staged.
     seal: Option<Seal>,
+    /// The group has refused it.
+    refused: bool,
 }
 
 /// The machine. After each input all outputs are to be taken.
@@ -170,6 +172,9 @@ pub struct Bridge {
     listed: BTreeSet<(RecordingId, u32)>,
     told: BTreeMap<RecordingId, recorder_core::call::Claimed>,
     dirty: BTreeSet<RecordingId>,
+    /// The group has answered this process once. Until then the ledger may be older here than what
+    /// an earlier process has agreed on: its staged file must not be written over.
+    current: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -193,6 +198,7 @@ impl Bridge {
             listed: BTreeSet::new(),
             told: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            current: false,
             outputs: VecDeque::new(),
         }
     }
@@ -262,6 +268,7 @@ impl Bridge {
     /// A proposal has its answer; `None` if it was not taken in time.
     pub fn answered(&mut self, about: About, outcome: Option<&Outcome>) {
         self.asked.remove(&about);
+        self.current |= outcome.is_some();
         match about {
             About::Claim(segment) => self.claim_answered(segment, outcome),
             // What came of it is seen in the ledger; what did not come is asked for again when
@@ -341,6 +348,11 @@ impl Bridge {
     pub fn look(&mut self, state: &State, view: &GroupView) {
         for name in std::mem::take(&mut self.dirty) {
             self.look_at(name, state, view);
+        }
+        if !self.current {
+            // Says nothing, and its answer comes after all that was agreed on before.
+            let (node, recordings) = (self.node, Vec::new());
+            self.propose(About::Ack, Command::Ack { node, recordings });
         }
         self.acknowledge(state);
     }
@@ -426,24 +438,22 @@ impl Bridge {
     }
 
     fn seal_answered(&mut self, name: RecordingId, outcome: Option<&Outcome>) {
-        let Some(sealing) = self.sealing.get(&name) else { return };
+        let Some(sealing) = self.sealing.get_mut(&name) else { return };
         let (recording, revision) = (name, sealing.revision);
         match outcome {
             // No majority: the staged file waits, and the proposal is made again.
             None => return,
-            // It was answered before, and this tells not how: the ledger does.
-            Some(Outcome::Already) => {
-                self.dirty.insert(name);
-                return;
-            }
             Some(Outcome::Done) => {
                 self.listing.insert((recording, revision));
                 self.outputs.push_back(Output::Publish { recording, revision });
+                self.sealing.remove(&name);
             }
-            Some(_) => self.outputs.push_back(Output::Discard { recording, revision }),
+            // It was answered before, and this tells not how: the ledger does.
+            Some(Outcome::Already) => {}
+            // Perhaps because it has been taken already.
+            Some(_) => sealing.refused = true,
         }
         self.dirty.insert(name);
-        self.sealing.remove(&name);
     }
 
     /// Withdraws all captures of a recording in which nothing can be heard.
@@ -492,7 +502,8 @@ impl Bridge {
     /// A proposal that was answered too late may have been taken all the same: the ledger tells. What
     /// it took is published by its listing; what it took instead makes the staged file superfluous.
     fn forget_sealing(&mut self, name: RecordingId, slot: Option<&Slot>) {
-        let Some(Sealing { revision, seal: Some(seal), .. }) = self.sealing.get(&name) else {
+        let Some(Sealing { revision, seal: Some(seal), refused, .. }) = self.sealing.get(&name)
+        else {
             return;
         };
         if self.asked.contains(&About::Seal(name)) {
@@ -501,7 +512,8 @@ impl Bridge {
         let (recording, revision) = (name, *revision);
         let sealed = slot.map(|slot| slot.sealed.as_ref().filter(|s| s.revision >= revision));
         let taken = match sealed {
-            Some(None) => return,
+            Some(None) if !refused => return,
+            Some(None) => false,
             Some(Some(sealed)) => sealed.sha256 == seal.sha256,
             None => false,
         };
@@ -669,6 +681,9 @@ impl Bridge {
             }
             return;
         }
+        if !self.current {
+            return;
+        }
         // The next revision is laid around the published file: it must be there first, or what only
         // that one holds would be missing.
         let there = slot.sealed.as_ref().is_none_or(|sealed| {
@@ -706,7 +721,7 @@ impl Bridge {
             }
         }
         let locals = order.local.clone();
-        self.sealing.insert(name, Sealing { revision, locals, seal: None });
+        self.sealing.insert(name, Sealing { revision, locals, seal: None, refused: false });
         self.outputs.push_back(Output::Seal(order));
     }
 
