@@ -105,7 +105,8 @@ impl Calls {
         let mandate = self.group.mandate;
         let patience = self.patience;
         let work = self.work_of(key);
-        if cover == Cover::Sure {
+        // Without a majority for a moment nothing has become any surer.
+        if cover == Cover::Sure && mandate.quorum {
             work.uncovered = None;
         }
         let since = match cover {

@@ -149,9 +149,9 @@ impl Book {
         let id = claimed.recording;
         let ended = self.ended.get(&id).copied();
         self.remove(id);
-        if let Some(over) = ended {
+        if let (Some(over), None) = (ended, claimed.over) {
             self.ended.insert(id, over);
-            claimed.over = claimed.over.or(Some(over));
+            claimed.over = Some(over);
         }
         if let Some(ucid) = &claimed.ucid {
             self.by_ucid.entry(ucid.clone()).or_default().insert(id);
@@ -166,6 +166,12 @@ impl Book {
         if let Some(claimed) = self.claimed.get_mut(&id) {
             claimed.over.get_or_insert(over);
         }
+    }
+
+    /// Whether it is over, and the group has said so.
+    pub fn is_over(&self, id: RecordingId) -> bool {
+        let over = self.claimed.get(&id).is_some_and(|claimed| claimed.over.is_some());
+        over && !self.ended.contains_key(&id)
     }
 
     /// Its call has ended here, and the number may be another call's in the next moment.

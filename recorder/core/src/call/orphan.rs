@@ -83,6 +83,8 @@ impl Calls {
     fn is_orphan(&self, claimed: &Claimed) -> bool {
         let in_progress =
             self.recordings.values().any(|active| active.draft.groupname() == claimed.recording);
-        claimed.over.is_none() && claimed.ours && !in_progress && !self.goes_on(claimed)
+        // What was ended here may have been refused, because another node went on with it then.
+        let over = self.group.is_over(claimed.recording);
+        !over && claimed.ours && !in_progress && !self.goes_on(claimed)
     }
 }
