@@ -49,7 +49,7 @@ fn others(view: &GroupView) -> Vec<NodeId> {
 async fn walk(peers: &Peers, node: NodeId, catalog: &Arc<SledCatalog>, hub: &Arc<Hub>) {
     let (mut cursor, mut entered) = (None, 0_u64);
     loop {
-        let page = match peers.records_since(node, cursor.clone(), PAGE, PAGE_WITHIN).await {
+        let page = match peers.records_since(node, cursor, PAGE, PAGE_WITHIN).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(%node, ?error, "its recordings are asked for again");
