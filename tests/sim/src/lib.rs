@@ -30,6 +30,13 @@
 //! | a message sent before its log write is durable | "lost entries that it had acknowledged", 1 of 200 |
 //! | claims of every third capture never proposed | "journal owes", every seed |
 //!
+//! # What it does not judge
+//!
+//! Overlaps that a merge leaves in two recordings are counted and reported, not failed; a catalog is held
+//! only to what its node acknowledged; all runs have call identities. A declared gap is whatever lies
+//! between two captures of a recording, so it shows that frames are nowhere twice and nowhere lost, not
+//! that a gap's length is told rightly: the tests with real processes judge that.
+//!
 //! Not caught here: a void grant applied (unit tests of the group catch it); a take-over that does not
 //! move calls, and a claim that the recorder forgets but the journal makes good (the other witness
 //! covers for both within the bound); a yield to a holder that does not answer (the call is joined
