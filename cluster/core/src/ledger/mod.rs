@@ -570,16 +570,18 @@ impl Ledger {
         known.filter(move |known| same_call(&known.call, known.over(), call, None))
     }
 
-    /// Brings the closed call back to which a claim belongs, unless its take is open.
+    /// Brings the closed call back to which a claim belongs: if its name is that of a recording there,
+    /// beside whatever is open of the same call by now; else unless its take is open.
     fn reopen(&mut self, claim: &Claim, open: Option<u64>) {
         let wanted = (claim.copy, claim.take);
         let is_it = |slot: &ClosedSlot| (slot.copy, slot.take) == wanted;
         let slots = open.and_then(|number| self.calls.get(&number)).map(|call| &call.slots);
-        if slots.into_iter().flatten().any(|slot| (slot.copy, slot.take) == wanted) {
+        let occupied = slots.into_iter().flatten().any(|s| (s.copy, s.take) == wanted);
+        let named = self.closed_lookup.recording(claim.recording);
+        if occupied && named.is_none() {
             return;
         }
         let candidates = self.closed_lookup.candidates(&claim.call);
-        let named = self.closed_lookup.recording(claim.recording);
         let found = named.or_else(|| {
             candidates.into_iter().find(|number| {
                 self.closed.get(number).is_some_and(|known| {
@@ -594,7 +596,7 @@ impl Ledger {
             return;
         };
         self.closed_lookup.remove_call(number, &known.call);
-        let into = open.unwrap_or_else(|| {
+        let into = open.filter(|_| !occupied).unwrap_or_else(|| {
             self.lookup.add_call(number, &known.call);
             self.calls.insert(number, OpenCall { call: known.call, slots: Vec::new() });
             number

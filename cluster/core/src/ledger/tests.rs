@@ -378,6 +378,41 @@ fn who_had_a_part_must_know_of_the_end_before_it_is_forgotten() {
 }
 
 #[test]
+fn a_closed_recording_that_is_claimed_by_name_comes_back_beside_the_open_one_of_its_call() {
+    let mut book = Book::new();
+    let (closed, _) = book.claim(1, 1, 0);
+    book.end(1, 1, 60_000);
+    book.over(1, false);
+    book.seal(1, 1, &[(1, 1)]);
+    book.ack(1, closed, 1);
+    book.ack(2, closed, 1);
+    assert!(book.ledger.is_empty());
+    // A merge has brought another call under the number and the identity of the first.
+    let claim = |node: u16, segment: u64, recording, call: CallRef| Claim {
+        call,
+        copy: 1,
+        take: 1,
+        node: NodeId(node),
+        segment: SegmentId(segment),
+        recording,
+        from: at(70_000),
+        epoch: 1,
+        terms: Terms::default(),
+    };
+    let mut apply = |claim: &Claim| {
+        book.index += 1;
+        match book.ledger.claim(book.index, claim, &book.present, &mut book.changes) {
+            Outcome::Claimed { recording, .. } => recording,
+            other => panic!("{other:?}"),
+        }
+    };
+    let open = apply(&claim(2, 5, name(25), call(2)));
+    assert_eq!(apply(&claim(1, 1, closed, call(2))), closed);
+    let stretches = &book.ledger.recording(open).unwrap().stretches;
+    assert!(stretches.iter().all(|stretch| stretch.node == NodeId(2)), "{stretches:?}");
+}
+
+#[test]
 fn a_later_claim_widens_what_is_recorded() {
     let mut book = Book::new();
     let (recording, _) = book.claim(1, 1, 0);
