@@ -264,20 +264,21 @@ impl Shell {
     fn take_orders(&mut self, first: Order, orders: &mut mpsc::Receiver<Order>) {
         let mut next = Some(first);
         for _ in 0..ORDERS_AT_ONCE {
-            match next {
-                Some(Order::Claim(claim)) => self.bridge.captured(&claim),
-                Some(Order::SegmentEnded { segment, at }) => self.bridge.ended(segment, at),
-                Some(Order::RecordingOver { name, stopped }) => self.bridge.over(name, stopped),
-                Some(_) => {}
-                None => return,
-            }
+            let Some(order) = next else { return };
+            self.take_order(order);
             next = orders.try_recv().ok();
         }
         // One that is taken from the queue must not be lost.
-        match next {
-            Some(Order::Claim(claim)) => self.bridge.captured(&claim),
-            Some(Order::SegmentEnded { segment, at }) => self.bridge.ended(segment, at),
-            Some(Order::RecordingOver { name, stopped }) => self.bridge.over(name, stopped),
+        if let Some(order) = next {
+            self.take_order(order);
+        }
+    }
+
+    fn take_order(&mut self, order: Order) {
+        match order {
+            Order::Claim(claim) => self.bridge.captured(&claim),
+            Order::SegmentEnded { segment, at } => self.bridge.ended(segment, at),
+            Order::RecordingOver { name, stopped } => self.bridge.over(name, stopped),
             _ => {}
         }
     }
