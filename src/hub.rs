@@ -289,7 +289,8 @@ fn in_words(alarm: &CallAlarm) -> Alarm {
             call.to_string(),
             format!("the call {call} at {extension} is not recorded: {}", reason.as_str()),
             "nophantom: more phantoms; refused: COR and licences; linkdown: the AES; \
-             partylimit: al_maxparties; nomedia: codec set and network region of the phantoms",
+             partylimit: al_maxparties; nomedia: codec set and network region of the phantoms; \
+             diskfull: room in al_datadir",
         ),
         CallAlarm::NoMedia { phantom } => (
             phantom.to_string(),

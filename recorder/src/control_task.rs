@@ -281,8 +281,15 @@ impl Task {
         }
     }
 
-    /// Ends all recordings and the session, within a bound.
+    /// Ends all recordings and the session.
     async fn end(&mut self) {
+        self.end_session().await;
+        self.controller.finish(self.clock.now());
+        self.act();
+    }
+
+    /// Takes leave of the AES, within a bound.
+    async fn end_session(&mut self) {
         let deadline = Instant::now() + STOP_LIMIT;
         self.controller.drain(self.clock.now());
         self.act();

@@ -348,6 +348,7 @@ impl Worker {
     /// Notes whether the journal takes what it is given; says so when that changes.
     fn writing(&mut self, outcome: Result<(), JournalError>) {
         if self.stats.not_writing.set(outcome.is_err()) {
+            self.outbox.push_back(MediaNotice::Writing(outcome.is_ok()));
             match outcome {
                 Err(error) => tracing::error!(%error, "captured media is being lost"),
                 Ok(()) => tracing::info!("captured media is written again"),

@@ -533,7 +533,11 @@ impl Bridge {
             }
             Some(_) => {}
             None if self.told.remove(&name).is_some() => {
-                self.outputs.push_back(Output::Word(GroupWord::Closed(name)));
+                let closed = state.ledger().closed_slot(name);
+                self.outputs.push_back(Output::Word(match closed {
+                    Some(closed) => GroupWord::Closed(name, words::over(closed.over)),
+                    None => GroupWord::Withdrawn(name),
+                }));
             }
             None => {}
         }

@@ -122,6 +122,15 @@ pub fn read_outline(
     Ok(outline(node, &draft, &heard.collect::<Vec<_>>()))
 }
 
+/// How a recording came to its end.
+#[must_use]
+pub const fn over(over: cluster_core::Over) -> Over {
+    match over {
+        cluster_core::Over::Ended => Over::Ended,
+        cluster_core::Over::Stopped => Over::Stopped,
+    }
+}
+
 /// A recording of the ledger in the recorder's words.
 #[must_use]
 pub fn claimed(node: NodeId, slot: &Slot, call: &CallRef) -> Claimed {
@@ -140,10 +149,7 @@ pub fn claimed(node: NodeId, slot: &Slot, call: &CallRef) -> Claimed {
         extension: slot.terms.extension.clone(),
         holder,
         broken: holder.is_none() && last.is_some_and(|stretch: &Stretch| stretch.to.is_none()),
-        over: slot.over.map(|over| match over {
-            cluster_core::Over::Ended => Over::Ended,
-            cluster_core::Over::Stopped => Over::Stopped,
-        }),
+        over: slot.over.map(over),
         ours: slot.stretches.iter().any(|stretch| stretch.node == node),
     }
 }

@@ -11,7 +11,8 @@ use storage_core::{Draft, MonoTime, NodeId, Now, RecordingId, SegmentId};
 
 use crate::call::order::Ticket;
 use crate::call::{
-    CallView, Calls, Claimed, JoinRefusal, Mandate, Order, Patience, Peer, Request, TriggerConfig,
+    CallView, Calls, Claimed, JoinRefusal, Mandate, Order, Over, Patience, Peer, Request,
+    TriggerConfig,
 };
 use crate::dmcc::{CstaError, Link, LinkConfig, Notice, Output};
 use crate::media::MediaNotice;
@@ -50,8 +51,10 @@ pub enum GroupWord {
     },
     /// What the group knows of a recording.
     Claimed(Box<Claimed>),
-    /// The group has done with a recording.
-    Closed(RecordingId),
+    /// The group has done with a recording: it is published and listed.
+    Closed(RecordingId, Over),
+    /// A recording is none after all: nothing was heard in it, or it was given up.
+    Withdrawn(RecordingId),
     /// The group's name of a recording that is kept here under another.
     Named {
         /// The name here.
@@ -143,7 +146,8 @@ impl Controller {
                 calls.set_limits(now, patience, max_parties);
             }
             GroupWord::Claimed(claimed) => calls.handle_claimed(now, *claimed),
-            GroupWord::Closed(name) => calls.handle_closed(now, name),
+            GroupWord::Closed(name, over) => calls.handle_closed(now, name, over),
+            GroupWord::Withdrawn(name) => calls.handle_withdrawn(now, name),
             GroupWord::Named { recording, name } => calls.handle_named(now, recording, name),
             GroupWord::Yield(segment) => calls.handle_yield(now, segment),
         }
@@ -159,6 +163,12 @@ impl Controller {
     /// Ends the session with the AES.
     pub fn stop(&mut self, now: Now) {
         self.link.stop(now.mono);
+        self.settle(now);
+    }
+
+    /// The session has ended, or was not ended in time: nothing is captured any more.
+    pub fn finish(&mut self, now: Now) {
+        self.calls.finish(now);
         self.settle(now);
     }
 

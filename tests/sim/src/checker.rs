@@ -141,6 +141,10 @@ impl Checker {
                 }
             }
         }
+        // A capture without audio may be claimed again by a node that forgot that it withdrew it.
+        if let Command::Release { stretch } = &proposal.command {
+            self.names.remove(&(stretch.node, stretch.segment));
+        }
         if let Command::Ack { node, recordings } = &proposal.command {
             for (recording, revision) in recordings {
                 let known = self.acked.entry((*node, *recording)).or_default();

@@ -68,6 +68,7 @@ pub enum Input {
     MediaStarted(Extension),
     Heard { segment: SegmentId, received: WallTime },
     Audible(SegmentId),
+    Writing(bool),
     Silence { phantom: Extension, segment: SegmentId },
     Stray(Extension),
     Outline(RecordingId),
@@ -494,6 +495,9 @@ impl Host {
             Input::Audible(segment) => {
                 calls.handle_media_notice(at, &MediaNotice::Audible { segment });
             }
+            Input::Writing(writing) => {
+                calls.handle_media_notice(at, &MediaNotice::Writing(writing));
+            }
             Input::Silence { phantom, segment } => {
                 let Some(port) = recorder.ports.get_mut(&phantom) else { return };
                 let quiet = port.hearing.is_none() && now >= port.quiet_since + SILENT_AFTER;
@@ -618,7 +622,10 @@ impl Host {
         let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
             return;
         };
-        recorder.not_writing = full && !recorder.facts.is_empty();
+        let writing = !full || recorder.facts.is_empty();
+        if std::mem::replace(&mut recorder.not_writing, !writing) == writing {
+            self.out.push(Out::After(5 * MS, Input::Writing(writing)));
+        }
         if full {
             return;
         }
@@ -655,7 +662,9 @@ impl Host {
         };
         let Some(port) = recorder.ports.get_mut(phantom) else { return };
         if full && call.is_some() && port.segment.is_some() {
-            recorder.not_writing = true;
+            if !std::mem::replace(&mut recorder.not_writing, true) {
+                self.out.push(Out::After(5 * MS, Input::Writing(false)));
+            }
         }
         let hears = call.filter(|_| !hung && !full && port.known && port.segment.is_some());
         if hears == port.hearing.map(|(call, ..)| call) {
@@ -787,7 +796,8 @@ impl Host {
                 calls.set_limits(at, patience, max_parties);
             }
             GroupWord::Claimed(claimed) => calls.handle_claimed(at, *claimed),
-            GroupWord::Closed(name) => calls.handle_closed(at, name),
+            GroupWord::Closed(name, over) => calls.handle_closed(at, name, over),
+            GroupWord::Withdrawn(name) => calls.handle_withdrawn(at, name),
             GroupWord::Named { recording, name } => calls.handle_named(at, recording, name),
             GroupWord::Yield(segment) => {
                 self.out.push(Out::Trace(format!("{id}: yields segment {segment}")));
@@ -889,6 +899,7 @@ impl Host {
             Stop::HandOver { until, asked } => {
                 if now >= until || (!asked && recorder.calls.recordings_active() == 0) {
                     recorder.calls.drain(at);
+                    recorder.calls.finish(at);
                     self.take_orders(now);
                     let until = now + SEAL_PATIENCE;
                     if let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut())

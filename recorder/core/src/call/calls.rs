@@ -10,7 +10,7 @@ use storage_core::journal::Fact;
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId, Ucid};
 
 use super::event::{AgentEvent, CallEvent, CallSnapshot};
-use super::group::{Book, Claimed, Mandate, Patience, Peer};
+use super::group::{Book, Claimed, Mandate, Over, Patience, Peer};
 use super::order::{Alarm, JoinRefusal, Order, Ticket};
 use super::pool::{PhantomState, Pool};
 use super::recording::{Active, Missed, Seeds};
@@ -78,6 +78,8 @@ pub struct Calls {
     /// When the link came back, until the calls are known again.
     pub(super) link_back: Option<MonoTime>,
     pub(super) draining: bool,
+    /// Since when the capture cannot be written.
+    pub(super) not_writing: Option<MonoTime>,
     segment: SegmentId,
     ticket: Ticket,
 }
@@ -110,6 +112,7 @@ impl Calls {
             calls_known: false,
             link_back: None,
             draining: false,
+            not_writing: None,
             segment: config.first_segment,
             ticket: Ticket(0),
         }
@@ -260,6 +263,10 @@ impl Calls {
             }
             MediaNotice::Silent { segment } => self.segment_silent(now, *segment),
             MediaNotice::Audible { segment } => self.segment_audible(*segment),
+            MediaNotice::Writing(writing) => {
+                self.not_writing = (!writing).then(|| self.not_writing.unwrap_or(now.mono));
+                self.touch_all(now);
+            }
             MediaNotice::Stray { phantom } => self.phantom_strays(now, phantom),
         }
         self.settle(now);
@@ -310,9 +317,17 @@ impl Calls {
         self.settle(now);
     }
 
-    /// The group has done with a recording.
-    pub fn handle_closed(&mut self, now: Now, name: RecordingId) {
-        self.forget_claimed(name);
+    /// The group has done with a recording: it is published and listed.
+    pub fn handle_closed(&mut self, now: Now, name: RecordingId, over: Over) {
+        self.close_claimed(name, over);
+        self.settle(now);
+    }
+
+    /// A recording is none after all: nothing was heard in it, or it was given up. Its call is looked
+    /// at as if it had never been.
+    pub fn handle_withdrawn(&mut self, now: Now, name: RecordingId) {
+        self.follow_claimed(name);
+        self.group.remove(name);
         self.settle(now);
     }
 
@@ -349,6 +364,17 @@ impl Calls {
             self.end_recording(now, id, None, end);
         }
         self.end_adoptable(now, end);
+        self.settle(now);
+    }
+
+    /// The session has ended: whatever phantom had not left by then hears nothing any more.
+    pub fn finish(&mut self, now: Now) {
+        for phantom in self.taps.keys().cloned().collect::<Vec<_>>() {
+            self.close_segment(now, &phantom);
+        }
+        for id in self.recordings.keys().copied().collect::<Vec<_>>() {
+            self.finish_if_quiet(now, id);
+        }
         self.settle(now);
     }
 

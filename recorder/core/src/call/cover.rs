@@ -3,7 +3,7 @@
 //! mistaken for a while: a phantom that hears nothing makes no claim, and a claim whose phantom was
 //! thrown out records nothing. What to do about it is the trigger's decision.
 //!
-//! | claimed by a node that answers | its phantom seen | |
+//! | claimed by a node that answers and can record | its phantom seen | |
 //! |---|---|---|
 //! | yes | yes | sure |
 //! | no, and no majority can be reached | yes | sure: the switch is all that can be asked |
@@ -71,8 +71,8 @@ impl Calls {
     pub(super) fn cover(&self, call: &TrackedCall) -> Cover {
         let seen = self.peer_is_in(call, |copy| copy == self.group.mandate.copy);
         let holder = self.claimed_of(call).and_then(|claimed| claimed.holder);
-        let claimed = holder
-            .is_some_and(|holder| holder.node != self.node && self.group.is_alive(holder.node));
+        let claimed =
+            holder.is_some_and(|holder| holder.node != self.node && self.group.serves(holder.node));
         match (claimed, seen) {
             (true, true) => Cover::Sure,
             (false, true) if !self.group.mandate.quorum => Cover::Sure,

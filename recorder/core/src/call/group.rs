@@ -181,8 +181,12 @@ impl Book {
         }
     }
 
-    pub fn close(&mut self, id: RecordingId) {
-        self.closed.insert(id);
+    /// Nobody holds it any more, whatever was told of it before.
+    pub fn close(&mut self, id: RecordingId, over: Over) {
+        if let Some(claimed) = self.claimed.get_mut(&id) {
+            (claimed.holder, claimed.over) = (None, Some(over));
+            self.closed.insert(id);
+        }
     }
 
     pub fn is_closed(&self, id: RecordingId) -> bool {
@@ -250,6 +254,11 @@ impl Book {
 
     pub fn is_alive(&self, node: NodeId) -> bool {
         self.peers.get(&node).is_some_and(|peer| peer.alive)
+    }
+
+    /// Whether a node answers and can record.
+    pub fn serves(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.alive && peer.serves)
     }
 
     /// Whether a node that answers is to be relieved of its calls.

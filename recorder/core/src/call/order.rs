@@ -185,6 +185,8 @@ pub enum MissedReason {
     PartyLimit,
     /// The switch sent no audio.
     NoMedia,
+    /// The capture could not be written.
+    DiskFull,
 }
 
 impl MissedReason {
@@ -197,6 +199,7 @@ impl MissedReason {
             Self::LinkDown => "linkdown",
             Self::PartyLimit => "partylimit",
             Self::NoMedia => "nomedia",
+            Self::DiskFull => "diskfull",
         }
     }
 }

@@ -8,7 +8,7 @@ use storage_core::record::Scope;
 use storage_core::{Now, RecordingId};
 
 use super::calls::Calls;
-use super::group::Claimed;
+use super::group::{Claimed, Over};
 use super::order::Order;
 use super::timer::Timer;
 use super::tracked::TrackedCall;
@@ -58,10 +58,10 @@ impl Calls {
     }
 
     /// The group has done with a recording. While its call is up it must be known that there was one.
-    pub(super) fn forget_claimed(&mut self, name: RecordingId) {
+    pub(super) fn close_claimed(&mut self, name: RecordingId, over: Over) {
         let up = |call: &TrackedCall| self.group.matches(call).any(|c| c.recording == name);
         if self.tracker.calls().any(up) {
-            self.group.close(name);
+            self.group.close(name, over);
         } else {
             self.group.remove(name);
         }

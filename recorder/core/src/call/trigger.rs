@@ -123,7 +123,14 @@ impl Calls {
             Outlook::Alone | Outlook::Unserved => return self.fade(now, key, id, outlook),
             Outlook::Good => self.work_of(key).fading = None,
         }
-        if give_way {
+        if self.leaves_to_writers(now, key) {
+            if self.tap_of(id).is_some() {
+                self.hold_back(now, key, MissedReason::DiskFull);
+            }
+            for phantom in self.taps_of(id) {
+                self.take_out(now, &phantom);
+            }
+        } else if give_way {
             self.block(key, MissedReason::PartyLimit);
             if self.tap_of(id).is_some() {
                 self.work_of(key).not_before =
@@ -135,6 +142,17 @@ impl Calls {
         } else if self.tap_of(id).is_none() {
             self.try_join(now, key, Some(id));
         }
+    }
+
+    /// Whether this node leaves its calls because it cannot write what it hears, and others can: a
+    /// phantom in a call tells everybody that the call is recorded.
+    fn leaves_to_writers(&mut self, now: Now, key: CallKey) -> bool {
+        let others = self.group.peers.values().any(|peer| peer.alive && peer.serves);
+        let Some(since) = self.not_writing.filter(|_| others) else { return false };
+        if now.mono < since + GRACE {
+            self.timers.set_earlier(Timer::Call(key), since + GRACE);
+        }
+        now.mono >= since + GRACE
     }
 
     fn fade(&mut self, now: Now, key: CallKey, id: RecordingId, outlook: Outlook) {
@@ -227,6 +245,9 @@ impl Calls {
         }
         if !room {
             return self.block(key, MissedReason::PartyLimit);
+        }
+        if self.leaves_to_writers(now, key) {
+            return self.block(key, MissedReason::DiskFull);
         }
         let Some(phantom) = self.pool.take(now.mono) else {
             self.block(key, MissedReason::NoPhantom);

@@ -58,6 +58,8 @@ pub enum MediaNotice {
         /// The segment.
         segment: SegmentId,
     },
+    /// The capture takes what it is given again, or no longer.
+    Writing(bool),
     /// A phantom that is in no call of ours receives media.
     Stray {
         /// The phantom.

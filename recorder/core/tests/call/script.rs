@@ -206,9 +206,14 @@ impl Player {
                 let claimed = self.claimed(name, &args(&rest));
                 self.site().calls.handle_claimed(now, claimed);
             }
-            ["closed", name] => {
+            ["closed", name, how] => {
                 let name = self.named(name);
-                self.site().calls.handle_closed(now, name);
+                let over = if *how == "stopped" { Over::Stopped } else { Over::Ended };
+                self.site().calls.handle_closed(now, name, over);
+            }
+            ["withdrawn", name] => {
+                let name = self.named(name);
+                self.site().calls.handle_withdrawn(now, name);
             }
             ["named", id, name] => {
                 let (id, name) = (self.named(id), self.named(name));
