@@ -5,7 +5,7 @@
 //! A later revision may find the captures of the one before gone. Then the published file itself is
 //! a source: what is new is laid around it, and nothing of it is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use recorder_core::media::published::entries;
@@ -20,7 +20,7 @@ use storage::{
 };
 use storage_core::g711::Law;
 use storage_core::journal::{Entry, Fact};
-use storage_core::record::VoiceFormat;
+use storage_core::record::{GapCause, TriggerKind, VoiceFormat};
 use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use crate::published_file::PublishedFile;
@@ -220,6 +220,7 @@ pub fn seal(
         }
         Err(reason) => return Err(SealError::Unplaceable(reason)),
     };
+    let plan = begin_when_due(plan, &draft, sources.published.as_ref())?;
     let mut record = match &sources.published {
         Some(before) => revised(&before.record, draft, &plan, settings.format),
         None => record(draft, &plan, settings.format),
@@ -236,6 +237,26 @@ pub fn seal(
     let voice = write(&mut sources, store, settings, &plan)?;
     let staged = Box::new(store.stage(voice, record)?);
     Ok(Sealed::Staged { staged, from: plan.started, to: plan.ended, captures })
+}
+
+/// What was not heard before the first audio is missing, too.
+fn begin_when_due(
+    mut plan: Plan,
+    draft: &Draft,
+    published: Option<&Published>,
+) -> Result<Plan, SealError> {
+    let nodes: BTreeSet<NodeId> =
+        plan.segments.iter().map(|segment| segment.capture.node).collect();
+    let cause = if draft.resumed || nodes.len() > 1 || draft.trigger == TriggerKind::Rescue {
+        GapCause::Takeover
+    } else {
+        GapCause::NoMedia
+    };
+    let silent = |record: &Recording| record.gaps.first().is_some_and(|gap| gap.startms == 0);
+    let begun = published.map(|published| &published.record).filter(|record| silent(record));
+    let begun = begun.map(|record| record.started);
+    plan.begin_by(draft.due(), begun, cause).map_err(SealError::Unplaceable)?;
+    Ok(plan)
 }
 
 /// Everything that a recording is made of.

@@ -94,8 +94,11 @@ pub struct Draft {
     pub userdata: String,
     /// Who is and was in the call.
     pub parties: Vec<Presence>,
-    /// When it was opened: when the call was established, or somebody asked.
+    /// When it was opened: when a phantom was first asked into the call.
     pub opened: WallTime,
+    /// Since when the call should have been recorded, where that was much earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<WallTime>,
     /// When it ended; absent while the call goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<WallTime>,
@@ -106,6 +109,9 @@ pub struct Draft {
     /// known.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cutshort: bool,
+    /// The node that opened it began anew while it went on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resumed: bool,
     /// When it was paused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Stretch>,
@@ -139,9 +145,11 @@ impl Draft {
             userdata: String::new(),
             parties: Vec::new(),
             opened,
+            due: None,
             ended: None,
             ending: None,
             cutshort: false,
+            resumed: false,
             pauses: Vec::new(),
         }
     }
@@ -149,11 +157,16 @@ impl Draft {
     /// For a capture of which nothing else is left: it is better found without a name than lost.
     #[must_use]
     pub fn lost(recordingid: RecordingId, node: NodeId) -> Self {
-        let opened = recordingid.0.get_timestamp().map_or(0, |time| time.to_unix().0);
-        let opened = WallTime::from_millis(i64::try_from(opened).unwrap_or(0).saturating_mul(1000));
+        let opened = recordingid.made();
         let ended = Some(opened);
         let ending = Some(Ending::Over);
         Self { ended, ending, cutshort: true, ..Self::blank(recordingid, node, opened) }
+    }
+
+    /// Since when there should be audio.
+    #[must_use]
+    pub fn due(&self) -> WallTime {
+        self.due.map_or(self.opened, |due| due.min(self.opened))
     }
 
     /// The name under which the group knows it and people find it.

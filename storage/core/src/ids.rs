@@ -45,6 +45,14 @@ impl RecordingId {
         let millis = u64::try_from(opened.as_millis()).unwrap_or(0);
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &entropy).into_uuid())
     }
+
+    /// The time of opening that the name tells, to a millisecond; the epoch if it tells none.
+    #[must_use]
+    pub fn made(&self) -> WallTime {
+        let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+        let millis = seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000));
+        WallTime::from_millis(i64::try_from(millis).unwrap_or(0))
+    }
 }
 
 impl fmt::Display for RecordingId {

@@ -15,8 +15,9 @@ use crate::Time;
 
 /// Parties that the switch puts into one call.
 pub const PARTIES_MAX: usize = 6;
-/// A number of a call is used again after so long.
-const REUSED_AFTER: Time = 800_000;
+/// A number of a call is used again after so long: later than a process hangs here. Whoever still acts on
+/// a number after its call is over joins another call, and nothing but that call's identity tells it.
+const REUSED_AFTER: Time = 3_000_000;
 
 /// What a party is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,7 +280,10 @@ impl Switch {
         call.legs = legs;
         call.merged = true;
         call.handled |= ended.handled;
-        call.excused = call.excused.max(now + 3_000_000);
+        // Of two phantoms of one node the one may stay that was not yet found to be deaf.
+        let deaf = call.legs.iter().any(|leg| leg.deaf);
+        let patience = if deaf { 8_000_000 } else { 3_000_000 };
+        call.excused = call.excused.max(ended.excused).max(now + patience);
         call.established = call.established.or(ended.established);
         let listed = call.legs.iter().filter(|leg| lists_phantoms || !phantom(leg));
         let parties = listed.map(|leg| MergedParty {

@@ -135,6 +135,8 @@ pub struct World {
     gaps: BTreeMap<u64, Time>,
     excused: BTreeMap<(u64, NodeId), Time>,
     twins: BTreeMap<(u64, NodeId), Time>,
+    /// How often in a row the removal of a phantom was lost.
+    removals_lost: BTreeMap<Extension, u8>,
     past: Vec<Past>,
     doubled: u64,
     verbose: bool,
@@ -211,6 +213,7 @@ impl World {
             gaps: BTreeMap::new(),
             excused: BTreeMap::new(),
             twins: BTreeMap::new(),
+            removals_lost: BTreeMap::new(),
             past: Vec::new(),
             doubled: 0,
             verbose,
@@ -389,7 +392,7 @@ impl World {
                 }
             }
             Event::Leave { node, socket, phantom, call } => {
-                if self.on_socket(node, socket) && !self.rng.chance(self.odds.lost) {
+                if self.on_socket(node, socket) && !self.loses_removal(&phantom) {
                     self.switch.leave(self.now, &phantom, Some(&call));
                     self.tell_all();
                     if !self.rng.chance(self.odds.lost) {
@@ -762,6 +765,14 @@ impl World {
         }
     }
 
+    /// Whether the request to take a phantom out of its call comes to nothing: never three times in a
+    /// row, because the bound within which a call must be left knows of two repetitions.
+    fn loses_removal(&mut self, phantom: &Extension) -> bool {
+        let lost = self.removals_lost.entry(phantom.clone()).or_default();
+        *lost = if *lost < 2 && self.rng.chance(self.odds.lost) { *lost + 1 } else { 0 };
+        *lost > 0
+    }
+
     pub fn excuse(&mut self, call: Option<u64>, node: NodeId, span: Time) {
         if let Some(uid) = call {
             let until = self.excused.entry((uid, node)).or_default();
@@ -843,9 +854,6 @@ impl World {
             }
         }
         self.tell_all();
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.aes.registered = true;
-        }
         for phantom in phantoms {
             self.answer(id, Input::PhantomReady(phantom));
         }
@@ -855,6 +863,10 @@ impl World {
     fn resync(&mut self, id: NodeId, socket: u64) {
         if !self.on_socket(id, socket) {
             return;
+        }
+        // By now the answers to the registrations have arrived.
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.aes.registered = true;
         }
         let host = &self.hosts[&id];
         let mut snapshots = Vec::new();

@@ -3,13 +3,9 @@
 
 use sim::{Flavour, Plan, run};
 
-/// Found, and not mended yet: a rescue that a node begins while another's end of the same recording is
-/// on its way becomes a recording of its own, and some frames are in both.
-const OPEN: [u64; 1] = [1889];
-
 fn campaign(flavour: Flavour) {
     let wanted = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok());
-    let seeds = (0..wanted.unwrap_or(2000)).filter(|seed| !OPEN.contains(seed));
+    let seeds = 0..wanted.unwrap_or(2000);
     for seed in seeds.filter(|seed| Plan::of(*seed).flavour == flavour) {
         let report = run(Plan::of(seed), false);
         if let Some(violation) = report.violation {

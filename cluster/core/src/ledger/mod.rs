@@ -438,7 +438,9 @@ impl Ledger {
     fn slot_for(&mut self, number: u64, claim: &Claim) -> Result<&mut Slot, Refusal> {
         let slots = &mut self.calls.get_mut(&number).ok_or(Refusal::UnknownRecording)?.slots;
         let wanted = (claim.copy, claim.take);
-        let found = slots.iter().position(|slot| (slot.copy, slot.take) == wanted);
+        let captured = slots.iter().position(|slot| slot.has(claim.node, claim.segment));
+        let found =
+            captured.or_else(|| slots.iter().position(|slot| (slot.copy, slot.take) == wanted));
         let at = match found {
             Some(at) => at,
             None if slots.len() >= OpenCall::SLOTS_MAX => return Err(Refusal::TooMany),
@@ -552,7 +554,14 @@ impl Ledger {
     /// of a recording and claims under another name means another call.
     fn find_claimed(&self, claim: &Claim) -> Option<u64> {
         let named = self.lookup.recording(claim.recording);
-        named.or_else(|| self.find_open_for(claim))
+        named.or_else(|| self.find_captured(claim)).or_else(|| self.find_open_for(claim))
+    }
+
+    /// The call of which this very capture is a part already: its node has forgotten under which name,
+    /// because a power cut or a full disk took that.
+    fn find_captured(&self, claim: &Claim) -> Option<u64> {
+        let has = |slot: &Slot| slot.has(claim.node, claim.segment);
+        self.calls.iter().find(|(_, call)| call.slots.iter().any(has)).map(|(number, _)| *number)
     }
 
     fn find_open_for(&self, claim: &Claim) -> Option<u64> {

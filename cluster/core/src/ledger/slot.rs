@@ -206,6 +206,11 @@ impl Slot {
         Ok(self.stretches[at].standing)
     }
 
+    /// Whether this capture is a part of it.
+    pub(crate) fn has(&self, node: NodeId, segment: SegmentId) -> bool {
+        self.find(node, segment).is_some()
+    }
+
     /// Whether the claimant has a part of this recording, and means another one.
     pub(crate) fn is_disowned_by(&self, claim: &Claim) -> bool {
         let other = |s: &Stretch| s.node == claim.node && s.segment != claim.segment;

@@ -177,6 +177,32 @@ fn a_later_stretch_of_another_node_is_the_same_recording() {
 }
 
 #[test]
+fn a_capture_claimed_again_under_a_forgotten_name_stays_where_it_is() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.claim(2, 1, 100);
+    // Node 2 has lost what it knew of the call, and of the name that the group gave it.
+    book.index += 1;
+    let claim = Claim {
+        call: CallRef { ucid: None, callid: CallId::new(""), began: Some(at(900_000)) },
+        copy: 1,
+        take: 2,
+        node: NodeId(2),
+        segment: SegmentId(1),
+        recording: name(99),
+        from: at(100),
+        epoch: 0,
+        terms: Terms::default(),
+    };
+    let outcome = book.ledger.claim(book.index, &claim, &book.present, &mut book.changes);
+    assert!(
+        matches!(outcome, Outcome::Claimed { recording: same, .. } if same == recording),
+        "{outcome:?}"
+    );
+    assert_eq!(book.ledger.len(), 1);
+}
+
+#[test]
 fn a_wrong_suspicion_costs_a_double_join_and_nothing_else() {
     let mut book = Book::new();
     book.claim(1, 1, 0);

@@ -43,6 +43,8 @@ pub(super) struct Terms {
     pub rule: String,
     /// The group's recording that it goes on with, or that it is a copy of.
     pub carried: Option<Claimed>,
+    /// Since when the call should have been recorded, if not just now.
+    pub due: Option<WallTime>,
 }
 
 /// A call that will count as missed unless a late packet says otherwise.
@@ -67,7 +69,7 @@ impl Calls {
         }
         let call = self.tracker.call(key)?;
         let id = self.seeds.recording(now.wall);
-        let Terms { scope, trigger, rule, carried } = terms;
+        let Terms { scope, trigger, rule, carried, due } = terms;
         let copy = self.group.mandate.copy;
         let own = carried.as_ref().filter(|claimed| claimed.copy == copy);
         let draft = Draft {
@@ -77,6 +79,7 @@ impl Calls {
             scope,
             trigger,
             rule,
+            due,
             extension: carried.map_or_else(|| draft::extension_of(call), |c| c.extension),
             ..Draft::blank(id, self.node, now.wall)
         };
@@ -89,7 +92,7 @@ impl Calls {
         let (id, before) = (draft.recordingid, draft.parties.clone());
         self.tracker.teach(now, key, &draft::known_of(&draft));
         // Until it is heard again nobody knows what came after the crash.
-        let draft = Draft { cutshort: true, ..draft };
+        let draft = Draft { cutshort: true, resumed: true, ..draft };
         let mut active = Active::new(key, draft, Some(draft::close(before, now.wall)));
         active.captured = true;
         self.work_of(key).recorded = true;

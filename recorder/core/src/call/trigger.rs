@@ -24,6 +24,8 @@ use super::view::CallView;
 
 /// Who is left alone, or without a recorded station, may be in the middle of a transfer.
 const GRACE: Duration = Duration::from_millis(500);
+/// A recording that is opened so much after it was due says so.
+const LATE: Duration = Duration::from_millis(500);
 /// Whoever is left alone that long will not get company: the recording is over.
 const ALONE: Duration = Duration::from_secs(3);
 /// First wait before another attempt; doubled each time.
@@ -124,12 +126,8 @@ impl Calls {
             Outlook::Good => self.work_of(key).fading = None,
         }
         if self.leaves_to_writers(now, key) {
-            if self.tap_of(id).is_some() {
-                self.hold_back(now, key, MissedReason::DiskFull);
-            }
-            for phantom in self.taps_of(id) {
-                self.take_out(now, &phantom);
-            }
+            self.end_recording(now, id, None, Ending::Yielded);
+            self.hold_back(now, key, MissedReason::DiskFull);
         } else if give_way {
             self.block(key, MissedReason::PartyLimit);
             if self.tap_of(id).is_some() {
@@ -181,7 +179,12 @@ impl Calls {
         if self.work_of(key).asked.is_some() {
             return self.try_join(now, key, None);
         }
-        let leave = if self.is_wanted(key) { self.leave_to_join(now, key) } else { Leave::No };
+        let leave = if self.is_wanted(key) {
+            self.leave_to_join(now, key)
+        } else {
+            self.work_of(key).uncovered = None;
+            Leave::No
+        };
         match leave {
             Leave::Now => {
                 self.work_of(key).due.get_or_insert(now);
@@ -282,7 +285,11 @@ impl Calls {
             _ if own => TriggerKind::Takeover,
             _ => trigger,
         };
-        let id = self.open_recording(now, key, Terms { scope, trigger, rule, carried });
+        // One that goes on was begun by whoever has its begin.
+        let due = self.work_of(key).uncovered.filter(|_| asked.is_none() && !own);
+        let due = due.map(|due| now.mono.since(due)).filter(|late| *late >= LATE);
+        let due = due.map(|late| now.wall - late);
+        let id = self.open_recording(now, key, Terms { scope, trigger, rule, carried, due });
         self.attach_requests(key, id);
         id
     }

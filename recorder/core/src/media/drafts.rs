@@ -33,6 +33,7 @@ pub fn shifted(mut draft: Draft, clock_offset_us: i64) -> Draft {
         }
     };
     shift(&mut draft.opened);
+    draft.due.iter_mut().for_each(shift);
     draft.ended.iter_mut().for_each(shift);
     shift_all(&mut draft.pauses);
     for presence in &mut draft.parties {
@@ -90,6 +91,8 @@ fn take_over(merged: &mut Draft, draft: Draft) {
             *known = other;
         }
     }
+    merged.resumed |= draft.resumed;
+    merged.due = merged.due.into_iter().chain(draft.due).min();
     if merged.extension.as_str().is_empty() {
         merged.extension = draft.extension;
     }

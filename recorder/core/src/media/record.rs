@@ -81,7 +81,9 @@ fn ends_early(draft: &Draft, plan: &Plan) -> bool {
 #[must_use]
 pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
     let record = record(draft, plan, format);
-    let moved = plan.published.unwrap_or(MediaTime(0)).as_millis();
+    // Its first audio is found again; a gap may have been before that.
+    let silent = before.gaps.first().filter(|gap| gap.startms == 0).map_or(0, |gap| gap.endms);
+    let moved = plan.published.unwrap_or(MediaTime(0)).as_millis().saturating_sub(silent);
     let known = before.segments.iter().map(|segment| Segment {
         startms: segment.startms + moved,
         endms: segment.endms + moved,
@@ -136,11 +138,6 @@ pub fn draft_of(record: &Recording) -> Draft {
         stretch: stretch(party.fromms, party.toms),
         holds: spans(&party.holds),
     };
-    let opened = record.recordingid.0.get_timestamp().map(|time| {
-        let (seconds, nanos) = time.to_unix();
-        let millis = seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000));
-        WallTime::from_micros(i64::try_from(millis).unwrap_or(0).saturating_mul(1000))
-    });
     Draft {
         copy: record.copy,
         scope: record.scope,
@@ -163,7 +160,7 @@ pub fn draft_of(record: &Recording) -> Draft {
         ended: Some(record.ended),
         cutshort: record.cutshort,
         pauses: spans(&record.pauses),
-        ..Draft::blank(record.recordingid, record.node, opened.unwrap_or(record.started))
+        ..Draft::blank(record.recordingid, record.node, record.recordingid.made())
     }
 }
 

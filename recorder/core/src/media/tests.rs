@@ -83,7 +83,10 @@ impl Capture {
     }
 
     fn sealed_through(&self, window: usize) -> Sealed {
-        let plan = self.plan().expect("there is audio");
+        self.render(self.plan().expect("there is audio"), window)
+    }
+
+    fn render(&self, plan: Plan, window: usize) -> Sealed {
         let mut file = Samples::default();
         let mut render = Render::with_window(&plan, window);
         loop {
@@ -293,6 +296,29 @@ fn a_recording_goes_on_in_a_later_segment_after_a_takeover() {
     // Wall times become positions on both sides of the hole and in it.
     let ms = |ms: i64| sealed.plan.position(at(ms * 1000)).as_millis();
     assert_eq!([ms(-5), ms(50), ms(200), ms(390), ms(9_000)], [0, 50, 200, 390, 410]);
+}
+
+#[test]
+fn what_was_due_before_the_first_audio_is_missing_too() {
+    let mut capture = capture();
+    capture.terms(1, SWITCH, "g711a");
+    Sender::new(1, 1, 3_000).say(&mut capture, "abc");
+    for (due_ms, lead) in [(2_500, 0), (2_001, 0), (2_000, 1_000), (0, 3_000), (-43_200_001, 0)] {
+        let mut plan = capture.plan().unwrap();
+        plan.begin_by(at(due_ms * 1000), None, GapCause::Takeover).unwrap();
+        let sealed = capture.render(plan, super::render::WINDOW_PACKETS);
+        let gap = (0, lead, GapCause::Takeover);
+        assert_eq!(sealed.gaps(), Some(gap).filter(|_| lead > 0).as_slice(), "due at {due_ms}");
+        let silence = ".".repeat(usize::try_from(lead / 20).unwrap());
+        assert_eq!(sealed.frames(), format!("{silence}abc"));
+        assert_eq!(sealed.plan.segments[0].from.as_millis(), lead);
+        assert_eq!(sealed.plan.position(at(3_020_000)).as_millis(), lead + 20);
+        assert_eq!(sealed.plan.position(sealed.plan.started).as_millis(), 0);
+    }
+    // What was published begins where it began.
+    let mut plan = capture.plan().unwrap();
+    plan.begin_by(at(2_900_000), Some(at(2_500_000)), GapCause::NoMedia).unwrap();
+    assert_eq!(plan.started, at(2_500_000));
 }
 
 #[test]

@@ -15,6 +15,11 @@ use super::placer::Placer;
 use super::rtp::{MediaTime, Ssrc};
 use super::settle::{Census, settle};
 
+/// The first audio of a call may come so long after the recording was due: 1 s. The switch has to let a
+/// phantom in and to start its media.
+const LATE_MICROS: i64 = 1_000_000;
+/// A recording that begins later is one whose clock somebody set: 12 h.
+const LATE_MICROS_MAX: i64 = 12 * 3600 * 1_000_000;
 /// Less than this (40 ms) is not worth writing a file anew.
 const ADDED_SAMPLES_MIN: u64 = 320;
 /// So many packets (1 s) that cannot be decoded are audio that must not be given up.
@@ -165,6 +170,46 @@ impl Plan {
     #[must_use]
     pub fn adds(&self) -> bool {
         self.published.is_none() || self.captured >= ADDED_SAMPLES_MIN
+    }
+
+    /// Lets the timeline begin when the recording was due, where its first audio came much later: what
+    /// went unheard until then is a gap. `published` is the begin of what was published with such a gap.
+    ///
+    /// # Errors
+    /// If it gets too long.
+    pub fn begin_by(
+        &mut self,
+        due: WallTime,
+        published: Option<WallTime>,
+        cause: GapCause,
+    ) -> Result<(), Unplaceable> {
+        let late = self.started.micros_since(due);
+        let begin =
+            if (LATE_MICROS..=LATE_MICROS_MAX).contains(&late) { due } else { self.started };
+        let begin = published.map_or(begin, |published| published.min(begin));
+        let lead = u64::try_from(self.started.micros_since(begin) / 125).unwrap_or(0);
+        // Records keep whole milliseconds.
+        if lead < 8 {
+            return Ok(());
+        }
+        self.total.0 += lead;
+        let shift = u32::try_from(self.total.0).map_err(|_| Unplaceable::TooLong)?;
+        let shift = shift.min(u32::try_from(lead).unwrap_or(shift));
+        self.placed.iter_mut().for_each(|placed| placed.position += shift);
+        for segment in &mut self.segments {
+            segment.from.0 += lead;
+            segment.to.0 += lead;
+        }
+        for gap in &mut self.gaps {
+            gap.from.0 += lead;
+            gap.to.0 += lead;
+        }
+        self.marks.iter_mut().for_each(|mark| mark.position += lead);
+        self.marks.insert(0, Mark { wall: begin, position: 0 });
+        self.gaps.insert(0, PlannedGap { from: MediaTime(0), to: MediaTime(lead), cause });
+        self.published = self.published.map(|from| MediaTime(from.0 + lead));
+        self.started = begin;
+        Ok(())
     }
 
     /// How many packets are in the file.

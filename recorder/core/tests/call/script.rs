@@ -297,6 +297,10 @@ impl Player {
             "releases" => site.leave(&phantom()),
             "media" => site.calls.handle_media_started(now, &phantom(), None, "g711a", 20),
             "packet" => site.packet(&phantom()),
+            "full" | "writes" => {
+                let notice = MediaNotice::Writing(words[0] == "writes");
+                site.calls.handle_media_notice(now, &notice);
+            }
             "silent" | "audible" => {
                 let segment = site.segments[&phantom()];
                 let notice = match words[0] {
