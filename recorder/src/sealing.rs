@@ -11,8 +11,8 @@ use std::io;
 use recorder_core::media::published::entries;
 use recorder_core::media::render::Pass;
 use recorder_core::media::{
-    Index, Plan, Render, RenderError, Source, Unplaceable, VoiceSink, draft_of, merge_drafts,
-    record, revised, shifted,
+    Heard, Index, Plan, Render, RenderError, Sound, Source, Unplaceable, VoiceSink, add_sound,
+    draft_of, merge_drafts, record, revised, shifted,
 };
 use storage::{
     FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceForm,
@@ -234,7 +234,8 @@ pub fn seal(
     {
         return Ok(Sealed::Same { captures });
     }
-    let voice = write(&mut sources, store, settings, &plan)?;
+    let (voice, heard) = write(&mut sources, store, settings, &plan)?;
+    add_sound(&mut record.quality, &heard);
     let staged = Box::new(store.stage(voice, record)?);
     Ok(Sealed::Staged { staged, from: plan.started, to: plan.ended, captures })
 }
@@ -359,10 +360,11 @@ fn write(
     store: &VoiceStore,
     settings: VoiceSettings,
     plan: &Plan,
-) -> Result<FinishedVoice, SealError> {
+) -> Result<(FinishedVoice, Heard), SealError> {
     // What was published keeps its bytes as they are.
     let law = sources.published.as_ref().and_then(|before| before.file.law()).unwrap_or(plan.law);
-    let mut voice = Voice::create(store, settings, sources.job.recording, plan, law)?;
+    let voice = Voice::create(store, settings, sources.job.recording, plan, law)?;
+    let mut voice = Listened { voice, sound: Sound::new(&plan.gaps) };
     let mut render = Render::new(plan);
     loop {
         let mut outcome = Ok(());
@@ -373,7 +375,7 @@ fn write(
         })?;
         outcome.map_err(render_error)?;
         if render.end_pass(&mut voice).map_err(render_error)? == Pass::Done {
-            return voice.finish();
+            return Ok((voice.voice.finish()?, voice.sound.heard()));
         }
     }
 }
@@ -426,6 +428,26 @@ impl Voice {
             #[cfg(feature = "opus")]
             Self::Opus(file) => Ok(file.finish()?),
         }
+    }
+}
+
+/// A voice file that is judged while it is written.
+struct Listened<'p> {
+    voice: Voice,
+    sound: Sound<'p>,
+}
+
+impl VoiceSink for Listened<'_> {
+    type Error = SealError;
+
+    fn audio(&mut self, law: Law, samples: &[u8]) -> Result<(), SealError> {
+        self.sound.audio(law, samples);
+        self.voice.audio(law, samples)
+    }
+
+    fn silence(&mut self, samples: u64) -> Result<(), SealError> {
+        self.sound.silence(samples);
+        self.voice.silence(samples)
     }
 }
 

@@ -175,6 +175,8 @@ pub struct Bridge {
     /// The group has answered this process once. Until then the ledger may be older here than what
     /// an earlier process has agreed on: its staged file must not be written over.
     current: bool,
+    /// The recorder has been told of what was stopped before this process began.
+    stopped_told: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -199,6 +201,7 @@ impl Bridge {
             told: BTreeMap::new(),
             dirty: BTreeSet::new(),
             current: false,
+            stopped_told: false,
             outputs: VecDeque::new(),
         }
     }
@@ -207,8 +210,10 @@ impl Bridge {
     pub fn captured(&mut self, claim: &recorder_core::call::Claim) {
         let (name, node) = (claim.name, self.node);
         let part = self.part(claim.recording, name);
+        // The recorder may not have heard yet that the group gave it another name.
+        let name = part.name;
         let capture = part.captures.entry(claim.segment).or_insert_with(|| Capture {
-            claim: words::claim(claim, node),
+            claim: Claim { recording: name, ..words::claim(claim, node) },
             ended: None,
             claimed: false,
         });
@@ -216,7 +221,6 @@ impl Bridge {
             capture.claim.terms.scope = claim.scope;
             capture.claimed = false;
         }
-        let name = part.name;
         self.by_segment.insert(claim.segment, claim.recording);
         self.dirty.insert(name);
     }
@@ -353,6 +357,8 @@ impl Bridge {
             // Says nothing, and its answer comes after all that was agreed on before.
             let (node, recordings) = (self.node, Vec::new());
             self.propose(About::Ack, Command::Ack { node, recordings });
+        } else if !std::mem::replace(&mut self.stopped_told, true) {
+            self.tell_stopped(state);
         }
         self.acknowledge(state);
     }
@@ -540,6 +546,17 @@ impl Bridge {
                 }));
             }
             None => {}
+        }
+    }
+
+    /// A call that goes on after its recording was stopped is not to be recorded anew by a recorder that
+    /// has just started.
+    fn tell_stopped(&mut self, state: &State) {
+        for (call, slot) in state.ledger().stopped() {
+            let told = Box::new(words::stopped(slot, call));
+            let over = words::over(slot.over);
+            self.outputs.push_back(Output::Word(GroupWord::Claimed(told)));
+            self.outputs.push_back(Output::Word(GroupWord::Closed(slot.recording, over)));
         }
     }
 

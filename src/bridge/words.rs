@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_core::{CallRef, Claim, GroupView, MemberView, Slot, Stretch, Terms};
+use cluster_core::{CallRef, Claim, ClosedSlot, GroupView, MemberView, Slot, Stretch, Terms};
 use recorder_core::call::{Claimed, Holder, Mandate, Over, Peer};
 use storage::{JournalError, JournalReader};
 use storage_core::draft::Ending;
+use storage_core::record::{Scope, TriggerKind};
 use storage_core::{
     CallId, Draft, Duty, Extension, NodeId, RecordingId, Role, SegmentId, WallTime,
 };
@@ -151,6 +152,27 @@ pub fn claimed(node: NodeId, slot: &Slot, call: &CallRef) -> Claimed {
         broken: holder.is_none() && last.is_some_and(|stretch: &Stretch| stretch.to.is_none()),
         over: slot.over.map(over),
         ours: slot.stretches.iter().any(|stretch| stretch.node == node),
+    }
+}
+
+/// A recording that was stopped and has left the ledger, in the recorder's words.
+#[must_use]
+pub fn stopped(slot: &ClosedSlot, call: &CallRef) -> Claimed {
+    Claimed {
+        recording: slot.recording,
+        ucid: call.ucid.clone(),
+        callid: call.callid.clone(),
+        began: call.began,
+        copy: slot.copy,
+        take: slot.take,
+        scope: Scope::Station,
+        trigger: TriggerKind::Rule,
+        rule: String::new(),
+        extension: Extension::new(""),
+        holder: None,
+        broken: false,
+        over: Some(over(slot.over)),
+        ours: false,
     }
 }
 

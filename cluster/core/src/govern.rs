@@ -111,7 +111,7 @@ impl Node {
             epoch: self.state.epoch(),
             moves: acting || self.state.moves(),
             provisional,
-            quorum: self.leader().is_some(),
+            quorum: self.has_quorum(now),
             copy: self.state.copy(id),
         }
     }
@@ -142,7 +142,7 @@ impl Node {
             epoch: self.state.epoch(),
             lead: self.state.lead(),
             takeover: self.state.takeover(),
-            quorum: self.leader().is_some(),
+            quorum: self.has_quorum(now),
             removed: self.state.removed().contains(&self.config.id),
             duty: self.duty(now),
             open_calls: self.state.ledger().len(),
@@ -160,9 +160,24 @@ impl Node {
             return false;
         }
         let here = |node: NodeId| node == id || self.peers.alive(now, node);
+        let speaks = self.peers.dead(lead) || self.majority_answers(now);
+        speaks && successor(&self.state, here) == Some(id)
+    }
+
+    /// Whether a majority can be reached, so that what the log says here is new. Raft's own timers count
+    /// ticks, and a member that a slow disk holds up has few of them.
+    fn has_quorum(&self, now: MonoTime) -> bool {
+        match self.leader() {
+            None => false,
+            Some(leader) if leader == self.config.id => self.majority_answers(now),
+            Some(leader) => self.peers.alive(now, leader),
+        }
+    }
+
+    fn majority_answers(&self, now: MonoTime) -> bool {
+        let here = |node: &&NodeId| **node == self.config.id || self.peers.alive(now, **node);
         let voters = self.voters();
-        let majority = voters.iter().filter(|node| here(**node)).count() * 2 > voters.len();
-        (self.peers.dead(lead) || majority) && successor(&self.state, here) == Some(id)
+        voters.iter().filter(here).count() * 2 > voters.len()
     }
 
     /// No leader was heard since this process began, and not for want of time.

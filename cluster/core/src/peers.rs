@@ -22,6 +22,8 @@ struct Peer {
     heard: Option<MonoTime>,
     reset: bool,
     refused: bool,
+    /// It was given time once since it was heard.
+    excused: bool,
 }
 
 /// The peers of this member.
@@ -46,10 +48,12 @@ impl Peers {
         }
     }
 
-    /// This process itself was stopped for a while: the silence was its own.
+    /// This process itself was stopped for a while: the silence was its own. Once: one that a slow disk
+    /// stops again and again would never find a peer silent.
     pub(crate) fn slept(&mut self, now: MonoTime) {
-        for peer in self.peers.values_mut().filter(|peer| !peer.refused) {
+        for peer in self.peers.values_mut().filter(|peer| !peer.refused && !peer.excused) {
             peer.heard = peer.heard.map(|_| now);
+            peer.excused = true;
         }
     }
 
@@ -102,5 +106,10 @@ mod tests {
         assert!(!peers.alive(at(320), node) && !peers.dead(node));
         peers.slept(at(5_000));
         assert!(peers.alive(at(5_001), node));
+        peers.slept(at(5_200));
+        assert!(!peers.alive(at(5_300), node), "nothing came of the time that it was given");
+        peers.note(at(6_000), node, PeerEvent::Heard);
+        peers.slept(at(7_000));
+        assert!(peers.alive(at(7_001), node));
     }
 }

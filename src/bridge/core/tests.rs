@@ -217,6 +217,10 @@ fn a_recording_goes_its_way_from_claim_to_oblivion() {
     assert_eq!(pair.drops(), [(A, id(1))]);
     pair.list();
     assert!(pair.state.ledger().is_empty());
+    let closed = GroupWord::Closed(id(1), call::Over::Ended);
+    let told =
+        |output: &Output| matches!(output, Output::Word(word) if *word == closed).then_some(());
+    assert_eq!(pair.take(told), [(A, ()), (B, ())]);
     assert_eq!(pair.on(A).owed(), 0);
     pair.settle();
     assert!(pair.seals().is_empty());
@@ -236,6 +240,11 @@ fn who_is_second_takes_the_name_leaves_and_keeps_its_capture_until_the_seal() {
     let named = GroupWord::Named { recording: id(2), name: id(1) };
     assert!(words.contains(&(B, named)), "{words:?}");
     assert!(words.contains(&(B, GroupWord::Yield(SegmentId(9)))), "{words:?}");
+    // A word that crossed the name on its way does not bring the old one back.
+    pair.on(B).captured(&claim(id(2), 10));
+    pair.settle();
+    assert_eq!(pair.state.ledger().recording(id(1)).unwrap().stretches.len(), 3);
+    pair.on(B).ended(SegmentId(10), at(500));
     pair.on(B).ended(SegmentId(9), at(500));
     pair.complete(B, id(2), 9, None);
     pair.settle();
@@ -244,7 +253,7 @@ fn who_is_second_takes_the_name_leaves_and_keeps_its_capture_until_the_seal() {
     pair.complete(A, id(1), 5, Some(false));
     pair.settle();
     let [(node, order)] = pair.seals().try_into().unwrap();
-    assert_eq!((node, order.remote[&B].clone()), (A, vec![SegmentId(9)]));
+    assert_eq!((node, order.remote[&B].clone()), (A, vec![SegmentId(9), SegmentId(10)]));
     pair.stage(A, &order);
     let mut drops = pair.drops();
     drops.sort_unstable();
@@ -317,9 +326,44 @@ fn what_nobody_could_hear_is_withdrawn() {
     pair.settle();
     assert!(pair.state.ledger().is_empty());
     assert_eq!(pair.drops(), [(A, id(1))]);
+    let ends = |output: &Output| match output {
+        Output::Word(word @ (GroupWord::Withdrawn(_) | GroupWord::Closed(..))) => {
+            Some(word.clone())
+        }
+        _ => None,
+    };
+    let none = GroupWord::Withdrawn(id(1));
+    let mut told = pair.take(ends);
+    told.sort_by_key(|(node, _)| *node);
+    assert_eq!(told, [(A, none.clone()), (B, none)], "nobody waits for it");
     // A recording without any capture never reaches the group.
     let outline = words::Outline { name: id(3), complete: true, over: None, captures: Vec::new() };
     pair.on(A).outlined(id(3), &outline);
     pair.settle();
     assert_eq!(pair.drops(), [(A, id(3))]);
+}
+
+#[test]
+fn a_recorder_that_starts_is_told_what_was_stopped_before() {
+    let mut pair = Pair::new();
+    pair.on(A).captured(&claim(id(1), 5));
+    pair.settle();
+    pair.on(A).ended(SegmentId(5), at(60_000));
+    pair.on(A).over(id(1), true);
+    pair.complete(A, id(1), 5, Some(true));
+    pair.settle();
+    let [(_, order)] = pair.seals().try_into().unwrap();
+    pair.stage(A, &order);
+    pair.list();
+    assert!(pair.state.ledger().is_empty());
+    pair.wanted.clear();
+    pair.bridges.insert(A, Bridge::new(A));
+    pair.settle();
+    let words = pair.take(|output| match output {
+        Output::Word(GroupWord::Claimed(claimed)) => Some((claimed.recording, claimed.over)),
+        Output::Word(GroupWord::Closed(name, over)) => Some((*name, Some(*over))),
+        _ => None,
+    });
+    let stopped = (id(1), Some(call::Over::Stopped));
+    assert_eq!(words, [(A, stopped), (A, stopped)]);
 }

@@ -24,6 +24,15 @@ impl Law {
         }
     }
 
+    /// The byte of the largest positive value.
+    #[must_use]
+    pub const fn loudest(self) -> u8 {
+        match self {
+            Self::A => 0xaa,
+            Self::Mu => 0x80,
+        }
+    }
+
     /// A byte's value, 16 bits linear.
     #[must_use]
     pub fn decode(self, byte: u8) -> i16 {

@@ -169,6 +169,18 @@ pub struct Quality {
     pub oneway: Option<bool>,
     /// How fast the sender's clock ran against ours, parts per million.
     pub clockdriftppm: f64,
+    /// The longest stretch that the network lost, milliseconds.
+    #[serde(default)]
+    pub longestlossms: u64,
+    /// Level of the talk, dB below a full-scale sine; absent if nobody speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leveldb: Option<f64>,
+    /// Samples at the codec's largest value, to all samples.
+    #[serde(default)]
+    pub clippedratio: f64,
+    /// The longest stretch in which nobody speaks, milliseconds; what is missing is none.
+    #[serde(default)]
+    pub deadairms: u64,
 }
 
 /// Form of a voice file.

@@ -661,10 +661,9 @@ impl Host {
             return;
         };
         let Some(port) = recorder.ports.get_mut(phantom) else { return };
-        if full && call.is_some() && port.segment.is_some() {
-            if !std::mem::replace(&mut recorder.not_writing, true) {
-                self.out.push(Out::After(5 * MS, Input::Writing(false)));
-            }
+        let loses = full && call.is_some() && port.segment.is_some();
+        if loses && !std::mem::replace(&mut recorder.not_writing, true) {
+            self.out.push(Out::After(5 * MS, Input::Writing(false)));
         }
         let hears = call.filter(|_| !hung && !full && port.known && port.segment.is_some());
         if hears == port.hearing.map(|(call, ..)| call) {

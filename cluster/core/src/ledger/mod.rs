@@ -358,6 +358,14 @@ impl Ledger {
         call.slots.iter().find(|slot| slot.recording == recording)
     }
 
+    /// Recordings that somebody stopped and that have left the ledger, as far as they are remembered.
+    pub fn stopped(&self) -> impl Iterator<Item = (&CallRef, &ClosedSlot)> {
+        let calls = self.closed.values();
+        calls
+            .flat_map(|closed| closed.slots.iter().map(|slot| (&closed.call, slot)))
+            .filter(|(_, slot)| slot.over == Over::Stopped)
+    }
+
     /// The newest recording of the call in this copy that has left the ledger, if it is still
     /// remembered.
     #[must_use]

@@ -175,6 +175,7 @@ impl Calls {
         self.drain_changes(now);
         self.check_taps(now);
         self.calls_known = true;
+        self.forget_closed();
         self.resume_adoptable(now);
         self.look_for_orphans_soon(now);
         self.touched.extend(self.tracker.calls().map(|call| call.key));
@@ -333,8 +334,13 @@ impl Calls {
 
     /// The group's name of a recording is another than the one given here: another node was first.
     pub fn handle_named(&mut self, now: Now, id: RecordingId, name: RecordingId) {
+        let other = Some(name).filter(|name| *name != id);
+        // One that a crash left open may still wait for its call to be seen.
+        if let Some(draft) = self.adoptable.get_mut(&id) {
+            draft.name = other;
+        }
         if let Some(active) = self.recordings.get_mut(&id) {
-            active.draft.name = Some(name).filter(|name| *name != id);
+            active.draft.name = other;
             let key = active.call;
             if self.work_of(key).recording == Some(id) {
                 self.tracker.mark_recorded(key, Some(name));

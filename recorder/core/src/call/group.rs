@@ -189,6 +189,13 @@ impl Book {
         }
     }
 
+    /// Forgets what is closed, but for these.
+    pub fn forget_closed(&mut self, but: &BTreeSet<RecordingId>) {
+        for id in self.closed.difference(but).copied().collect::<Vec<_>>() {
+            self.remove(id);
+        }
+    }
+
     pub fn is_closed(&self, id: RecordingId) -> bool {
         self.closed.contains(&id)
     }

@@ -2,6 +2,7 @@
 //! one died, and the call ended before another joined. Whoever captured a part of it says that it
 //! is over, once its own link shows that the call is not up any more.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use storage_core::record::Scope;
@@ -57,14 +58,22 @@ impl Calls {
         self.touched.extend(touched.map(|call| call.key));
     }
 
-    /// The group has done with a recording. While its call is up it must be known that there was one.
+    /// The group has done with a recording. While its call is up, or may be, it must be known that there
+    /// was one.
     pub(super) fn close_claimed(&mut self, name: RecordingId, over: Over) {
         let up = |call: &TrackedCall| self.group.matches(call).any(|c| c.recording == name);
-        if self.tracker.calls().any(up) {
+        if !self.calls_known || self.tracker.calls().any(up) {
             self.group.close(name, over);
         } else {
             self.group.remove(name);
         }
+    }
+
+    /// The switch has named all calls that are up: what is closed and of none of them is forgotten.
+    pub(super) fn forget_closed(&mut self) {
+        let of_calls = self.tracker.calls().flat_map(|call| self.group.matches(call));
+        let up: BTreeSet<RecordingId> = of_calls.map(|claimed| claimed.recording).collect();
+        self.group.forget_closed(&up);
     }
 
     /// A call is no more: so is what was kept of its recordings.

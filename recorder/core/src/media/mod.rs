@@ -6,6 +6,7 @@
 //! a call in memory.
 
 pub mod drafts;
+pub mod emodel;
 pub(crate) mod hole;
 pub mod index;
 pub mod intake;
@@ -18,6 +19,7 @@ pub mod render;
 pub mod rtp;
 pub(crate) mod run;
 pub(crate) mod settle;
+pub mod sound;
 pub mod timeline;
 
 #[cfg(test)]
@@ -28,10 +30,11 @@ mod tests;
 pub use drafts::{merge_drafts, shifted};
 pub use index::{CaptureKey, Index, Source};
 pub use intake::{Hearing, Intake, Verdict};
-pub use record::{draft_of, record, revised};
+pub use record::{add_sound, draft_of, record, revised};
 pub use render::{Pass, Render, RenderError, VoiceSink};
 pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};
 pub use settle::Census;
+pub use sound::{Heard, Sound};
 pub use timeline::{Ignored, Plan, PlannedGap, PlannedSegment, Unplaceable};
 
 use storage_core::{Extension, Now, SegmentId, WallTime};

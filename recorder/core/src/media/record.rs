@@ -5,7 +5,10 @@ use storage_core::draft::{Presence, Stretch};
 use storage_core::record::{Gap, GapCause, Party, Quality, Segment, Span, VoiceFormat};
 use storage_core::{Draft, Extension, Recording, WallTime};
 
+use super::emodel::{loss, mos};
+use super::published::FRAME_SAMPLES;
 use super::rtp::MediaTime;
+use super::sound::Heard;
 use super::timeline::{Plan, PlannedGap, PlannedSegment};
 
 /// The end of a call is told so much later than its audio ends, on a machine that is busy.
@@ -18,6 +21,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
     let spans = |stretches: &[Stretch]| stretches.iter().map(|s| span(plan, *s)).collect();
     let parties = draft.parties.iter().map(|presence| party(plan, presence)).collect();
     let gaps: Vec<Gap> = plan.gaps.iter().map(gap).collect();
+    let loss = loss(&plan.gaps, plan.total.0, FRAME_SAMPLES as u64);
     // Sealed without its end being known: by `recover`, or because the call ended unobserved.
     let cutshort = draft.cutshort || draft.ended.is_none();
     let known_to_end = !cutshort && !ends_early(&draft, plan);
@@ -52,7 +56,11 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         complete: known_to_end && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
         pauses: spans(&draft.pauses),
-        quality: rounded(&plan.quality),
+        quality: rounded(&Quality {
+            mos: Some(mos(loss)),
+            longestlossms: loss.longest_ms,
+            ..plan.quality.clone()
+        }),
         format,
         bytes: 0,
         sha256: String::new(),
@@ -106,7 +114,9 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
     let quality = Quality {
         lossratio: mixed(before.quality.lossratio, record.quality.lossratio),
         jitterms: mixed(before.quality.jitterms, record.quality.jitterms),
-        ..before.quality
+        clockdriftppm: before.quality.clockdriftppm,
+        oneway: before.quality.oneway,
+        ..record.quality
     };
     let mut segments: Vec<Segment> = known.chain(added).collect();
     segments.sort_by_key(|segment| segment.startms);
@@ -118,6 +128,16 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
         hold: before.hold,
         ..record
     }
+}
+
+/// Puts in what is to be heard in the finished file.
+pub fn add_sound(quality: &mut Quality, heard: &Heard) {
+    *quality = rounded(&Quality {
+        leveldb: heard.level_db,
+        clippedratio: heard.clipped_ratio,
+        deadairms: heard.dead_air_ms,
+        ..quality.clone()
+    });
 }
 
 /// What a published record says of its call, in wall time again.
@@ -177,6 +197,9 @@ fn rounded(quality: &Quality) -> Quality {
         lossratio: round(quality.lossratio, 1e6),
         jitterms: round(quality.jitterms, 1e3),
         clockdriftppm: round(quality.clockdriftppm, 10.0),
+        mos: quality.mos.map(|mos| round(mos, 100.0)),
+        leveldb: quality.leveldb.map(|level| round(level, 10.0)),
+        clippedratio: round(quality.clippedratio, 1e6),
         ..*quality
     }
 }

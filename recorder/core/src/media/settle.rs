@@ -188,9 +188,8 @@ impl Settled {
         Quality {
             lossratio: loss_ratio(lost, kept + lost),
             jitterms: self.jitter_ms,
-            mos: None,
-            oneway: None,
             clockdriftppm: clock_drift_ppm(self.captured().map(|run| run.delays().collect())),
+            ..Quality::default()
         }
     }
 }

@@ -230,6 +230,7 @@ impl Player {
 
     fn named(&self, name: &str) -> RecordingId {
         match name.strip_prefix('g') {
+            _ if name == "before" => opened_before(),
             Some(number) => named_by_group(number.parse().expect("a number")),
             None => self.writer.recording(name).unwrap_or_else(|| self.fail("no such recording")),
         }
@@ -561,8 +562,13 @@ fn draft(told: &Args) -> Draft {
             .get("parties")
             .map(|list| list.split(',').map(presence).collect())
             .unwrap_or_default(),
-        ..Draft::blank(RecordingId::new(opened, *b"openbefore"), NodeId(1), opened)
+        ..Draft::blank(opened_before(), NodeId(1), opened)
     }
+}
+
+/// The name of a recording that a crash left open; a scenario calls it `before`.
+fn opened_before() -> RecordingId {
+    RecordingId::new(at(0).wall, *b"openbefore")
 }
 
 fn refusal_of(text: &str) -> JoinRefusal {
