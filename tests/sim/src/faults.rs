@@ -173,6 +173,8 @@ impl World {
             return;
         }
         (host.disk.full, host.disk.slow) = (full, !full);
+        // One that was full before takes what waited.
+        host.write_facts(self.now);
         self.trace(format!("fault: {id}'s disk is {}", if full { "full" } else { "slow" }));
         self.touch_all();
         let back = self.now + self.rng.range(300, 5_000) * MS;

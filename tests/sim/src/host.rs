@@ -18,6 +18,7 @@ use cluster_core::{
 };
 use recorder_core::call::event::{CallEvent, CallSnapshot};
 use recorder_core::call::order::Ticket;
+use recorder_core::call::pool::PhantomState;
 use recorder_core::call::roster::Roster;
 use recorder_core::call::rule::Rules;
 use recorder_core::call::{Calls, JoinRefusal, Mandate, Order, Peer, Request, TriggerConfig};
@@ -265,6 +266,14 @@ impl Host {
 
     pub fn recorder(&self) -> Option<&Recorder> {
         self.process.as_ref()?.recorder.as_ref()
+    }
+
+    /// Whether one of its phantoms could be put into a call.
+    pub fn has_free_phantom(&self, now: Time) -> bool {
+        self.recorder().is_some_and(|recorder| {
+            let counts = recorder.calls.phantoms(self.now(now));
+            counts.get(&PhantomState::Free).is_some_and(|free| *free > 0)
+        })
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -1163,6 +1163,7 @@ impl World {
         if deaf && call.people().any(|leg| leg.state == PartyState::Held) {
             call.excused = call.excused.max(now + 8 * SECOND);
         }
+        self.excuse_exhausted(uid);
         let call = &self.switch.calls[&uid];
         let heard = call.phantoms().any(|(phantom, node, _)| {
             let ports = self.hosts.get(&node).and_then(|host| host.recorder());
@@ -1179,11 +1180,7 @@ impl World {
         let mut excused = Vec::new();
         for host in self.hosts.values() {
             let Some(able) = host.able_since else { continue };
-            let free = host.recorder().is_some_and(|recorder| {
-                let counts = recorder.calls.phantoms(host.now(now));
-                let state = recorder_core::call::pool::PhantomState::Free;
-                counts.get(&state).is_some_and(|free| *free > 0)
-            });
+            let free = host.has_free_phantom(now);
             let quorum = host.process.as_ref().is_some_and(|process| process.view.quorum);
             // Without a majority a phantom that is in the call speaks for its node, be it dead.
             if !free || (stale && !quorum) {
@@ -1202,6 +1199,21 @@ impl World {
             let ms = (now - since) / MS;
             let what = format!("call {uid} is not heard for {ms} ms, and node {id} could");
             self.check.fail(Kind::Silence, what);
+        }
+    }
+
+    /// Whoever has no phantom for a call need not have recorded it, although another did.
+    fn excuse_exhausted(&mut self, uid: u64) {
+        let (call, now) = (&self.switch.calls[&uid], self.now);
+        if !call.is_wanted() {
+            return;
+        }
+        let without = |host: &&Host| call.phantoms().all(|(_, node, _)| node != host.id);
+        let hosts = self.hosts.values().filter(without);
+        let exhausted =
+            hosts.filter(|host| host.recorder().is_some() && !host.has_free_phantom(now));
+        for id in exhausted.map(|host| host.id).collect::<Vec<_>>() {
+            self.excuse(Some(uid), id, 0);
         }
     }
 

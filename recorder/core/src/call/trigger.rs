@@ -125,7 +125,7 @@ impl Calls {
             Outlook::Alone | Outlook::Unserved => return self.fade(now, key, id, outlook),
             Outlook::Good => self.work_of(key).fading = None,
         }
-        if self.leaves_to_writers(now, key) {
+        if self.leaves_to_others(now, key) {
             self.end_recording(now, id, None, Ending::Yielded);
             self.hold_back(now, key, MissedReason::DiskFull);
         } else if give_way {
@@ -142,10 +142,11 @@ impl Calls {
         }
     }
 
-    /// Whether this node leaves its calls because it cannot write what it hears, and others can: a
-    /// phantom in a call tells everybody that the call is recorded.
-    fn leaves_to_writers(&mut self, now: Now, key: CallKey) -> bool {
-        let others = self.group.peers.values().any(|peer| peer.alive && peer.serves);
+    /// Whether this node leaves its calls because it cannot write what it hears: a phantom in a call
+    /// tells the other nodes that the call is recorded, and whether they can be told otherwise is not
+    /// to be relied upon.
+    fn leaves_to_others(&mut self, now: Now, key: CallKey) -> bool {
+        let others = !self.group.peers.is_empty();
         let Some(since) = self.not_writing.filter(|_| others) else { return false };
         if now.mono < since + GRACE {
             self.timers.set_earlier(Timer::Call(key), since + GRACE);
@@ -249,7 +250,7 @@ impl Calls {
         if !room {
             return self.block(key, MissedReason::PartyLimit);
         }
-        if self.leaves_to_writers(now, key) {
+        if self.leaves_to_others(now, key) {
             return self.block(key, MissedReason::DiskFull);
         }
         let Some(phantom) = self.pool.take(now.mono) else {
