@@ -4,17 +4,19 @@
 //! inputs in the same order, the same things carried out. What reaches beyond the host goes out as an
 //! [`Out`].
 
+mod capture;
+mod member;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use astlogger::bridge::core::{About, Bridge, Output, SealOrder, SealOutcome};
 use astlogger::bridge::health::{Signs, Teller};
 use astlogger::bridge::words;
-use cluster_core::node::{Applied, Finished, StepError, Write};
+use cluster_core::node::{Applied, Write};
 use cluster_core::wire::{Kind, Message};
 use cluster_core::{
-    Announce, Change, Command, GroupView, Node, NodeConfig, Outcome, Patience, PeerEvent,
-    ProposalId, Ticks,
+    Announce, Command, GroupView, Node, NodeConfig, Patience, PeerEvent, ProposalId, Ticks,
 };
 use recorder_core::call::event::{CallEvent, CallSnapshot};
 use recorder_core::call::order::Ticket;
@@ -29,7 +31,7 @@ use storage_core::{
     CallId, Extension, MonoTime, NodeId, Now, RecordingId, Role, SegmentId, Ucid, WallTime,
 };
 
-use crate::disk::{Disk, Heard1, Voice};
+use crate::disk::{Disk, Voice};
 use crate::frames::Frames;
 use crate::{EPOCH, MS, SECOND, Time};
 
@@ -588,148 +590,6 @@ impl Host {
         self.process.as_mut()?.recorder.as_mut()?.calls.poll_order()
     }
 
-    /// What the media thread does with a fact.
-    fn capture(&mut self, now: Time, fact: Fact) {
-        match &fact {
-            Fact::SegmentOpened { segment, phantom, .. } => {
-                self.close_port(now, phantom);
-                if let Some(port) = self.port(phantom) {
-                    *port = Port { segment: Some(*segment), quiet_since: now, ..Port::default() };
-                    let (phantom, segment) = (phantom.clone(), *segment);
-                    let check = Input::Silence { phantom: phantom.clone(), segment };
-                    self.out.push(Out::After(SILENT_AFTER + 100 * MS, check));
-                    self.out.push(Out::Touch(phantom));
-                }
-            }
-            Fact::SegmentClosed { segment, .. } => {
-                if let Some(phantom) = self.phantom_of(*segment) {
-                    self.close_port(now, &phantom);
-                }
-            }
-            Fact::Recording { draft } if draft.ended.is_some() => {
-                let local = draft.recordingid;
-                let held = self.disk.journal.open.get(&local);
-                let segments: Vec<SegmentId> =
-                    held.into_iter().flat_map(|held| held.segments.keys().copied()).collect();
-                for segment in segments {
-                    if let Some(phantom) = self.phantom_of(segment) {
-                        self.close_port(now, &phantom);
-                    }
-                }
-            }
-            _ => {}
-        }
-        if let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) {
-            recorder.facts.push_back(fact);
-        }
-        self.write_facts(now);
-    }
-
-    /// Writes what waits, if the disk takes it.
-    pub fn write_facts(&mut self, now: Time) {
-        let full = self.disk.full;
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
-            return;
-        };
-        let writing = !full || recorder.facts.is_empty();
-        if std::mem::replace(&mut recorder.not_writing, !writing) == writing {
-            self.out.push(Out::After(5 * MS, Input::Writing(writing)));
-        }
-        if full {
-            return;
-        }
-        while let Some(fact) = recorder.facts.pop_front() {
-            match &fact {
-                Fact::SegmentOpened { segment, phantom, .. } => {
-                    if let Some(port) = recorder.ports.get_mut(phantom)
-                        && port.segment == Some(*segment)
-                    {
-                        port.known = true;
-                        self.out.push(Out::Touch(phantom.clone()));
-                    }
-                }
-                Fact::Recording { draft } if draft.ended.is_some() => {
-                    let outline = Input::Outline(draft.recordingid);
-                    self.out.push(Out::After(3 * MS, outline));
-                }
-                Fact::Sealed { recordingid } => {
-                    let dropped = self.disk.journal.dropped(*recordingid);
-                    self.out.extend(dropped.map(|(name, frames)| Out::Dropped(name, frames)));
-                }
-                _ => {}
-            }
-            self.disk.journal.append(now, fact);
-        }
-    }
-
-    /// What a phantom's port receives has changed, or may have.
-    pub fn hear(&mut self, now: Time, phantom: &Extension, call: Option<u64>) {
-        let (hung, full) = (self.hung, self.disk.full);
-        let wall = self.wall(now);
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
-            return;
-        };
-        let Some(port) = recorder.ports.get_mut(phantom) else { return };
-        let loses = full && call.is_some() && port.segment.is_some();
-        if loses && !std::mem::replace(&mut recorder.not_writing, true) {
-            self.out.push(Out::After(5 * MS, Input::Writing(false)));
-        }
-        let hears = call.filter(|_| !hung && !full && port.known && port.segment.is_some());
-        if hears == port.hearing.map(|(call, ..)| call) {
-            return;
-        }
-        self.flush(now, phantom, 0);
-        let Some(port) = self.port(phantom) else { return };
-        let Some(segment) = port.segment else { return };
-        match hears {
-            Some(call) => {
-                port.hearing = Some((call, now, wall));
-                let (told, silent) = (port.told, port.silent);
-                (port.told, port.silent) = (true, false);
-                if !told {
-                    self.out.push(Out::After(12 * MS, Input::Heard { segment, received: wall }));
-                }
-                if silent {
-                    self.out.push(Out::After(60 * MS, Input::Audible(segment)));
-                }
-            }
-            None => {
-                port.hearing = None;
-                port.quiet_since = now;
-                let check = Input::Silence { phantom: phantom.clone(), segment };
-                self.out.push(Out::After(SILENT_AFTER + 100 * MS, check));
-            }
-        }
-    }
-
-    /// Writes down what a port has heard so far, but for the last of it that a crash would take.
-    pub fn flush(&mut self, now: Time, phantom: &Extension, lost: Time) {
-        let to = now.saturating_sub(lost);
-        let last = self.wall(to);
-        let Some(port) = self.port(phantom) else { return };
-        if let (Some((call, from, first)), Some(segment)) = (port.hearing, port.segment)
-            && from < to
-        {
-            self.disk.journal.hear(now, segment, Heard1 { call, from, to, first, last });
-        }
-    }
-
-    fn close_port(&mut self, now: Time, phantom: &Extension) {
-        self.flush(now, phantom, 0);
-        if let Some(port) = self.port(phantom) {
-            *port = Port::default();
-        }
-    }
-
-    fn phantom_of(&self, segment: SegmentId) -> Option<Extension> {
-        let mut ports = self.recorder()?.ports.iter();
-        ports.find(|(_, port)| port.segment == Some(segment)).map(|(phantom, _)| phantom.clone())
-    }
-
-    fn port(&mut self, phantom: &Extension) -> Option<&mut Port> {
-        self.process.as_mut()?.recorder.as_mut()?.ports.get_mut(phantom)
-    }
-
     /// The bridge looks, and what it wants is carried out.
     fn act(&mut self, now: Time) -> bool {
         let mut any = false;
@@ -924,231 +784,6 @@ impl Host {
             }
         }
         self.out.push(Out::After(20 * MS, Input::StopStep));
-    }
-}
-
-/// The group's side: what the driver's thread does.
-impl Host {
-    fn propose(&mut self, asked: Asked, command: Command, deadline: Time) {
-        if let Some(process) = &mut self.process {
-            process.inbox.push_back(RaftInput::Propose(asked, command, deadline));
-        }
-    }
-
-    fn raft(&mut self, _now: Time, input: RaftInput) {
-        let Some(process) = &mut self.process else { return };
-        // Ticks that were missed are not made up for, but for one.
-        let ticks = |input: &RaftInput| matches!(input, RaftInput::Tick);
-        if !(ticks(&input) && process.inbox.iter().any(ticks)) {
-            process.inbox.push_back(input);
-        }
-    }
-
-    /// Takes what waits in bursts, and does what comes of it until a write is under way.
-    fn pump(&mut self, now: Time) -> bool {
-        let mut any = false;
-        loop {
-            let mono = self.now(now).mono;
-            let Some(process) = &mut self.process else { return any };
-            if process.writing.is_some() {
-                return any;
-            }
-            let burst = process.inbox.len().min(BURST);
-            if burst == 0 {
-                return any;
-            }
-            any = true;
-            for input in process.inbox.drain(..burst).collect::<Vec<_>>() {
-                self.feed(now, mono, input);
-            }
-            self.drain_node(now);
-        }
-    }
-
-    fn feed(&mut self, now: Time, mono: MonoTime, input: RaftInput) {
-        let started = self.process.as_ref().map_or(0, |process| process.started);
-        let Some(process) = &mut self.process else { return };
-        match input {
-            RaftInput::Tick => {
-                process.node.tick(mono);
-                let due = now >= process.publish_at || process.node.duty(mono) != process.view.duty;
-                if due {
-                    self.publish_view(now, mono);
-                }
-            }
-            RaftInput::Step(from, message) => {
-                if let Err(StepError::Alarm(alarm)) = process.node.step(mono, from, *message) {
-                    self.out.push(Out::Fatal(format!("alarm: {alarm}")));
-                }
-            }
-            RaftInput::Peer(about, event) => {
-                process.node.peer(mono, about, event);
-                if event != PeerEvent::Heard {
-                    self.publish_view(now, mono);
-                }
-            }
-            RaftInput::SnapshotSent(to, sent) => process.node.snapshot_sent(to, sent),
-            RaftInput::Propose(asked, command, deadline) => {
-                let deadline = MonoTime::from_micros(deadline - started + SECOND);
-                match process.node.propose(mono, command, deadline) {
-                    Ok(id) => {
-                        process.asked.insert(id, asked);
-                    }
-                    Err(_) => self.answered(asked, None),
-                }
-            }
-        }
-    }
-
-    fn drain_node(&mut self, now: Time) {
-        loop {
-            let Some(process) = &mut self.process else { return };
-            let work = match process.node.poll() {
-                Ok(Some(work)) => work,
-                Ok(None) => return,
-                Err(alarm) => return self.out.push(Out::Fatal(format!("alarm: {alarm}"))),
-            };
-            let sends = work.at_once.into_iter().map(Out::Send);
-            self.out.extend(sends);
-            if let Some(write) = work.write {
-                process.writing = Some((write, work.after));
-                return self.out.push(Out::Write);
-            }
-            self.out.extend(work.after.into_iter().map(Out::Send));
-            self.finish(now);
-        }
-    }
-
-    fn written(&mut self, now: Time) {
-        let Some(process) = &mut self.process else { return };
-        let Some((write, after)) = process.writing.take() else { return };
-        self.disk.stored.take(write);
-        self.out.extend(after.into_iter().map(Out::Send));
-        self.finish(now);
-        self.drain_node(now);
-    }
-
-    fn finish(&mut self, now: Time) {
-        let mono = self.now(now).mono;
-        let Some(process) = &mut self.process else { return };
-        let done = match process.node.written() {
-            Ok(done) => done,
-            Err(alarm) => return self.out.push(Out::Fatal(format!("alarm: {alarm}"))),
-        };
-        self.out.extend(done.messages.into_iter().map(Out::Send));
-        let mut publish = false;
-        for change in done.applied.iter().flat_map(|applied| &applied.changes) {
-            publish |= matches!(change, Change::Members | Change::Restored | Change::Duties { .. });
-            if let Some(recorder) = &mut process.recorder {
-                changed(recorder, change, process.node.state());
-            }
-        }
-        if !done.applied.is_empty() {
-            self.out.push(Out::Applied(done.applied));
-        }
-        let mut answers = Vec::new();
-        for finished in done.finished {
-            let (id, outcome) = match finished {
-                Finished::Applied(id, outcome) => (id, Some(outcome)),
-                Finished::Late(id) => (id, None),
-            };
-            if outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Refused(_))) {
-                self.out.push(Out::Acknowledged(id));
-            }
-            answers.extend(process.asked.remove(&id).map(|asked| (asked, outcome)));
-        }
-        for (asked, outcome) in answers {
-            self.answered(asked, outcome.as_ref());
-        }
-        if publish {
-            self.publish_view(now, mono);
-        }
-    }
-
-    fn answered(&mut self, asked: Asked, outcome: Option<&Outcome>) {
-        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
-            return;
-        };
-        match asked {
-            Asked::Bridge(about) => {
-                if let (About::Claim(segment), Some(Outcome::Claimed { recording, standing, .. })) =
-                    (about, outcome)
-                {
-                    let text = format!("{}: claim {segment} {standing:?} {recording}", self.id);
-                    self.out.push(Out::Trace(text));
-                }
-                if let Some(Outcome::Refused(refusal)) = outcome {
-                    let text = format!("{}: {about:?} refused: {refusal}", self.id);
-                    self.out.push(Out::Trace(text));
-                }
-                recorder.bridge.answered(about, outcome);
-            }
-            Asked::Health => {
-                recorder.health_asked = false;
-                if outcome.is_none() {
-                    recorder.teller.lost();
-                }
-            }
-            Asked::Drain => {
-                if let Stop::HandOver { until, .. } = recorder.stop {
-                    // Where the group does not answer there is nobody to wait for.
-                    let until = if outcome.is_some() { until } else { 0 };
-                    recorder.stop = Stop::HandOver { until, asked: false };
-                }
-            }
-            Asked::Other => {}
-        }
-    }
-
-    fn publish_view(&mut self, now: Time, mono: MonoTime) {
-        let Some(process) = &mut self.process else { return };
-        process.publish_at = now + PUBLISH_EVERY;
-        let view = process.node.view(mono);
-        if view == process.view {
-            return;
-        }
-        process.view = view;
-        let Some(recorder) = &mut process.recorder else { return };
-        let peers = words::peers(&process.view);
-        let mandate = words::mandate(&process.view);
-        let mut told = Vec::new();
-        if peers != recorder.peers {
-            recorder.peers.clone_from(&peers);
-            told.push(GroupWord::Peers(peers));
-            recorder.bridge.all_changed(process.node.state());
-        }
-        if recorder.mandate.replace(mandate) != Some(mandate) {
-            told.push(GroupWord::Mandate(mandate));
-        }
-        let at = self.now(now);
-        for word in told {
-            self.word(at, word);
-        }
-    }
-
-    pub fn is_writing(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.writing.is_some())
-    }
-
-    /// The write that is under way when the process dies.
-    pub fn torn_write(&mut self) -> Option<Write> {
-        self.process.as_mut()?.writing.take().map(|(write, _)| write)
-    }
-}
-
-fn changed(recorder: &mut Recorder, change: &Change, state: &cluster_core::State) {
-    let bridge = &mut recorder.bridge;
-    match change {
-        Change::Holder { recording, .. }
-        | Change::Over { recording }
-        | Change::Sealed { recording, .. }
-        | Change::Closed { recording }
-        | Change::Evicted { recording } => bridge.changed(*recording),
-        Change::Claimed { stretch, .. } | Change::Ended { stretch } => {
-            bridge.changed(stretch.recording);
-        }
-        Change::Members | Change::Duties { .. } => {}
-        Change::Restored => bridge.all_changed(state),
     }
 }
 

@@ -1,26 +1,31 @@
 //! One queue of (time, number, event), one seed. Everything between the hosts happens here: the
 //! network, the AES links, the switch, pulls and listings, and the passing of time.
 
+mod aes;
+mod audit;
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use astlogger::bridge::core::{SealOrder, SealOutcome};
+use astlogger::bridge::core::SealOrder;
 use cluster_core::node::{Applied, Entry};
 use cluster_core::wire::Message;
 use cluster_core::{Command, PeerEvent, Stored};
 use recorder_core::call::JoinRefusal;
-use recorder_core::call::event::{CallEvent, Device, Monitor, PartyState};
+use recorder_core::call::event::{CallEvent, Device};
 use recorder_core::call::order::Ticket;
-use storage_core::{CallId, Duty, Extension, NodeId, RecordingId, Role, SegmentId};
+use storage_core::{CallId, Extension, NodeId, RecordingId, Role, SegmentId};
 
-use crate::checker::{AUDIO_BOUND, Checker, Kind, LEAVE_BOUND, TWIN_BOUND, Violation};
+use self::aes::monitor;
+use crate::checker::{Checker, Kind, Violation};
 use crate::disk::{Disk, Voice};
-use crate::frames::{FRAME, Frames};
+use crate::frames::Frames;
 use crate::host::{Host, Input, Out, is_snapshot};
 use crate::net::Net;
 use crate::people::{self, STATIONS, Step};
-use crate::plan::{Flavour, Plan};
+use crate::plan::Plan;
 use crate::rng::Rng;
-use crate::switch::{Call, PARTIES_MAX, Switch, Told, Who};
+use crate::switch::{Call, Switch, Told};
 use crate::{MS, Print, SECOND, Time};
 
 const BEAT: Time = 25 * MS;
@@ -560,32 +565,14 @@ impl World {
                 let event = Event::List { node: id, boot, at, recording, revision, sha256 };
                 self.later(2 * MS, 15 * MS, event);
             }
-            Out::Published(voice) => {
-                let (recording, revision) = (voice.recording, voice.revision);
-                let calls: Vec<u64> = voice.frames.calls().collect();
-                self.trace(format!(
-                    "{id}: PUBLISHED {recording} copy {} revision {revision}: calls {calls:?}, {} frames",
-                    voice.copy,
-                    voice.frames.len()
-                ));
-                self.check.published(id, &voice);
-            }
+            Out::Published(voice) => self.published(id, &voice),
             Out::Dropped(name, segments) => {
                 self.trace(format!("{id}: drops its captures of {name}"));
                 for (segment, frames) in segments {
                     self.check.dropped(id, name, segment, &frames);
                 }
             }
-            Out::Applied(applied) => {
-                let host = &self.hosts[&id];
-                let first = self.check.last_applied;
-                if let Some(process) = &host.process {
-                    self.check.applied(&process.node, &applied);
-                }
-                for entry in applied.iter().filter(|applied| applied.index > first) {
-                    self.trace(entry_in_words(entry));
-                }
-            }
+            Out::Applied(applied) => self.applied(id, &applied),
             Out::Acknowledged(proposal) => self.check.acknowledged(proposal),
             Out::EndSession => {
                 let session = self.hosts[&id].aes.session;
@@ -595,6 +582,27 @@ impl World {
             Out::Trace(line) => self.trace(line),
             Out::Fatal(what) => self.check.fail(Kind::Raft, format!("node {id}: {what}")),
             asked => self.ask_switch(id, asked),
+        }
+    }
+
+    fn published(&mut self, id: NodeId, voice: &Voice) {
+        let (recording, revision) = (voice.recording, voice.revision);
+        let calls: Vec<u64> = voice.frames.calls().collect();
+        self.trace(format!(
+            "{id}: PUBLISHED {recording} copy {} revision {revision}: calls {calls:?}, {} frames",
+            voice.copy,
+            voice.frames.len()
+        ));
+        self.check.published(id, voice);
+    }
+
+    fn applied(&mut self, id: NodeId, applied: &[Applied]) {
+        let first = self.check.last_applied;
+        if let Some(process) = &self.hosts[&id].process {
+            self.check.applied(&process.node, applied);
+        }
+        for entry in applied.iter().filter(|applied| applied.index > first) {
+            self.trace(entry_in_words(entry));
         }
     }
 
@@ -718,176 +726,11 @@ impl World {
         }
     }
 
-    fn join(
-        &mut self,
-        node: NodeId,
-        ticket: Ticket,
-        id: &CallId,
-        party: &Device,
-        phantom: &Extension,
-    ) {
-        let uid = self.switch.by_id(id).map(|call| call.uid);
-        let odds = self.odds;
-        if self.rng.chance(odds.lost) {
-            self.trace(format!("switch: loses the request of {phantom}"));
-            return self.excuse(uid, node, 12 * SECOND);
-        }
-        if self.rng.chance(odds.refused) || !self.hosts[&node].aes.registered {
-            self.trace(format!("switch: refuses {phantom}"));
-            self.excuse(uid, node, 8 * SECOND);
-            let why = JoinRefusal::Other("no".to_owned());
-            return self.answer(node, Input::Refused(ticket, why));
-        }
-        let deaf = self.rng.chance(odds.deaf);
-        match self.switch.join(id, party, phantom, node, deaf) {
-            Ok(uid) => {
-                self.trace(format!(
-                    "switch: {phantom} is in call {uid}{}",
-                    if deaf { ", deaf" } else { "" }
-                ));
-                self.tell_all();
-                if self.rng.chance(odds.lost) {
-                    self.trace(format!("switch: loses the answer to {phantom}"));
-                } else {
-                    self.answer(node, Input::Joined(ticket));
-                }
-                if deaf {
-                    self.excuse(Some(uid), node, 12 * SECOND);
-                } else {
-                    self.later(8 * MS, 45 * MS, Event::Media(phantom.clone()));
-                }
-            }
-            Err(why) => {
-                self.trace(format!("switch: refuses {phantom}: {why:?}"));
-                self.excuse(uid, node, 8 * SECOND);
-                self.answer(node, Input::Refused(ticket, why));
-            }
-        }
-    }
-
-    /// Whether the request to take a phantom out of its call comes to nothing: never three times in a
-    /// row, because the bound within which a call must be left knows of two repetitions.
-    fn loses_removal(&mut self, phantom: &Extension) -> bool {
-        let lost = self.removals_lost.entry(phantom.clone()).or_default();
-        *lost = if *lost < 2 && self.rng.chance(self.odds.lost) { *lost + 1 } else { 0 };
-        *lost > 0
-    }
-
     pub fn excuse(&mut self, call: Option<u64>, node: NodeId, span: Time) {
         if let Some(uid) = call {
             let until = self.excused.entry((uid, node)).or_default();
             *until = (*until).max(self.now + span);
         }
-    }
-
-    fn media_began(&mut self, phantom: &Extension) {
-        if self.switch.hears(phantom).is_none() {
-            return;
-        }
-        let owner = self.hosts.values().find(|host| host.owns(phantom)).map(|host| host.id);
-        let Some(id) = owner else { return };
-        self.answer(id, Input::MediaStarted(phantom.clone()));
-        let boot = self.hosts[&id].boot;
-        let stray = Box::new(Input::Stray(phantom.clone()));
-        self.schedule(self.now + 100 * MS, Event::To(id, Some(boot), stray));
-    }
-
-    fn snapshot_call(&mut self, node: NodeId, id: CallId) {
-        let host = &self.hosts[&node];
-        let input = match self.switch.by_id(&id) {
-            None => Input::UnknownCall(id),
-            Some(call) => {
-                let mut seen =
-                    call.legs.iter().filter_map(|leg| monitor(host, leg.device.number()?, leg.who));
-                let Some(monitor) = seen.next() else { return };
-                Input::Snapshots(vec![Switch::snapshot(call, monitor)])
-            }
-        };
-        self.answer(node, input);
-    }
-
-    fn aes_up(&mut self, id: NodeId, boot: u64) {
-        if !self.runs(id, boot) {
-            return;
-        }
-        let now = self.now;
-        let Some(host) = self.hosts.get_mut(&id) else { return };
-        if host.aes.up || host.aes.cut || host.is_stopping() {
-            return;
-        }
-        let same = host.aes.alive && host.aes.session_boot == boot;
-        let recovered = same && host.aes.registered;
-        host.aes.up = true;
-        host.aes.socket += 1;
-        host.aes.last = now;
-        let socket = host.aes.socket;
-        if !recovered {
-            host.aes.session += 1;
-            (host.aes.alive, host.aes.registered) = (true, false);
-            host.aes.session_boot = boot;
-        }
-        self.trace(format!("{id}: AES link up{}", if recovered { ", same session" } else { "" }));
-        self.answer(id, Input::LinkUp { recovered });
-        if recovered {
-            self.later(20 * MS, 90 * MS, Event::Resync(id, socket));
-        } else {
-            self.later(40 * MS, 120 * MS, Event::Register(id, socket));
-        }
-    }
-
-    fn register(&mut self, id: NodeId, socket: u64) {
-        if !self.on_socket(id, socket) {
-            return;
-        }
-        // The link asks for a phantom's calls before it registers it.
-        let host = &self.hosts[&id];
-        let calls = self.switch.calls.values();
-        let seen = calls.flat_map(|call| call.phantoms().map(move |phantom| (call, phantom)));
-        let own = seen.filter(|(_, (_, node, _))| *node == id);
-        let snapshots = own
-            .map(|(call, (phantom, ..))| Switch::snapshot(call, Monitor::Phantom(phantom.clone())));
-        let (snapshots, phantoms) = (snapshots.collect(), host.phantoms.clone());
-        self.answer(id, Input::Snapshots(snapshots));
-        for phantom in &phantoms {
-            if self.drops {
-                self.switch.leave(self.now, phantom, None);
-            }
-        }
-        self.tell_all();
-        for phantom in phantoms {
-            self.answer(id, Input::PhantomReady(phantom));
-        }
-        self.later(20 * MS, 90 * MS, Event::Resync(id, socket));
-    }
-
-    fn resync(&mut self, id: NodeId, socket: u64) {
-        if !self.on_socket(id, socket) {
-            return;
-        }
-        // By now the answers to the registrations have arrived.
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.aes.registered = true;
-        }
-        let host = &self.hosts[&id];
-        let mut snapshots = Vec::new();
-        for call in self.switch.calls.values() {
-            let seen =
-                call.legs.iter().filter_map(|leg| monitor(host, leg.device.number()?, leg.who));
-            snapshots.extend(seen.map(|monitor| Switch::snapshot(call, monitor)));
-        }
-        self.answer(id, Input::Snapshots(snapshots));
-        self.answer(id, Input::ResyncDone);
-    }
-
-    /// The AES gives up what a session had.
-    fn end_session(&mut self, id: NodeId) {
-        self.trace(format!("{id}: its AES session is cleaned up"));
-        let Some(host) = self.hosts.get_mut(&id) else { return };
-        (host.aes.alive, host.aes.registered, host.aes.up) = (false, false, false);
-        for phantom in host.phantoms.clone() {
-            self.switch.leave(self.now, &phantom, None);
-        }
-        self.tell_all();
     }
 
     fn spawn(&mut self) {
@@ -920,125 +763,6 @@ impl World {
     fn reaches(&self, a: NodeId, b: NodeId) -> bool {
         let there = self.hosts.get(&b).is_some_and(|host| host.process.is_some() && !host.hung);
         there && self.net.connected(a, b)
-    }
-
-    /// The sealer at work: what it can have goes into the file.
-    fn seal(&mut self, node: NodeId, boot: u64, order: &SealOrder, waited: bool) {
-        if !self.runs(node, boot) {
-            return;
-        }
-        let again = |waited| {
-            let order = Box::new(order.clone());
-            Event::Seal { node, boot, order, waited }
-        };
-        if self.hosts[&node].disk.full || self.hosts[&node].hung {
-            return self.schedule(self.now + SECOND, again(waited));
-        }
-        if !waited && order.remote.keys().any(|peer| !self.reaches(node, *peer)) {
-            return self.schedule(self.now + ANSWER_WITHIN, again(true));
-        }
-        let (outcome, voice) = self.sealed(node, order);
-        let takes = self.rng.range(15, 120) * MS;
-        let input = Box::new(Input::Sealed(order.recording, outcome, voice.map(Box::new)));
-        self.schedule(self.now + takes, Event::To(node, Some(boot), input));
-    }
-
-    fn sealed(&mut self, node: NodeId, order: &SealOrder) -> (SealOutcome, Option<Voice>) {
-        let mut frames = Frames::default();
-        let mut captures = BTreeSet::new();
-        let journal = &self.hosts[&node].disk.journal;
-        for local in &order.local {
-            let Some(held) = journal.open.get(local) else { return (SealOutcome::Failed, None) };
-            frames.unite(&held.frames());
-            captures.extend(held.segments.keys().map(|segment| (node, *segment)));
-        }
-        let mut pulled = false;
-        for (peer, segments) in &order.remote {
-            if !self.reaches(node, *peer) {
-                continue;
-            }
-            match self.pull(*peer, segments) {
-                Pulled::Busy => return (SealOutcome::Failed, None),
-                Pulled::NotFound => {}
-                Pulled::Captures(found) => {
-                    pulled = true;
-                    for (segment, heard) in found {
-                        frames.unite(&heard);
-                        captures.insert((*peer, segment));
-                    }
-                }
-            }
-        }
-        if order.local.is_empty() && !pulled {
-            return (SealOutcome::Failed, None);
-        }
-        let captures: Vec<_> = captures.into_iter().collect();
-        let published = self.hosts[&node].disk.published.get(&order.recording);
-        if let Some(old) = published {
-            if old.frames.missing(&frames).is_none() {
-                return (SealOutcome::Same { captures }, None);
-            }
-            frames.unite(&old.frames);
-        }
-        if frames.is_empty() {
-            return (SealOutcome::Nothing, None);
-        }
-        let sha256 = frames.digest(u64::from(order.revision));
-        let (recording, revision) = (order.recording, order.revision);
-        let voice = Voice {
-            recording,
-            revision,
-            sha256,
-            copy: order.copy,
-            frames,
-            captures: captures.iter().copied().collect(),
-        };
-        self.check.voices.insert(sha256, voice.clone());
-        let (first, last) = voice.frames.span();
-        let host = &self.hosts[&node];
-        let (from, to) = (host.wall(first * FRAME), host.wall(last * FRAME));
-        (SealOutcome::Staged { from, to, sha256, captures }, Some(voice))
-    }
-
-    fn pull(&self, peer: NodeId, segments: &[SegmentId]) -> Pulled {
-        let host = &self.hosts[&peer];
-        if host.recorder().is_none() {
-            return Pulled::NotFound;
-        }
-        let journal = &host.disk.journal;
-        let locals: BTreeSet<RecordingId> =
-            segments.iter().filter_map(|segment| journal.recording_of(*segment)).collect();
-        if locals.is_empty() {
-            return Pulled::NotFound;
-        }
-        let mut found = Vec::new();
-        for local in locals {
-            let held = &journal.open[&local];
-            if held.draft.as_ref().is_some_and(|draft| draft.ended.is_none()) {
-                return Pulled::Busy;
-            }
-            for (segment, known) in held.segments.iter().filter(|(s, _)| segments.contains(s)) {
-                let mut frames = Frames::default();
-                known.add_to(&mut frames);
-                found.push((*segment, frames));
-            }
-        }
-        Pulled::Captures(found)
-    }
-
-    fn list(
-        &mut self,
-        node: NodeId,
-        boot: u64,
-        at: NodeId,
-        (recording, revision, sha256): (RecordingId, u32, [u8; 32]),
-    ) {
-        let reaches = self.reaches(node, at);
-        let published = self.hosts.get(&at).and_then(|host| host.disk.published.get(&recording));
-        let done = reaches && published.is_some_and(|voice| voice.sha256 == sha256);
-        let delay = if reaches { 5 * MS } else { ANSWER_WITHIN };
-        let input = Box::new(Input::Listed(recording, revision, done, sha256));
-        self.schedule(self.now + delay, Event::To(node, Some(boot), input));
     }
 
     fn exit(&mut self, id: NodeId) {
@@ -1115,140 +839,6 @@ impl World {
         self.touch_all();
     }
 
-    /// Looks at what must hold at any time.
-    fn audit(&mut self) {
-        self.schedule(self.now + AUDIT, Event::Audit);
-        let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
-        for id in ids {
-            let able = self.is_able(id);
-            let now = self.now;
-            let Some(host) = self.hosts.get_mut(&id) else { continue };
-            host.able_since = able.then(|| host.able_since.unwrap_or(now));
-        }
-        let calls: Vec<u64> = self.switch.calls.keys().copied().collect();
-        for uid in calls {
-            self.audit_audio(uid);
-            self.audit_phantoms(uid);
-        }
-        if self.switch.most_parties > PARTIES_MAX {
-            self.check.fail(Kind::Phantoms, "a seventh party is in a call".to_owned());
-        }
-    }
-
-    /// Whether a node could record: a process that runs, a link that is up and in step, room on the
-    /// disk, a part in the group.
-    fn is_able(&self, id: NodeId) -> bool {
-        let host = &self.hosts[&id];
-        let Some(recorder) = host.recorder() else { return false };
-        let Some(process) = &host.process else { return false };
-        let duty = process.view.duty.duty;
-        !host.hung
-            && !host.is_stopping()
-            && host.aes.up
-            && host.aes.registered
-            && recorder.calls_known
-            && !host.disk.full
-            && duty != Duty::None
-    }
-
-    fn audit_audio(&mut self, uid: u64) {
-        let consulting = self.switch.consulting(uid);
-        let now = self.now;
-        let Some(call) = self.switch.calls.get_mut(&uid) else { return };
-        if consulting {
-            call.excused = call.excused.max(now + SECOND);
-        }
-        // A deaf phantom is not found while somebody holds the call, and for two looks after that.
-        let deaf = call.legs.iter().any(|leg| leg.deaf);
-        if deaf && call.people().any(|leg| leg.state == PartyState::Held) {
-            call.excused = call.excused.max(now + 8 * SECOND);
-        }
-        self.excuse_exhausted(uid);
-        let call = &self.switch.calls[&uid];
-        let heard = call.phantoms().any(|(phantom, node, _)| {
-            let ports = self.hosts.get(&node).and_then(|host| host.recorder());
-            ports.is_some_and(|r| r.ports.get(phantom).is_some_and(|p| p.hearing.is_some()))
-        });
-        if heard || !call.is_wanted() || call.handled || call.legs.len() >= PARTIES_MAX {
-            self.gaps.remove(&uid);
-            return;
-        }
-        let since = *self.gaps.entry(uid).or_insert(now);
-        let since = since.max(call.excused).max(call.established.unwrap_or(now));
-        let stale = call.phantoms().next().is_some();
-        let mut failed = None;
-        let mut excused = Vec::new();
-        for host in self.hosts.values() {
-            let Some(able) = host.able_since else { continue };
-            let free = host.has_free_phantom(now);
-            let quorum = host.process.as_ref().is_some_and(|process| process.view.quorum);
-            // Without a majority a phantom that is in the call speaks for its node, be it dead.
-            if !free || (stale && !quorum) {
-                excused.push(host.id);
-                continue;
-            }
-            let excuse = self.excused.get(&(uid, host.id)).copied().unwrap_or(0);
-            if now > since.max(able).max(excuse) + AUDIO_BOUND {
-                failed = Some(host.id);
-            }
-        }
-        for id in excused {
-            self.excuse(Some(uid), id, 0);
-        }
-        if let Some(id) = failed {
-            let ms = (now - since) / MS;
-            let what = format!("call {uid} is not heard for {ms} ms, and node {id} could");
-            self.check.fail(Kind::Silence, what);
-        }
-    }
-
-    /// Whoever has no phantom for a call need not have recorded it, although another did.
-    fn excuse_exhausted(&mut self, uid: u64) {
-        let (call, now) = (&self.switch.calls[&uid], self.now);
-        if !call.is_wanted() {
-            return;
-        }
-        let without = |host: &&Host| call.phantoms().all(|(_, node, _)| node != host.id);
-        let hosts = self.hosts.values().filter(without);
-        let exhausted =
-            hosts.filter(|host| host.recorder().is_some() && !host.has_free_phantom(now));
-        for id in exhausted.map(|host| host.id).collect::<Vec<_>>() {
-            self.excuse(Some(uid), id, 0);
-        }
-    }
-
-    fn audit_phantoms(&mut self, uid: u64) {
-        let now = self.now;
-        let call = &self.switch.calls[&uid];
-        let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for (_, node, _) in call.phantoms() {
-            *counts.entry(node).or_default() += 1;
-        }
-        let deserted = call.deserted;
-        for id in self.hosts.keys().copied().collect::<Vec<_>>() {
-            let able = self.hosts[&id].able_since;
-            let count = counts.get(&id).copied().unwrap_or(0);
-            let (Some(able), true) = (able, count > 1) else {
-                self.twins.remove(&(uid, id));
-                if let (Some(deserted), Some(able), true) = (deserted, able, count > 0)
-                    && now > deserted.max(able) + LEAVE_BOUND
-                {
-                    let left = call.phantoms().filter(|(_, node, _)| *node == id);
-                    let left: Vec<&str> = left.map(|(phantom, ..)| phantom.as_str()).collect();
-                    let number = call.id.as_str();
-                    let what = format!("{left:?} of node {id} are left in call {uid} ({number})");
-                    self.check.fail(Kind::Phantoms, what);
-                }
-                continue;
-            };
-            let since = *self.twins.entry((uid, id)).or_insert(now);
-            if now > since.max(able) + TWIN_BOUND {
-                let what = format!("{count} phantoms of node {id} are in call {uid}");
-                self.check.fail(Kind::Phantoms, what);
-            }
-        }
-    }
-
     fn heal(&mut self) {
         self.healing = true;
         self.trace("everything heals".to_owned());
@@ -1273,109 +863,6 @@ impl World {
                 let input = Box::new(Input::Command(Box::new(command)));
                 self.schedule(self.now + 2_500 * MS, Event::To(ids[0], None, input));
             }
-        }
-    }
-
-    /// What is not yet as it must be in the end.
-    fn unrest(&self) -> Option<String> {
-        if let Some(call) = self.switch.calls.values().next() {
-            return Some(format!("call {} is up: {:?}", call.uid, call.legs));
-        }
-        let nodes = self.hosts.values().filter_map(|host| host.process.as_ref());
-        let leader = nodes.map(|process| &process.node).filter(|node| node.is_leader());
-        let Some(leader) = leader.max_by_key(|node| node.term()) else {
-            return Some("the group has no leader".to_owned());
-        };
-        let state = leader.state();
-        if let Some(call) = state.ledger().calls().next() {
-            return Some(format!("the ledger is not empty: {}", in_words(call)));
-        }
-        for host in self.hosts.values().filter(|host| state.members().contains_key(&host.id)) {
-            let Some(process) = &host.process else {
-                return Some(format!("node {} is down", host.id));
-            };
-            if process.node.applied() < self.check.last_applied {
-                return Some(format!("node {} lags behind", host.id));
-            }
-            if host.role == Role::Witness {
-                continue;
-            }
-            if let Some((local, held)) = host.disk.journal.open.iter().next() {
-                return Some(format!("node {}'s journal owes {local}: {held:?}", host.id));
-            }
-            if host.recorder().is_none_or(|recorder| !recorder.bridge.is_idle()) {
-                let bridge = host.recorder().map(|recorder| &recorder.bridge);
-                return Some(format!("node {}'s bridge is not idle: {bridge:#?}", host.id));
-            }
-            for ((node, id), revision) in &self.check.acked {
-                let mut sealed = self.check.sealed.get(id).into_iter().flatten();
-                let listed = host.disk.catalog.get(id);
-                // It may have listed a later one and not been asked about it any more.
-                let there = sealed.any(|s| s.revision >= *revision && listed == Some(&s.sha256));
-                if *node == host.id && !there {
-                    return Some(format!("node {}'s catalog does not list {id}", host.id));
-                }
-            }
-        }
-        let lead = state.lead().and_then(|lead| state.members().get(&lead));
-        let best = state.members().values().filter(|member| member.records());
-        let best = best.map(|member| member.role).min();
-        if lead.map(|member| member.role) != best {
-            return Some(format!("the preferred role does not lead: {:?}", state.lead()));
-        }
-        None
-    }
-
-    /// What must be true in the end, once everything has come to rest.
-    fn judge(&mut self) {
-        let mut wrong = Vec::new();
-        for (id, seals) in &self.check.sealed {
-            let sealed = seals.last().map(|sealed| sealed.sha256);
-            let published = self.check.published.get(id).map(|voice| voice.sha256);
-            if sealed != published {
-                wrong.push(format!("{id} is sealed and not published"));
-            }
-        }
-        let voices: Vec<&Voice> = self.check.published.values().collect();
-        for (at, one) in voices.iter().enumerate() {
-            for other in voices.iter().skip(at + 1).filter(|other| other.copy == one.copy) {
-                // Where calls merge both are heard for as long as it takes until one of the two is
-                // ended, which may need a majority first, so those are counted and not judged.
-                let merged = self.past.iter().filter(|past| past.merged).map(|past| past.uid);
-                let merged: BTreeSet<u64> = merged.collect();
-                let of_merge = one.frames.calls().any(|call| merged.contains(&call));
-                let common = one.frames.common(&other.frames);
-                self.doubled += u64::from(of_merge && common > TWIN_BOUND / FRAME);
-                if common > 0 && !of_merge {
-                    let (a, b) = (one.recording, other.recording);
-                    wrong.push(format!("{a} and {b} both have the same {common} frames"));
-                }
-            }
-        }
-        for past in self.past.iter().filter(|past| !past.merged && !past.handled) {
-            let of_it = voices.iter().filter(|voice| voice.frames.calls().any(|c| c == past.uid));
-            for copy in 1..=2 {
-                let of_copy: Vec<RecordingId> = of_it
-                    .clone()
-                    .filter(|voice| voice.copy == copy)
-                    .map(|voice| voice.recording)
-                    .collect();
-                if of_copy.len() > 1 {
-                    wrong.push(format!("call {} has {of_copy:?} in copy {copy}", past.uid));
-                }
-                let Some(from) = past.from else { continue };
-                let recorder = NodeId(u16::from(copy));
-                let owed = self.plan.flavour == Flavour::ActiveActive
-                    && past.to > from + 2 * SECOND
-                    && past.able.contains(&recorder)
-                    && !self.excused.contains_key(&(past.uid, recorder));
-                if owed && of_copy.is_empty() {
-                    wrong.push(format!("call {} has no copy {copy}", past.uid));
-                }
-            }
-        }
-        for what in wrong {
-            self.check.fail(Kind::Published, what);
         }
     }
 }
@@ -1404,43 +891,9 @@ fn entry_in_words(applied: &Applied) -> String {
     format!("log {}: {what}: {:?}", applied.index, applied.outcome)
 }
 
-/// An open call, for the trace.
-fn in_words(call: &cluster_core::ledger::OpenCall) -> String {
-    let slots = call.slots.iter().map(|slot| {
-        let stretches = slot.stretches.iter().map(|s| {
-            let end = if s.to.is_some() { "ended" } else if s.lost { "lost" } else { "open" };
-            format!("{}/{} {:?} {end}", s.node, s.segment, s.standing)
-        });
-        let stretches: Vec<String> = stretches.collect();
-        let sealed = slot.sealed.as_ref().map(|sealed| {
-            let accounted: Vec<String> =
-                sealed.accounted.iter().map(|(node, segment)| format!("{node}/{segment}")).collect();
-            format!("by {} revision {} of {accounted:?}", sealed.node, sealed.revision)
-        });
-        let (copy, take, over, acks) = (slot.copy, slot.take, slot.over, &slot.acks);
-        format!(
-            "{} copy {copy} take {take} over {over:?}: {stretches:?}, sealed {sealed:?}, acks {acks:?}",
-            slot.recording
-        )
-    });
-    slots.collect::<Vec<_>>().join("; ")
-}
-
 /// What a peer says when it is asked for captures.
 enum Pulled {
     Busy,
     NotFound,
     Captures(Vec<(SegmentId, Frames)>),
-}
-
-/// The monitor through which a node sees a device, if it has one.
-fn monitor(host: &Host, device: &Extension, who: Who) -> Option<Monitor> {
-    match who {
-        Who::Station => Some(Monitor::Station(device.clone())),
-        Who::Phantom(owner) if owner == host.id => Some(Monitor::Phantom(device.clone())),
-        Who::Phantom(_) if host.aes.watched.contains(device) => {
-            Some(Monitor::Station(device.clone()))
-        }
-        Who::Phantom(_) | Who::Inside | Who::Outside => None,
-    }
 }
