@@ -5,14 +5,14 @@
 //! A later revision may find the captures of the one before gone. Then the published file itself is
 //! a source: what is new is laid around it, and nothing of it is lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use recorder_core::media::published::entries;
 use recorder_core::media::render::Pass;
 use recorder_core::media::{
     Heard, Index, Plan, Render, RenderError, Sound, Source, Unplaceable, VoiceSink, add_sound,
-    draft_of, merge_drafts, record, revised, shifted,
+    begin_when_due, draft_of, merge_drafts, record, revised, shifted,
 };
 use storage::{
     FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceForm,
@@ -20,7 +20,7 @@ use storage::{
 };
 use storage_core::g711::Law;
 use storage_core::journal::{Entry, Fact};
-use storage_core::record::{GapCause, TriggerKind, VoiceFormat};
+use storage_core::record::VoiceFormat;
 use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use crate::published_file::PublishedFile;
@@ -211,7 +211,7 @@ pub fn seal(
         sources.published = Some(Published { record, file });
     }
     let First { draft, plan, captures, whole } = read_headers(&mut sources)?;
-    let plan = match plan {
+    let mut plan = match plan {
         Ok(plan) => plan,
         // What could not be read may have been audio.
         Err(Unplaceable::NoAudio { .. }) if !whole => return Err(SealError::Unread),
@@ -220,9 +220,10 @@ pub fn seal(
         }
         Err(reason) => return Err(SealError::Unplaceable(reason)),
     };
-    let plan = begin_when_due(plan, &draft, sources.published.as_ref())?;
-    let mut record = match &sources.published {
-        Some(before) => revised(&before.record, draft, &plan, settings.format),
+    let before = sources.published.as_ref().map(|before| &before.record);
+    begin_when_due(&mut plan, &draft, before).map_err(SealError::Unplaceable)?;
+    let mut record = match before {
+        Some(before) => revised(before, draft, &plan, settings.format),
         None => record(draft, &plan, settings.format),
     };
     record.revision = job.revision;
@@ -238,26 +239,6 @@ pub fn seal(
     add_sound(&mut record.quality, &heard);
     let staged = Box::new(store.stage(voice, record)?);
     Ok(Sealed::Staged { staged, from: plan.started, to: plan.ended, captures })
-}
-
-/// What was not heard before the first audio is missing, too.
-fn begin_when_due(
-    mut plan: Plan,
-    draft: &Draft,
-    published: Option<&Published>,
-) -> Result<Plan, SealError> {
-    let nodes: BTreeSet<NodeId> =
-        plan.segments.iter().map(|segment| segment.capture.node).collect();
-    let cause = if draft.resumed || nodes.len() > 1 || draft.trigger == TriggerKind::Rescue {
-        GapCause::Takeover
-    } else {
-        GapCause::NoMedia
-    };
-    let silent = |record: &Recording| record.gaps.first().is_some_and(|gap| gap.startms == 0);
-    let begun = published.map(|published| &published.record).filter(|record| silent(record));
-    let begun = begun.map(|record| record.started);
-    plan.begin_by(draft.due(), begun, cause).map_err(SealError::Unplaceable)?;
-    Ok(plan)
 }
 
 /// Everything that a recording is made of.

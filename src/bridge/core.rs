@@ -553,7 +553,7 @@ impl Bridge {
     /// has just started.
     fn tell_stopped(&mut self, state: &State) {
         for (call, slot) in state.ledger().stopped() {
-            let told = Box::new(words::stopped(slot, call));
+            let told = Box::new(words::closed(slot, call));
             let over = words::over(slot.over);
             self.outputs.push_back(Output::Word(GroupWord::Claimed(told)));
             self.outputs.push_back(Output::Word(GroupWord::Closed(slot.recording, over)));

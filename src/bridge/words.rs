@@ -138,12 +138,6 @@ pub fn claimed(node: NodeId, slot: &Slot, call: &CallRef) -> Claimed {
     let holder = slot.holder().map(|held| Holder { node: held.node, epoch: held.epoch });
     let last = slot.stretches.iter().max_by_key(|stretch| stretch.index);
     Claimed {
-        recording: slot.recording,
-        ucid: call.ucid.clone(),
-        callid: call.callid.clone(),
-        began: call.began,
-        copy: slot.copy,
-        take: slot.take,
         scope: slot.terms.scope,
         trigger: slot.terms.trigger,
         rule: slot.terms.rule.clone(),
@@ -152,26 +146,34 @@ pub fn claimed(node: NodeId, slot: &Slot, call: &CallRef) -> Claimed {
         broken: holder.is_none() && last.is_some_and(|stretch: &Stretch| stretch.to.is_none()),
         over: slot.over.map(over),
         ours: slot.stretches.iter().any(|stretch| stretch.node == node),
+        ..named(slot.recording, (slot.copy, slot.take), call)
     }
 }
 
-/// A recording that was stopped and has left the ledger, in the recorder's words.
+/// A recording that has left the ledger, in the recorder's words.
 #[must_use]
-pub fn stopped(slot: &ClosedSlot, call: &CallRef) -> Claimed {
+pub fn closed(slot: &ClosedSlot, call: &CallRef) -> Claimed {
+    let over = Some(over(slot.over));
+    Claimed { over, ..named(slot.recording, (slot.copy, slot.take), call) }
+}
+
+/// A recording of which no more is known than which one of its call it is.
+fn named(recording: RecordingId, (copy, take): (u8, u16), call: &CallRef) -> Claimed {
+    let CallRef { ucid, callid, began } = call.clone();
     Claimed {
-        recording: slot.recording,
-        ucid: call.ucid.clone(),
-        callid: call.callid.clone(),
-        began: call.began,
-        copy: slot.copy,
-        take: slot.take,
+        recording,
+        ucid,
+        callid,
+        began,
+        copy,
+        take,
         scope: Scope::Station,
         trigger: TriggerKind::Rule,
         rule: String::new(),
         extension: Extension::new(""),
         holder: None,
         broken: false,
-        over: Some(over(slot.over)),
+        over: None,
         ours: false,
     }
 }

@@ -159,19 +159,21 @@ impl Ledger {
         let open = self.find_claimed(claim);
         self.reopen(claim, open);
         let open = self.lookup.recording(claim.recording).or(open);
-        let open = open.or_else(|| self.find_claimed(claim));
+        let open = open.or_else(|| self.find_open_for(claim));
         let number = open.unwrap_or_else(|| self.open_call(index, &claim.call, changes));
         self.learn_ucid(number, &claim.call);
-        let refused = self.slot_for(number, claim).err();
-        if let Some(refusal) = refused {
-            if self.calls.get(&number).is_some_and(|call| call.slots.is_empty()) {
-                self.take_out(number);
+        let at = match self.slot_for(number, claim) {
+            Ok(at) => at,
+            Err(refusal) => {
+                if self.calls.get(&number).is_some_and(|call| call.slots.is_empty()) {
+                    self.take_out(number);
+                }
+                return Outcome::Refused(refusal);
             }
-            return Outcome::Refused(refusal);
-        }
-        let slot = match self.slot_for(number, claim) {
-            Ok(slot) => slot,
-            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        let call = self.calls.get_mut(&number);
+        let Some(slot) = call.and_then(|call| call.slots.get_mut(at)) else {
+            return Outcome::Refused(Refusal::UnknownRecording);
         };
         let before = slot.holder().map(|holder| holder.node);
         match slot.claim(index, claim, present) {
@@ -443,15 +445,16 @@ impl Ledger {
         }
     }
 
-    fn slot_for(&mut self, number: u64, claim: &Claim) -> Result<&mut Slot, Refusal> {
+    /// Where among the call's recordings the one is that is claimed; made if there is none yet.
+    fn slot_for(&mut self, number: u64, claim: &Claim) -> Result<usize, Refusal> {
         let slots = &mut self.calls.get_mut(&number).ok_or(Refusal::UnknownRecording)?.slots;
         let wanted = (claim.copy, claim.take);
         let captured = slots.iter().position(|slot| slot.has(claim.node, claim.segment));
         let found =
             captured.or_else(|| slots.iter().position(|slot| (slot.copy, slot.take) == wanted));
-        let at = match found {
-            Some(at) => at,
-            None if slots.len() >= OpenCall::SLOTS_MAX => return Err(Refusal::TooMany),
+        match found {
+            Some(at) => Ok(at),
+            None if slots.len() >= OpenCall::SLOTS_MAX => Err(Refusal::TooMany),
             None => {
                 let taken = self.lookup.recording(claim.recording).is_some()
                     || self.closed_lookup.recording(claim.recording).is_some();
@@ -461,10 +464,9 @@ impl Ledger {
                 let terms = claim.terms.clone();
                 slots.push(Slot::new(claim.copy, claim.take, claim.recording, terms));
                 self.lookup.add_recording(claim.recording, number);
-                slots.len() - 1
+                Ok(slots.len() - 1)
             }
-        };
-        Ok(&mut slots[at])
+        }
     }
 
     fn on_slot(

@@ -4,6 +4,7 @@
 
 use storage_core::record::GapCause;
 
+use super::published::FRAME_SAMPLES;
 use super::timeline::PlannedGap;
 
 /// G.107, table 3: the rating with all parameters at their defaults.
@@ -27,7 +28,7 @@ pub struct Loss {
 /// What the network lost of `total` samples. What a recorder or the switch is to blame for is neither
 /// lost nor was it due from the network.
 #[must_use]
-pub fn loss(gaps: &[PlannedGap], total: u64, frame_samples: u64) -> Loss {
+pub fn loss(gaps: &[PlannedGap], total: u64) -> Loss {
     let samples = |gap: &PlannedGap| gap.to.0.saturating_sub(gap.from.0);
     let is_loss = |gap: &&PlannedGap| gap.cause == GapCause::Loss;
     let lost: u64 = gaps.iter().filter(is_loss).map(samples).sum();
@@ -38,7 +39,7 @@ pub fn loss(gaps: &[PlannedGap], total: u64, frame_samples: u64) -> Loss {
         return Loss { ratio: 0.0, burst_ratio: 1.0, longest_ms: 0 };
     }
     let ratio = (lost as f64 / due as f64).clamp(0.0, 1.0);
-    let mean_frames = lost as f64 / frame_samples.max(1) as f64 / bursts as f64;
+    let mean_frames = lost as f64 / FRAME_SAMPLES as f64 / bursts as f64;
     let burst_ratio = (mean_frames * (1.0 - ratio)).max(1.0);
     let longest = gaps.iter().filter(is_loss).map(samples).max().unwrap_or(0);
     Loss { ratio, burst_ratio, longest_ms: longest / 8 }
@@ -93,11 +94,11 @@ mod tests {
             gap(100, 140, GapCause::Loss),
             gap(500, 1_500, GapCause::Takeover),
         ];
-        let found = loss(&gaps, 2_000 * 8, 160);
+        let found = loss(&gaps, 2_000 * 8);
         assert!((found.ratio - 60.0 / 1_000.0).abs() < 1e-9, "{found:?}");
         assert!((found.burst_ratio - 1.5 * 0.94).abs() < 1e-9, "{found:?}");
         assert_eq!(found.longest_ms, 40);
-        assert_eq!(loss(&gaps[2..], 2_000 * 8, 160).ratio, 0.0);
+        assert_eq!(loss(&gaps[2..], 2_000 * 8).ratio, 0.0);
         let even = Loss { burst_ratio: 1.0, ..found };
         assert!(mos(found) < mos(even));
     }

@@ -30,7 +30,7 @@ mod tests;
 pub use drafts::{merge_drafts, shifted};
 pub use index::{CaptureKey, Index, Source};
 pub use intake::{Hearing, Intake, Verdict};
-pub use record::{add_sound, draft_of, record, revised};
+pub use record::{add_sound, begin_when_due, draft_of, record, revised};
 pub use render::{Pass, Render, RenderError, VoiceSink};
 pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};
 pub use settle::Census;

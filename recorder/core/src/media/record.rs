@@ -1,15 +1,18 @@
 //! What a sealed recording says of itself: the draft's facts, and the plan's positions. Wall
 //! times become positions here and nowhere else.
 
+use std::collections::BTreeSet;
+
 use storage_core::draft::{Presence, Stretch};
-use storage_core::record::{Gap, GapCause, Party, Quality, Segment, Span, VoiceFormat};
+use storage_core::record::{
+    Gap, GapCause, Party, Quality, Segment, Span, TriggerKind, VoiceFormat,
+};
 use storage_core::{Draft, Extension, Recording, WallTime};
 
 use super::emodel::{loss, mos};
-use super::published::FRAME_SAMPLES;
 use super::rtp::MediaTime;
 use super::sound::Heard;
-use super::timeline::{Plan, PlannedGap, PlannedSegment};
+use super::timeline::{Plan, PlannedGap, PlannedSegment, Unplaceable};
 
 /// The end of a call is told so much later than its audio ends, on a machine that is busy.
 const END_TOLERANCE_MICROS: i64 = 500_000;
@@ -21,7 +24,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
     let spans = |stretches: &[Stretch]| stretches.iter().map(|s| span(plan, *s)).collect();
     let parties = draft.parties.iter().map(|presence| party(plan, presence)).collect();
     let gaps: Vec<Gap> = plan.gaps.iter().map(gap).collect();
-    let loss = loss(&plan.gaps, plan.total.0, FRAME_SAMPLES as u64);
+    let loss = loss(&plan.gaps, plan.total.0);
     // Sealed without its end being known: by `recover`, or because the call ended unobserved.
     let cutshort = draft.cutshort || draft.ended.is_none();
     let known_to_end = !cutshort && !ends_early(&draft, plan);
@@ -90,8 +93,7 @@ fn ends_early(draft: &Draft, plan: &Plan) -> bool {
 pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
     let record = record(draft, plan, format);
     // Its first audio is found again; a gap may have been before that.
-    let silent = before.gaps.first().filter(|gap| gap.startms == 0).map_or(0, |gap| gap.endms);
-    let moved = plan.published.unwrap_or(MediaTime(0)).as_millis().saturating_sub(silent);
+    let moved = plan.published.unwrap_or(MediaTime(0)).as_millis().saturating_sub(lead(before));
     let known = before.segments.iter().map(|segment| Segment {
         startms: segment.startms + moved,
         endms: segment.endms + moved,
@@ -128,6 +130,31 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
         hold: before.hold,
         ..record
     }
+}
+
+/// Lets the timeline begin when the recording was due: what was not heard before the first audio is
+/// missing, too. `before` is the revision that is published.
+///
+/// # Errors
+/// [`Unplaceable::TooLong`].
+pub fn begin_when_due(
+    plan: &mut Plan,
+    draft: &Draft,
+    before: Option<&Recording>,
+) -> Result<(), Unplaceable> {
+    let nodes: BTreeSet<_> = plan.segments.iter().map(|segment| segment.capture.node).collect();
+    let cause = if draft.resumed || nodes.len() > 1 || draft.trigger == TriggerKind::Rescue {
+        GapCause::Takeover
+    } else {
+        GapCause::NoMedia
+    };
+    let begun = before.filter(|before| lead(before) > 0).map(|before| before.started);
+    plan.begin_by(draft.due(), begun, cause)
+}
+
+/// How long the gap is with which a recording begins, milliseconds.
+fn lead(record: &Recording) -> u64 {
+    record.gaps.first().filter(|gap| gap.startms == 0).map_or(0, |gap| gap.endms)
 }
 
 /// Puts in what is to be heard in the finished file.

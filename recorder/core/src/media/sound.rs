@@ -3,10 +3,9 @@
 
 use storage_core::g711::Law;
 
+use super::published::FRAME_SAMPLES;
 use super::timeline::PlannedGap;
 
-/// What is judged as a whole: 20 ms.
-const FRAME_SAMPLES: u32 = 160;
 /// Mean square of a full-scale sine.
 const FULL_SCALE: f64 = 32_768.0 * 32_768.0 / 2.0;
 /// A frame that is not louder than this is one in which nobody speaks: 50 dB below a full-scale sine,
@@ -31,7 +30,7 @@ pub struct Sound<'p> {
     gaps: &'p [PlannedGap],
     position: u64,
     /// Sum of squares, and samples, of the frame that is being filled.
-    frame: (u64, u32),
+    frame: (u64, usize),
     /// The same of all frames with speech.
     speech: (u64, u64),
     samples: u64,
@@ -59,18 +58,23 @@ impl<'p> Sound<'p> {
 
     /// Samples that were written.
     pub fn audio(&mut self, law: Law, samples: &[u8]) {
-        let full = law.decode(law.loudest()).unsigned_abs();
-        for byte in samples {
-            let magnitude = law.decode(*byte).unsigned_abs();
-            self.clipped += u64::from(magnitude == full);
-            self.frame.0 += u64::from(magnitude) * u64::from(magnitude);
-            self.frame.1 += 1;
+        // The sign is the highest bit in both laws.
+        let full = law.loudest() & 0x7f;
+        let square = |byte: &u8| u64::from(law.decode(*byte).unsigned_abs()).pow(2);
+        self.samples += samples.len() as u64;
+        self.position += samples.len() as u64;
+        self.clipped += samples.iter().filter(|byte| **byte & 0x7f == full).count() as u64;
+        let mut rest = samples;
+        while !rest.is_empty() {
+            let room = FRAME_SAMPLES - self.frame.1;
+            let (part, after) = rest.split_at(rest.len().min(room));
+            self.frame.0 += part.iter().map(square).sum::<u64>();
+            self.frame.1 += part.len();
             if self.frame.1 == FRAME_SAMPLES {
                 self.end_frame();
             }
+            rest = after;
         }
-        self.samples += samples.len() as u64;
-        self.position += samples.len() as u64;
     }
 
     /// Silence that was written: what is no gap is a silence that the sender chose.
@@ -112,12 +116,13 @@ impl<'p> Sound<'p> {
         if samples == 0 {
             return;
         }
-        if squares as f64 > SPEECH * f64::from(samples) {
+        let samples = samples as u64;
+        if squares as f64 > SPEECH * samples as f64 {
             self.speech.0 += squares;
-            self.speech.1 += u64::from(samples);
+            self.speech.1 += samples;
             self.dead = 0;
         } else {
-            self.quiet(samples.into());
+            self.quiet(samples);
         }
     }
 
