@@ -195,6 +195,9 @@ impl Calls {
         if active.end == Some(Ending::Over) {
             let name = active.draft.groupname();
             self.orders.push_back(Order::RecordingOver { name, stopped: false });
+        } else {
+            // Its call may have ended before this, and whoever was to go on with it is not there.
+            self.look_for_orphans_soon(now);
         }
         for tap in self.taps.values_mut().filter(|tap| tap.recording == Some(id)) {
             tap.recording = None;
