@@ -178,10 +178,14 @@ fn named(recording: RecordingId, (copy, take): (u8, u16), call: &CallRef) -> Cla
     }
 }
 
-/// Whether a member answers, here or, by the word of a majority, elsewhere.
+/// Whether a member answers, here or, by the word of a majority, elsewhere. That of whose death this
+/// node knows, so that it acts as the lead in its place, is the word of before.
 #[must_use]
 pub fn is_alive(view: &GroupView, node: NodeId) -> bool {
-    view.member(node).is_some_and(|member| member.reachable || (view.quorum && member.up))
+    let acts_ahead = view.duty.provisional && view.duty.duty == Duty::Lead;
+    let replaced = acts_ahead && view.lead == Some(node) && node != view.node;
+    let told = view.quorum && !replaced;
+    view.member(node).is_some_and(|member| member.reachable || (told && member.up))
 }
 
 /// What this node is to do.
@@ -250,6 +254,20 @@ pub fn expand(ranges: &[String]) -> BTreeSet<Extension> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lead_in_whose_place_this_node_acts_is_gone_whatever_the_log_still_says() {
+        let mut view = GroupView::alone(NodeId(2), Role::Backup);
+        let mut member = view.members[0].clone();
+        (member.node, member.up, member.reachable) = (NodeId(1), true, false);
+        view.members.push(member);
+        (view.lead, view.quorum) = (Some(NodeId(1)), true);
+        view.duty.duty = Duty::Standby;
+        assert!(is_alive(&view, NodeId(1)), "others may reach it");
+        (view.duty.duty, view.duty.provisional) = (Duty::Lead, true);
+        assert!(!is_alive(&view, NodeId(1)));
+        assert!(is_alive(&view, NodeId(2)));
+    }
 
     #[test]
     fn extensions_are_told_as_ranges_and_read_back() {
