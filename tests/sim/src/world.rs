@@ -861,7 +861,7 @@ impl World {
                 Command::Drain { node: *id, on: false, moves: false },
             ] {
                 let input = Box::new(Input::Command(Box::new(command)));
-                self.schedule(self.now + 2_500 * MS, Event::To(ids[0], None, input));
+                self.schedule(self.now + 2_500 * MS, Event::To(*id, None, input));
             }
         }
     }
