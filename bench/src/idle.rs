@@ -12,7 +12,7 @@ use simulator::SiteConfig;
 use storage_core::NodeId;
 use tokio::time::{Instant, sleep};
 
-use crate::kernel;
+use crate::kernel::{self, Run};
 use crate::table::Table;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -64,14 +64,15 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Of each process: all of it, and each thread by name.
-type Times = BTreeMap<NodeId, (Duration, BTreeMap<String, Duration>)>;
+type Times = BTreeMap<NodeId, (Duration, BTreeMap<String, Run>)>;
 
 fn times(pids: &BTreeMap<NodeId, u32>) -> Result<Times> {
     let mut all = Times::new();
     for (node, pid) in pids {
-        let mut threads = BTreeMap::<_, Duration>::new();
-        for (name, time) in kernel::thread_times_of(&pid.to_string())? {
-            *threads.entry(name).or_default() += time;
+        let mut threads = BTreeMap::<_, Run>::new();
+        for (name, run) in kernel::threads_of(&pid.to_string())? {
+            let all = threads.entry(name).or_default();
+            (all.time, all.turns) = (all.time + run.time, all.turns + run.turns);
         }
         all.insert(*node, (kernel::process_time_of(*pid)?, threads));
     }
@@ -82,7 +83,7 @@ fn show(group: &GroupSite, before: &Times, after: &Times, elapsed: f64) {
     let share = |time: Duration| time.as_secs_f64() / elapsed;
     let percent = |share: f64| format!("{:.2}", share * 100.0);
     let mut table = Table::new(["node", "% of a core"]);
-    let mut threads = Table::new(["thread", "% of a core"]);
+    let mut threads = Table::new(["thread", "% of a core", "turns a second"]);
     let mut sum = 0.0;
     for (node, (time, of_threads)) in after {
         let (time_before, threads_before) = &before[node];
@@ -90,11 +91,13 @@ fn show(group: &GroupSite, before: &Times, after: &Times, elapsed: f64) {
         sum += used;
         let role = group.members[node].role.as_str();
         table.row(vec![format!("{node}, {role}"), percent(used)]);
-        for (name, time) in of_threads {
+        for (name, run) in of_threads {
             let before = threads_before.get(name).copied().unwrap_or_default();
-            let used = share(time.saturating_sub(before));
+            let used = share(run.time.saturating_sub(before.time));
+            let turns = run.turns.saturating_sub(before.turns) as f64 / elapsed;
             if used >= SHOWN {
-                threads.row(vec![format!("{node}, {name}"), percent(used)]);
+                let thread = format!("{node}, {name}");
+                threads.row(vec![thread, percent(used), format!("{turns:.0}")]);
             }
         }
     }

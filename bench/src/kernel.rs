@@ -53,25 +53,36 @@ fn ticks(stat: &str) -> Option<u64> {
 
 /// Each thread of this process by name, with the time that it was on a processor.
 pub fn thread_times() -> Result<Vec<(String, Duration)>> {
-    thread_times_of("self")
+    let threads = threads_of("self")?;
+    Ok(threads.into_iter().map(|(name, run)| (name, run.time)).collect())
 }
 
-/// The same of another process.
-pub fn thread_times_of(pid: &str) -> Result<Vec<(String, Duration)>> {
+/// What a thread has had of a processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// How long.
+    pub time: Duration,
+    /// In how many turns: each time that it was woken, mostly.
+    pub turns: u64,
+}
+
+/// Each thread of a process by name.
+pub fn threads_of(pid: &str) -> Result<Vec<(String, Run)>> {
     let mut threads = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let folder = task?.path();
         let name = std::fs::read_to_string(folder.join("comm"))?;
         let times = std::fs::read_to_string(folder.join("schedstat"))?;
-        threads.push((name.trim().to_owned(), on_processor(&times).unwrap_or_default()));
+        threads.push((name.trim().to_owned(), run(&times).unwrap_or_default()));
     }
     Ok(threads)
 }
 
 /// From a `schedstat` file: nanoseconds on the processor, waiting for it, number of turns.
-fn on_processor(schedstat: &str) -> Option<Duration> {
-    let nanos = schedstat.split_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_nanos(nanos))
+fn run(schedstat: &str) -> Option<Run> {
+    let mut numbers = schedstat.split_whitespace().map(str::parse);
+    let time = Duration::from_nanos(numbers.next()?.ok()?);
+    Some(Run { time, turns: numbers.nth(1)?.ok()? })
 }
 
 /// Resident memory of this process, bytes.
@@ -119,8 +130,9 @@ mod tests {
 
     #[test]
     fn kernel_files_are_read() {
-        assert_eq!(on_processor("1500 20 3\n"), Some(Duration::from_nanos(1500)));
-        assert_eq!(on_processor(""), None);
+        let expected = Run { time: Duration::from_nanos(1500), turns: 3 };
+        assert_eq!(run("1500 20 3\n"), Some(expected));
+        assert_eq!((run(""), run("1500 20")), (None, None));
         assert_eq!(resident("VmHWM:\t 9 kB\nVmRSS:\t    12 kB\n"), Some(12 << 10));
         assert_eq!(resident("Name:\tx\n"), None);
         let stat = "7 (a) (b) S 1 7 7 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 9 0 5";
