@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use cluster_core::PeerEvent;
 use storage_core::NodeId;
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::{Exchange, wall};
 use crate::driver::Input;
@@ -159,32 +159,25 @@ impl Dialer {
         self.shared.tell(Input::Refused { node: self.node, code, reason: error.to_string() });
     }
 
-    /// Sends what is queued until the connection breaks. What is sent is a sign of life; where
-    /// nothing was for a heartbeat and a little, a ping is.
+    /// Sends what is queued until the connection breaks: frames, or nothing where only a sign of life
+    /// is due.
     async fn serve(&self, wire: Wire, queue: &mut mpsc::Receiver<Vec<u8>>) -> io::Error {
         let (reader, mut writer) = tokio::io::split(wire);
         let pongs = self.pongs(reader);
         tokio::pin!(pongs);
-        let heartbeat = self.shared.heartbeat;
         let mut ask_at = Instant::now();
-        let mut beat = interval(heartbeat);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let mut bytes = tokio::select! {
                 error = &mut pongs => return error,
-                Some(mut bytes) = queue.recv() => {
-                    // What has gathered goes in one write.
-                    while bytes.len() < PIECE_MAX
-                        && let Ok(more) = queue.try_recv()
-                    {
-                        bytes.extend_from_slice(&more);
-                    }
-                    // The group's own heartbeats come a moment later than ours would.
-                    beat.reset_after(heartbeat + heartbeat / 4);
-                    bytes
-                }
-                _ = beat.tick() => Vec::new(),
+                Some(bytes) = queue.recv() => bytes,
+                () = self.shared.stalled.notified() => Vec::new(),
             };
+            // What has gathered goes in one write.
+            while bytes.len() < PIECE_MAX
+                && let Ok(more) = queue.try_recv()
+            {
+                bytes.extend_from_slice(&more);
+            }
             let asks = Instant::now() >= ask_at;
             if (asks || bytes.is_empty()) && self.shared.lives() {
                 // An empty ping is a sign of life; one with a time asks for the other clock.
@@ -192,7 +185,7 @@ impl Dialer {
                 bytes.extend_from_slice(&Frame::new(Kind::Ping, t1).to_bytes());
             }
             if asks {
-                ask_at = Instant::now() + heartbeat * Self::ASK_EVERY;
+                ask_at = Instant::now() + self.shared.heartbeat * Self::ASK_EVERY;
             }
             if bytes.is_empty() {
                 continue;
@@ -214,7 +207,8 @@ impl Dialer {
     }
 
     /// Hears the answers to pings until the connection breaks.
-    async fn pongs(&self, mut reader: ReadHalf<Wire>) -> io::Error {
+    async fn pongs(&self, reader: ReadHalf<Wire>) -> io::Error {
+        let mut reader = BufReader::new(reader);
         loop {
             let read = frame::read(&mut reader, HELLO_MAX);
             let frame = match timeout(self.shared.silence(), read).await {

@@ -170,12 +170,16 @@ impl Driver {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             let now = Instant::now();
-            if now >= next_tick {
+            let ticks = now >= next_tick;
+            if ticks {
                 // Ticks that were missed are not made up for: the peers had theirs.
                 next_tick = (next_tick + tick).max(now);
                 self.tick()?;
             }
             self.pump()?;
+            if ticks {
+                self.start.links.beat();
+            }
             if let Some(error) = self.start.shared.gate.take_failure() {
                 return Err(error.into());
             }
@@ -201,21 +205,10 @@ impl Driver {
     fn take(&mut self, input: Input) -> Result<(), GroupFailure> {
         let now = self.now();
         match input {
-            Input::Raft { from, message } => {
-                let Some(node) = &mut self.node else { return Ok(()) };
-                match node.step(now, from, *message) {
-                    Ok(()) => {}
-                    Err(StepError::Alarm(alarm)) => return Err(alarm.into()),
-                    Err(error) => {
-                        tracing::debug!(peer = %from, %error, "message not taken");
-                        let refused = &self.start.shared.counters.messages_refused;
-                        refused.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
+            Input::Raft { from, message } => self.step(now, from, *message)?,
             Input::Peer { node: peer, event } => {
                 // What was heard before a reset must not be taken for a sign of life after it.
-                self.note_heard(now);
+                self.take_unhurried(now)?;
                 if let Some(node) = &mut self.node {
                     node.peer(now, peer, event);
                     if event != PeerEvent::Heard {
@@ -239,9 +232,22 @@ impl Driver {
         Ok(())
     }
 
+    fn step(&mut self, now: MonoTime, from: NodeId, message: Message) -> Result<(), GroupFailure> {
+        let Some(node) = &mut self.node else { return Ok(()) };
+        match node.step(now, from, message) {
+            Ok(()) => Ok(()),
+            Err(StepError::Alarm(alarm)) => Err(alarm.into()),
+            Err(error) => {
+                tracing::debug!(peer = %from, %error, "message not taken");
+                self.start.shared.counters.messages_refused.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
     fn tick(&mut self) -> Result<(), GroupFailure> {
         let now = self.now();
-        self.note_heard(now);
+        self.take_unhurried(now)?;
         if let Some(node) = &mut self.node {
             node.tick(now);
             // Silence is nobody's message: what follows from it is noticed here.
@@ -255,13 +261,17 @@ impl Driver {
         Ok(())
     }
 
-    fn note_heard(&mut self, now: MonoTime) {
-        let heard = self.start.shared.take_heard();
+    fn take_unhurried(&mut self, now: MonoTime) -> Result<(), GroupFailure> {
+        let unhurried = self.start.shared.take_unhurried();
         if let Some(node) = &mut self.node {
-            for peer in heard {
+            for peer in unhurried.heard {
                 node.peer(now, peer, PeerEvent::Heard);
             }
         }
+        for (from, message) in unhurried.messages {
+            self.step(now, from, message)?;
+        }
+        Ok(())
     }
 
     /// Drains the member: durable first, then said.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::config::{ConfigError, GroupConfig};
 use crate::driver::{Driver, Input, ProposeResult, Published, Start};
 use crate::gate::Gate;
 use crate::hello::cluster_of_peers;
-use crate::links::{Counters, Links, Pulse, Shared};
+use crate::links::{Counters, Links, Shared};
 use crate::log_store::{LogError, LogStore};
 use crate::marker::{Marker, MarkerError, random};
 use crate::request::{Reply, RequestError, Response, Served, ask};
@@ -169,19 +169,8 @@ impl Group {
         let gate =
             Gate::new(config.node, process, own_address, config.heartbeat * 4, marker, cluster);
         let (inputs, received) = sync_channel(INPUTS);
-        let counters = Arc::new(Counters::default());
         let clock = Clock::new();
-        let shared = Arc::new(Shared {
-            node: config.node,
-            gate,
-            tls,
-            heartbeat: config.heartbeat,
-            election: config.election,
-            inputs: inputs.clone(),
-            counters,
-            pulse: Pulse::new(clock),
-            heard: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(&config, gate, tls, inputs.clone(), clock));
         let served = Arc::new(Served::new(Handle::current()));
         let net = Net::start(&config, &shared, &served).await?;
         let links = Arc::new(Links::new(Arc::clone(&shared), net.handle.clone()));

@@ -9,15 +9,16 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cluster_core::wire::Message;
+use cluster_core::wire::{Kind as RaftKind, Message};
 use storage_core::{MonoTime, NodeId};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::{Clock, Offset, wall};
+use crate::config::GroupConfig;
 use crate::dial::Dialer;
 use crate::driver::Input;
 use crate::frame::{self, FRAME_MAX, Frame, Kind, PIECE_MAX};
@@ -58,9 +59,23 @@ pub(crate) struct Shared {
     pub(crate) inputs: SyncSender<Input>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) pulse: Pulse,
-    /// Who was heard since the member's thread last looked. A sign of life comes twenty times a
-    /// second from each peer, and none of them is worth waking a thread for.
-    pub(crate) heard: Mutex<BTreeSet<NodeId>>,
+    /// What came since the member's thread last looked and can wait until it does.
+    pub(crate) unhurried: Mutex<Unhurried>,
+    /// The member's thread does not come round: the links are to give signs of life themselves.
+    pub(crate) stalled: Notify,
+}
+
+/// Signs of life, and Raft's heartbeats and the answers to them. They come twenty times a second from
+/// each peer, and none of them is worth waking a thread for.
+#[derive(Debug, Default)]
+pub(crate) struct Unhurried {
+    pub(crate) heard: BTreeSet<NodeId>,
+    pub(crate) messages: Vec<(NodeId, Message)>,
+}
+
+impl Unhurried {
+    /// A thread that a disk holds up needs none of what is older.
+    const MESSAGES_MAX: usize = 64;
 }
 
 /// When the member's thread last came round. A member whose disk hangs must not look alive only
@@ -69,11 +84,12 @@ pub(crate) struct Shared {
 pub(crate) struct Pulse {
     clock: Clock,
     last_us: AtomicU64,
+    stood_in_us: AtomicU64,
 }
 
 impl Pulse {
-    pub(crate) const fn new(clock: Clock) -> Self {
-        Self { clock, last_us: AtomicU64::new(0) }
+    const fn new(clock: Clock) -> Self {
+        Self { clock, last_us: AtomicU64::new(0), stood_in_us: AtomicU64::new(0) }
     }
 
     /// The thread came round.
@@ -81,16 +97,57 @@ impl Pulse {
         self.last_us.store(self.clock.mono().as_micros(), Ordering::Relaxed);
     }
 
-    fn within(&self, span: Duration) -> bool {
-        let last = MonoTime::from_micros(self.last_us.load(Ordering::Relaxed));
-        self.clock.mono().since(last) < span
+    /// Whether it did so in this span until now.
+    fn within(&self, now: MonoTime, span: Duration) -> bool {
+        now.since(MonoTime::from_micros(self.last_us.load(Ordering::Relaxed))) < span
+    }
+
+    /// Whether somebody is to give a sign of life in its place now: once a heartbeat.
+    fn stand_in(&self, now: MonoTime, heartbeat: Duration) -> bool {
+        let last = MonoTime::from_micros(self.stood_in_us.load(Ordering::Relaxed));
+        let due = now.since(last) >= heartbeat && !self.within(now, heartbeat * 3 / 2);
+        if due {
+            self.stood_in_us.store(now.as_micros(), Ordering::Relaxed);
+        }
+        due
     }
 }
 
 impl Shared {
+    pub(crate) fn new(
+        config: &GroupConfig,
+        gate: Gate,
+        tls: Option<Tls>,
+        inputs: SyncSender<Input>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            node: config.node,
+            gate,
+            tls,
+            heartbeat: config.heartbeat,
+            election: config.election,
+            inputs,
+            counters: Arc::default(),
+            pulse: Pulse::new(clock),
+            unhurried: Mutex::default(),
+            stalled: Notify::new(),
+        }
+    }
+
+    /// Something came from a peer, so the peers are to hear of this member, too: usually from its
+    /// thread, once a heartbeat. While that waits for its disk the links do it. What comes is their
+    /// clock: a timer would wake an idle group more than all else.
+    fn keep_beat(&self) {
+        if self.pulse.stand_in(self.pulse.clock.mono(), self.heartbeat) {
+            self.stalled.notify_waiters();
+        }
+    }
+
     /// Whether this member may say that it lives. A slow sync is no reason not to.
     pub(crate) fn lives(&self) -> bool {
-        self.pulse.within((self.election * 3).max(Duration::from_secs(1)))
+        let span = (self.election * 3).max(Duration::from_secs(1));
+        self.pulse.within(self.pulse.clock.mono(), span)
     }
 
     /// How long nothing may come before a connection counts as broken. Whether the peer counts
@@ -101,12 +158,25 @@ impl Shared {
 
     /// Notes a sign of life.
     pub(crate) fn heard(&self, node: NodeId) {
-        lock(&self.heard).insert(node);
+        lock(&self.unhurried).heard.insert(node);
     }
 
-    /// Who was heard since this was last asked.
-    pub(crate) fn take_heard(&self) -> BTreeSet<NodeId> {
-        std::mem::take(&mut lock(&self.heard))
+    /// What has come since this was last asked, and did not have to be told at once.
+    pub(crate) fn take_unhurried(&self) -> Unhurried {
+        std::mem::take(&mut lock(&self.unhurried))
+    }
+
+    /// Tells the driver of a message: at once, or when it looks.
+    fn tell_raft(&self, from: NodeId, message: Message) {
+        if matches!(message.kind, RaftKind::Heartbeat | RaftKind::HeartbeatResponse) {
+            let messages = &mut lock(&self.unhurried).messages;
+            if messages.len() == Unhurried::MESSAGES_MAX {
+                messages.remove(0);
+            }
+            messages.push((from, message));
+        } else {
+            self.tell(Input::Raft { from, message: Box::new(message) });
+        }
     }
 
     /// Tells the driver, if it has room: everything reported here repeats itself.
@@ -123,6 +193,8 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
     pub(crate) connected: AtomicBool,
+    /// Something was said to it since the last beat.
+    spoken: AtomicBool,
     pub(crate) offset: Mutex<Offset>,
 }
 
@@ -169,11 +241,26 @@ impl Links {
     pub(crate) fn send(&self, message: &Message) -> bool {
         let outs = self.outs();
         let up = outs.get(&message.to).filter(|out| out.peer.connected.load(Ordering::Relaxed));
-        let sent = up.is_some_and(|out| out.queue.try_send(cut(&message.encode())).is_ok());
+        let sent = up.is_some_and(|out| {
+            out.peer.spoken.store(true, Ordering::Relaxed);
+            out.queue.try_send(cut(&message.encode())).is_ok()
+        });
         if !sent {
             self.shared.counters.messages_dropped.fetch_add(1, Ordering::Relaxed);
         }
         sent
+    }
+
+    /// A heartbeat has passed: whoever was told nothing in it gets a sign of life. It goes together
+    /// with what is said to others, so that the network's thread is woken once.
+    pub(crate) fn beat(&self) {
+        for out in self.outs().values() {
+            let connected = out.peer.connected.load(Ordering::Relaxed);
+            if !out.peer.spoken.swap(false, Ordering::Relaxed) && connected {
+                // A queue that is full is a sign of life in itself.
+                let _ = out.queue.try_send(Vec::new());
+            }
+        }
     }
 
     /// Each peer's round trip and clock offset, microseconds.
@@ -241,7 +328,8 @@ pub(crate) fn slow() -> io::Error {
 
 /// Hears a peer that has dialled this member, until the connection breaks.
 pub(crate) async fn hear(shared: &Shared, node: NodeId, process: u64, wire: Wire) -> io::Error {
-    let (mut reader, mut writer) = tokio::io::split(wire);
+    let (reader, mut writer) = tokio::io::split(wire);
+    let mut reader = BufReader::new(reader);
     let mut pieces = Vec::new();
     loop {
         let deadline = Instant::now() + shared.silence();
@@ -254,6 +342,7 @@ pub(crate) async fn hear(shared: &Shared, node: NodeId, process: u64, wire: Wire
         if !shared.gate.heard(node, process) {
             return io::ErrorKind::ConnectionAborted.into();
         }
+        shared.keep_beat();
         match frame.kind {
             Kind::Ping if frame.payload.is_empty() => shared.heard(node),
             Kind::Ping if frame.payload.len() == 8 => {
@@ -284,9 +373,7 @@ pub(crate) async fn hear(shared: &Shared, node: NodeId, process: u64, wire: Wire
                 let mut bytes = std::mem::take(&mut pieces);
                 bytes.extend_from_slice(&frame.payload);
                 match Message::decode(&bytes) {
-                    Ok(message) => {
-                        shared.tell(Input::Raft { from: node, message: Box::new(message) });
-                    }
+                    Ok(message) => shared.tell_raft(node, message),
                     Err(error) => {
                         tracing::debug!(peer = %node, %error, "message refused");
                         shared.counters.messages_refused.fetch_add(1, Ordering::Relaxed);
@@ -310,5 +397,23 @@ pub(crate) fn members(stage: &Stage) -> Option<&[NodeId]> {
     match stage {
         Stage::Fresh => None,
         Stage::Member(members) => Some(members),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_stands_in_for_a_thread_that_does_not_come_round_once_a_heartbeat() {
+        let heartbeat = Duration::from_millis(50);
+        let pulse = Pulse::new(Clock::new());
+        pulse.last_us.store(1_000_000, Ordering::Relaxed);
+        let due: Vec<u64> = (1_000..1_250)
+            .filter(|ms| pulse.stand_in(MonoTime::from_millis(*ms), heartbeat))
+            .collect();
+        assert_eq!(due, [1_075, 1_125, 1_175, 1_225]);
+        pulse.last_us.store(1_260_000, Ordering::Relaxed);
+        assert!(!pulse.stand_in(MonoTime::from_millis(1_300), heartbeat), "it is back");
     }
 }

@@ -230,7 +230,7 @@ impl Node {
         self.propose_now(now, &proposal).is_ok()
     }
 
-    /// Until somebody leads again, the first of the survivors calls an election every other tick.
+    /// Until somebody leads again, the first of the survivors calls an election each tick.
     fn campaign_for_the_dead(&mut self, now: MonoTime) {
         if !self.governed.leader_died {
             return;
@@ -239,7 +239,7 @@ impl Node {
             self.governed.leader_died = false;
             return;
         }
-        let spacing = self.config.ticks.tick * 2;
+        let spacing = self.config.ticks.tick / 2;
         let waits = matches!(self.raw.raft.state, StateRole::Candidate | StateRole::Leader)
             || self.governed.last_campaign.is_some_and(|last| now.since(last) < spacing);
         let lead = self.state.lead();

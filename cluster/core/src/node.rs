@@ -98,7 +98,7 @@ impl Node {
         let raft_config = Config {
             id: u64::from(config.id.0),
             election_tick: config.ticks.election,
-            heartbeat_tick: config.ticks.heartbeat,
+            heartbeat_tick: 1,
             applied,
             max_size_per_msg: Self::MESSAGE_BYTES_MAX,
             max_inflight_msgs: Self::INFLIGHT_MAX,
@@ -360,7 +360,7 @@ impl Node {
     pub(crate) fn propose_due(&mut self, now: MonoTime) {
         for proposal in self.proposals.due(now) {
             if self.propose_now(now, &proposal).is_err() {
-                let soon = now + self.config.ticks.tick * 2;
+                let soon = now + self.config.ticks.tick;
                 self.proposals.retry(&proposal.id, soon);
             }
         }

@@ -8,10 +8,8 @@ use storage_core::NodeId;
 /// The two periods of `al_heartbeatms` and `al_electionms` in Raft's own unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticks {
-    /// Length of one tick.
+    /// Length of one tick; the group's leader sends a heartbeat in each.
     pub tick: Duration,
-    /// Ticks between two heartbeats of the group's leader.
-    pub heartbeat: usize,
     /// Ticks without a leader after which a member may call an election.
     pub election: usize,
 }
@@ -33,10 +31,6 @@ pub enum TicksError {
 }
 
 impl Ticks {
-    /// Two ticks make a heartbeat: fine enough to notice silence in time, coarse enough that an
-    /// idle group costs next to nothing.
-    const PER_HEARTBEAT: u64 = 2;
-
     /// From the configured milliseconds.
     pub fn new(heartbeat_ms: u64, election_ms: u64) -> Result<Self, TicksError> {
         if !(10..=1000).contains(&heartbeat_ms) {
@@ -45,12 +39,12 @@ impl Ticks {
         if election_ms < 4 * heartbeat_ms || election_ms > 60_000 {
             return Err(TicksError::Election { election: election_ms, heartbeat: heartbeat_ms });
         }
-        let tick = Duration::from_micros(heartbeat_ms * 1000 / Self::PER_HEARTBEAT);
-        let election = Duration::from_millis(election_ms).as_micros() / tick.as_micros();
+        // A tick is a heartbeat: fine enough to notice silence in time, and an idle group costs what
+        // it is woken.
+        let election = election_ms / heartbeat_ms;
         Ok(Self {
-            tick,
-            heartbeat: 2,
-            // At most 60,000 ms of 5 ms ticks, so it fits; the fallback cannot be reached.
+            tick: Duration::from_millis(heartbeat_ms),
+            // At most 60,000 ms of 10 ms ticks, so it fits; the fallback cannot be reached.
             election: usize::try_from(election).unwrap_or(usize::MAX),
         })
     }
@@ -92,10 +86,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_twenty_five_milliseconds_a_tick() {
+    fn the_defaults_are_a_tick_a_heartbeat() {
         let ticks = Ticks::new(50, 300).unwrap();
-        assert_eq!(ticks.tick, Duration::from_millis(25));
-        assert_eq!((ticks.heartbeat, ticks.election), (2, 12));
+        assert_eq!(ticks.tick, Duration::from_millis(50));
+        assert_eq!(ticks.election, 6);
         assert_eq!(ticks.election_period(), Duration::from_millis(300));
     }
 
@@ -112,8 +106,8 @@ mod tests {
         for seed in 0..200 {
             let usual = ticks.election_timeout(seed, NodeId(1), seed % 7, false);
             let lead = ticks.election_timeout(seed, NodeId(1), seed % 7, true);
-            assert!((12..18).contains(&usual), "{usual}");
-            assert!((18..24).contains(&lead), "{lead}");
+            assert!((6..9).contains(&usual), "{usual}");
+            assert!((9..12).contains(&lead), "{lead}");
         }
     }
 }

@@ -363,6 +363,25 @@ async fn requests_are_answered_with_back_pressure_and_told_when_they_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_thread_is_held_up_for_a_moment_is_heard_all_the_same() {
+    const HELD_UP: Duration = Duration::from_millis(750);
+    let site = Site::new(3, false);
+    let [active, backup, witness] = site.hot_standby().await;
+    let epoch = backup.view().epoch;
+    // It waits where it applies the next entry, as it would for a slow disk.
+    let reader = active.clone();
+    let held = tokio::task::spawn_blocking(move || reader.read(|_| std::thread::sleep(HELD_UP)));
+    backup.claim(claim(2, 1, epoch), SOON).outcome().await.unwrap();
+    let seen = |group: &Group| group.view().member(NodeId(1)).is_some_and(|m| m.reachable && m.up);
+    while !held.is_finished() {
+        assert!(seen(&backup) && seen(&witness) && backup.duty() == Duty::Standby);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    held.await.unwrap();
+    assert_eq!((backup.view().epoch, active.duty()), (epoch, Duty::Lead));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_group_of_three_costs_little_and_knows_its_clocks() {
     let site = Site::new(3, true);
     let [active, _backup, _witness] = site.hot_standby().await;
