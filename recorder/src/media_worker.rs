@@ -5,7 +5,7 @@
 //!
 //! * Beat: 100 ms for all sockets in calls; 10 ms for those whose call has not been heard yet, so
 //!   that a call is in the capture at once; RTCP and idle phantoms in turn, each 500 ms.
-//! * An order wakes the thread.
+//! * An order wakes the thread. While no segment is open it comes round each 500 ms only.
 //! * What a full disk does not take is counted, and told in the journal as soon as it takes
 //!   something again. Facts wait in memory until they are written, in their order.
 
@@ -31,7 +31,8 @@ use crate::rtp_socket::Batch;
 pub(crate) const BEAT: Duration = Duration::from_millis(100);
 /// Between two sweeps of sockets whose segment has not been heard yet.
 const FAST_BEAT: Duration = Duration::from_millis(10);
-/// RTCP and idle phantoms are swept in every so manieth beat.
+/// RTCP and idle phantoms are swept in every so manieth beat; a thread that captures nothing skips
+/// the others.
 const SLOW_BEATS: usize = 5;
 /// The journal's housekeeping, in beats.
 const MAINTAIN_BEATS: usize = 10;
@@ -112,18 +113,23 @@ impl Worker {
                 break;
             }
             let now = self.clock.mono();
+            if !self.is_idle() {
+                next = next.min(now + BEAT);
+            }
             if now >= next {
                 if now.since(next) > BEAT {
                     self.stats.sweeps_late.add(1);
                 }
+                let idle = self.is_idle();
+                let in_turn = |number: usize| idle || (number + beat).is_multiple_of(SLOW_BEATS);
                 self.sweep(batch, now, |number, port| Due {
-                    rtp: port.intake.segment().is_some()
-                        || (number + beat).is_multiple_of(SLOW_BEATS),
-                    rtcp: (number + beat).is_multiple_of(SLOW_BEATS),
+                    rtp: port.intake.segment().is_some() || in_turn(number),
+                    rtcp: in_turn(number),
                 });
                 self.after_beat(now, beat);
-                beat += 1;
-                next = (next + BEAT).max(now);
+                let beats = if idle { SLOW_BEATS - beat % SLOW_BEATS } else { 1 };
+                beat += beats;
+                next = (next + BEAT * u32::try_from(beats).unwrap_or(1)).max(now);
             } else if now >= next_fast {
                 self.sweep(batch, now, |_, port| Due { rtp: port.is_eager(now), rtcp: false });
             }
@@ -133,6 +139,14 @@ impl Worker {
             self.tell();
         }
         self.end(batch);
+    }
+
+    /// Nothing is to be captured, written or told.
+    fn is_idle(&self) -> bool {
+        self.by_segment.is_empty()
+            && self.facts.is_empty()
+            && self.outbox.is_empty()
+            && self.ended.is_empty()
     }
 
     /// Takes orders until `due`, or until there was one and no other follows at once. `false`:

@@ -33,14 +33,24 @@ impl SealStats {
 /// The queue's entrance, for any number of threads.
 #[derive(Clone, Debug)]
 pub struct SealQueue {
-    sender: SyncSender<SealJob>,
+    sender: SyncSender<SealOrder>,
     stats: Arc<SealStats>,
+}
+
+/// What reaches the sealer.
+#[derive(Debug)]
+pub(crate) enum SealOrder {
+    /// A recording.
+    Seal(Box<SealJob>),
+    /// It is to look whether it shall stop.
+    Wake,
 }
 
 /// The queue's end: one sealer takes it.
 #[derive(Debug)]
 pub struct SealOrders {
-    pub(crate) receiver: Receiver<SealJob>,
+    pub(crate) receiver: Receiver<SealOrder>,
+    pub(crate) sender: SyncSender<SealOrder>,
     pub(crate) stats: Arc<SealStats>,
 }
 
@@ -49,7 +59,8 @@ pub struct SealOrders {
 pub fn seal_queue() -> (SealQueue, SealOrders) {
     let (sender, receiver) = sync_channel(WAITING_MAX);
     let stats = Arc::new(SealStats::default());
-    (SealQueue { sender, stats: Arc::clone(&stats) }, SealOrders { receiver, stats })
+    let queue = SealQueue { sender: sender.clone(), stats: Arc::clone(&stats) };
+    (queue, SealOrders { receiver, sender, stats })
 }
 
 impl SealQueue {
@@ -58,7 +69,7 @@ impl SealQueue {
     #[must_use]
     pub fn push(&self, job: SealJob) -> bool {
         self.stats.waiting.fetch_add(1, Ordering::Relaxed);
-        let taken = self.sender.try_send(job).is_ok();
+        let taken = self.sender.try_send(SealOrder::Seal(Box::new(job))).is_ok();
         if !taken {
             self.stats.done();
         }

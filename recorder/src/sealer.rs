@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use storage::{JournalReader, VoiceStore};
 
-use crate::seal_queue::{SealOrders, SealStats};
+use crate::seal_queue::{SealOrder, SealOrders, SealStats};
 use crate::sealing::{SealError, SealJob, Sealed, VoiceSettings, seal};
 
 /// First pause before a further attempt; it doubles.
@@ -21,8 +21,6 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
 /// A failure other than a full disk is tried so often.
 const ATTEMPTS_MAX: u32 = 5;
-/// How often the thread looks whether it is to stop, and whether something is due.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What happened to a recording.
 #[derive(Debug)]
@@ -52,6 +50,7 @@ pub struct SealerConfig {
 #[derive(Debug)]
 pub struct Sealer {
     stop: SyncSender<Instant>,
+    orders: SyncSender<SealOrder>,
     thread: JoinHandle<()>,
     stats: Arc<SealStats>,
 }
@@ -64,10 +63,11 @@ impl Sealer {
     pub fn spawn(config: SealerConfig) -> io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
         let stats = Arc::clone(&config.orders.stats);
+        let orders = config.orders.sender.clone();
         let worker = Worker { config, waiting: VecDeque::new() };
         let builder = std::thread::Builder::new().name("sealer".to_owned());
         let thread = builder.spawn(move || worker.run(|| stopped.try_recv().ok()))?;
-        Ok(Self { stop, thread, stats })
+        Ok(Self { stop, orders, thread, stats })
     }
 
     /// Its counters.
@@ -79,6 +79,8 @@ impl Sealer {
     /// Seals what waits, for as long as `patience`, and ends. What is left stays in the journal.
     pub fn stop(self, patience: Duration) {
         let _ = self.stop.try_send(Instant::now() + patience);
+        // Where there is no room for it the thread does not sleep.
+        let _ = self.orders.try_send(SealOrder::Wake);
         // A panic there has been reported by the runtime; there is nothing else to do about it.
         let _ = self.thread.join();
     }
@@ -110,17 +112,20 @@ impl Worker {
                 self.seal(waiting.job, waiting.attempts);
                 continue;
             }
-            match self.config.orders.receiver.recv_timeout(LOOK) {
-                Ok(job) => self.seal(job, 0),
-                Err(RecvTimeoutError::Timeout) if until.is_none() => {}
-                // Asked to stop, and nothing waits but what has just failed; or nobody is left
-                // who could send anything.
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    if until.is_some() || self.waiting.is_empty() {
-                        return;
-                    }
-                    std::thread::sleep(LOOK);
+            let receiver = &self.config.orders.receiver;
+            let next_due = self.waiting.iter().map(|waiting| waiting.due).min();
+            let order = match next_due {
+                // What still waits has failed just now.
+                _ if until.is_some() => {
+                    receiver.try_recv().map_err(|_| RecvTimeoutError::Disconnected)
                 }
+                None => receiver.recv().map_err(RecvTimeoutError::from),
+                Some(due) => receiver.recv_timeout(due.saturating_duration_since(Instant::now())),
+            };
+            match order {
+                Ok(SealOrder::Seal(job)) => self.seal(*job, 0),
+                Ok(SealOrder::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }

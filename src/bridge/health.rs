@@ -92,6 +92,12 @@ impl Teller {
         due.then_some(health)
     }
 
+    /// Whether time alone may make something worth telling.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.told.is_none() || self.pending.is_some()
+    }
+
     /// It did not get through: it is to be told again.
     pub const fn lost(&mut self) {
         self.told = None;
@@ -133,11 +139,14 @@ mod tests {
         assert_eq!(teller.look(at(100), sick), None, "it is still setting up");
         assert_eq!(teller.look(at(2_000), Health::GOOD), Some(Health::GOOD));
         assert_eq!(teller.look(at(3_000), sick), Some(sick));
+        assert!(!teller.waits());
         assert_eq!(teller.look(at(3_100), Health::GOOD), None);
+        assert!(teller.waits());
         assert_eq!(teller.look(at(3_500), sick), None);
         assert_eq!(teller.look(at(3_600), Health::GOOD), None);
         assert_eq!(teller.look(at(4_500), Health::GOOD), None);
         assert_eq!(teller.look(at(4_700), Health::GOOD), Some(Health::GOOD));
+        assert!(!teller.waits());
         let mut never = Teller::new(at(0));
         assert_eq!(never.look(at(8_000), sick), Some(sick));
         never.lost();

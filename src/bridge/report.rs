@@ -13,8 +13,10 @@ use super::health::{Signs, Teller};
 use crate::hub::Hub;
 
 /// How often the node is looked at without any news of the recorder, whose own troubles (a lost
-/// link, phantoms) are news: what is left is the disk, and good news that must last.
-const LOOK: Duration = Duration::from_millis(100);
+/// link, phantoms, a full disk) are news.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often while something is to be told that must last first.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The recorder is not looked at more often, however much it does: a lost link is to cost no more.
 const NEWS: Duration = Duration::from_millis(10);
 /// How long the group may take to confirm.
@@ -30,8 +32,9 @@ pub async fn report_health(
 ) {
     let mut teller = Teller::new(clock.mono());
     while control.is_running() {
+        let look = if teller.waits() { LOOK_AGAIN } else { LOOK };
         // Either way it is looked at.
-        if timeout(LOOK, control.news()).await.is_ok() {
+        if timeout(look, control.news()).await.is_ok() {
             sleep(NEWS).await;
         }
         let view = control.view();
