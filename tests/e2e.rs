@@ -35,6 +35,27 @@ async fn an_inbound_call_is_one_file_with_every_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_g729_is_heard_whole() {
+    let mut config = SiteConfig::demo(2, 1);
+    config.switches.codecs = vec!["g729A".to_owned()];
+    let bench = Bench::start_with(config, "al_voiceformat = \"wav\"\n").await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, 200).await;
+    bench.site.switch().hangup_all(call);
+    let published = bench.published(1).await;
+    let (path, record) = &published[0];
+    let segment = &record.segments[0];
+    assert_eq!((segment.codec.as_str(), segment.lost, record.gaps.len()), ("g729", 0, 0));
+    assert!(segment.packets >= 190, "{segment:?}");
+    assert_eq!(record.durationms, segment.packets * 20);
+    let (level, mos) = (record.quality.leveldb.expect("a voice"), record.quality.mos.expect("one"));
+    // The tune itself, and what G.729 costs by the E-model.
+    assert!((-25.0..-5.0).contains(&level) && (4.0..4.2).contains(&mos), "{:?}", record.quality);
+    judged_by_sox(path, record.durationms);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_of_all_kinds_are_recorded() {
     let bench = Bench::start(8).await;
     let switch = bench.site.switch();

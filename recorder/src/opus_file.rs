@@ -92,6 +92,15 @@ impl OpusFile {
         samples.iter().try_for_each(|byte| self.push(law.decode(*byte)))
     }
 
+    /// Adds linear samples.
+    ///
+    /// # Errors
+    /// [`OpusError`].
+    pub fn write_pcm(&mut self, samples: &[i16]) -> Result<(), OpusError> {
+        self.samples += samples.len() as u64;
+        samples.iter().try_for_each(|sample| self.push(*sample))
+    }
+
     /// Adds silence.
     ///
     /// # Errors

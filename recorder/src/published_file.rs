@@ -1,9 +1,10 @@
-//! Reads a published voice file back as G.711 frames, whatever its form, so that late captures can be
-//! laid around it. Linear samples that came from G.711 become what they were; what Opus has made of
-//! them is heard as it is played.
+//! Reads a published voice file back, whatever its form, so that late captures can be laid around it.
+//! Linear samples that came from G.711 become what they were; others stay linear, and what Opus has
+//! made of them is heard as it is played.
 
 use std::io;
 
+use recorder_core::media::Codec;
 use recorder_core::media::published::PublishedAudio;
 use storage::wav::{G711_HEADER_BYTES, PCM_HEADER_BYTES, pcm_header, read_g711_header};
 use storage::{Fetch, FetchError, FetchFormat, VoiceError, VoiceStore};
@@ -87,30 +88,33 @@ impl PublishedAudio for PublishedFile {
         matches!(self.form, Form::G711(_) | Form::Linear(_))
     }
 
-    fn read(&mut self, at: u64, samples: &mut [u8]) -> io::Result<Law> {
+    fn read(&mut self, at: u64, count: usize, payload: &mut Vec<u8>) -> io::Result<Codec> {
         let linear: Vec<i16> = match &mut self.form {
             Form::G711(window) => {
-                window.read(at, samples)?;
-                return Ok(self.law);
+                payload.resize(count, 0);
+                window.read(at, payload)?;
+                return Ok(Codec::G711(self.law));
             }
             Form::Linear(window) => {
-                let mut bytes = vec![0; samples.len() * 2];
+                let mut bytes = vec![0; count * 2];
                 window.read(at * 2, &mut bytes)?;
                 bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
             }
             #[cfg(feature = "opus")]
-            Form::Opus(reader) => reader.read(at, samples.len())?,
+            Form::Opus(reader) => reader.read(at, count)?,
         };
         let exact = |law: &Law| linear.iter().all(|s| law.decode(law.encode(*s)) == *s);
         let other = match self.law {
             Law::A => Law::Mu,
             Law::Mu => Law::A,
         };
-        let law = [self.law, other].into_iter().find(exact).unwrap_or(self.law);
-        for (byte, sample) in samples.iter_mut().zip(linear) {
-            *byte = law.encode(sample);
+        if let Some(law) = [self.law, other].into_iter().find(exact) {
+            payload.extend(linear.iter().map(|sample| law.encode(*sample)));
+            Ok(Codec::G711(law))
+        } else {
+            payload.extend(linear.iter().flat_map(|sample| sample.to_be_bytes()));
+            Ok(Codec::L16)
         }
-        Ok(law)
     }
 }
 

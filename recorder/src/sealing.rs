@@ -11,8 +11,8 @@ use std::io;
 use recorder_core::media::published::entries;
 use recorder_core::media::render::Pass;
 use recorder_core::media::{
-    Heard, Index, Plan, Render, RenderError, Sound, Source, Unplaceable, VoiceSink, add_sound,
-    begin_when_due, draft_of, merge_drafts, record, revised, shifted,
+    Coded, Heard, Index, Plan, Render, RenderError, Sound, Source, Unplaceable, VoiceSink,
+    add_sound, begin_when_due, draft_of, merge_drafts, record, revised, shifted,
 };
 use storage::{
     FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceForm,
@@ -23,6 +23,7 @@ use storage_core::journal::{Entry, Fact};
 use storage_core::record::VoiceFormat;
 use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
+use crate::decode::Decoders;
 use crate::published_file::PublishedFile;
 use crate::pulled::{PulledCapture, PulledError};
 
@@ -345,7 +346,8 @@ fn write(
     // What was published keeps its bytes as they are.
     let law = sources.published.as_ref().and_then(|before| before.file.law()).unwrap_or(plan.law);
     let voice = Voice::create(store, settings, sources.job.recording, plan, law)?;
-    let mut voice = Listened { voice, sound: Sound::new(&plan.gaps) };
+    let (sound, decoders) = (Sound::new(&plan.gaps), Decoders::default());
+    let mut voice = Listened { voice, sound, decoders };
     let mut render = Render::new(plan);
     loop {
         let mut outcome = Ok(());
@@ -416,6 +418,7 @@ impl Voice {
 struct Listened<'p> {
     voice: Voice,
     sound: Sound<'p>,
+    decoders: Decoders,
 }
 
 impl VoiceSink for Listened<'_> {
@@ -426,20 +429,32 @@ impl VoiceSink for Listened<'_> {
         self.voice.audio(law, samples)
     }
 
+    fn coded(&mut self, packet: Coded<'_>) -> Result<(), SealError> {
+        let samples = self.decoders.decode(&packet);
+        self.sound.linear(samples);
+        self.voice.linear(samples)
+    }
+
     fn silence(&mut self, samples: u64) -> Result<(), SealError> {
         self.sound.silence(samples);
         self.voice.silence(samples)
     }
 }
 
-impl VoiceSink for Voice {
-    type Error = SealError;
-
+impl Voice {
     fn audio(&mut self, law: Law, samples: &[u8]) -> Result<(), SealError> {
         match self {
             Self::Wav(writer) => Ok(writer.write_g711(law, samples)?),
             #[cfg(feature = "opus")]
             Self::Opus(file) => Ok(file.write_g711(law, samples)?),
+        }
+    }
+
+    fn linear(&mut self, samples: &[i16]) -> Result<(), SealError> {
+        match self {
+            Self::Wav(writer) => Ok(writer.write_pcm(samples)?),
+            #[cfg(feature = "opus")]
+            Self::Opus(file) => Ok(file.write_pcm(samples)?),
         }
     }
 

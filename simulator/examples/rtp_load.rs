@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use simulator::clock::Clock;
-use simulator::media::{Change, Play, Sender, media_socket};
+use simulator::media::{Change, Coding, Play, Sender, media_socket};
 use simulator::switch::{Extension, Serial};
 use simulator::tone::{self, Law};
 
@@ -44,7 +44,7 @@ fn play(number: u64, to: SocketAddr, clock: Clock) -> Play {
         key: (Extension::from(number.to_string()), 0),
         aes: 0,
         to,
-        law: Law::A,
+        coding: Coding::G711(Law::A),
         serial: Serial(u32::try_from(number / 2).unwrap_or(u32::MAX)),
         established: Some(clock.now()),
         not_before: clock.now(),

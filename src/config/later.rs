@@ -5,7 +5,7 @@ use storage_core::record::VoiceFormat;
 
 use super::reader::Reader;
 use super::recorder::DEFAULT_MAX_PAUSE;
-use super::{Codec, Config, HoldAudio, MediaEncryption, Method, Recorder};
+use super::{Config, HoldAudio, MediaEncryption, Method, Recorder};
 
 /// Says what does nothing yet, and puts in its place what is done.
 pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
@@ -56,7 +56,6 @@ fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
         let instead = "name the stations at which they work in al_stations";
         not_yet(reader, "al_agents", "monitors on agents", instead);
     }
-    settle_codecs(recorder, reader);
     settle_encryption(recorder, reader);
     if recorder.hold == HoldAudio::Skip {
         recorder.hold = HoldAudio::Record;
@@ -65,18 +64,6 @@ fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
     }
     if recorder.max_pause != DEFAULT_MAX_PAUSE {
         not_yet(reader, "al_maxpauses", "pausing a recording", "it has no effect");
-    }
-}
-
-/// A codec that cannot be made audible must not be offered to the switch.
-fn settle_codecs(recorder: &mut Recorder, reader: &mut Reader) {
-    let recorded = |codec: &Codec| matches!(codec, Codec::G711A | Codec::G711U);
-    let all = recorder.codecs.len();
-    recorder.codecs.retain(recorded);
-    if recorder.codecs.is_empty() {
-        reader.refuse_value("al_codecs", "a list with g711a or g711u in this version", "add one");
-    } else if recorder.codecs.len() < all && reader.has("al_codecs") {
-        not_yet(reader, "al_codecs", "codecs other than G.711", "the others are not offered");
     }
 }
 

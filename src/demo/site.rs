@@ -421,8 +421,7 @@ fn recorder_lines(
          al_aesuser = \"{}\"\nal_aespassword = \"{}\"\nal_switchname = \"{}\"\n\
          al_phantoms = [\"{}\"]\nal_phantompassword = \"{}\"\n\
          al_stations = [\"{}\"]\nal_vdns = [\"50100\"]\nal_skills = [\"60001\"]\n\
-         al_rtpaddress = \"{rtp_address}\"\nal_rtpports = \"{first}-{last}\"\n\
-         al_codecs = [\"g711a\", \"g711u\"]\n",
+         al_rtpaddress = \"{rtp_address}\"\nal_rtpports = \"{first}-{last}\"\n",
         address.ip(),
         address.port(),
         config.aes[aes].user,

@@ -1,12 +1,14 @@
-//! Audio to registered terminals: who hears what (`plan`, pure), how packets are made (`stream`,
-//! pure), and the thread that sends them on a 20 ms beat (`sender`).
+//! Audio to registered terminals: who hears what (`plan`, pure), how packets are made (`stream` and
+//! `coder`, pure), and the thread that sends them on a 20 ms beat (`sender`).
 
+mod coder;
 mod plan;
 mod record;
 mod rtp;
 mod sender;
 mod stream;
 
+pub use coder::Coding;
 pub use plan::{Change, Notice, Plan};
 pub use record::StreamRecord;
 pub use sender::{Sender, media_socket};
@@ -14,7 +16,6 @@ pub use stream::{RtpFaults, Table};
 
 use std::net::SocketAddr;
 
-use crate::g711::Law;
 use crate::switch::{RegistrationKey, Serial};
 use crate::time::Time;
 
@@ -27,8 +28,8 @@ pub struct Play {
     pub aes: usize,
     /// Where to.
     pub to: SocketAddr,
-    /// Law.
-    pub law: Law,
+    /// How its audio is coded.
+    pub coding: Coding,
     /// The interaction heard.
     pub serial: Serial,
     /// When its frame 0 began; before that there is only uncoded tone.

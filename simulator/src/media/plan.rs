@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Play;
+use super::{Coding, Play};
 use crate::config::Switches;
-use crate::g711::Law;
 use crate::switch::{ConnectionState, Extension, MediaMode, Owner, RegistrationKey, Switch};
 use crate::time::Time;
 
@@ -108,12 +107,12 @@ fn wanted(
     }
     for (key, held) in switch.registrations_of(extension) {
         let Some(media) = held.media.filter(|_| held.mode == MediaMode::Client) else { continue };
-        let Some((codec, law)) = agree(&media.codecs, &switches.codecs) else { continue };
+        let Some((codec, coding)) = agree(&media.codecs, &switches.codecs) else { continue };
         let play = Play {
             key: key.clone(),
             aes: held.owner.aes,
             to: media.rtp,
-            law,
+            coding,
             serial: call.serial,
             established: call.established,
             not_before: now.after_millis(switches.rtp_delay_ms),
@@ -124,10 +123,10 @@ fn wanted(
 }
 
 /// The client's first codec that the switch has, in the switch's spelling.
-fn agree(client: &[String], switch: &[String]) -> Option<(String, Law)> {
+fn agree(client: &[String], switch: &[String]) -> Option<(String, Coding)> {
     client.iter().find_map(|wish| {
         let codec = switch.iter().find(|codec| codec.eq_ignore_ascii_case(wish))?;
-        Some((codec.clone(), Law::from_name(codec)?))
+        Some((codec.clone(), Coding::from_name(codec)?))
     })
 }
 

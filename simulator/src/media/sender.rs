@@ -146,7 +146,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::media::{Change, Play};
+    use crate::media::{Change, Coding, Play};
     use crate::switch::{Extension, Serial};
     use crate::tone::{self, Law};
 
@@ -155,7 +155,7 @@ mod tests {
             key: (Extension::from(number.to_string()), 0),
             aes: 0,
             to,
-            law: Law::Mu,
+            coding: Coding::G711(Law::Mu),
             serial: Serial(number),
             established: Some(Time::default()),
             not_before: Time::default(),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use super::coder::Coder;
 use super::plan::Change;
 use super::record::StreamRecord;
 use super::{Play, rtp};
@@ -46,6 +47,7 @@ pub struct RtpFaults {
 #[derive(Debug)]
 struct Stream {
     play: Play,
+    coder: Coder,
     ssrc: u32,
     sequence: u16,
     /// RTP timestamp of the beat `first_beat`.
@@ -133,6 +135,7 @@ impl Table {
             muted: 0,
             held_back: None,
             record: StreamRecord::new(now, &play),
+            coder: Coder::default(),
             play,
         };
         self.streams.insert(stream.play.key.clone(), stream);
@@ -245,7 +248,7 @@ impl Table {
             } else {
                 let words = tone::uncoded(Law::A, number as u32);
                 let timestamp = (number * FRAME_LEN) as u32;
-                rtp::packet(Law::A, false, number as u16, timestamp, ssrc, &words)
+                rtp::packet(Law::A.payload_type(), false, number as u16, timestamp, ssrc, &words)
             };
             self.extra.push(Packet { aes: None, to, bytes });
         }
@@ -269,7 +272,8 @@ impl Stream {
         let first = *self.first_beat.get_or_insert(beat);
         let beats = beat.since(first).as_nanos() as u64 / FRAME_NS;
         let timestamp = self.timestamp.wrapping_add((beats as u32).wrapping_mul(FRAME_LEN as u32));
-        let law = self.play.law;
+        let coding = self.play.coding;
+        let law = coding.law();
         let serial = self.play.serial.0;
         let frame = match self.play.established {
             // Established after the beat's own moment: its first frame is the next beat's.
@@ -288,7 +292,9 @@ impl Stream {
             *last = Some((law, serial, number, words));
         }
         let marker = std::mem::take(&mut self.fresh);
-        let bytes = rtp::packet(law, marker, self.sequence, timestamp, self.ssrc, &words);
+        let payload = self.coder.payload(coding, &words);
+        let kind = coding.payload_type();
+        let bytes = rtp::packet(kind, marker, self.sequence, timestamp, self.ssrc, &payload);
         self.sequence = self.sequence.wrapping_add(1);
         Some((bytes, frame))
     }
@@ -297,6 +303,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::Coding;
     use crate::media::rtp::HEADER_LEN;
     use crate::switch::Serial;
 
@@ -305,7 +312,7 @@ mod tests {
             key: (Extension::from(extension), 0),
             aes: 0,
             to: SocketAddr::from(([127, 0, 0, 1], 4000)),
-            law: Law::A,
+            coding: Coding::G711(Law::A),
             serial: Serial(serial),
             established: established.map(Time::from_millis),
             not_before: Time::default(),

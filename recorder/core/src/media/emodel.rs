@@ -9,9 +9,8 @@ use super::timeline::PlannedGap;
 
 /// G.107, table 3: the rating with all parameters at their defaults.
 const R_DEFAULT: f64 = 93.2;
-/// ITU-T G.113 appendix I, G.711: no impairment by the coding itself.
-const IE: f64 = 0.0;
-/// The same, packet-loss robustness without concealment: lost audio is silence in the file.
+/// ITU-T G.113 appendix I, packet-loss robustness of G.711 without concealment: lost audio is silence
+/// in the file, whatever it was coded by.
 const BPL: f64 = 4.3;
 
 /// Loss as the E-model counts it.
@@ -45,12 +44,14 @@ pub fn loss(gaps: &[PlannedGap], total: u64) -> Loss {
     Loss { ratio, burst_ratio, longest_ms: longest / 8 }
 }
 
-/// Mean opinion score, 1 to 4.5 (G.107, annex B), of G.711 with this loss.
+/// Mean opinion score, 1 to 4.5 (G.107, annex B), with this loss, of a codec that impairs speech so
+/// much by itself ([`super::Plan::impairment`]).
 #[must_use]
-pub fn mos(loss: Loss) -> f64 {
+pub fn mos(loss: Loss, impairment: f64) -> f64 {
     let percent = loss.ratio * 100.0;
     // G.107, equation 7-29.
-    let ie_eff = IE + (95.0 - IE) * percent / (percent / loss.burst_ratio.max(1.0) + BPL);
+    let ie_eff =
+        impairment + (95.0 - impairment) * percent / (percent / loss.burst_ratio.max(1.0) + BPL);
     let r = R_DEFAULT - ie_eff;
     if r <= 0.0 {
         return 1.0;
@@ -82,7 +83,7 @@ mod tests {
             (100.0, 1.0, 1.0),
         ] {
             let loss = Loss { ratio: percent / 100.0, burst_ratio, longest_ms: 0 };
-            let score = mos(loss);
+            let score = mos(loss, 0.0);
             assert!((score - expected).abs() < 0.002, "{percent} % {burst_ratio}: {score}");
         }
     }
@@ -100,6 +101,6 @@ mod tests {
         assert_eq!(found.longest_ms, 40);
         assert_eq!(loss(&gaps[2..], 2_000 * 8).ratio, 0.0);
         let even = Loss { burst_ratio: 1.0, ..found };
-        assert!(mos(found) < mos(even));
+        assert!(mos(found, 0.0) < mos(even, 0.0));
     }
 }

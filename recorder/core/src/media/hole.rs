@@ -32,12 +32,14 @@ pub(crate) struct Part {
 }
 
 /// Explains the hole of `hole` samples between the packets `before` and `at` (indices into a
-/// run's sorted packets): the parts of it that are gaps, in order.
+/// run's sorted packets), where a packet is `frame` samples long: the parts of it that are gaps,
+/// in order.
 pub(crate) fn explain(
     packets: &[Indexed],
     before: usize,
     at: usize,
     hole: u64,
+    frame: u64,
 ) -> impl Iterator<Item = Part> {
     let (first, next) = (packets[before], packets[at]);
     let between = &packets[before + 1..at];
@@ -51,7 +53,7 @@ pub(crate) fn explain(
     let missing = steps.saturating_sub((at - before) as u64);
     let lost = match (missing, quiet) {
         (0, _) => 0,
-        (_, true) => hole.min(missing * u64::from(first.bytes)),
+        (_, true) => hole.min(missing * frame),
         (_, false) => hole,
     };
     let rest = hole - lost;

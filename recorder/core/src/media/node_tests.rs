@@ -10,7 +10,9 @@ use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 use super::published::{PublishedAudio, entries};
 use super::rtp::tests::packet;
 use super::timeline::Placed;
-use super::{CaptureKey, Index, Pass, Plan, Render, Source, VoiceSink, record, revised};
+use super::{
+    CaptureKey, Codec, Coded, Index, Pass, Plan, Render, Source, VoiceSink, record, revised,
+};
 
 const START_MICROS: i64 = 1_700_000_000_000_000;
 const FRAME: i64 = 160;
@@ -122,10 +124,10 @@ impl PublishedAudio for &[u8] {
         true
     }
 
-    fn read(&mut self, at: u64, samples: &mut [u8]) -> Result<Law, Self::Error> {
+    fn read(&mut self, at: u64, count: usize, payload: &mut Vec<u8>) -> Result<Codec, Self::Error> {
         let at = usize::try_from(at).unwrap();
-        samples.copy_from_slice(&self[at..at + samples.len()]);
-        Ok(Law::A)
+        payload.extend_from_slice(&self[at..at + count]);
+        Ok(Codec::G711(Law::A))
     }
 }
 
@@ -200,6 +202,10 @@ struct File(Vec<u8>);
 
 impl VoiceSink for File {
     type Error = std::convert::Infallible;
+
+    fn coded(&mut self, packet: Coded<'_>) -> Result<(), Self::Error> {
+        panic!("all is G.711 here: {packet:?}")
+    }
 
     fn audio(&mut self, _: Law, samples: &[u8]) -> Result<(), Self::Error> {
         self.0.extend(samples);

@@ -1,23 +1,77 @@
-//! What a payload type means: which packets carry audio, by which law, and which are none.
-//! It decodes nothing.
+//! What a payload type means: which packets carry audio, in which codec and for how long, and which
+//! are none. It decodes nothing.
 
 use storage_core::g711::Law;
 
-/// A law's name as in `al_codecs`.
-#[must_use]
-pub const fn codec_name(law: Law) -> &'static str {
-    match law {
-        Law::Mu => "g711u",
-        Law::A => "g711a",
+/// How audio is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Codec {
+    /// G.711: each byte is a sample.
+    G711(Law),
+    /// G.729, with or without annexes A and B: 10 bytes are 10 ms.
+    G729,
+    /// G.722 at 64 kbit/s. It samples at 16 kHz and counts 8,000 a second (RFC 3551, 4.5.2).
+    G722,
+    /// Linear samples of 16 bits at 8 kHz, high byte first (RFC 3551, 4.5.11).
+    L16,
+}
+
+impl Codec {
+    /// Its name, as in `al_codecs` and in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::G711(Law::Mu) => "g711u",
+            Self::G711(Law::A) => "g711a",
+            Self::G729 => "g729",
+            Self::G722 => "g722",
+            Self::L16 => "l16",
+        }
+    }
+
+    /// The codec that the switch means by a name.
+    fn named(name: &str) -> Option<Self> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match name {
+            _ if is("g711u") => Some(Self::G711(Law::Mu)),
+            _ if is("g711a") => Some(Self::G711(Law::A)),
+            _ if is("g729") || is("g729a") => Some(Self::G729),
+            _ if is("g722") => Some(Self::G722),
+            _ if is("l16") => Some(Self::L16),
+            _ => None,
+        }
+    }
+
+    /// How long the audio of a payload is, in samples at 8 kHz. What is no whole frame is none; a
+    /// G.729 packet may end with two bytes that describe the silence after it (RFC 3551, 4.5.6).
+    #[must_use]
+    pub const fn samples(self, payload_bytes: u16) -> u16 {
+        match self {
+            Self::G711(_) | Self::G722 => payload_bytes,
+            Self::G729 => (payload_bytes / G729_FRAME_BYTES).saturating_mul(80),
+            Self::L16 => payload_bytes / 2,
+        }
+    }
+
+    /// How much it impairs speech by itself, on the scale of the E-model (ITU-T G.113, appendix I).
+    /// Of G.722 the lower half is in the file, which is hardly impaired.
+    pub(crate) const fn impairment(self) -> f64 {
+        match self {
+            Self::G729 => 10.0,
+            Self::G711(_) | Self::G722 | Self::L16 => 0.0,
+        }
     }
 }
+
+/// 10 ms.
+pub const G729_FRAME_BYTES: u16 = 10;
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// G.711 audio: each byte is a sample.
-    Audio(Law),
-    /// Comfort noise (RFC 3389): the sender says that it is silent.
+    /// Audio.
+    Audio(Codec),
+    /// Comfort noise (RFC 3389, or G.729 annex B): the sender says that it is silent.
     ComfortNoise,
     /// Keys pressed (RFC 4733): no audio.
     Event,
@@ -35,21 +89,35 @@ pub(crate) const EVENT_BYTES_MAX: usize = 16;
 /// are what the sender really sends, whatever was announced.
 #[must_use]
 pub fn classify(payload_type: u8, payload_bytes: usize, codec: &str) -> Payload {
+    let is_short = payload_bytes <= EVENT_BYTES_MAX;
     match payload_type {
-        0 => Payload::Audio(Law::Mu),
-        8 => Payload::Audio(Law::A),
+        0 => Payload::Audio(Codec::G711(Law::Mu)),
+        8 => Payload::Audio(Codec::G711(Law::A)),
         // 19 is what comfort noise had before RFC 3551 reserved it; switches still send it.
         13 | 19 => Payload::ComfortNoise,
-        // G.723, G.722, G.729: static numbers of RFC 3551, table 4.
-        4 | 9 | 18 => Payload::Foreign,
+        9 => Payload::Audio(Codec::G722),
+        18 => g729(payload_bytes),
+        // G.723.1
+        4 => Payload::Foreign,
         101 => Payload::Event,
-        96..=127 if payload_bytes <= EVENT_BYTES_MAX => Payload::Event,
-        96..=127 => match codec {
-            _ if codec.eq_ignore_ascii_case("g711u") => Payload::Audio(Law::Mu),
-            _ if codec.eq_ignore_ascii_case("g711a") => Payload::Audio(Law::A),
-            _ => Payload::Foreign,
+        // Events come in fours of bytes.
+        96..=127 if is_short && payload_bytes.is_multiple_of(4) => Payload::Event,
+        96..=127 => match Codec::named(codec) {
+            Some(Codec::G729) => g729(payload_bytes),
+            Some(_) if is_short => Payload::Event,
+            Some(codec) => Payload::Audio(codec),
+            None if is_short => Payload::Event,
+            None => Payload::Foreign,
         },
         _ => Payload::Unknown,
+    }
+}
+
+const fn g729(payload_bytes: usize) -> Payload {
+    if payload_bytes < G729_FRAME_BYTES as usize {
+        Payload::ComfortNoise
+    } else {
+        Payload::Audio(Codec::G729)
     }
 }
 
@@ -60,18 +128,41 @@ mod tests {
     #[test]
     fn static_numbers_count_whatever_was_announced() {
         for (pt, bytes, codec, expected) in [
-            (0, 160, "g711a", Payload::Audio(Law::Mu)),
-            (8, 160, "g729", Payload::Audio(Law::A)),
+            (0, 160, "g711a", Payload::Audio(Codec::G711(Law::Mu))),
+            (8, 160, "g729", Payload::Audio(Codec::G711(Law::A))),
             (13, 1, "g711a", Payload::ComfortNoise),
-            (18, 20, "g711a", Payload::Foreign),
+            (18, 20, "g711a", Payload::Audio(Codec::G729)),
+            (18, 12, "g729", Payload::Audio(Codec::G729)),
+            (18, 2, "g729", Payload::ComfortNoise),
+            (9, 160, "", Payload::Audio(Codec::G722)),
+            (4, 24, "", Payload::Foreign),
+            (98, 10, "G729A", Payload::Audio(Codec::G729)),
+            (98, 2, "g729", Payload::ComfortNoise),
+            (98, 4, "g729", Payload::Event),
+            (98, 320, "l16", Payload::Audio(Codec::L16)),
             (101, 4, "g711a", Payload::Event),
             (127, 4, "g711a", Payload::Event),
-            (97, 160, "g711A", Payload::Audio(Law::A)),
-            (97, 160, "g711u", Payload::Audio(Law::Mu)),
+            (97, 160, "g711A", Payload::Audio(Codec::G711(Law::A))),
+            (97, 160, "g711u", Payload::Audio(Codec::G711(Law::Mu))),
             (97, 160, "", Payload::Foreign),
             (34, 800, "g711a", Payload::Unknown),
         ] {
             assert_eq!(classify(pt, bytes, codec), expected, "{pt} {bytes} {codec}");
+        }
+    }
+
+    #[test]
+    fn a_payload_lasts_as_long_as_its_codec_says() {
+        for (codec, bytes, samples) in [
+            (Codec::G711(Law::A), 160, 160),
+            (Codec::G722, 160, 160),
+            (Codec::L16, 320, 160),
+            (Codec::G729, 20, 160),
+            (Codec::G729, 12, 80),
+            (Codec::G729, 9, 0),
+            (Codec::G729, u16::MAX, u16::MAX),
+        ] {
+            assert_eq!(codec.samples(bytes), samples, "{codec:?} {bytes}");
         }
     }
 }

@@ -17,14 +17,13 @@
 use std::ops::Range;
 
 use storage_core::WallTime;
-use storage_core::g711::Law;
 use storage_core::record::GapCause;
 
 use super::hole::{Part, explain};
 use super::index::{CaptureKey, SegmentFacts};
-use super::payload::{Payload, classify};
+use super::payload::{Codec, Payload, classify};
 use super::rtp::MediaTime;
-use super::run::{Indexed, Run};
+use super::run::Indexed;
 use super::settle::Settled;
 use super::timeline::{Mark, Placed, PlannedGap, Unplaceable};
 
@@ -62,11 +61,9 @@ fn pieces(settled: &Settled) -> Vec<Piece> {
         let mut open: Option<Piece> = None;
         let mut end = 0;
         for (index, packet) in run.packets.iter().enumerate() {
-            if law(packet, codec).is_none() {
-                continue;
-            }
+            let Some(audio) = audio(packet, codec) else { continue };
             let near = packet.time().0 <= end + PIECE_HOLE_TICKS;
-            end = packet.time().0 + u64::from(packet.bytes);
+            end = packet.time().0 + u64::from(audio.samples);
             match &mut open {
                 Some(piece) if near => piece.past = index + 1,
                 _ => {
@@ -91,7 +88,8 @@ fn give_way(settled: &Settled, pieces: Vec<Piece>) -> Vec<Piece> {
     let mut begins: Vec<WallTime> = cut.iter().map(|piece| piece.start).collect();
     begins.sort_unstable();
     for mut piece in captured {
-        let run = &settled.runs[piece.run].1;
+        let (key, run) = &settled.runs[piece.run];
+        let codec = settled.codec(key.capture);
         for begin in &begins[begins.partition_point(|begin| *begin <= piece.start)..] {
             let first = &run.packets[piece.first..piece.past];
             let before = first.partition_point(|packet| run.wall(packet.time()) < *begin);
@@ -100,7 +98,8 @@ fn give_way(settled: &Settled, pieces: Vec<Piece>) -> Vec<Piece> {
             }
             let last = first[before - 1];
             let into = begin.micros_since(run.wall(last.time())) / 125;
-            if before == first.len() && into >= i64::from(last.bytes) {
+            let lasts = audio(&last, codec).map_or(0, |audio| i64::from(audio.samples));
+            if before == first.len() && into >= lasts {
                 break;
             }
             let until = Some(last.time().0 + into.unsigned_abs());
@@ -120,12 +119,21 @@ fn give_way(settled: &Settled, pieces: Vec<Piece>) -> Vec<Piece> {
     cut
 }
 
-/// The law of a packet that has audio.
-fn law(packet: &Indexed, codec: &str) -> Option<Law> {
-    match classify(packet.payload_type(), packet.bytes.into(), codec) {
-        Payload::Audio(law) if packet.bytes > 0 => Some(law),
-        _ => None,
-    }
+/// What a packet has of audio.
+#[derive(Clone, Copy, Debug)]
+struct Audio {
+    codec: Codec,
+    /// At 8 kHz.
+    samples: u16,
+}
+
+/// The audio of a packet that has any. `codec` is what the switch has named.
+fn audio(packet: &Indexed, codec: &str) -> Option<Audio> {
+    let Payload::Audio(codec) = classify(packet.payload_type(), packet.bytes.into(), codec) else {
+        return None;
+    };
+    let samples = codec.samples(packet.bytes);
+    (samples > 0).then_some(Audio { codec, samples })
 }
 
 /// Where a packet goes, and which part of it.
@@ -153,7 +161,7 @@ pub(crate) struct Extent {
     pub capture: CaptureKey,
     pub from: u64,
     pub to: u64,
-    pub laws: Vec<Law>,
+    pub codecs: Vec<Codec>,
 }
 
 /// Gives each packet its place.
@@ -167,8 +175,8 @@ pub(crate) struct Placer<'a> {
     pub marks: Vec<Mark>,
     /// In order of their first audio.
     pub segments: Vec<Extent>,
-    /// Wall time and law of the first audio.
-    pub first: Option<(WallTime, Law)>,
+    /// Wall time of the first audio.
+    pub first: Option<WallTime>,
     tail: Option<Tail>,
     /// Where the next sample goes; in the end the length.
     pub cursor: u64,
@@ -176,6 +184,8 @@ pub(crate) struct Placer<'a> {
     pub overlapping: u64,
     /// Samples placed that had not been published before.
     pub captured: u64,
+    /// What the codecs impair, times samples.
+    pub impairment: f64,
 }
 
 impl<'a> Placer<'a> {
@@ -202,6 +212,7 @@ impl<'a> Placer<'a> {
             cursor: 0,
             overlapping: 0,
             captured: 0,
+            impairment: 0.0,
         }
     }
 
@@ -214,11 +225,13 @@ impl<'a> Placer<'a> {
         };
         self.overlapping += (first - piece.first) as u64;
         let mut marked = false;
+        let mut before = None;
         for index in first..piece.past {
             let packet = &run.packets[index];
-            let Some(law) = law(packet, codec) else { continue };
-            let Some(room) = self.room(packet, shift, piece.until) else {
+            let Some(audio) = audio(packet, codec) else { continue };
+            let Some(room) = self.room(packet, audio, shift, piece.until) else {
                 self.overlapping += 1;
+                before = None;
                 continue;
             };
             if room.position > self.cursor {
@@ -226,15 +239,16 @@ impl<'a> Placer<'a> {
             }
             if !marked {
                 let wall = run.wall(MediaTime(packet.time().0 + u64::from(room.skip)));
-                self.first.get_or_insert((wall, law));
+                self.first.get_or_insert(wall);
                 self.mark(wall, room.position);
                 marked = true;
             }
-            self.put(packet, law, room)?;
+            let fresh = before.replace(audio.codec) != Some(audio.codec);
+            self.put(packet, audio, room, fresh)?;
             if key.capture != CaptureKey::PUBLISHED {
                 self.captured += u64::from(room.take);
             }
-            self.extend_segment(key.capture, room.position, law);
+            self.extend_segment(key.capture, room.position, audio.codec);
             let end = MediaTime(packet.time().0 + u64::from(room.skip + room.take));
             self.tail = Some(Tail { run: piece.run, packet: index, shift, end });
         }
@@ -248,7 +262,8 @@ impl<'a> Placer<'a> {
     /// `None` if there is audio for all of it already.
     fn begin(&self, piece: &Piece) -> Option<(usize, i64)> {
         let first = &self.settled.runs[piece.run].1.packets[piece.first];
-        if piece.until.is_some_and(|until| until <= first.time().0 + 2 * slack(first)) {
+        let slack = 2 * slack(self.samples(piece.run, piece.first));
+        if piece.until.is_some_and(|until| until <= first.time().0 + slack) {
             return None;
         }
         match self.tail {
@@ -259,21 +274,29 @@ impl<'a> Placer<'a> {
     }
 
     /// Where a packet goes and how much of it is used; `None` if there is audio for all of it.
-    fn room(&self, packet: &Indexed, shift: i64, until: Option<u64>) -> Option<Room> {
+    fn room(&self, packet: &Indexed, audio: Audio, shift: i64, until: Option<u64>) -> Option<Room> {
         // A shift that would lead before 0 cannot be: the cursor is never before it.
         let position = packet.time().0.saturating_add_signed(shift);
         let skip = u16::try_from(self.cursor.saturating_sub(position)).ok()?;
         let left = until.map(|until| until.saturating_sub(packet.time().0));
-        let end = left
-            .map_or(packet.bytes, |left| packet.bytes.min(u16::try_from(left).unwrap_or(u16::MAX)));
+        let left = left.map(|left| u16::try_from(left).unwrap_or(u16::MAX));
+        let end = left.map_or(audio.samples, |left| audio.samples.min(left));
         let take = end.checked_sub(skip).filter(|take| *take > 0)?;
         Some(Room { position: position + u64::from(skip), skip, take })
     }
 
-    fn put(&mut self, packet: &Indexed, law: Law, room: Room) -> Result<(), Unplaceable> {
+    fn put(
+        &mut self,
+        packet: &Indexed,
+        audio: Audio,
+        room: Room,
+        fresh: bool,
+    ) -> Result<(), Unplaceable> {
         let Room { position: at, skip, take } = room;
         let position = u32::try_from(at).map_err(|_| Unplaceable::TooLong)?;
-        self.placed.push(Placed { ordinal: packet.ordinal, position, skip, take, law });
+        let (ordinal, codec) = (packet.ordinal, audio.codec);
+        self.placed.push(Placed { ordinal, position, skip, take, codec, fresh });
+        self.impairment += codec.impairment() * f64::from(take);
         self.cursor = at + u64::from(take);
         Ok(())
     }
@@ -294,7 +317,8 @@ impl<'a> Placer<'a> {
         }
         // One port does not miss half a packet.
         let slacks = if same { 2 } else { 1 };
-        let near = |packet: &Indexed| ticks_to_micros(slacks * slack(packet));
+        let slack = |index: usize| slack(self.samples(piece.run, index));
+        let near = |index: usize| ticks_to_micros(slacks * slack(index));
         let shift_at = |packet: &Indexed, hole_micros: i64| {
             cursor + hole_micros / 125 - i64::from(packet.ticks)
         };
@@ -305,9 +329,9 @@ impl<'a> Placer<'a> {
             let later = first.ordinal > tail_run.packets[tail.packet].ordinal;
             if later { i64::MAX } else { SAME_SEGMENT_OVERLAP_MICROS }
         } else {
-            near(first)
+            near(piece.first)
         };
-        if (-tolerated..=near(first)).contains(&hole) {
+        if (-tolerated..=near(piece.first)).contains(&hole) {
             return Some((piece.first, shift_at(first, 0)));
         }
         if hole > 0 {
@@ -318,14 +342,13 @@ impl<'a> Placer<'a> {
         // rounded, a longer one.
         let slivers = if tail_key.capture == CaptureKey::PUBLISHED { 2 } else { slacks };
         let used = (piece.first..piece.past).find(|index| {
-            let packet = &run.packets[*index];
-            let sliver = ticks_to_micros(slivers * slack(packet));
-            end_of(run, packet).micros_since(end) > sliver
+            let sliver = ticks_to_micros(slivers * slack(*index));
+            self.end_of(piece.run, *index).micros_since(end) > sliver
         })?;
         let packet = &run.packets[used];
         let hole = run.wall(packet.time()).micros_since(end);
         // The begin of the packet is cut off where it lies before the end of what is there.
-        let hole = if hole.abs() > near(packet) { hole } else { 0 };
+        let hole = if hole.abs() > near(used) { hole } else { 0 };
         Some((used, shift_at(packet, hole)))
     }
 
@@ -354,7 +377,8 @@ impl<'a> Placer<'a> {
             self.gap(from, to, kept_out.unwrap_or(between));
             return;
         }
-        for part in explain(&run.packets, tail.packet, index, to - from) {
+        let frame = self.samples(number, tail.packet).into();
+        for part in explain(&run.packets, tail.packet, index, to - from, frame) {
             self.gap(from + part.from, from + part.to, kept_out.unwrap_or(part.cause));
         }
     }
@@ -405,17 +429,31 @@ impl<'a> Placer<'a> {
         }
     }
 
-    fn extend_segment(&mut self, capture: CaptureKey, from: u64, law: Law) {
+    fn extend_segment(&mut self, capture: CaptureKey, from: u64, codec: Codec) {
         let to = self.cursor;
         match self.segments.iter_mut().rev().find(|extent| extent.capture == capture) {
             Some(extent) => {
                 extent.to = to;
-                if !extent.laws.contains(&law) {
-                    extent.laws.push(law);
+                if !extent.codecs.contains(&codec) {
+                    extent.codecs.push(codec);
                 }
             }
-            None => self.segments.push(Extent { capture, from, to, laws: vec![law] }),
+            None => self.segments.push(Extent { capture, from, to, codecs: vec![codec] }),
         }
+    }
+
+    /// Samples of a packet's audio.
+    fn samples(&self, run: usize, index: usize) -> u16 {
+        let (key, run) = &self.settled.runs[run];
+        let audio = audio(&run.packets[index], self.settled.codec(key.capture));
+        audio.map_or(0, |audio| audio.samples)
+    }
+
+    /// When the audio of a packet ended, as it would have arrived by the shortest way.
+    fn end_of(&self, number: usize, index: usize) -> WallTime {
+        let run = &self.settled.runs[number].1;
+        let samples = self.samples(number, index);
+        run.wall(MediaTime(run.packets[index].time().0 + u64::from(samples)))
     }
 
     fn tail_end(&self) -> Option<WallTime> {
@@ -437,15 +475,10 @@ impl<'a> Placer<'a> {
     }
 }
 
-/// When the audio of a packet ended, as it would have arrived by the shortest way.
-fn end_of(run: &Run, packet: &Indexed) -> WallTime {
-    run.wall(MediaTime(packet.time().0 + u64::from(packet.bytes)))
-}
-
 /// How far two runs may be apart, or overlap, before that is taken for more than an error of
 /// measurement: a quarter of a packet, at most 5 ms.
-fn slack(packet: &Indexed) -> u64 {
-    u64::from(packet.bytes / 4).clamp(20, 40)
+fn slack(samples: u16) -> u64 {
+    u64::from(samples / 4).clamp(20, 40)
 }
 
 const fn ticks_to_micros(ticks: u64) -> i64 {

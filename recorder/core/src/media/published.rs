@@ -10,6 +10,7 @@ use storage_core::record::GapCause;
 use storage_core::{Recording, WallTime};
 
 use super::index::CaptureKey;
+use super::payload::Codec;
 use super::record::is_ours;
 
 /// Samples of a packet: 20 ms.
@@ -20,6 +21,8 @@ const BLOCK_PACKETS: usize = 50;
 const MS_SAMPLES: u64 = 8;
 /// Audio is cut into streams at gaps that another capture may fill, but not into more than this.
 const STREAMS_MAX: u32 = 1000;
+/// Payload type of linear samples; any dynamic one does.
+const LINEAR: u8 = 96;
 /// Where its packets come from; any address does.
 const SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
@@ -34,11 +37,12 @@ pub trait PublishedAudio {
     /// Whether silence that was written is silent when it is read.
     fn keeps_silence(&self) -> bool;
 
-    /// Reads samples from `at` on, as G.711 of the law that suits them best.
+    /// Reads `count` samples from `at` on into an empty payload: as G.711 where that is what they
+    /// were, as linear samples ([`Codec::L16`]) else.
     ///
     /// # Errors
     /// If the file cannot be read.
-    fn read(&mut self, at: u64, samples: &mut [u8]) -> Result<Law, Self::Error>;
+    fn read(&mut self, at: u64, count: usize, payload: &mut Vec<u8>) -> Result<Codec, Self::Error>;
 }
 
 /// Gives what is published to `entry`, in order, to be read after
@@ -59,7 +63,21 @@ pub fn entries<A: PublishedAudio>(
         let (from, to) = (clock.wall(gap.from), clock.wall(gap.to));
         entry(Entry::Fact(Fact::Lost { segment, from, to, packets: 0, cause: gap.cause }));
     }
-    let mut packets = Packets { clock, ssrc: 1, seq: 0, bytes: Vec::new(), datagram: Vec::new() };
+    entry(Entry::Fact(Fact::MediaTerms {
+        segment,
+        at: record.started,
+        source: None,
+        codec: Codec::L16.name().to_owned(),
+        packetms: 20,
+    }));
+    let mut packets = Packets {
+        clock,
+        ssrc: 1,
+        seq: 0,
+        bytes: Vec::new(),
+        payload: Vec::new(),
+        datagram: Vec::new(),
+    };
     let mut at = 0;
     let end = Gap { from: total, to: total, cause: GapCause::NoMedia };
     for gap in gaps.iter().chain([&end]) {
@@ -113,13 +131,18 @@ fn sounding<A: PublishedAudio>(
     at: u64,
     count: u64,
 ) -> Result<Option<(u64, u64)>, A::Error> {
-    let mut samples = [0; MS_SAMPLES as usize];
-    let samples = &mut samples[..usize::try_from(count).unwrap_or(0)];
-    let law = audio.read(at, samples)?;
-    let silence = law.decode(law.silence());
-    let heard = |byte: &u8| law.decode(*byte) != silence;
-    let first = samples.iter().position(heard);
-    Ok(first.zip(samples.iter().rposition(heard)).map(|(a, b)| (a as u64, b as u64)))
+    let mut payload = Vec::new();
+    let heard: Vec<bool> =
+        match audio.read(at, usize::try_from(count).unwrap_or(0), &mut payload)? {
+            Codec::G711(law) => {
+                let silence = law.decode(law.silence());
+                payload.iter().map(|byte| law.decode(*byte) != silence).collect()
+            }
+            _ => payload.chunks_exact(2).map(|sample| sample != [0, 0]).collect(),
+        };
+    let first = heard.iter().position(|heard| *heard);
+    let last = heard.iter().rposition(|heard| *heard);
+    Ok(first.zip(last).map(|(a, b)| (a as u64, b as u64)))
 }
 
 /// When what is at a position was received.
@@ -145,6 +168,7 @@ struct Packets<'a> {
     ssrc: u32,
     seq: u16,
     bytes: Vec<u8>,
+    payload: Vec<u8>,
     datagram: Vec<u8>,
 }
 
@@ -160,14 +184,14 @@ impl Packets<'_> {
         let segment = CaptureKey::PUBLISHED.segment;
         let base = self.clock.wall(at);
         let mut block = BlockWriter::begin(&mut self.bytes, segment, Channel::Rtp, SOURCE, base);
-        let mut samples = [0; FRAME_SAMPLES];
         while at < until {
             let count = (until - at).min(FRAME_SAMPLES as u64);
-            let samples = &mut samples[..usize::try_from(count).unwrap_or(FRAME_SAMPLES)];
-            let law = audio.read(at, samples)?;
-            let payload_type = match law {
-                Law::Mu => 0,
-                Law::A => 8,
+            self.payload.clear();
+            let samples = usize::try_from(count).unwrap_or(FRAME_SAMPLES);
+            let payload_type = match audio.read(at, samples, &mut self.payload)? {
+                Codec::G711(Law::Mu) => 0,
+                Codec::G711(Law::A) => 8,
+                _ => LINEAR,
             };
             // Positions are 32 bits in a plan, too.
             let timestamp = (at & u64::from(u32::MAX)) as u32;
@@ -176,7 +200,7 @@ impl Packets<'_> {
             self.datagram.extend_from_slice(&self.seq.to_be_bytes());
             self.datagram.extend_from_slice(&timestamp.to_be_bytes());
             self.datagram.extend_from_slice(&self.ssrc.to_be_bytes());
-            self.datagram.extend_from_slice(samples);
+            self.datagram.extend_from_slice(&self.payload);
             // A second of packets is far from a block's bounds.
             let added = block.push(self.clock.wall(at), &self.datagram);
             debug_assert!(added, "a block takes {BLOCK_PACKETS} packets");

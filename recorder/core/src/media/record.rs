@@ -60,7 +60,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         gaps,
         pauses: spans(&draft.pauses),
         quality: rounded(&Quality {
-            mos: Some(mos(loss)),
+            mos: Some(mos(loss, plan.impairment)),
             longestlossms: loss.longest_ms,
             ..plan.quality.clone()
         }),

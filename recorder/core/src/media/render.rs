@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 use storage_core::g711::Law;
 use storage_core::journal::{Channel, Entry, PacketBlock};
 
+use super::payload::Codec;
 use super::rtp::RtpPacket;
-use super::timeline::Plan;
+use super::timeline::{Placed, Plan};
 
 /// Packets that wait for an earlier one at most: 80 s of 20 ms, about 1 MB.
 pub const WINDOW_PACKETS: usize = 4096;
@@ -29,11 +30,32 @@ pub trait VoiceSink {
     /// If they cannot be written.
     fn audio(&mut self, law: Law, samples: &[u8]) -> Result<(), Self::Error>;
 
+    /// Takes a packet of a codec whose audio depends on what came before: `take` samples at 8 kHz.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    fn coded(&mut self, packet: Coded<'_>) -> Result<(), Self::Error>;
+
     /// Takes so many samples of silence.
     ///
     /// # Errors
     /// If they cannot be written.
     fn silence(&mut self, samples: u64) -> Result<(), Self::Error>;
+}
+
+/// A packet that is to be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coded<'a> {
+    /// By which codec.
+    pub codec: Codec,
+    /// All of its payload.
+    pub payload: &'a [u8],
+    /// What was decoded last by this codec does not lead up to it.
+    pub fresh: bool,
+    /// Samples at its begin that are not used.
+    pub skip: u16,
+    /// Samples used.
+    pub take: u16,
 }
 
 /// Why rendering stopped.
@@ -143,14 +165,19 @@ impl<'p> Render<'p> {
         Ok(())
     }
 
-    /// The part of a packet that the plan wants.
+    /// Of a packet what the plan wants: of G.711 the samples, of others the payload.
     fn audio<'a, E>(&self, place: usize, datagram: &'a [u8]) -> Result<&'a [u8], RenderError<E>> {
         let placed = &self.plan.placed[place];
-        let wanted = usize::from(placed.skip)..usize::from(placed.skip + placed.take);
-        RtpPacket::parse(datagram)
-            .ok()
-            .and_then(|packet| packet.payload.get(wanted))
-            .ok_or(RenderError::Changed { ordinal: placed.ordinal })
+        let (from, to) = (placed.skip, placed.skip + placed.take);
+        let packet = RtpPacket::parse(datagram).ok();
+        let wanted = packet.and_then(|packet| match placed.codec {
+            Codec::G711(_) => packet.payload.get(usize::from(from)..usize::from(to)),
+            codec => {
+                let bytes = u16::try_from(packet.payload.len()).unwrap_or(u16::MAX);
+                (codec.samples(bytes) >= to).then_some(packet.payload)
+            }
+        });
+        wanted.ok_or(RenderError::Changed { ordinal: placed.ordinal })
     }
 
     /// Writes the audio of place `next`, and the silence before it.
@@ -160,8 +187,14 @@ impl<'p> Render<'p> {
         if silence > 0 {
             sink.silence(silence)?;
         }
-        sink.audio(placed.law, audio)?;
-        self.written = u64::from(placed.position) + audio.len() as u64;
+        match placed.codec {
+            Codec::G711(law) => sink.audio(law, audio)?,
+            codec => {
+                let Placed { fresh, skip, take, .. } = placed;
+                sink.coded(Coded { codec, payload: audio, fresh, skip, take })?;
+            }
+        }
+        self.written = u64::from(placed.position) + u64::from(placed.take);
         self.next += 1;
         self.advanced = true;
         if self.waiting.is_empty() {

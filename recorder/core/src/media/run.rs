@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use storage_core::WallTime;
 
-use super::payload::EVENT_BYTES_MAX;
+use super::payload::{Payload, classify};
 use super::quality::Jitter;
 use super::rtp::{ExtSeq, MediaTime, RtpPacket, RtpTime, SeqNo, extend};
 
@@ -140,8 +140,13 @@ impl Run {
             self.newest.timestamp = packet.timestamp;
             self.newest.media = media;
             self.newest.at = at;
-            if usize::from(bytes) > EVENT_BYTES_MAX {
-                self.newest.frame_ticks = i64::from(bytes);
+            match classify(packet.payload_type, packet.payload.len(), "") {
+                Payload::Audio(codec) => {
+                    self.newest.frame_ticks = i64::from(codec.samples(bytes)).max(1);
+                }
+                // A number that the switch has to explain: G.711, as far as is known here.
+                Payload::Foreign => self.newest.frame_ticks = i64::from(bytes),
+                Payload::ComfortNoise | Payload::Event | Payload::Unknown => {}
             }
         }
         let kind = packet.payload_type | (u8::from(packet.marker) << 7);

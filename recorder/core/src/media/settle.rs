@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use storage_core::record::Quality;
 
 use super::index::{CaptureKey, Index, SegmentFacts, StreamKey};
-use super::payload::{Payload, classify, codec_name};
+use super::payload::{Codec, Payload, classify};
 use super::placer::Extent;
 use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
 use super::rtp::{MediaTime, NotRtp, Ssrc};
@@ -153,7 +153,7 @@ impl Settled {
             capture: *capture,
             from: end,
             to: end,
-            laws: Vec::new(),
+            codecs: Vec::new(),
         });
         let unused: Vec<Extent> = unused.collect();
         let captured = extents.into_iter().filter(|e| e.capture != CaptureKey::PUBLISHED);
@@ -165,7 +165,7 @@ impl Settled {
                 phantom: facts.and_then(|facts| facts.phantom.clone()),
                 from: MediaTime(extent.from),
                 to: MediaTime(extent.to),
-                codecs: extent.laws.iter().copied().map(codec_name).collect(),
+                codecs: extent.codecs.iter().copied().map(Codec::name).collect(),
                 census: self.census.get(&extent.capture).copied().unwrap_or_default(),
                 ssrcs: self.ssrcs.get(&extent.capture).cloned().unwrap_or_default(),
             }

@@ -61,14 +61,24 @@ impl<'p> Sound<'p> {
         // The sign is the highest bit in both laws.
         let full = law.loudest() & 0x7f;
         let square = |byte: &u8| u64::from(law.decode(*byte).unsigned_abs()).pow(2);
+        self.take(samples, |byte| *byte & 0x7f == full, square);
+    }
+
+    /// Linear samples that were written.
+    pub fn linear(&mut self, samples: &[i16]) {
+        let square = |sample: &i16| u64::from(sample.unsigned_abs()).pow(2);
+        self.take(samples, |sample| sample.unsigned_abs() >= i16::MAX.unsigned_abs(), square);
+    }
+
+    fn take<T>(&mut self, samples: &[T], is_full: impl Fn(&T) -> bool, square: impl Fn(&T) -> u64) {
         self.samples += samples.len() as u64;
         self.position += samples.len() as u64;
-        self.clipped += samples.iter().filter(|byte| **byte & 0x7f == full).count() as u64;
+        self.clipped += samples.iter().filter(|sample| is_full(sample)).count() as u64;
         let mut rest = samples;
         while !rest.is_empty() {
             let room = FRAME_SAMPLES - self.frame.1;
             let (part, after) = rest.split_at(rest.len().min(room));
-            self.frame.0 += part.iter().map(square).sum::<u64>();
+            self.frame.0 += part.iter().map(&square).sum::<u64>();
             self.frame.1 += part.len();
             if self.frame.1 == FRAME_SAMPLES {
                 self.end_frame();

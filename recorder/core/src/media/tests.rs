@@ -10,7 +10,7 @@ use storage_core::record::{GapCause, VoiceFormat};
 use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime};
 
 use super::rtp::tests::packet;
-use super::{Index, Pass, Plan, Render, Unplaceable, VoiceSink};
+use super::{Coded, Index, Pass, Plan, Render, Unplaceable, VoiceSink};
 
 const SWITCH: &str = "192.0.2.5:2050";
 const STRANGER: &str = "198.51.100.9:4000";
@@ -96,16 +96,25 @@ impl Capture {
             }
         }
         assert_eq!(file.0.len() as u64, plan.total.0, "the file is as long as planned");
-        Sealed { plan, samples: file.0 }
+        Sealed { plan, samples: file.0, fresh: file.1 }
     }
 }
 
-/// A voice file in memory; silence is `None`.
+/// A voice file in memory, silence is `None`; and which packets were to be decoded anew.
 #[derive(Default)]
-struct Samples(Vec<Option<u8>>);
+struct Samples(Vec<Option<u8>>, Vec<bool>);
 
 impl VoiceSink for Samples {
     type Error = std::convert::Infallible;
+
+    fn coded(&mut self, packet: Coded<'_>) -> Result<(), Self::Error> {
+        let Coded { skip, take, payload, .. } = packet;
+        // Each 10 ms of a packet bear the next letter.
+        let letter = |n: u16| payload[0] + u8::try_from(n / 80).unwrap();
+        self.0.extend((skip..skip + take).map(|n| Some(letter(n))));
+        self.1.push(packet.fresh);
+        Ok(())
+    }
 
     fn audio(&mut self, _: Law, samples: &[u8]) -> Result<(), Self::Error> {
         self.0.extend(samples.iter().copied().map(Some));
@@ -121,6 +130,8 @@ impl VoiceSink for Samples {
 struct Sealed {
     plan: Plan,
     samples: Vec<Option<u8>>,
+    /// Of each packet that is to be decoded, whether it begins anew.
+    fresh: Vec<bool>,
 }
 
 impl Sealed {
@@ -387,21 +398,65 @@ fn the_law_is_what_was_sent_whatever_was_announced() {
 fn audio_that_cannot_be_decoded_is_refused_by_name_and_a_few_such_packets_are_not() {
     let capture_with = |foreign: usize| {
         let mut capture = capture();
-        capture.terms(1, SWITCH, "g729");
+        capture.terms(1, SWITCH, "g723");
         let mut sender = Sender::new(1, 1, 0);
         sender.say(&mut capture, "abc");
         for _ in 0..foreign {
-            sender.send(&mut capture, 18, false, &[0; 20]);
-            sender.skip(1, 160, 20);
+            sender.send(&mut capture, 4, false, &[0; 24]);
+            sender.skip(1, 240, 30);
         }
         capture
     };
     assert_eq!(capture_with(3).plan().unwrap().ignored.foreign, 3);
     let error = capture_with(60).plan().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "60 packets have payload type 18 (g729), which cannot be decoded"
-    );
+    assert_eq!(error.to_string(), "60 packets have payload type 4 (g723), which cannot be decoded");
+}
+
+#[test]
+fn packets_of_g729_last_as_long_as_their_frames_whatever_their_size() {
+    let mut capture = capture();
+    capture.terms(1, SWITCH, "g729a");
+    let mut sender = Sender::new(1, 1, 0);
+    let frames = |sender: &mut Sender, capture: &mut Capture, ms: i64, mark: u8| {
+        sender.send(capture, 18, false, &vec![mark; usize::try_from(ms).unwrap()]);
+        sender.skip(1, u32::try_from(ms * 8).unwrap(), ms);
+    };
+    for (ms, mark) in [(20, b'a'), (20, b'c'), (60, b'e'), (10, b'k')] {
+        frames(&mut sender, &mut capture, ms, mark);
+    }
+    // Two are lost; one describes silence (annex B), which then lasts until the talk goes on.
+    sender.skip(2, 320, 40);
+    frames(&mut sender, &mut capture, 20, b'p');
+    sender.send(&mut capture, 18, false, &[1, 2]);
+    sender.skip(1, 2_400, 300);
+    sender.send(&mut capture, 18, true, &[b'x'; 10]);
+    let sealed = capture.sealed();
+    let tens = sealed.samples.chunks(80).map(|ten| ten[0].map_or('.', char::from));
+    assert_eq!(tens.collect::<String>(), "abcdefghijk....pq..............................x");
+    assert_eq!(sealed.gaps(), [(110, 150, GapCause::Loss)]);
+    assert_eq!(sealed.fresh, [true, false, false, false, false, true]);
+    let segment = &sealed.plan.segments[0];
+    assert_eq!((segment.codecs.as_slice(), segment.census.lost), (&["g729"][..], 2));
+    assert!((sealed.plan.impairment - 10.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_codec_that_changes_begins_anew_and_a_late_packet_does_not_disturb_it() {
+    let mut capture = capture();
+    let mut sender = Sender::new(1, 1, 0);
+    sender.send(&mut capture, 18, false, &[b'a'; 20]);
+    sender.skip(1, 160, 20).say(&mut capture, "m");
+    sender.send(&mut capture, 18, false, &[b'c'; 20]);
+    // The next two arrive in the wrong order.
+    sender.skip(2, 320, 20).send(&mut capture, 18, false, &[b'g'; 20]);
+    sender.skip(u16::MAX, 160_u32.wrapping_neg(), 1).send(&mut capture, 18, false, &[b'e'; 20]);
+    sender.skip(2, 320, 39).send(&mut capture, 9, false, &[b'w'; 160]);
+    let sealed = capture.sealed();
+    let tens = sealed.samples.chunks(80).map(|ten| ten[0].map_or('.', char::from));
+    assert_eq!(tens.collect::<String>(), "abmmcdefghwx");
+    assert_eq!(sealed.fresh, [true, true, false, false, true]);
+    assert_eq!(sealed.plan.segments[0].codecs, ["g729", "g711a", "g722"]);
+    assert_eq!(sealed.plan.law, Law::A);
 }
 
 #[test]

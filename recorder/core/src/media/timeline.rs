@@ -11,6 +11,7 @@ use storage_core::record::{GapCause, Quality};
 use storage_core::{Extension, WallTime};
 
 use super::index::{CaptureKey, Index};
+use super::payload::Codec;
 use super::placer::Placer;
 use super::rtp::{MediaTime, Ssrc};
 use super::settle::{Census, settle};
@@ -36,7 +37,9 @@ pub(crate) struct Placed {
     pub skip: u16,
     /// Samples used.
     pub take: u16,
-    pub law: Law,
+    pub codec: Codec,
+    /// What was decoded last does not lead up to it.
+    pub fresh: bool,
 }
 
 /// A stretch without audio.
@@ -95,8 +98,10 @@ pub struct Plan {
     pub ended: WallTime,
     /// Length.
     pub total: MediaTime,
-    /// Law of the first audio.
+    /// Law of the first G.711 audio; A-law if there is none.
     pub law: Law,
+    /// How much the codecs impair speech by themselves, on the E-model's scale; the mean of all audio.
+    pub impairment: f64,
     /// Its segments, in order of their first audio.
     pub segments: Vec<PlannedSegment>,
     /// Where no audio is; in order, not touching where the cause is the same.
@@ -230,20 +235,28 @@ impl Index {
         let settled = settle(self);
         settled.reject_foreign(FOREIGN_PACKETS_MIN)?;
         let placer = Placer::run(&settled)?;
-        let Some((started, law)) = placer.first else {
+        let Some(started) = placer.first else {
             settled.reject_foreign(1)?;
             let disk_full = settled.facts.values().any(|facts| !facts.lost.is_empty());
             let strangers = settled.ignored.strangers;
             return Err(Unplaceable::NoAudio { packets, strangers, disk_full });
         };
-        let Placer { placed, gaps, cursor, marks, overlapping, captured, segments, .. } = placer;
+        let Placer {
+            placed, gaps, cursor, marks, overlapping, captured, segments, impairment, ..
+        } = placer;
+        let law = placed.iter().find_map(|placed| match placed.codec {
+            Codec::G711(law) => Some(law),
+            _ => None,
+        });
+        let audio: u64 = placed.iter().map(|placed| u64::from(placed.take)).sum();
         let published = segments.iter().find(|extent| extent.capture == CaptureKey::PUBLISHED);
         let published = published.map(|extent| MediaTime(extent.from));
         Ok(Plan {
             started,
             ended: marks.last().map_or(started, |mark| mark.wall),
             total: MediaTime(cursor),
-            law,
+            law: law.unwrap_or(Law::A),
+            impairment: impairment / audio.max(1) as f64,
             segments: settled.segments(segments),
             gaps,
             quality: settled.quality(),
