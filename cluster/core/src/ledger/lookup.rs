@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use storage_core::{CallId, RecordingId, Ucid, WallTime};
+use storage_core::{CallId, NodeId, RecordingId, SegmentId, Ucid, WallTime};
 
 use crate::command::CallRef;
 
@@ -19,6 +19,7 @@ pub(crate) struct Lookup {
     ucids: BTreeMap<Ucid, BTreeSet<u64>>,
     numbers: BTreeMap<CallId, BTreeSet<u64>>,
     recordings: BTreeMap<RecordingId, u64>,
+    captures: BTreeMap<(NodeId, SegmentId), u64>,
 }
 
 impl Lookup {
@@ -42,6 +43,27 @@ impl Lookup {
 
     pub(crate) fn remove_recording(&mut self, recording: RecordingId) {
         self.recordings.remove(&recording);
+    }
+
+    pub(crate) fn add_captures<'a>(
+        &mut self,
+        captures: impl IntoIterator<Item = &'a (NodeId, SegmentId)>,
+        number: u64,
+    ) {
+        self.captures.extend(captures.into_iter().map(|capture| (*capture, number)));
+    }
+
+    pub(crate) fn remove_captures<'a>(
+        &mut self,
+        captures: impl IntoIterator<Item = &'a (NodeId, SegmentId)>,
+    ) {
+        for capture in captures {
+            self.captures.remove(capture);
+        }
+    }
+
+    pub(crate) fn capture(&self, capture: (NodeId, SegmentId)) -> Option<u64> {
+        self.captures.get(&capture).copied()
     }
 
     pub(crate) fn recording(&self, recording: RecordingId) -> Option<u64> {

@@ -12,7 +12,7 @@ mod slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use storage_core::{NodeId, RecordingId, WallTime};
+use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
 use crate::command::{CallRef, Claim, Outcome, Refusal, Seal, Standing, StretchRef, Terms};
 use crate::state::Change;
@@ -78,10 +78,9 @@ impl ClosedSlot {
         self.node == claim.node && self.recording != claim.recording
     }
 
-    /// The recording as it was, but for captures that nobody needs any more.
-    fn reopen(self, terms: Terms) -> Slot {
+    /// The recording as it was, with the captures that nobody needs any more.
+    fn reopen(self, terms: Terms, accounted: BTreeSet<(NodeId, SegmentId)>) -> Slot {
         let Self { copy, take, recording, node, revision, sha256, from, to, over } = self;
-        let accounted = BTreeSet::new();
         let mut slot = Slot::new(copy, take, recording, terms);
         slot.sealed = Some(Sealed { node, revision, from, to, sha256, accounted });
         slot.over = Some(over);
@@ -93,6 +92,8 @@ impl ClosedSlot {
 struct ClosedCall {
     call: CallRef,
     slots: Vec<ClosedSlot>,
+    /// What became a part of which of them: a node with a full disk may forget that it has said so.
+    captures: BTreeMap<(NodeId, SegmentId), RecordingId>,
 }
 
 impl ClosedCall {
@@ -138,6 +139,7 @@ impl From<Stored> for Ledger {
             for slot in &call.slots {
                 ledger.closed_lookup.add_recording(slot.recording, number);
             }
+            ledger.closed_lookup.add_captures(call.captures.keys(), number);
         }
         ledger
     }
@@ -158,7 +160,8 @@ impl Ledger {
     ) -> Outcome {
         let open = self.find_claimed(claim);
         self.reopen(claim, open);
-        let open = self.lookup.recording(claim.recording).or(open);
+        let open =
+            self.lookup.recording(claim.recording).or_else(|| self.find_captured(claim)).or(open);
         let open = open.or_else(|| self.find_open_for(claim));
         let number = open.unwrap_or_else(|| self.open_call(index, &claim.call, changes));
         self.learn_ucid(number, &claim.call);
@@ -518,18 +521,23 @@ impl Ledger {
     fn close(&mut self, number: u64, changes: &mut Vec<Change>) {
         let Some(call) = self.take_out(number) else { return };
         let mut slots = Vec::with_capacity(call.slots.len());
+        let mut captures = BTreeMap::new();
         for slot in call.slots {
             let Some(closed) = ClosedSlot::of(&slot) else { continue };
             let recording = closed.recording;
+            let accounted = slot.sealed.into_iter().flat_map(|sealed| sealed.accounted);
+            captures.extend(accounted.map(|capture| (capture, recording)));
             slots.push(closed);
             self.closed_lookup.add_recording(recording, number);
             changes.push(Change::Closed { recording });
         }
         self.closed_lookup.add_call(number, &call.call);
-        self.closed.insert(number, ClosedCall { call: call.call, slots });
+        self.closed_lookup.add_captures(captures.keys(), number);
+        self.closed.insert(number, ClosedCall { call: call.call, slots, captures });
         while self.closed.len() > Self::CLOSED_MAX {
             let Some((oldest, call)) = self.closed.pop_first() else { break };
             self.closed_lookup.remove_call(oldest, &call.call);
+            self.closed_lookup.remove_captures(call.captures.keys());
             for slot in call.slots {
                 self.closed_lookup.remove_recording(slot.recording);
             }
@@ -589,14 +597,17 @@ impl Ledger {
         known.filter(move |known| same_call(&known.call, known.over(), call, None))
     }
 
-    /// Brings the closed call back to which a claim belongs: if its name is that of a recording there,
-    /// beside whatever is open of the same call by now; else unless its take is open.
+    /// Brings the closed call back to which a claim belongs: if its name is that of a recording there, or
+    /// the very capture is a part of one, beside whatever is open of the same call by now; else unless
+    /// its take is open.
     fn reopen(&mut self, claim: &Claim, open: Option<u64>) {
         let wanted = (claim.copy, claim.take);
         let is_it = |slot: &ClosedSlot| (slot.copy, slot.take) == wanted;
         let slots = open.and_then(|number| self.calls.get(&number)).map(|call| &call.slots);
         let occupied = slots.into_iter().flatten().any(|s| (s.copy, s.take) == wanted);
+        let capture = (claim.node, claim.segment);
         let named = self.closed_lookup.recording(claim.recording);
+        let named = named.or_else(|| self.closed_lookup.capture(capture));
         if occupied && named.is_none() {
             return;
         }
@@ -615,6 +626,7 @@ impl Ledger {
             return;
         };
         self.closed_lookup.remove_call(number, &known.call);
+        self.closed_lookup.remove_captures(known.captures.keys());
         let into = open.filter(|_| !occupied).unwrap_or_else(|| {
             self.lookup.add_call(number, &known.call);
             self.calls.insert(number, OpenCall { call: known.call, slots: Vec::new() });
@@ -623,8 +635,10 @@ impl Ledger {
         for slot in known.slots {
             self.closed_lookup.remove_recording(slot.recording);
             self.lookup.add_recording(slot.recording, into);
+            let of_it = known.captures.iter().filter(|(_, of)| **of == slot.recording);
+            let accounted = of_it.map(|(capture, _)| *capture).collect();
             if let Some(call) = self.calls.get_mut(&into) {
-                call.slots.push(slot.reopen(claim.terms.clone()));
+                call.slots.push(slot.reopen(claim.terms.clone(), accounted));
             }
         }
     }

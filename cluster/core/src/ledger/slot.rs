@@ -208,7 +208,7 @@ impl Slot {
 
     /// Whether this capture is a part of it.
     pub(crate) fn has(&self, node: NodeId, segment: SegmentId) -> bool {
-        self.find(node, segment).is_some()
+        self.find(node, segment).is_some() || self.fate(node, segment) == Fate::Drop
     }
 
     /// Whether the claimant has a part of this recording, and means another one.

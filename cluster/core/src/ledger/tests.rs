@@ -203,6 +203,50 @@ fn a_capture_claimed_again_under_a_forgotten_name_stays_where_it_is() {
 }
 
 #[test]
+fn the_same_holds_for_a_capture_of_a_closed_recording_whatever_its_node_makes_of_the_call() {
+    let mut book = Book::new();
+    let (recording, _) = book.claim(1, 1, 0);
+    book.claim(2, 1, 100);
+    for node in [1, 2] {
+        book.end(node, 1, 60_000);
+    }
+    book.over(1, false);
+    assert_eq!(book.seal(2, 1, &[(1, 1), (2, 1)]), Outcome::Done);
+    book.ack(1, recording, 1);
+    book.ack(2, recording, 1);
+    assert!(book.ledger.is_empty());
+    // A full disk has taken what node 2 knew; a merge had given its call the identity of another.
+    let call = CallRef {
+        ucid: "00001000100000000077".parse().ok(),
+        callid: CallId::new("77"),
+        began: Some(at(0)),
+    };
+    let claim = Claim {
+        call,
+        copy: 1,
+        take: 1,
+        node: NodeId(2),
+        segment: SegmentId(1),
+        recording: name(99),
+        from: at(100),
+        epoch: 0,
+        terms: Terms::default(),
+    };
+    let restored: Ledger =
+        postcard::from_bytes(&postcard::to_allocvec(&book.ledger).unwrap()).unwrap();
+    assert_eq!(restored, book.ledger);
+    for mut ledger in [book.ledger, restored] {
+        let outcome = ledger.claim(book.index + 1, &claim, &book.present, &mut book.changes);
+        assert!(
+            matches!(outcome, Outcome::Claimed { recording: same, .. } if same == recording),
+            "{outcome:?}"
+        );
+        let stretch = StretchRef { recording, node: NodeId(2), segment: SegmentId(1) };
+        assert_eq!(ledger.fate(&stretch), Some(Fate::Drop), "it is in the file");
+    }
+}
+
+#[test]
 fn a_wrong_suspicion_costs_a_double_join_and_nothing_else() {
     let mut book = Book::new();
     book.claim(1, 1, 0);
@@ -322,7 +366,7 @@ fn late_claims_meet_the_recording_and_a_further_take_opens_another() {
     assert_eq!(late, (recording, Standing::Reserve), "it is brought back");
     book.end(2, 1, 50_000);
     assert!(book.tasks(1).contains(&Task::Seal { recording, revision: 2 }));
-    assert_eq!(book.seal(1, 2, &[(2, 1)]), Outcome::Done);
+    assert_eq!(book.seal(1, 2, &[(1, 1), (2, 1)]), Outcome::Done);
     book.ack(1, recording, 2);
     book.ack(2, recording, 2);
     assert!(book.ledger.is_empty());
