@@ -236,7 +236,7 @@ pub fn seal(
     {
         return Ok(Sealed::Same { captures });
     }
-    let (voice, heard) = write(&mut sources, store, settings, &plan)?;
+    let (voice, heard) = write(&mut sources, store, settings, &plan, &record)?;
     add_sound(&mut record.quality, &heard);
     let staged = Box::new(store.stage(voice, record)?);
     Ok(Sealed::Staged { staged, from: plan.started, to: plan.ended, captures })
@@ -342,10 +342,11 @@ fn write(
     store: &VoiceStore,
     settings: VoiceSettings,
     plan: &Plan,
+    record: &Recording,
 ) -> Result<(FinishedVoice, Heard), SealError> {
     // What was published keeps its bytes as they are.
     let law = sources.published.as_ref().and_then(|before| before.file.law()).unwrap_or(plan.law);
-    let voice = Voice::create(store, settings, sources.job.recording, plan, law)?;
+    let voice = Voice::create(store, settings, record, plan, law)?;
     let (sound, decoders) = (Sound::new(&plan.gaps), Decoders::default());
     let mut voice = Listened { voice, sound, decoders };
     let mut render = Render::new(plan);
@@ -381,27 +382,29 @@ impl Voice {
     fn create(
         store: &VoiceStore,
         settings: VoiceSettings,
-        id: RecordingId,
+        record: &Recording,
         plan: &Plan,
         law: Law,
     ) -> Result<Self, SealError> {
         let form = match settings.format {
             VoiceFormat::WavG711 => VoiceForm::G711(law),
             VoiceFormat::Wav => VoiceForm::Pcm,
-            VoiceFormat::Opus => return Self::opus(store, id, settings.opus_bitrate),
+            VoiceFormat::Opus => return Self::opus(store, record, settings.opus_bitrate),
         };
-        Ok(Self::Wav(Box::new(store.write(id, form, plan.total.0)?)))
+        Ok(Self::Wav(Box::new(store.write(record.recordingid, form, plan.total.0)?)))
     }
 
     #[cfg(feature = "opus")]
-    fn opus(store: &VoiceStore, id: RecordingId, bitrate: u32) -> Result<Self, SealError> {
+    fn opus(store: &VoiceStore, record: &Recording, bitrate: u32) -> Result<Self, SealError> {
         use crate::opus_file::OpusFile;
+        let id = record.recordingid;
         let file = store.write_encoded(id, VoiceFormat::Opus)?;
-        Ok(Self::Opus(Box::new(OpusFile::create(file, id, bitrate)?)))
+        let opus = OpusFile::create(file, id, bitrate, &comments(record))?;
+        Ok(Self::Opus(Box::new(opus)))
     }
 
     #[cfg(not(feature = "opus"))]
-    fn opus(_: &VoiceStore, _: RecordingId, _: u32) -> Result<Self, SealError> {
+    fn opus(_: &VoiceStore, _: &Recording, _: u32) -> Result<Self, SealError> {
         Err(SealError::NoOpus)
     }
 
@@ -412,6 +415,23 @@ impl Voice {
             Self::Opus(file) => Ok(file.finish()?),
         }
     }
+}
+
+/// What a file that is passed on alone should say of itself; what is unknown is left out.
+#[cfg(feature = "opus")]
+fn comments(record: &Recording) -> Vec<(&'static str, String)> {
+    let ucid = record.ucid.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mut comments = vec![
+        ("DATE", record.started.to_string()),
+        ("RECORDINGID", record.recordingid.to_string()),
+        ("UCID", ucid),
+        ("EXTENSION", record.extension.to_string()),
+        ("AGENTID", record.agentid.to_string()),
+        ("CALLING", record.calling.clone()),
+        ("CALLED", record.called.clone()),
+    ];
+    comments.retain(|(_, value)| !value.is_empty());
+    comments
 }
 
 /// A voice file that is judged while it is written.

@@ -272,6 +272,9 @@ pub struct Recording {
     pub gaps: Vec<Gap>,
     /// Where somebody paused it.
     pub pauses: Vec<Span>,
+    /// Where somebody pressed a key, milliseconds. Which one is not kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keysms: Vec<u64>,
     /// Whether everything that can be had is in it. What nobody captured (a takeover's hole, what
     /// the network lost) is declared in `gaps` and does not make it incomplete.
     pub complete: bool,

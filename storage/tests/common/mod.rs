@@ -142,6 +142,7 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         node: NodeId(1),
         segments: Vec::new(),
         gaps: Vec::new(),
+        keysms: Vec::new(),
         pauses: Vec::new(),
         complete: true,
         cutshort: false,

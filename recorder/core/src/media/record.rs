@@ -59,6 +59,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         complete: known_to_end && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
         pauses: spans(&draft.pauses),
+        keysms: plan.keys.iter().map(|key| key.as_millis()).collect(),
         quality: rounded(&Quality {
             mos: Some(mos(loss, plan.impairment)),
             longestlossms: loss.longest_ms,
@@ -122,8 +123,13 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
     };
     let mut segments: Vec<Segment> = known.chain(added).collect();
     segments.sort_by_key(|segment| segment.startms);
+    let mut keysms: Vec<u64> = before.keysms.iter().map(|key| key + moved).collect();
+    let known = |key: &u64| before.keysms.iter().any(|old| (old + moved).abs_diff(*key) < 40);
+    keysms.extend(record.keysms.iter().filter(|key| !known(key)));
+    keysms.sort_unstable();
     Recording {
         segments,
+        keysms,
         quality: rounded(&quality),
         tags: before.tags.clone(),
         notes: before.notes.clone(),

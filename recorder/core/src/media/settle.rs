@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use storage_core::WallTime;
 use storage_core::record::Quality;
 
 use super::index::{CaptureKey, Index, SegmentFacts, StreamKey};
@@ -10,11 +11,13 @@ use super::payload::{Codec, Payload, classify};
 use super::placer::Extent;
 use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
 use super::rtp::{MediaTime, NotRtp, Ssrc};
-use super::run::Run;
+use super::run::{Indexed, Run};
 use super::timeline::{Ignored, PlannedSegment, Unplaceable};
 
 /// A record names so many synchronisation sources of a segment and no more.
 const SSRCS_NAMED_MAX: usize = 64;
+/// A record names so many pressed keys and no more.
+const KEYS_MAX: usize = 10_000;
 
 /// A segment's packets, counted. Strangers' packets are not among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +145,25 @@ impl Settled {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// When keys were pressed. All packets of one press have its begin as their timestamp (RFC 4733,
+    /// 2.5.1.2).
+    pub(crate) fn keys(&self) -> Vec<WallTime> {
+        let mut keys = Vec::new();
+        for (key, run) in &self.runs {
+            let codec = self.codec(key.capture);
+            let is_key = |packet: &&Indexed| {
+                let what = classify(packet.payload_type(), packet.bytes.into(), codec);
+                what == Payload::Event
+            };
+            let mut pressed: Vec<_> = run.packets.iter().filter(is_key).map(|p| p.time()).collect();
+            // Packets are in the order of their times.
+            pressed.dedup();
+            let room = KEYS_MAX.saturating_sub(keys.len());
+            keys.extend(pressed.into_iter().take(room).map(|time| run.wall(time)));
+        }
+        keys
     }
 
     /// The segments with the place that each was given. One that was heard and yet is nowhere in

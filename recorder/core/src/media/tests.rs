@@ -687,3 +687,23 @@ fn an_end_that_nobody_heard_is_missing_unless_the_call_was_held_or_paused_then()
     assert!(complete([900, 900, 900], &[], &[stretch(100, 900)]), "paused");
     assert!(!complete([900, 900, 900], &[stretch(20, 60)], &[]), "held before");
 }
+
+#[test]
+fn keys_are_marked_where_they_were_pressed_and_not_which() {
+    let mut capture = capture();
+    let mut sender = Sender::new(1, 1, 0);
+    sender.say(&mut capture, "abc");
+    // One press: its packets all bear the time of its begin; the last is sent three times.
+    for _ in 0..4 {
+        sender.send(&mut capture, 101, false, &[5, 0x8a, 1, 0x40]);
+        sender.skip(1, 0, 20);
+    }
+    sender.skip(0, 640, 0).say(&mut capture, "d");
+    sender.send(&mut capture, 101, true, &[7, 10, 0, 160]);
+    sender.skip(1, 160, 20).say(&mut capture, "e");
+    let plan = capture.plan().unwrap();
+    let pressed: Vec<u64> = plan.keys.iter().map(|key| key.as_millis()).collect();
+    assert_eq!(pressed, [60, 160]);
+    let draft = Draft::blank(RecordingId::new(at(0), [0; 10]), NodeId(1), at(0));
+    assert_eq!(super::record(draft, &plan, VoiceFormat::Wav).keysms, pressed);
+}

@@ -23,6 +23,8 @@ const LATE_MICROS: i64 = 1_000_000;
 const LATE_MICROS_MAX: i64 = 12 * 3600 * 1_000_000;
 /// Less than this (40 ms) is not worth writing a file anew.
 const ADDED_SAMPLES_MIN: u64 = 320;
+/// Nobody presses two keys within 40 ms.
+const SAME_KEY_TICKS: u64 = 320;
 /// So many packets (1 s) that cannot be decoded are audio that must not be given up.
 const FOREIGN_PACKETS_MIN: u64 = 50;
 
@@ -106,6 +108,8 @@ pub struct Plan {
     pub segments: Vec<PlannedSegment>,
     /// Where no audio is; in order, not touching where the cause is the same.
     pub gaps: Vec<PlannedGap>,
+    /// Where a key was pressed (RFC 4733), in order. Which one is not looked at.
+    pub keys: Vec<MediaTime>,
     /// What the network did.
     pub quality: Quality,
     /// What was left out.
@@ -209,6 +213,7 @@ impl Plan {
             gap.from.0 += lead;
             gap.to.0 += lead;
         }
+        self.keys.iter_mut().for_each(|key| key.0 += lead);
         self.marks.iter_mut().for_each(|mark| mark.position += lead);
         self.marks.insert(0, Mark { wall: begin, position: 0 });
         self.gaps.insert(0, PlannedGap { from: MediaTime(0), to: MediaTime(lead), cause });
@@ -251,7 +256,8 @@ impl Index {
         let audio: u64 = placed.iter().map(|placed| u64::from(placed.take)).sum();
         let published = segments.iter().find(|extent| extent.capture == CaptureKey::PUBLISHED);
         let published = published.map(|extent| MediaTime(extent.from));
-        Ok(Plan {
+        let pressed = settled.keys();
+        let mut plan = Plan {
             started,
             ended: marks.last().map_or(started, |mark| mark.wall),
             total: MediaTime(cursor),
@@ -259,12 +265,19 @@ impl Index {
             impairment: impairment / audio.max(1) as f64,
             segments: settled.segments(segments),
             gaps,
+            keys: Vec::new(),
             quality: settled.quality(),
             ignored: Ignored { overlapping, ..settled.ignored },
             captured,
             published,
             placed,
             marks,
-        })
+        };
+        let mut keys: Vec<MediaTime> = pressed.iter().map(|at| plan.position(*at)).collect();
+        keys.sort_unstable();
+        // Two captures of one call hear the same key.
+        keys.dedup_by(|later, earlier| later.0 - earlier.0 < SAME_KEY_TICKS);
+        plan.keys = keys;
+        Ok(plan)
     }
 }
