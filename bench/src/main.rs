@@ -3,6 +3,7 @@
 //! is measured, how, and what came out is in `README.md`.
 
 mod capture;
+mod decode;
 mod facts;
 mod failover;
 mod idle;
@@ -32,6 +33,8 @@ enum Command {
     Capture(capture::Options),
     /// Sealing: captured media to published voice files, beside a bare copy.
     Seal(seal::Options),
+    /// Decoding: what a codec costs the sealer.
+    Decode(decode::Options),
     /// Takeovers of calls in progress: how much of their audio is missing.
     Failover(failover::Options),
     /// Calls and random faults: whether each call has its one recording.
@@ -40,7 +43,7 @@ enum Command {
     Ledger(ledger::Options),
     /// What a group of three costs without calls.
     Idle(idle::Options),
-    /// Capture and sealing, with the defaults.
+    /// Capture, sealing and decoding, with the defaults.
     All,
     /// One receiver, started by `capture` as a process of its own.
     #[command(hide = true)]
@@ -55,13 +58,15 @@ fn main() -> anyhow::Result<()> {
     match command {
         Command::Capture(options) => capture::run(&options),
         Command::Seal(options) => seal::run(&options),
+        Command::Decode(options) => decode::run(&options),
         Command::Failover(options) => failover::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Ledger(options) => ledger::run(&options),
         Command::Idle(options) => idle::run(&options),
         Command::All => {
             capture::run(&capture::Options::parse_from(["capture"]))?;
-            seal::run(&seal::Options::parse_from(["seal"]))
+            seal::run(&seal::Options::parse_from(["seal"]))?;
+            decode::run(&decode::Options::parse_from(["decode"]))
         }
         Command::Receive(options) => capture::receiver::run(&options),
     }

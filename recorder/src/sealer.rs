@@ -2,6 +2,8 @@
 //! queue, tries again what may pass (a full disk, above all), and tells what became of each. One
 //! recording's failure stops no other. What follows from it (the group's agreement, publishing,
 //! the journal) is the matter of whoever is told.
+//!
+//! It gives way to every other thread that wants the processor.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,6 +23,9 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
 /// A failure other than a full disk is tried so often.
 const ATTEMPTS_MAX: u32 = 5;
+
+/// Ten steps are a tenth of a share (sched(7)).
+const NICE: i32 = 10;
 
 /// What happened to a recording.
 #[derive(Debug)]
@@ -66,7 +71,10 @@ impl Sealer {
         let orders = config.orders.sender.clone();
         let worker = Worker { config, waiting: VecDeque::new() };
         let builder = std::thread::Builder::new().name("sealer".to_owned());
-        let thread = builder.spawn(move || worker.run(|| stopped.try_recv().ok()))?;
+        let thread = builder.spawn(move || {
+            yield_to_others();
+            worker.run(|| stopped.try_recv().ok());
+        })?;
         Ok(Self { stop, orders, thread, stats })
     }
 
@@ -83,6 +91,14 @@ impl Sealer {
         let _ = self.orders.try_send(SealOrder::Wake);
         // A panic there has been reported by the runtime; there is nothing else to do about it.
         let _ = self.thread.join();
+    }
+}
+
+/// Sealing can wait, capturing cannot: where both want a processor, this thread gets a tenth of it.
+fn yield_to_others() {
+    // Linux takes this for the calling thread alone: setpriority(2), under bugs.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!(%error, "the sealer's thread cannot be made to yield to others");
     }
 }
 

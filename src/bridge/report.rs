@@ -15,7 +15,8 @@ use crate::hub::Hub;
 /// How often the node is looked at without any news of the recorder, whose own troubles (a lost
 /// link, phantoms, a full disk) are news.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often while something is to be told that must last first.
+/// How soon after news, because what comes of them elsewhere (an alarm) may come a moment later; and
+/// how often while something is to be told that must last first.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The recorder is not looked at more often, however much it does: a lost link is to cost no more.
 const NEWS: Duration = Duration::from_millis(10);
@@ -31,10 +32,12 @@ pub async fn report_health(
     clock: Clock,
 ) {
     let mut teller = Teller::new(clock.mono());
+    let mut news = true;
     while control.is_running() {
-        let look = if teller.waits() { LOOK_AGAIN } else { LOOK };
+        let look = if news || teller.waits() { LOOK_AGAIN } else { LOOK };
         // Either way it is looked at.
-        if timeout(look, control.news()).await.is_ok() {
+        news = timeout(look, control.news()).await.is_ok();
+        if news {
             sleep(NEWS).await;
         }
         let view = control.view();

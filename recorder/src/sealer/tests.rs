@@ -311,7 +311,7 @@ fn what_cannot_be_sealed_is_set_aside_and_stops_no_other() {
     let (foreign, good) = (id(1), id(2));
     site.bench.open_and_wait(0, 1, foreign);
     for number in 0..60 {
-        site.bench.sender.send_to(&rtp(number, 18), site.bench.ports[0]).unwrap();
+        site.bench.sender.send_to(&rtp(number, 4), site.bench.ports[0]).unwrap();
     }
     site.end(1, foreign);
     site.record(1, 2, good);
@@ -319,7 +319,7 @@ fn what_cannot_be_sealed_is_set_aside_and_stops_no_other() {
     let first = site.events.recv_timeout(PATIENCE).unwrap();
     assert_eq!(first.job.recording, foreign);
     let error = first.outcome.unwrap_err();
-    assert!(error.to_string().contains("payload type 18"), "{error}");
+    assert!(error.to_string().contains("payload type 4"), "{error}");
     site.staged(good);
     site.stop();
 }
@@ -581,4 +581,21 @@ fn judge(program: &str, arguments: &[&str], expected: &str) {
 fn sox_and_ffprobe_see_two_seconds() {
     judge("soxi", &["-D"], "2.0");
     judge("ffprobe", &["-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"], "2.0");
+}
+
+#[test]
+fn the_sealers_thread_gives_way_to_all_others() {
+    let site = site();
+    let nice = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let sealers = tasks.filter_map(|task| {
+            let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+            // The 19th field (proc(5)); the second is the name.
+            let rest = stat.split_once("(sealer) ")?.1;
+            rest.split_whitespace().nth(16)?.parse::<i32>().ok()
+        });
+        sealers.collect::<Vec<_>>()
+    };
+    until("it has lowered its own priority", || nice().contains(&10));
+    site.stop();
 }
