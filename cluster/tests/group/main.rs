@@ -1,5 +1,6 @@
 //! Whole members: real sockets, real files, real threads.
 
+mod clock_door;
 mod site;
 
 use std::sync::atomic::Ordering;
@@ -379,6 +380,41 @@ async fn a_member_whose_thread_is_held_up_for_a_moment_is_heard_all_the_same() {
     }
     held.await.unwrap();
     assert_eq!((backup.view().epoch, active.duty()), (epoch, Duty::Lead));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_clock_is_minutes_off_is_named_and_stays_a_member() {
+    const AHEAD_US: i64 = 180_000_000;
+    let mut site = Site::new(3, false);
+    let door = site.peers[&NodeId(2)].clone();
+    let (host, port) = door.rsplit_once(':').unwrap();
+    let listen = format!("{host}:{}", port.parse::<u16>().unwrap() + 100);
+    clock_door::open(&door, listen.clone(), AHEAD_US).await;
+    site.listen.insert(NodeId(2), listen);
+    let [active, backup, witness] = site.hot_standby().await;
+    let is_named = |group: &Group| {
+        group.alarms().borrow().iter().any(|alarm| match alarm {
+            GroupAlarm::ClockOff { node, offset_ms } => {
+                *node == NodeId(2) && (offset_ms - AHEAD_US / 1000).abs() < 1_000
+            }
+            _ => false,
+        })
+    };
+    for group in [&active, &witness] {
+        until("the alarm is raised", || is_named(group)).await;
+    }
+    assert!(!is_named(&backup), "its own clock is no peer's");
+    let offset = active.view().clock_offset_us[&NodeId(2)];
+    assert!((offset - AHEAD_US).abs() < 1_000_000, "{offset}");
+    // It is one group all the same, and the member takes over when it has to.
+    let epoch = active.view().epoch;
+    let outcome = backup.claim(claim(2, 1, epoch), SOON).outcome().await.unwrap();
+    assert!(matches!(outcome, Outcome::Claimed { .. }), "{outcome:?}");
+    until("all know of it", || active.ledger(|l| l.len()) == 1).await;
+    drop(active);
+    until("the backup leads", || backup.duty() == Duty::Lead).await;
+    until("by the word of the group", || !backup.view().duty.provisional).await;
+    assert!(is_named(&witness));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,8 @@ pub struct Site {
     /// Removed with the site, by whoever made it.
     _made: Option<tempfile::TempDir>,
     pub peers: BTreeMap<NodeId, String>,
+    /// Where a member listens, if not where the others find it.
+    pub listen: BTreeMap<NodeId, String>,
     pub tls: bool,
 }
 
@@ -30,12 +32,14 @@ impl Site {
         if tls {
             certify(&folder.path().join("pki"), members);
         }
-        Self { folder: folder.path().to_owned(), _made: Some(folder), peers, tls }
+        let listen = BTreeMap::new();
+        Self { folder: folder.path().to_owned(), _made: Some(folder), peers, listen, tls }
     }
 
     /// A site that somebody else has made.
     pub fn of(folder: &Path, peers: BTreeMap<NodeId, String>) -> Self {
-        Self { folder: folder.to_owned(), _made: None, peers, tls: false }
+        let (folder, listen) = (folder.to_owned(), BTreeMap::new());
+        Self { folder, _made: None, peers, listen, tls: false }
     }
 
     pub fn folder(&self) -> &Path {
@@ -47,7 +51,7 @@ impl Site {
         GroupConfig {
             node,
             role,
-            listen: self.peers[&node].clone(),
+            listen: self.listen.get(&node).unwrap_or(&self.peers[&node]).clone(),
             peers: self.peers.clone(),
             tls: self.tls.then(|| files(&self.folder.join("pki"), node)),
             heartbeat: Duration::from_millis(50),
