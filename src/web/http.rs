@@ -31,7 +31,7 @@ use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, perform, ws};
+use super::{Web, audio, perform, waveform, ws};
 
 const COOKIE_NAME: &str = "astlogger";
 /// As long as a session lasts, in seconds.
@@ -55,6 +55,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/recordings", get(list))
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
+        .route("/api/recordings/{id}/waveform", get(recording_waveform))
         .route("/api/status", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
@@ -135,6 +136,7 @@ async fn page() -> &'static str {
      /api/recordings                     search; filters as in listrecordings\n\
      /api/recordings/RECORDINGID         one record\n\
      /api/recordings/RECORDINGID/audio   its voice file\n\
+     /api/recordings/RECORDINGID/waveform  how loud it is where\n\
      /metrics                            Prometheus\n\
      /healthz, /readyz                   probes\n"
 }
@@ -247,6 +249,26 @@ async fn recording_audio(
     let opened = web.node.audio(id, format).await?;
     web.stats.fetches.inc();
     Ok(audio::response(id, opened, &headers))
+}
+
+async fn recording_waveform(
+    State(web): Shared,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    AddressQuery(pairs): AddressQuery<Vec<(String, String)>>,
+) -> Result<Response, Refusal> {
+    permitted(&web, &headers, "fetchrecording")?;
+    let id = identity(&id)?;
+    let points = match pairs.iter().rfind(|(name, _)| name == "points") {
+        None => waveform::POINTS,
+        Some((_, word)) => {
+            let points = word.parse().ok().filter(|n| (1..=waveform::POINTS_MAX).contains(n));
+            let told = format!("`points` must be a number from 1 to {}", waveform::POINTS_MAX);
+            points.ok_or_else(|| Failure::new(Code::BadValue, told))?
+        }
+    };
+    let opened = web.node.audio(id, FetchFormat::Wav).await?;
+    Ok(Json(web.node.waveform(id, opened, points).await?).into_response())
 }
 
 async fn upgrade(

@@ -9,6 +9,7 @@
 //! | `conn` | when a TCP connection is idle, and that its last words arrive |
 //! | `http` | addresses, status codes, cookies, whose page may call us |
 //! | `audio`, `range` | which bytes of a recording answer an HTTP request |
+//! | `waveform` | what a recording's audio looks like |
 //! | `ws` | the life of one WebSocket |
 //! | `protocol`, `arguments` | what a frame asks for, and whether this role may (pure) |
 //! | `perform` | what a request does on its socket |
@@ -33,6 +34,7 @@ mod session;
 mod signin;
 mod stats;
 mod throttle;
+mod waveform;
 mod ws;
 
 use std::convert::Infallible;

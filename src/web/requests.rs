@@ -19,6 +19,7 @@ use super::backend::{
 use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;
 use super::session::Session;
+use super::waveform::waveform;
 use crate::users::UserRole;
 
 /// Questions to catalog and disk at once, over all sockets.
@@ -88,6 +89,19 @@ impl Node {
             Ok(Opened { bytes: audio.bytes(), sha256, audio, slot })
         });
         opened.await
+    }
+
+    /// What a recording's audio looks like.
+    ///
+    /// # Errors
+    /// `internal`, and what the node says.
+    pub async fn waveform(
+        &self,
+        id: RecordingId,
+        opened: Opened,
+        points: usize,
+    ) -> Result<Value, Failure> {
+        self.ask(move |_| waveform(id, opened, points)).await
     }
 
     /// `fetchrecording`: the reply's members and the fetch that begins after it.

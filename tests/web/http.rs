@@ -67,6 +67,36 @@ async fn audio_by_range() {
 }
 
 #[tokio::test]
+async fn the_waveform_is_that_of_the_audio() {
+    let site = Site::new().await;
+    let mut samples = vec![0_i16; 8_000];
+    (samples[100], samples[7_999]) = (-16_384, 32_767);
+    let mut wav = storage::wav::pcm_header(8_000).to_vec();
+    wav.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    let recording = site.node.put(1, "2611", wav);
+    let broken = site.node.put(2, "2611", noise(1_000, 1));
+    let bearer = bearer(&site, UserRole::Qa).await;
+    let headers = [("Authorization", bearer.as_str())];
+    let path = |id| format!("/api/recordings/{id}/waveform");
+    let answer = get(&site, &format!("{}?points=4", path(recording)), &headers).await;
+    assert_eq!(answer.status, 200);
+    let told: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(told["peaks"], serde_json::json!([128, 0, 0, 255]));
+    assert_eq!((&told["peakms"], &told["durationms"]), (&250.into(), &1_000.into()));
+    assert_eq!(get(&site, &path(recording), &headers).await.status, 200);
+    for (path, status) in [
+        (format!("{}?points=0", path(recording)), 400),
+        (format!("{}?points=many", path(recording)), 400),
+        (path(broken), 500),
+        (path(id(9)), 404),
+    ] {
+        assert_eq!(get(&site, &path, &headers).await.status, status, "{path}");
+    }
+    assert_eq!(get(&site, &path(recording), &[]).await.status, 401);
+    eventually("all audio is closed", || site.node.audio_open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
 async fn empty_audio() {
     let site = Site::new().await;
     let recording = site.node.put(1, "2611", Vec::new());
