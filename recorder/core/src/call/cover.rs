@@ -104,8 +104,15 @@ impl Calls {
         let (is_mine, lead_is_in) = (self.takes_over(call), self.lead_is_in(call));
         let mandate = self.group.mandate;
         let patience = self.patience;
+        let seen = self.peer_is_in(call, |copy| copy == mandate.copy);
+        let known = self.group.matches(call).any(|claimed| claimed.copy == mandate.copy);
         let work = self.work_of(key);
         // Without a majority for a moment nothing has become any surer.
+        if known {
+            work.covered = None;
+        } else if seen {
+            work.covered.get_or_insert(now.mono);
+        }
         if cover == Cover::Sure && mandate.quorum {
             work.uncovered = None;
         }

@@ -162,7 +162,7 @@ impl Calls {
                 draft::close(std::mem::take(&mut active.draft.parties), now.wall);
         }
         let work = self.work.entry(key).or_default();
-        (work.recording, work.fading, work.uncovered) = (None, None, None);
+        (work.recording, work.fading, work.uncovered, work.covered) = (None, None, None, None);
         if end != Ending::Yielded {
             work.takes = work.takes.max(take);
         }

@@ -26,6 +26,11 @@ use super::view::CallView;
 const GRACE: Duration = Duration::from_millis(500);
 /// A recording that is opened so much after it was due says so.
 const LATE: Duration = Duration::from_millis(500);
+/// The same where another node's phantom was in the call before: it may have heard something, and be
+/// gone with it.
+const LATE_AFTER_OTHER: Duration = Duration::from_millis(100);
+/// A phantom hears so much before the word of it is here.
+const WORD: Duration = Duration::from_millis(100);
 /// Whoever is left alone that long will not get company: the recording is over.
 const ALONE: Duration = Duration::from_secs(3);
 /// First wait before another attempt; doubled each time.
@@ -52,6 +57,8 @@ pub(super) struct Work {
     pub stopped: bool,
     /// Since when nobody else surely records it.
     pub uncovered: Option<MonoTime>,
+    /// When another node's phantom was first seen in it, while the group knows of no recording.
+    pub covered: Option<MonoTime>,
     /// How many recordings of it this node has ended for good.
     pub takes: u16,
     /// Since when this node is to record it.
@@ -287,12 +294,21 @@ impl Calls {
             _ => trigger,
         };
         // One that goes on was begun by whoever has its begin.
-        let due = self.work_of(key).uncovered.filter(|_| asked.is_none() && !own);
-        let due = due.map(|due| now.mono.since(due)).filter(|late| *late >= LATE);
-        let due = due.map(|late| now.wall - late);
+        let late = self.lateness(now, key).filter(|_| asked.is_none() && !own);
+        let due = late.map(|late| now.wall - late);
         let id = self.open_recording(now, key, Terms { scope, trigger, rule, carried, due });
         self.attach_requests(key, id);
         id
+    }
+
+    /// How much later than it should have been the recording is opened now, if that is worth a word.
+    fn lateness(&mut self, now: Now, key: CallKey) -> Option<Duration> {
+        let established = self.tracker.call(key).and_then(|call| call.established);
+        let most = established.map_or(Duration::MAX, |at| now.mono.since(at.mono));
+        let Work { uncovered, covered, .. } = *self.work_of(key);
+        let after_other = covered.map(|at| (now.mono.since(at) + WORD).min(most));
+        let after_nobody = uncovered.map(|at| now.mono.since(at)).filter(|late| *late >= LATE);
+        after_other.max(after_nobody).filter(|late| *late >= LATE_AFTER_OTHER)
     }
 
     fn rules_want(&self, key: CallKey) -> bool {

@@ -2,6 +2,7 @@
 //! times become positions here and nowhere else.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use storage_core::draft::{Presence, Stretch};
 use storage_core::record::{
@@ -14,6 +15,11 @@ use super::rtp::MediaTime;
 use super::sound::Heard;
 use super::timeline::{Plan, PlannedGap, PlannedSegment, Unplaceable};
 
+/// The first audio of a call may come so long after a phantom was asked in: the switch has to let it in
+/// and to start its media.
+const LATE: Duration = Duration::from_secs(1);
+/// The same where it is known that the recording should have begun before that.
+const LATE_KNOWN: Duration = Duration::from_millis(100);
 /// The end of a call is told so much later than its audio ends, on a machine that is busy.
 const END_TOLERANCE_MICROS: i64 = 500_000;
 
@@ -154,8 +160,9 @@ pub fn begin_when_due(
     } else {
         GapCause::NoMedia
     };
+    let late = if draft.due.is_some() { LATE_KNOWN } else { LATE };
     let begun = before.filter(|before| lead(before) > 0).map(|before| before.started);
-    plan.begin_by(draft.due(), begun, cause)
+    plan.begin_by(draft.due(), late, begun, cause)
 }
 
 /// How long the gap is with which a recording begins, milliseconds.

@@ -14,6 +14,7 @@ use super::{Coded, Index, Pass, Plan, Render, Unplaceable, VoiceSink};
 
 const SWITCH: &str = "192.0.2.5:2050";
 const STRANGER: &str = "198.51.100.9:4000";
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 const START_MICROS: i64 = 1_700_000_000_000_000;
 
 fn at(micros: i64) -> WallTime {
@@ -316,7 +317,7 @@ fn what_was_due_before_the_first_audio_is_missing_too() {
     Sender::new(1, 1, 3_000).say(&mut capture, "abc");
     for (due_ms, lead) in [(2_500, 0), (2_001, 0), (2_000, 1_000), (0, 3_000), (-43_200_001, 0)] {
         let mut plan = capture.plan().unwrap();
-        plan.begin_by(at(due_ms * 1000), None, GapCause::Takeover).unwrap();
+        plan.begin_by(at(due_ms * 1000), SECOND, None, GapCause::Takeover).unwrap();
         let sealed = capture.render(plan, super::render::WINDOW_PACKETS);
         let gap = (0, lead, GapCause::Takeover);
         assert_eq!(sealed.gaps(), Some(gap).filter(|_| lead > 0).as_slice(), "due at {due_ms}");
@@ -328,7 +329,7 @@ fn what_was_due_before_the_first_audio_is_missing_too() {
     }
     // What was published begins where it began.
     let mut plan = capture.plan().unwrap();
-    plan.begin_by(at(2_900_000), Some(at(2_500_000)), GapCause::NoMedia).unwrap();
+    plan.begin_by(at(2_900_000), SECOND, Some(at(2_500_000)), GapCause::NoMedia).unwrap();
     assert_eq!(plan.started, at(2_500_000));
 }
 
@@ -688,6 +689,21 @@ fn an_end_that_nobody_heard_is_missing_unless_the_call_was_held_or_paused_then()
     assert!(complete([900, 900, 900], &[stretch(100, 900)], &[]), "held");
     assert!(complete([900, 900, 900], &[], &[stretch(100, 900)]), "paused");
     assert!(!complete([900, 900, 900], &[stretch(20, 60)], &[]), "held before");
+}
+
+#[test]
+fn a_begin_that_is_known_to_be_late_is_declared_from_a_tenth_of_a_second_on() {
+    let mut capture = capture();
+    Sender::new(1, 1, 1_000).say(&mut capture, "abc");
+    let asked = Draft::blank(RecordingId::new(at(0), [0; 10]), NodeId(1), at(600_000));
+    for (due, missing) in [(Some(600), Some(400)), (Some(920), None), (None, None)] {
+        let mut plan = capture.plan().unwrap();
+        let opened = at(due.unwrap_or(600) * 1000);
+        let draft = Draft { due: due.map(|_| opened), opened, ..asked.clone() };
+        super::begin_when_due(&mut plan, &draft, None).unwrap();
+        let gaps: Vec<_> = plan.gaps.iter().map(|gap| gap.to.as_millis()).collect();
+        assert_eq!(gaps, Vec::from_iter(missing), "{due:?}");
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! slack of growing, at most 64: a call of ten hours in packets of 20 ms needs at most 115 MB,
 //! one of an hour 12 MB. Audio is not held.
 
+use std::time::Duration;
+
 use storage_core::g711::Law;
 use storage_core::record::{GapCause, Quality};
 use storage_core::{Extension, WallTime};
@@ -16,9 +18,6 @@ use super::placer::Placer;
 use super::rtp::{MediaTime, Ssrc};
 use super::settle::{Census, settle};
 
-/// The first audio of a call may come so long after the recording was due: 1 s. The switch has to let a
-/// phantom in and to start its media.
-const LATE_MICROS: i64 = 1_000_000;
 /// A recording that begins later is one whose clock somebody set: 12 h.
 const LATE_MICROS_MAX: i64 = 12 * 3600 * 1_000_000;
 /// Less than this (40 ms) is not worth writing a file anew.
@@ -181,7 +180,7 @@ impl Plan {
         self.published.is_none() || self.captured >= ADDED_SAMPLES_MIN
     }
 
-    /// Lets the timeline begin when the recording was due, where its first audio came much later: what
+    /// Lets the timeline begin when the recording was due, where its first audio came `late` or later: what
     /// went unheard until then is a gap. `published` is the begin of what was published with such a gap.
     ///
     /// # Errors
@@ -189,12 +188,13 @@ impl Plan {
     pub fn begin_by(
         &mut self,
         due: WallTime,
+        late: Duration,
         published: Option<WallTime>,
         cause: GapCause,
     ) -> Result<(), Unplaceable> {
+        let least = i64::try_from(late.as_micros()).unwrap_or(i64::MAX);
         let late = self.started.micros_since(due);
-        let begin =
-            if (LATE_MICROS..=LATE_MICROS_MAX).contains(&late) { due } else { self.started };
+        let begin = if (least..=LATE_MICROS_MAX).contains(&late) { due } else { self.started };
         let begin = published.map_or(begin, |published| published.min(begin));
         let lead = u64::try_from(self.started.micros_since(begin) / 125).unwrap_or(0);
         // Records keep whole milliseconds.

@@ -124,6 +124,10 @@ fn field_text(key: &str, value: &Value) -> String {
     match value {
         Value::String(text) if key == "ucid" => short(text),
         Value::String(text) if key == "name" => group_name(text),
+        Value::String(text) if key == "due" => {
+            let due: WallTime = text.parse().expect("a time");
+            (due.as_micros() / 1000 - EPOCH).to_string()
+        }
         Value::String(text) => text.clone(),
         Value::Array(list) => {
             let texts: Vec<_> = list.iter().map(|one| field_text("ucid", one)).collect();
