@@ -81,7 +81,9 @@ pub enum Payload {
     Unknown,
 }
 
-/// RFC 4733 events are 4 bytes each, and no G.711 packet is as short as this (2 ms).
+/// RFC 4733, 2.3: an event.
+const EVENT_BYTES: usize = 4;
+/// So many may be in a packet, and no packet of G.711 is as short as this (2 ms).
 pub(crate) const EVENT_BYTES_MAX: usize = 16;
 
 /// Tells what a packet carries. `codec` is the last that the switch named for the segment, as in
@@ -89,7 +91,6 @@ pub(crate) const EVENT_BYTES_MAX: usize = 16;
 /// are what the sender really sends, whatever was announced.
 #[must_use]
 pub fn classify(payload_type: u8, payload_bytes: usize, codec: &str) -> Payload {
-    let is_short = payload_bytes <= EVENT_BYTES_MAX;
     match payload_type {
         0 => Payload::Audio(Codec::G711(Law::Mu)),
         8 => Payload::Audio(Codec::G711(Law::A)),
@@ -100,13 +101,10 @@ pub fn classify(payload_type: u8, payload_bytes: usize, codec: &str) -> Payload 
         // G.723.1
         4 => Payload::Foreign,
         101 => Payload::Event,
-        // Events come in fours of bytes.
-        96..=127 if is_short && payload_bytes.is_multiple_of(4) => Payload::Event,
         96..=127 => match Codec::named(codec) {
-            Some(Codec::G729) => g729(payload_bytes),
-            Some(_) if is_short => Payload::Event,
+            Some(Codec::G729) if payload_bytes != EVENT_BYTES => g729(payload_bytes),
+            _ if payload_bytes <= EVENT_BYTES_MAX => Payload::Event,
             Some(codec) => Payload::Audio(codec),
-            None if is_short => Payload::Event,
             None => Payload::Foreign,
         },
         _ => Payload::Unknown,
@@ -137,6 +135,7 @@ mod tests {
             (9, 160, "", Payload::Audio(Codec::G722)),
             (4, 24, "", Payload::Foreign),
             (98, 10, "G729A", Payload::Audio(Codec::G729)),
+            (98, 12, "g729", Payload::Audio(Codec::G729)),
             (98, 2, "g729", Payload::ComfortNoise),
             (98, 4, "g729", Payload::Event),
             (98, 320, "l16", Payload::Audio(Codec::L16)),
