@@ -10,7 +10,7 @@ use storage_core::record::GapCause;
 use storage_core::{Recording, WallTime};
 
 use super::index::CaptureKey;
-use super::payload::Codec;
+use super::payload::{Codec, EVENT_BYTES_MAX};
 use super::record::is_ours;
 
 /// Samples of a packet: 20 ms.
@@ -191,7 +191,14 @@ impl Packets<'_> {
             let payload_type = match audio.read(at, samples, &mut self.payload)? {
                 Codec::G711(Law::Mu) => 0,
                 Codec::G711(Law::A) => 8,
-                _ => LINEAR,
+                _ if self.payload.len() > EVENT_BYTES_MAX => LINEAR,
+                _ => {
+                    // Under a dynamic number so few bytes are a pressed key: a millisecond in A-law then.
+                    let linear = self.payload.chunks_exact(2);
+                    let linear = linear.map(|pair| i16::from_be_bytes([pair[0], pair[1]]));
+                    self.payload = linear.map(|sample| Law::A.encode(sample)).collect();
+                    8
+                }
             };
             // Positions are 32 bits in a plan, too.
             let timestamp = (at & u64::from(u32::MAX)) as u32;
@@ -216,5 +223,74 @@ impl Packets<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use storage_core::record::VoiceFormat;
+    use storage_core::{Draft, NodeId, RecordingId, SegmentId};
+
+    use super::super::rtp::tests::packet;
+    use super::super::{Index, Plan, Source, record};
+    use super::*;
+
+    /// Linear samples that no law gives.
+    struct Linear(u64);
+
+    impl PublishedAudio for Linear {
+        type Error = std::convert::Infallible;
+
+        fn samples(&self) -> u64 {
+            self.0
+        }
+
+        fn keeps_silence(&self) -> bool {
+            true
+        }
+
+        fn read(
+            &mut self,
+            _: u64,
+            count: usize,
+            payload: &mut Vec<u8>,
+        ) -> Result<Codec, Self::Error> {
+            payload.extend(std::iter::repeat_n([0x12, 0x35], count).flatten());
+            Ok(Codec::L16)
+        }
+    }
+
+    /// A call of one packet.
+    fn call(at: WallTime) -> Plan {
+        let mut bytes = Vec::new();
+        let segment = SegmentId(1);
+        let mut block = BlockWriter::begin(&mut bytes, segment, Channel::Rtp, SOURCE, at);
+        assert!(block.push(at, &packet(1, 1, 0, 8, false, &[0x55; FRAME_SAMPLES])));
+        block.finish();
+        let mut index = Index::new();
+        for found in Scanner::new(&bytes) {
+            if let Found::Frame { frame, .. } = found {
+                index.entry(&frame.entry().unwrap());
+            }
+        }
+        index.plan().unwrap()
+    }
+
+    #[test]
+    fn a_file_of_any_length_is_laid_down_whole_and_no_end_of_it_is_taken_for_a_key() {
+        let at = WallTime::from_millis(1_700_000_000_000);
+        let draft = Draft::blank(RecordingId::new(at, [0; 10]), NodeId(1), at);
+        let before = record(draft, &call(at), VoiceFormat::Wav);
+        for samples in [320, 321, 322, 328, 329, 8_003] {
+            let ended = at + Duration::from_micros(samples * 125);
+            let before = Recording { ended, ..before.clone() };
+            let mut index = Index::new();
+            index.source(Source::PUBLISHED);
+            let Ok(()) = entries(&before, &mut Linear(samples), |entry| index.entry(&entry));
+            let plan = index.plan().unwrap();
+            assert_eq!((plan.total.0, plan.keys.len(), plan.gaps.len()), (samples, 0, 0));
+        }
     }
 }
