@@ -194,9 +194,10 @@ impl Message {
         }
         match self.kind {
             Kind::Append => {
-                let follow = |(entry, expected): (&LogEntry, u64)| entry.index == expected;
-                let expected = self.index.saturating_add(1)..;
-                if !self.entries.iter().zip(expected).all(follow) {
+                let follow = |before: u64, entry: &LogEntry| {
+                    before.checked_add(1).filter(|expected| *expected == entry.index)
+                };
+                if self.entries.iter().try_fold(self.index, follow).is_none() {
                     return Err(WireError::Senseless("entries do not follow one another"));
                 }
             }
@@ -438,6 +439,8 @@ mod tests {
     fn what_raft_would_panic_over_is_refused() {
         let holes = append(4, &[5, 7]).encode();
         assert!(matches!(Message::decode(&holes), Err(WireError::Senseless(_))));
+        assert!(Message::decode(&append(u64::MAX, &[u64::MAX]).encode()).is_err());
+        assert!(Message::decode(&append(u64::MAX - 1, &[u64::MAX]).encode()).is_ok());
         let mut nothing = append(4, &[]);
         nothing.kind = Kind::Propose;
         assert!(Message::decode(&nothing.encode()).is_err());
