@@ -258,7 +258,8 @@ async fn a_second_node_with_the_same_number_is_refused() {
     let failure = tokio::time::timeout(SOON, failed.wait_for(Option::is_some)).await.unwrap();
     let text = failure.unwrap().as_ref().map(ToString::to_string).unwrap_or_default();
     assert!(text.contains("two nodes have the number 3"), "{text}");
-    assert!(active.view().quorum && witness.view().quorum);
+    // A vote under load may leave them without a leader for a moment.
+    until("the group goes on", || active.view().quorum && witness.view().quorum).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
