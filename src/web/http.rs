@@ -240,9 +240,9 @@ async fn recording_audio(
 ) -> Result<Response, Refusal> {
     permitted(&web, &headers, "fetchrecording")?;
     let id = identity(&id)?;
-    let format = match pairs.iter().rfind(|(name, _)| name == "format") {
+    let format = match last(&pairs, "format") {
         None => FetchFormat::default(),
-        Some((_, word)) => FetchFormat::parse(word).ok_or_else(|| {
+        Some(word) => FetchFormat::parse(word).ok_or_else(|| {
             Failure::new(Code::BadValue, "`format` must be `original`, `wav` or `opus`")
         })?,
     };
@@ -259,16 +259,20 @@ async fn recording_waveform(
 ) -> Result<Response, Refusal> {
     permitted(&web, &headers, "fetchrecording")?;
     let id = identity(&id)?;
-    let points = match pairs.iter().rfind(|(name, _)| name == "points") {
+    let points = match last(&pairs, "points") {
         None => waveform::POINTS,
-        Some((_, word)) => {
+        Some(word) => {
             let points = word.parse().ok().filter(|n| (1..=waveform::POINTS_MAX).contains(n));
             let told = format!("`points` must be a number from 1 to {}", waveform::POINTS_MAX);
             points.ok_or_else(|| Failure::new(Code::BadValue, told))?
         }
     };
-    let opened = web.node.audio(id, FetchFormat::Wav).await?;
-    Ok(Json(web.node.waveform(id, opened, points).await?).into_response())
+    Ok(Json(web.node.waveform(id, points).await?).into_response())
+}
+
+/// What was given under a name; of several the last.
+fn last<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().rfind(|(given, _)| given == name).map(|(_, word)| word.as_str())
 }
 
 async fn upgrade(

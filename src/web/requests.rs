@@ -94,13 +94,9 @@ impl Node {
     /// What a recording's audio looks like.
     ///
     /// # Errors
-    /// `internal`, and what the node says.
-    pub async fn waveform(
-        &self,
-        id: RecordingId,
-        opened: Opened,
-        points: usize,
-    ) -> Result<Value, Failure> {
+    /// As `audio`; `internal` if it cannot be read.
+    pub async fn waveform(&self, id: RecordingId, points: usize) -> Result<Value, Failure> {
+        let opened = self.audio(id, FetchFormat::Wav).await?;
         self.ask(move |_| waveform(id, opened, points)).await
     }
 

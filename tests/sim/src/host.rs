@@ -410,14 +410,11 @@ impl Host {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm an input, each a call of a core")]
+    /// What the files and the group bring the recorder: also while it finishes.
     fn take_recorder(&mut self, now: Time, input: Input) {
-        let at = self.now(now);
         let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
             return;
         };
-        let ended = matches!(recorder.stop, Stop::Finish { .. });
-        let calls = &mut recorder.calls;
         match input {
             Input::Look => {
                 let Some(process) = &mut self.process else { return };
@@ -454,7 +451,19 @@ impl Host {
                 }
                 recorder.bridge.listed(recording, revision, done);
             }
-            _ if ended => {}
+            _ if matches!(recorder.stop, Stop::Finish { .. }) => {}
+            other => self.take_switch(now, other),
+        }
+    }
+
+    /// What time and the switch bring the calls.
+    fn take_switch(&mut self, now: Time, input: Input) {
+        let at = self.now(now);
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        let calls = &mut recorder.calls;
+        match input {
             Input::Timer => {
                 recorder.timer = None;
                 calls.handle_timeout(at);
@@ -499,6 +508,19 @@ impl Host {
             Input::MediaStarted(phantom) => {
                 calls.handle_media_started(at, &phantom, None, "g711a", 20);
             }
+            Input::Ask(request) => calls.handle_request(at, &request),
+            other => self.take_media(now, other),
+        }
+    }
+
+    /// What the media thread brings them.
+    fn take_media(&mut self, now: Time, input: Input) {
+        let at = self.now(now);
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        let calls = &mut recorder.calls;
+        match input {
             Input::Heard { segment, received } => {
                 let notice = MediaNotice::FirstPacket { segment, received, captured: at };
                 calls.handle_media_notice(at, &notice);
@@ -523,7 +545,6 @@ impl Host {
                     calls.handle_media_notice(at, &MediaNotice::Stray { phantom });
                 }
             }
-            Input::Ask(request) => calls.handle_request(at, &request),
             _ => {}
         }
     }

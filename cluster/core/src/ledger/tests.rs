@@ -55,17 +55,10 @@ impl Book {
 
     fn claim_as(&mut self, node: u16, segment: u64, from: i64, take: u16) -> Outcome {
         self.index += 1;
-        let claim = Claim {
-            call: call(1),
-            copy: 1,
-            take,
-            node: NodeId(node),
-            segment: SegmentId(segment),
-            recording: name(u8::try_from(10 * u64::from(node) + segment).unwrap()),
-            from: at(from),
-            epoch: self.present.epoch,
-            terms: Terms::default(),
-        };
+        let recording = name(u8::try_from(10 * u64::from(node) + segment).unwrap());
+        let epoch = self.present.epoch;
+        let claim =
+            Claim { take, from: at(from), epoch, ..claim_of(call(1), node, segment, recording) };
         self.ledger.claim(self.index, &claim, &self.present, &mut self.changes)
     }
 
@@ -127,6 +120,21 @@ impl Book {
     }
 }
 
+/// The claim of a capture that began at 100 ms under the first grant, for the call's first recording.
+fn claim_of(call: CallRef, node: u16, segment: u64, recording: RecordingId) -> Claim {
+    Claim {
+        call,
+        copy: 1,
+        take: 1,
+        node: NodeId(node),
+        segment: SegmentId(segment),
+        recording,
+        from: at(100),
+        epoch: 1,
+        terms: Terms::default(),
+    }
+}
+
 #[test]
 fn the_first_claim_in_the_log_owns_the_stretch_and_names_the_recording() {
     let mut book = Book::new();
@@ -183,17 +191,8 @@ fn a_capture_claimed_again_under_a_forgotten_name_stays_where_it_is() {
     book.claim(2, 1, 100);
     // Node 2 has lost what it knew of the call, and of the name that the group gave it.
     book.index += 1;
-    let claim = Claim {
-        call: CallRef { ucid: None, callid: CallId::new(""), began: Some(at(900_000)) },
-        copy: 1,
-        take: 2,
-        node: NodeId(2),
-        segment: SegmentId(1),
-        recording: name(99),
-        from: at(100),
-        epoch: 0,
-        terms: Terms::default(),
-    };
+    let call = CallRef { ucid: None, callid: CallId::new(""), began: Some(at(900_000)) };
+    let claim = Claim { take: 2, ..claim_of(call, 2, 1, name(99)) };
     let outcome = book.ledger.claim(book.index, &claim, &book.present, &mut book.changes);
     assert!(
         matches!(outcome, Outcome::Claimed { recording: same, .. } if same == recording),
@@ -221,17 +220,7 @@ fn the_same_holds_for_a_capture_of_a_closed_recording_whatever_its_node_makes_of
         callid: CallId::new("77"),
         began: Some(at(0)),
     };
-    let claim = Claim {
-        call,
-        copy: 1,
-        take: 1,
-        node: NodeId(2),
-        segment: SegmentId(1),
-        recording: name(99),
-        from: at(100),
-        epoch: 0,
-        terms: Terms::default(),
-    };
+    let claim = claim_of(call, 2, 1, name(99));
     let restored: Ledger =
         postcard::from_bytes(&postcard::to_allocvec(&book.ledger).unwrap()).unwrap();
     assert_eq!(restored, book.ledger);
@@ -378,17 +367,7 @@ fn late_claims_meet_the_recording_and_a_further_take_opens_another() {
 #[test]
 fn a_number_that_is_used_again_at_once_is_another_call() {
     let mut book = Book::new();
-    let mut claim = Claim {
-        call: CallRef { ucid: None, ..call(1) },
-        copy: 1,
-        take: 1,
-        node: NodeId(1),
-        segment: SegmentId(1),
-        recording: name(1),
-        from: at(100),
-        epoch: 1,
-        terms: Terms::default(),
-    };
+    let mut claim = claim_of(CallRef { ucid: None, ..call(1) }, 1, 1, name(1));
     let say = |book: &mut Book, claim: &Claim| {
         book.index += 1;
         match book.ledger.claim(book.index, claim, &book.present, &mut book.changes) {
@@ -459,15 +438,8 @@ fn a_closed_recording_that_is_claimed_by_name_comes_back_beside_the_open_one_of_
     assert!(book.ledger.is_empty());
     // A merge has brought another call under the number and the identity of the first.
     let claim = |node: u16, segment: u64, recording, call: CallRef| Claim {
-        call,
-        copy: 1,
-        take: 1,
-        node: NodeId(node),
-        segment: SegmentId(segment),
-        recording,
         from: at(70_000),
-        epoch: 1,
-        terms: Terms::default(),
+        ..claim_of(call, node, segment, recording)
     };
     let mut apply = |claim: &Claim| {
         book.index += 1;
@@ -487,15 +459,8 @@ fn a_later_claim_widens_what_is_recorded() {
     let mut book = Book::new();
     let (recording, _) = book.claim(1, 1, 0);
     let claim = |scope| Claim {
-        call: call(1),
-        copy: 1,
-        take: 1,
-        node: NodeId(1),
-        segment: SegmentId(1),
-        recording,
-        from: at(0),
-        epoch: 1,
         terms: Terms { scope, ..Terms::default() },
+        ..claim_of(call(1), 1, 1, recording)
     };
     for scope in [Scope::Trunk, Scope::Station] {
         book.ledger.claim(9, &claim(scope), &book.present, &mut book.changes);
@@ -547,17 +512,7 @@ fn the_ledger_is_bounded_and_survives_a_snapshot() {
         book.index += 1;
         let mut entropy = [0; 10];
         entropy[..8].copy_from_slice(&number.to_be_bytes());
-        let claim = Claim {
-            call: call(number),
-            copy: 1,
-            take: 1,
-            node: NodeId(1),
-            segment: SegmentId(number),
-            recording: RecordingId::new(at(0), entropy),
-            from: at(0),
-            epoch: 1,
-            terms: Terms::default(),
-        };
+        let claim = claim_of(call(number), 1, number, RecordingId::new(at(0), entropy));
         book.ledger.claim(book.index, &claim, &book.present, &mut book.changes);
     }
     assert_eq!(book.ledger.len(), Ledger::CALLS_MAX);

@@ -107,12 +107,12 @@ impl Calls {
         let seen = self.peer_is_in(call, |copy| copy == mandate.copy);
         let known = self.group.matches(call).any(|claimed| claimed.copy == mandate.copy);
         let work = self.work_of(key);
-        // Without a majority for a moment nothing has become any surer.
         if known {
             work.covered = None;
         } else if seen {
             work.covered.get_or_insert(now.mono);
         }
+        // Without a majority for a moment nothing has become any surer.
         if cover == Cover::Sure && mandate.quorum {
             work.uncovered = None;
         }

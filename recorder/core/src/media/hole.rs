@@ -15,7 +15,7 @@
 
 use storage_core::record::GapCause;
 
-use super::payload::{Payload, classify};
+use super::payload::Payload;
 use super::rtp::MediaTime;
 use super::run::Indexed;
 
@@ -43,9 +43,7 @@ pub(crate) fn explain(
 ) -> impl Iterator<Item = Part> {
     let (first, next) = (packets[before], packets[at]);
     let between = &packets[before + 1..at];
-    let is = |wanted: Payload| {
-        move |p: &Indexed| classify(p.payload_type(), p.bytes.into(), "") == wanted
-    };
+    let is = |wanted: Payload| move |packet: &Indexed| packet.payload("") == wanted;
     let comfort = between.iter().any(is(Payload::ComfortNoise));
     let quiet = comfort || next.marker() || between.iter().any(is(Payload::Event));
 

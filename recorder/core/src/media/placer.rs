@@ -21,7 +21,7 @@ use storage_core::record::GapCause;
 
 use super::hole::{Part, explain};
 use super::index::{CaptureKey, SegmentFacts};
-use super::payload::{Codec, Payload, classify};
+use super::payload::{Codec, Payload};
 use super::rtp::MediaTime;
 use super::run::Indexed;
 use super::settle::Settled;
@@ -129,9 +129,7 @@ struct Audio {
 
 /// The audio of a packet that has any. `codec` is what the switch has named.
 fn audio(packet: &Indexed, codec: &str) -> Option<Audio> {
-    let Payload::Audio(codec) = classify(packet.payload_type(), packet.bytes.into(), codec) else {
-        return None;
-    };
+    let Payload::Audio(codec) = packet.payload(codec) else { return None };
     let samples = codec.samples(packet.bytes);
     (samples > 0).then_some(Audio { codec, samples })
 }
@@ -184,8 +182,6 @@ pub(crate) struct Placer<'a> {
     pub overlapping: u64,
     /// Samples placed that had not been published before.
     pub captured: u64,
-    /// What the codecs impair, times samples.
-    pub impairment: f64,
 }
 
 impl<'a> Placer<'a> {
@@ -212,7 +208,6 @@ impl<'a> Placer<'a> {
             cursor: 0,
             overlapping: 0,
             captured: 0,
-            impairment: 0.0,
         }
     }
 
@@ -296,7 +291,6 @@ impl<'a> Placer<'a> {
         let position = u32::try_from(at).map_err(|_| Unplaceable::TooLong)?;
         let (ordinal, codec) = (packet.ordinal, audio.codec);
         self.placed.push(Placed { ordinal, position, skip, take, codec, fresh });
-        self.impairment += codec.impairment() * f64::from(take);
         self.cursor = at + u64::from(take);
         Ok(())
     }

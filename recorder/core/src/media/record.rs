@@ -13,7 +13,7 @@ use storage_core::{Draft, Extension, Recording, WallTime};
 use super::emodel::{loss, mos};
 use super::rtp::MediaTime;
 use super::sound::Heard;
-use super::timeline::{Plan, PlannedGap, PlannedSegment, Unplaceable};
+use super::timeline::{Plan, PlannedGap, PlannedSegment, SAME_KEY_MS, Unplaceable};
 
 /// The first audio of a call may come so long after a phantom was asked in: the switch has to let it in
 /// and to start its media.
@@ -130,7 +130,8 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
     let mut segments: Vec<Segment> = known.chain(added).collect();
     segments.sort_by_key(|segment| segment.startms);
     let mut keysms: Vec<u64> = before.keysms.iter().map(|key| key + moved).collect();
-    let known = |key: &u64| before.keysms.iter().any(|old| (old + moved).abs_diff(*key) < 40);
+    let known =
+        |key: &u64| before.keysms.iter().any(|old| (old + moved).abs_diff(*key) < SAME_KEY_MS);
     keysms.extend(record.keysms.iter().filter(|key| !known(key)));
     keysms.sort_unstable();
     Recording {

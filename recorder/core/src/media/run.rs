@@ -56,6 +56,11 @@ impl Indexed {
         self.kind & 0x80 != 0
     }
 
+    /// What it carries. `codec` is what the switch has named; empty if that is not known.
+    pub(crate) fn payload(self, codec: &str) -> Payload {
+        classify(self.payload_type(), self.bytes.into(), codec)
+    }
+
     pub(crate) fn time(self) -> MediaTime {
         MediaTime(u64::from(self.ticks))
     }

@@ -7,7 +7,7 @@ use storage_core::WallTime;
 use storage_core::record::Quality;
 
 use super::index::{CaptureKey, Index, SegmentFacts, StreamKey};
-use super::payload::{Codec, Payload, classify};
+use super::payload::{Codec, Payload};
 use super::placer::Extent;
 use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
 use super::rtp::{MediaTime, NotRtp, Ssrc};
@@ -118,7 +118,7 @@ impl Settled {
     fn count_payloads(&mut self, key: StreamKey, run: &Run) {
         let codec = self.facts.get(&key.capture).map_or("", |facts| &facts.codec);
         for packet in &run.packets {
-            match classify(packet.payload_type(), packet.bytes.into(), codec) {
+            match packet.payload(codec) {
                 Payload::Foreign => {
                     self.ignored.foreign += 1;
                     let payload_type = packet.payload_type();
@@ -153,10 +153,7 @@ impl Settled {
         let mut keys = Vec::new();
         for (key, run) in &self.runs {
             let codec = self.codec(key.capture);
-            let is_key = |packet: &&Indexed| {
-                let what = classify(packet.payload_type(), packet.bytes.into(), codec);
-                what == Payload::Event
-            };
+            let is_key = |packet: &&Indexed| packet.payload(codec) == Payload::Event;
             let mut pressed: Vec<_> = run.packets.iter().filter(is_key).map(|p| p.time()).collect();
             // Packets are in the order of their times.
             pressed.dedup();

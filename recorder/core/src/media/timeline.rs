@@ -23,7 +23,7 @@ const LATE_MICROS_MAX: i64 = 12 * 3600 * 1_000_000;
 /// Less than this (40 ms) is not worth writing a file anew.
 const ADDED_SAMPLES_MIN: u64 = 320;
 /// Nobody presses two keys within 40 ms.
-const SAME_KEY_TICKS: u64 = 320;
+pub(crate) const SAME_KEY_MS: u64 = 40;
 /// So many packets (1 s) that cannot be decoded are audio that must not be given up.
 const FOREIGN_PACKETS_MIN: u64 = 50;
 
@@ -246,14 +246,14 @@ impl Index {
             let strangers = settled.ignored.strangers;
             return Err(Unplaceable::NoAudio { packets, strangers, disk_full });
         };
-        let Placer {
-            placed, gaps, cursor, marks, overlapping, captured, segments, impairment, ..
-        } = placer;
+        let Placer { placed, gaps, cursor, marks, overlapping, captured, segments, .. } = placer;
         let law = placed.iter().find_map(|placed| match placed.codec {
             Codec::G711(law) => Some(law),
             _ => None,
         });
-        let audio: u64 = placed.iter().map(|placed| u64::from(placed.take)).sum();
+        let audio: f64 = placed.iter().map(|placed| f64::from(placed.take)).sum();
+        let impaired = |placed: &Placed| placed.codec.impairment() * f64::from(placed.take);
+        let impairment = placed.iter().map(impaired).sum::<f64>() / audio.max(1.0);
         let published = segments.iter().find(|extent| extent.capture == CaptureKey::PUBLISHED);
         let published = published.map(|extent| MediaTime(extent.from));
         let pressed = settled.keys();
@@ -262,7 +262,7 @@ impl Index {
             ended: marks.last().map_or(started, |mark| mark.wall),
             total: MediaTime(cursor),
             law: law.unwrap_or(Law::A),
-            impairment: impairment / audio.max(1) as f64,
+            impairment,
             segments: settled.segments(segments),
             gaps,
             keys: Vec::new(),
@@ -276,7 +276,7 @@ impl Index {
         let mut keys: Vec<MediaTime> = pressed.iter().map(|at| plan.position(*at)).collect();
         keys.sort_unstable();
         // Two captures of one call hear the same key.
-        keys.dedup_by(|later, earlier| later.0 - earlier.0 < SAME_KEY_TICKS);
+        keys.dedup_by(|later, earlier| later.0 - earlier.0 < SAME_KEY_MS * 8);
         plan.keys = keys;
         Ok(plan)
     }
