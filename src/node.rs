@@ -13,13 +13,14 @@ use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlView};
 use recorder::media_stats::{Histogram, MediaStats};
 use recorder::media_thread::MediaHandle;
+use recorder::playback::Playback;
 use recorder::pulled::send_capture;
 use recorder::seal_queue::SealQueue;
 use recorder_core::call::pool::PhantomState;
 use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target as CallTarget};
 use recorder_core::dmcc::Fault;
 use serde_json::{Map, Value, json};
-use storage::{Catalog, CatalogError, Fetch, FetchError, FetchFormat, JournalReader, VoiceStore};
+use storage::{Catalog, CatalogError, FetchError, FetchFormat, JournalReader, VoiceStore};
 use storage_core::query::Query;
 use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId};
 use tokio::sync::{broadcast, mpsc};
@@ -163,16 +164,17 @@ impl Backend for Node {
     fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure> {
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
         let record = self.recording(id)?.ok_or_else(unknown)?;
-        let fetch = Fetch::open(&self.voices, &record, format).map_err(|error| match error {
-            FetchError::Format { .. } => Failure::new(Code::Unavailable, error.to_string()),
-            _ => Failure::new(Code::Internal, error.to_string()),
-        })?;
+        let playback =
+            Playback::open(&self.voices, &record, format).map_err(|error| match error {
+                FetchError::Format { .. } => Failure::new(Code::Unavailable, error.to_string()),
+                _ => Failure::new(Code::Internal, error.to_string()),
+            })?;
         let opus = match format {
             FetchFormat::Original => record.format.extension() == "opus",
             FetchFormat::Wav => false,
             FetchFormat::Opus => true,
         };
-        Ok(Box::new(OpenAudio { fetch, opus }))
+        Ok(Box::new(OpenAudio { playback, opus }))
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {
@@ -398,17 +400,17 @@ fn catalog_failure(error: CatalogError) -> Failure {
 }
 
 struct OpenAudio {
-    fetch: Fetch,
+    playback: Playback,
     opus: bool,
 }
 
 impl Audio for OpenAudio {
     fn bytes(&self) -> u64 {
-        self.fetch.bytes()
+        self.playback.bytes()
     }
 
     fn sha256(&self) -> Option<String> {
-        self.fetch.sha256().ok()
+        self.playback.sha256().ok().flatten()
     }
 
     fn media_type(&self) -> &'static str {
@@ -420,7 +422,7 @@ impl Audio for OpenAudio {
     }
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.fetch.read_at(buffer, offset)
+        self.playback.read_at(buffer, offset)
     }
 }
 

@@ -330,6 +330,12 @@ async fn voice_files_can_be_opus() {
     let published = bench.published(1).await;
     let (path, record) = &published[0];
     assert!(record.durationms >= 2_900, "{record:?}");
+    let mut qa = bench.cti("qa").await;
+    let (_, pcm) = fetch(&mut qa, &record.recordingid.to_string(), "wav").await;
+    let wav = hound::WavReader::new(pcm.as_slice()).expect("hound reads it");
+    assert_eq!(u64::from(wav.duration()), record.durationms * 8);
+    let loudest = wav.into_samples::<i16>().map(|s| s.expect("a sample").unsigned_abs()).max();
+    assert!(loudest > Some(1_000), "{loudest:?}: it plays silence");
     let arguments = ["-v", "error", "-show_entries", "stream=codec_name:format=duration"];
     let probe = Command::new("ffprobe").args(arguments).args(["-of", "csv=p=0"]).arg(path).output();
     let Ok(output) = probe else {

@@ -14,6 +14,9 @@ mod media_worker;
 pub mod opus_file;
 #[cfg(feature = "opus")]
 mod opus_read;
+#[cfg(feature = "opus")]
+mod opus_wav;
+pub mod playback;
 mod published_file;
 pub mod pulled;
 pub mod recovery;

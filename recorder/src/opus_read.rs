@@ -1,5 +1,7 @@
-//! Plays an Ogg Opus voice file of ours back into samples, from front to back and again from the
-//! front where somebody goes back (RFC 7845: without pre-skip and what is cut at the end).
+//! Plays an Ogg Opus voice file of ours back into samples (RFC 7845: without pre-skip and what is cut
+//! at the end), in any order. A decoder remembers, so what it gives depends on where it began: each
+//! half minute is decoded by a decoder of its own that begins a second or two before, and the
+//! same samples are the same whoever asks for them and in whatever order.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -12,97 +14,144 @@ const SAMPLE_RATE: u32 = 8000;
 const GRANULES_PER_SAMPLE: u64 = 6;
 /// An Opus packet holds at most 120 ms.
 const PACKET_SAMPLES_MAX: usize = 960;
-/// Played samples that are kept.
-const WINDOW_SAMPLES: usize = 16_384;
+/// Our packets hold 20 ms.
+const PACKET_SAMPLES: u64 = 160;
+/// Our pages end with each second, if not before.
+const PAGE_SAMPLES: u64 = SAMPLE_RATE as u64;
+/// Decoded at once and kept: half a minute, 480 KB.
+const STRETCH_SAMPLES: u64 = 30 * SAMPLE_RATE as u64;
 
 /// A voice file that is played.
 pub(crate) struct OpusReader {
     fetch: Fetch,
     samples: u64,
-    playing: Playing,
-}
-
-/// Where it has come to.
-struct Playing {
-    packets: PacketReader<Bytes>,
-    decoder: Decoder,
-    /// Samples of the decoder's start that are not to be heard.
-    skip: usize,
-    /// Position of the window's first sample.
-    from: u64,
-    window: Vec<i16>,
+    /// Samples at the decoder's begin that are not to be heard.
+    pre_skip: u64,
+    /// Number of the stretch that is kept.
+    stretch: Option<u64>,
+    kept: Vec<i16>,
 }
 
 impl OpusReader {
     /// Opens a file and finds its length.
     pub(crate) fn open(fetch: Fetch) -> io::Result<Self> {
-        let playing = Playing::begin(&fetch)?;
-        let mut packets = PacketReader::new(Bytes { fetch: fetch.clone(), at: 0 });
+        let mut packets = reader(&fetch);
+        let head = packets.read_packet_expected().map_err(io::Error::other)?;
+        let pre_skip = match head.data.get(10..12) {
+            Some(&[low, high]) if head.data.starts_with(b"OpusHead") => {
+                u64::from(u16::from_le_bytes([low, high])) / GRANULES_PER_SAMPLE
+            }
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        };
         let mut end = 0;
         while let Some(packet) = packets.read_packet().map_err(io::Error::other)? {
             end = packet.absgp_page();
         }
-        let samples = (end / GRANULES_PER_SAMPLE).saturating_sub(playing.skip as u64);
-        Ok(Self { fetch, samples, playing })
+        let samples = (end / GRANULES_PER_SAMPLE).saturating_sub(pre_skip);
+        Ok(Self { fetch, samples, pre_skip, stretch: None, kept: Vec::new() })
     }
 
     pub(crate) const fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// So many samples from a position on.
-    pub(crate) fn read(&mut self, at: u64, count: usize) -> io::Result<Vec<i16>> {
-        if at < self.playing.from {
-            self.playing = Playing::begin(&self.fetch)?;
-        }
-        let end = at + count as u64;
-        while self.playing.end() < end {
-            self.playing.go_on(at)?;
-        }
-        let first = usize::try_from(at - self.playing.from).unwrap_or(usize::MAX);
-        let found = self.playing.window.get(first..first.saturating_add(count));
-        found.map(<[i16]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-}
-
-impl Playing {
-    fn begin(fetch: &Fetch) -> io::Result<Self> {
-        let mut packets = PacketReader::new(Bytes { fetch: fetch.clone(), at: 0 });
-        let head = packets.read_packet_expected().map_err(io::Error::other)?;
-        let pre_skip = match head.data.get(10..12) {
-            Some(&[low, high]) if head.data.starts_with(b"OpusHead") => {
-                u64::from(u16::from_le_bytes([low, high]))
+    /// Fills `samples` from a position on.
+    pub(crate) fn read(&mut self, mut at: u64, mut samples: &mut [i16]) -> io::Result<()> {
+        while !samples.is_empty() {
+            let stretch = at / STRETCH_SAMPLES;
+            if self.stretch != Some(stretch) {
+                self.stretch = None;
+                self.decode(stretch)?;
+                self.stretch = Some(stretch);
             }
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        };
-        packets.read_packet_expected().map_err(io::Error::other)?;
-        let decoder = Decoder::new(SAMPLE_RATE, Channels::Mono).map_err(io::Error::other)?;
-        let skip = usize::try_from(pre_skip / GRANULES_PER_SAMPLE).unwrap_or(usize::MAX);
-        Ok(Self { packets, decoder, skip, from: 0, window: Vec::new() })
-    }
-
-    fn end(&self) -> u64 {
-        self.from + self.window.len() as u64
-    }
-
-    /// Plays one packet more; what lies well before `needed` is forgotten.
-    fn go_on(&mut self, needed: u64) -> io::Result<()> {
-        let packet = self.packets.read_packet().map_err(io::Error::other)?;
-        let packet = packet.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let mut played = [0; PACKET_SAMPLES_MAX];
-        let count = self.decoder.decode(&packet.data, &mut played, false);
-        let played = &played[..count.map_err(io::Error::other)?];
-        let skipped = self.skip.min(played.len());
-        self.skip -= skipped;
-        self.window.extend_from_slice(&played[skipped..]);
-        if self.window.len() > 2 * WINDOW_SAMPLES {
-            let old = usize::try_from(needed.saturating_sub(self.from)).unwrap_or(usize::MAX);
-            let old = old.min(self.window.len() - WINDOW_SAMPLES);
-            self.window.drain(..old);
-            self.from += old as u64;
+            let into = usize::try_from(at % STRETCH_SAMPLES).unwrap_or(usize::MAX);
+            let here = self.kept.get(into..).unwrap_or_default();
+            let count = here.len().min(samples.len());
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            samples[..count].copy_from_slice(&here[..count]);
+            samples = &mut samples[count..];
+            at += count as u64;
         }
         Ok(())
     }
+
+    fn decode(&mut self, stretch: u64) -> io::Result<()> {
+        let first = stretch * STRETCH_SAMPLES;
+        let wanted = STRETCH_SAMPLES.min(self.samples.saturating_sub(first));
+        let wanted = usize::try_from(wanted).unwrap_or(0);
+        let in_stream = first + self.pre_skip;
+        let mut packets = Packets::from_before(&self.fetch, in_stream)?;
+        let mut decoder = Decoder::new(SAMPLE_RATE, Channels::Mono).map_err(io::Error::other)?;
+        let mut played = [0; PACKET_SAMPLES_MAX];
+        let unheard = in_stream.checked_sub(packets.begin).ok_or(io::ErrorKind::InvalidData)?;
+        let mut unheard = usize::try_from(unheard).unwrap_or(usize::MAX);
+        self.kept.clear();
+        while self.kept.len() < wanted {
+            let packet = packets.next()?;
+            let count = decoder.decode(&packet, &mut played, false);
+            let played = &played[..count.map_err(io::Error::other)?];
+            let skipped = unheard.min(played.len());
+            unheard -= skipped;
+            let played = &played[skipped..];
+            let room = wanted - self.kept.len();
+            self.kept.extend_from_slice(&played[..played.len().min(room)]);
+        }
+        Ok(())
+    }
+}
+
+/// The packets of a file, from somewhere on.
+struct Packets {
+    reader: PacketReader<Bytes>,
+    /// Read already, the first one last.
+    ahead: Vec<Vec<u8>>,
+    /// Where the first packet's audio begins, in samples of the stream.
+    begin: u64,
+}
+
+impl Packets {
+    /// From a second or two before a place on, or from the begin.
+    fn from_before(fetch: &Fetch, place: u64) -> io::Result<Self> {
+        let mut reader = reader(fetch);
+        let before = (place / PAGE_SAMPLES).saturating_sub(1) * PAGE_SAMPLES;
+        if before == 0 {
+            // The two headers.
+            reader.read_packet_expected().map_err(io::Error::other)?;
+            reader.read_packet_expected().map_err(io::Error::other)?;
+            return Ok(Self { reader, ahead: Vec::new(), begin: 0 });
+        }
+        let granule = before * GRANULES_PER_SAMPLE + 1;
+        if !reader.seek_absgp(None, granule).map_err(io::Error::other)? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // A page says where it ends.
+        let mut ahead = Vec::new();
+        let end = loop {
+            let packet = reader.read_packet_expected().map_err(io::Error::other)?;
+            let last = packet.last_in_page();
+            let end = packet.absgp_page() / GRANULES_PER_SAMPLE;
+            ahead.push(packet.data);
+            if last {
+                break end;
+            }
+        };
+        ahead.reverse();
+        let begin = end.saturating_sub(ahead.len() as u64 * PACKET_SAMPLES);
+        Ok(Self { reader, ahead, begin })
+    }
+
+    fn next(&mut self) -> io::Result<Vec<u8>> {
+        if let Some(packet) = self.ahead.pop() {
+            return Ok(packet);
+        }
+        Ok(self.reader.read_packet_expected().map_err(io::Error::other)?.data)
+    }
+}
+
+fn reader(fetch: &Fetch) -> PacketReader<Bytes> {
+    PacketReader::new(Bytes { fetch: fetch.clone(), at: 0 })
 }
 
 /// A voice file as a stream of bytes.

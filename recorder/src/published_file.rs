@@ -101,7 +101,11 @@ impl PublishedAudio for PublishedFile {
                 bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
             }
             #[cfg(feature = "opus")]
-            Form::Opus(reader) => reader.read(at, count)?,
+            Form::Opus(reader) => {
+                let mut samples = vec![0; count];
+                reader.read(at, &mut samples)?;
+                samples
+            }
         };
         let exact = |law: &Law| linear.iter().all(|s| law.decode(law.encode(*s)) == *s);
         let other = match self.law {

@@ -99,6 +99,28 @@ fn published_job(
     }
 }
 
+/// A published recording of so many seconds, of which each sounds higher than the one before.
+#[cfg(feature = "opus")]
+pub(crate) fn published_tones(
+    seconds: usize,
+    format: VoiceFormat,
+) -> (tempfile::TempDir, VoiceStore, Recording) {
+    let (dir, mut journal, store) = folder();
+    let id = id(1);
+    open(&mut journal, 1, id);
+    let packets = (0..u16::try_from(seconds * 50).unwrap()).map(|number| {
+        let mut bytes = rtp(number, 8);
+        let step = std::f64::consts::TAU * (200.0 + f64::from(number / 50) * 10.0) / 8_000.0;
+        let sample = |n: u32| ((f64::from(n) * step).sin() * 8_000.0) as i16;
+        let from = u32::from(number) * 160;
+        bytes.splice(12.., (from..from + 160).map(|n| Law::A.encode(sample(n))));
+        (i64::from(number) * 20, bytes)
+    });
+    capture(&mut journal, 1, &packets.collect::<Vec<_>>());
+    let record = published(&journal.reader(), &store, format, id);
+    (dir, store, record)
+}
+
 /// The samples of a G.711 WAV file, by its chunks.
 fn g711_samples(path: &Path) -> (u16, Vec<u8>) {
     let file = std::fs::read(path).unwrap();
