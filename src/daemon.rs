@@ -12,8 +12,8 @@ use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlConfig};
 use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
 use recorder::pulled::PulledFolder;
-use recorder::seal_queue::seal_queue;
-use recorder::sealer::{Sealer, SealerConfig};
+use recorder::seal_queue::SealQueue;
+use recorder::sealer::{Sealer, SealerConfig, usual_threads};
 use recorder::sealing::VoiceSettings;
 use recorder_core::call::{Order, Patience};
 use recorder_core::controller::GroupWord;
@@ -274,7 +274,7 @@ impl Start<'_> {
         let reader = journal.reader();
         let leftovers = self.leftovers(&reader)?;
         let pulled = PulledFolder::open(&self.config.datadir).map_err(fault)?;
-        let (seal, jobs) = seal_queue();
+        let seal = SealQueue::new();
         let (notices, notices_taken) = mpsc::channel(NOTICE_QUEUE);
         let (orders, orders_taken) = mpsc::channel(ORDER_QUEUE);
         let (complete, complete_taken) = mpsc::channel(COMPLETE_QUEUE);
@@ -290,13 +290,15 @@ impl Start<'_> {
         .map_err(unavailable)?;
         let handle = media.handle();
         let sealer = Sealer::spawn(SealerConfig {
-            orders: jobs,
+            queue: seal.clone(),
+            threads: usual_threads(),
             capture: reader.clone(),
             store: self.voices.clone(),
             voice: VoiceSettings {
                 format: self.config.storage.voiceformat,
                 opus_bitrate: self.config.storage.opusbitrate,
             },
+            media: handle.clone(),
             tell: Box::new(move |event| {
                 // A bridge that has ended publishes nothing; the next start goes on.
                 let _ = sealed.send(event);

@@ -1,20 +1,21 @@
-//! The thread that seals recordings, one after the other, off the hot path. It takes jobs from a
-//! queue, tries again what may pass (a full disk, above all), and tells what became of each. One
-//! recording's failure stops no other. What follows from it (the group's agreement, publishing,
-//! the journal) is the matter of whoever is told.
+//! The threads that seal recordings, off the hot path. They take jobs from a queue, try again what
+//! may pass (a full disk, above all), and tell what became of each. One recording's failure stops no
+//! other. What follows from it (the group's agreement, publishing, the journal) is the matter of
+//! whoever is told.
 //!
-//! It gives way to every other thread that wants the processor.
+//! They give way to every other thread that wants the processor; and while the capture comes late
+//! all but the first rest, which works half of the time.
 
-use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use storage::{JournalReader, VoiceStore};
 
-use crate::seal_queue::{SealOrder, SealOrders, SealStats};
+use crate::media_thread::MediaHandle;
+use crate::seal_queue::{SealQueue, SealStats};
 use crate::sealing::{SealError, SealJob, Sealed, VoiceSettings, seal};
 
 /// First pause before a further attempt; it doubles.
@@ -24,6 +25,10 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 /// A failure other than a full disk is tried so often.
 const ATTEMPTS_MAX: u32 = 5;
 
+/// G.711 is sealed thousands of times faster than it is spoken, so this is for what has to be encoded.
+const THREADS_MAX: usize = 4;
+/// How long a thread rests at most before it looks again whether the capture comes late.
+const REST_MAX: Duration = Duration::from_secs(1);
 /// Ten steps are a tenth of a share (sched(7)).
 const NICE: i32 = 10;
 
@@ -37,60 +42,82 @@ pub struct SealEvent {
     pub outcome: Result<Sealed, SealError>,
 }
 
+/// Whom a sealer tells.
+pub type Tell = Box<dyn FnMut(SealEvent) + Send>;
+
 /// What the sealer works with.
 pub struct SealerConfig {
     /// What is to be sealed.
-    pub orders: SealOrders,
+    pub queue: SealQueue,
+    /// How many are sealed at a time.
+    pub threads: NonZeroUsize,
     /// The captures.
     pub capture: JournalReader,
     /// Where voice files and records go.
     pub store: VoiceStore,
     /// How voice files are written.
     pub voice: VoiceSettings,
-    /// Told of each recording, from the sealer's thread.
-    pub tell: Box<dyn FnMut(SealEvent) + Send>,
+    /// Whose beat goes before.
+    pub media: MediaHandle,
+    /// Told of each recording, from any of the threads, one at a time.
+    pub tell: Tell,
 }
 
-/// The running thread.
+/// The running threads.
 #[derive(Debug)]
 pub struct Sealer {
-    stop: SyncSender<Instant>,
-    orders: SyncSender<SealOrder>,
-    thread: JoinHandle<()>,
-    stats: Arc<SealStats>,
+    queue: SealQueue,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// As many threads as leave a processor to the capture, and no more than its disk is good for.
+#[must_use]
+pub fn usual_threads() -> NonZeroUsize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(processors.saturating_sub(1).min(THREADS_MAX)).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Sealer {
-    /// Starts it.
+    /// Starts them.
     ///
     /// # Errors
     /// If the system gives no thread.
     pub fn spawn(config: SealerConfig) -> io::Result<Self> {
-        let (stop, stopped) = sync_channel(1);
-        let stats = Arc::clone(&config.orders.stats);
-        let orders = config.orders.sender.clone();
-        let worker = Worker { config, waiting: VecDeque::new() };
-        let builder = std::thread::Builder::new().name("sealer".to_owned());
-        let thread = builder.spawn(move || {
-            yield_to_others();
-            worker.run(|| stopped.try_recv().ok());
-        })?;
-        Ok(Self { stop, orders, thread, stats })
+        let SealerConfig { queue, threads, capture, store, voice, media, tell } = config;
+        let tell = Arc::new(Mutex::new(tell));
+        let mut sealer = Self { queue: queue.clone(), threads: Vec::new() };
+        for number in 0..threads.get() {
+            let worker = Worker {
+                first: number == 0,
+                queue: queue.clone(),
+                capture: capture.clone(),
+                store: store.clone(),
+                voice,
+                load: Load { late: media.stats().sweeps_late.value(), media: media.clone() },
+                tell: Arc::clone(&tell),
+            };
+            let builder = std::thread::Builder::new().name("sealer".to_owned());
+            sealer.threads.push(builder.spawn(move || {
+                yield_to_others();
+                worker.run();
+            })?);
+        }
+        Ok(sealer)
     }
 
-    /// Its counters.
+    /// Their counters.
     #[must_use]
     pub fn stats(&self) -> &SealStats {
-        &self.stats
+        self.queue.stats()
     }
 
     /// Seals what waits, for as long as `patience`, and ends. What is left stays in the journal.
     pub fn stop(self, patience: Duration) {
-        let _ = self.stop.try_send(Instant::now() + patience);
-        // Where there is no room for it the thread does not sleep.
-        let _ = self.orders.try_send(SealOrder::Wake);
-        // A panic there has been reported by the runtime; there is nothing else to do about it.
-        let _ = self.thread.join();
+        self.queue.end(patience);
+        for thread in self.threads {
+            // A panic there has been reported by the runtime; there is nothing else to do about it.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -102,63 +129,56 @@ fn yield_to_others() {
     }
 }
 
-/// A recording that could not be sealed yet.
-struct Waiting {
-    job: SealJob,
-    due: Instant,
-    attempts: u32,
+/// Whether the capture comes late, as far as this thread has looked.
+struct Load {
+    media: MediaHandle,
+    /// How often it was late then.
+    late: u64,
+}
+
+impl Load {
+    /// Whether it was late since this was last asked.
+    fn was_late(&mut self) -> bool {
+        let late = self.media.stats().sweeps_late.value();
+        std::mem::replace(&mut self.late, late) != late
+    }
 }
 
 struct Worker {
-    config: SealerConfig,
-    /// In no order: there are few, and all of them are due within a minute.
-    waiting: VecDeque<Waiting>,
+    first: bool,
+    queue: SealQueue,
+    capture: JournalReader,
+    store: VoiceStore,
+    voice: VoiceSettings,
+    load: Load,
+    tell: Arc<Mutex<Tell>>,
 }
 
 impl Worker {
-    fn run(mut self, stop: impl Fn() -> Option<Instant>) {
-        let mut until = None;
+    fn run(mut self) {
+        let mut worked = Duration::ZERO;
         loop {
-            until = until.or_else(&stop);
-            if until.is_some_and(|until| until <= Instant::now()) {
-                return;
+            if self.load.was_late() {
+                let rest = if self.first { worked.min(REST_MAX) } else { REST_MAX };
+                self.queue.rest(rest);
             }
-            let due = self.waiting.iter().position(|waiting| waiting.due <= Instant::now());
-            if let Some(waiting) = due.and_then(|index| self.waiting.remove(index)) {
-                self.seal(waiting.job, waiting.attempts);
-                continue;
-            }
-            let receiver = &self.config.orders.receiver;
-            let next_due = self.waiting.iter().map(|waiting| waiting.due).min();
-            let order = match next_due {
-                // What still waits has failed just now.
-                _ if until.is_some() => {
-                    receiver.try_recv().map_err(|_| RecvTimeoutError::Disconnected)
-                }
-                None => receiver.recv().map_err(RecvTimeoutError::from),
-                Some(due) => receiver.recv_timeout(due.saturating_duration_since(Instant::now())),
-            };
-            match order {
-                Ok(SealOrder::Seal(job)) => self.seal(*job, 0),
-                Ok(SealOrder::Wake) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+            let Some((job, attempts)) = self.queue.take() else { return };
+            let begun = Instant::now();
+            self.seal(job, attempts);
+            worked = begun.elapsed();
         }
     }
 
-    fn seal(&mut self, job: SealJob, attempts: u32) {
-        let SealerConfig { capture, store, voice, orders, tell } = &mut self.config;
-        let outcome = seal(&job, capture, store, *voice);
+    fn seal(&self, job: SealJob, attempts: u32) {
+        let outcome = seal(&job, &self.capture, &self.store, self.voice);
         let recording = job.recording;
         match &outcome {
             Err(error) if error.is_full() || (error.may_pass() && attempts + 1 < ATTEMPTS_MAX) => {
                 if attempts == 0 {
                     tracing::warn!(%recording, %error, "cannot be sealed yet");
                 }
-                orders.stats.retries.add(1);
                 let pause = RETRY_FIRST.saturating_mul(1 << attempts.min(6)).min(RETRY_LAST);
-                let due = Instant::now() + pause;
-                self.waiting.push_back(Waiting { job, due, attempts: attempts + 1 });
+                self.queue.retry(job, attempts + 1, pause);
                 return;
             }
             Err(error) if !error.is_gone() => {
@@ -166,8 +186,10 @@ impl Worker {
             }
             _ => {}
         }
-        orders.stats.done();
+        let mut tell = self.tell.lock().unwrap_or_else(PoisonError::into_inner);
         tell(SealEvent { job, outcome });
+        drop(tell);
+        self.queue.done(recording);
     }
 }
 

@@ -1,6 +1,7 @@
 //! From captured packets to published files, with the sealer's thread and without.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
@@ -21,7 +22,6 @@ use super::*;
 use crate::media_thread::tests::{Bench, PATIENCE, datagram, draft, id, until};
 use crate::pulled::{PulledCapture, PulledFolder, send_capture};
 use crate::recovery::{RecoverEvent, recover};
-use crate::seal_queue::{SealQueue, seal_queue};
 
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -261,13 +261,15 @@ struct Site {
     events: Receiver<SealEvent>,
 }
 
-fn site() -> Site {
+fn site(threads: usize) -> Site {
     let bench = Bench::start(2);
     let store = VoiceStore::open_on(bench.disk.shared(), Path::new("/data")).unwrap();
-    let (queue, orders) = seal_queue();
+    let queue = SealQueue::new();
     let (told, events) = channel();
     let sealer = Sealer::spawn(SealerConfig {
-        orders,
+        queue: queue.clone(),
+        threads: NonZeroUsize::new(threads).unwrap(),
+        media: bench.media.clone(),
         capture: bench.reader.clone(),
         store: store.clone(),
         voice: VoiceFormat::WavG711.into(),
@@ -310,7 +312,7 @@ impl Site {
 
 #[test]
 fn a_call_becomes_a_file_and_is_sealed_once() {
-    let mut site = site();
+    let mut site = site(1);
     let id = id(1);
     site.record(0, 1, id);
     site.end(1, id);
@@ -323,13 +325,37 @@ fn a_call_becomes_a_file_and_is_sealed_once() {
     assert!(site.queue.push(SealJob::alone(id, NodeId(1), 1)));
     let event = site.events.recv_timeout(PATIENCE).unwrap();
     assert!(event.outcome.unwrap_err().is_gone());
-    assert_eq!(site.sealer.stats().waiting(), 0);
+    until("nothing waits", || site.sealer.stats().waiting() == 0);
+    site.stop();
+}
+
+#[test]
+fn several_threads_seal_each_recording_once() {
+    let mut site = site(3);
+    let ids: Vec<_> = (1..=12).map(id).collect();
+    for (segment, id) in (1..).zip(&ids) {
+        site.record(0, segment, *id);
+        site.bench.close(segment, *id);
+        assert_eq!(site.bench.ended(), *id);
+    }
+    for id in &ids {
+        assert!(site.queue.push(SealJob::alone(*id, NodeId(1), 1)));
+    }
+    let staged = ids.iter().map(|_| {
+        let event = site.events.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(event.outcome, Ok(Sealed::Staged { .. })), "{:?}", event.outcome);
+        event.job.recording
+    });
+    let mut staged: Vec<_> = staged.collect();
+    staged.sort_unstable();
+    assert_eq!(staged, ids);
+    until("nothing waits", || site.sealer.stats().waiting() == 0);
     site.stop();
 }
 
 #[test]
 fn what_cannot_be_sealed_is_set_aside_and_stops_no_other() {
-    let mut site = site();
+    let mut site = site(1);
     let (foreign, good) = (id(1), id(2));
     site.bench.open_and_wait(0, 1, foreign);
     for number in 0..60 {
@@ -348,7 +374,7 @@ fn what_cannot_be_sealed_is_set_aside_and_stops_no_other() {
 
 #[test]
 fn a_call_that_nobody_heard_is_told_as_missed() {
-    let mut site = site();
+    let mut site = site(1);
     let id = id(1);
     site.bench.open_and_wait(0, 1, id);
     site.end(1, id);
@@ -360,7 +386,7 @@ fn a_call_that_nobody_heard_is_told_as_missed() {
 
 #[test]
 fn a_full_disk_delays_sealing_and_no_more() {
-    let mut site = site();
+    let mut site = site(1);
     let id = id(1);
     site.record(0, 1, id);
     until("all is captured", || site.bench.captured(id).len() == 100);
@@ -607,7 +633,7 @@ fn sox_and_ffprobe_see_two_seconds() {
 
 #[test]
 fn the_sealers_thread_gives_way_to_all_others() {
-    let site = site();
+    let site = site(1);
     let nice = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let sealers = tasks.filter_map(|task| {
