@@ -297,6 +297,7 @@ impl Start<'_> {
             voice: VoiceSettings {
                 format: self.config.storage.voiceformat,
                 opus_bitrate: self.config.storage.opusbitrate,
+                mask_keys: self.config.storage.mask_keys,
             },
             media: handle.clone(),
             tell: Box::new(move |event| {

@@ -178,11 +178,13 @@ pub struct VoiceSettings {
     pub format: VoiceFormat,
     /// `al_opusbitrate`, bits a second; without effect on other forms.
     pub opus_bitrate: u32,
+    /// `al_keytones = "mask"`: the tones of pressed keys are taken out.
+    pub mask_keys: bool,
 }
 
 impl Default for VoiceSettings {
     fn default() -> Self {
-        Self { format: VoiceFormat::default(), opus_bitrate: 24_000 }
+        Self { format: VoiceFormat::default(), opus_bitrate: 24_000, mask_keys: false }
     }
 }
 
@@ -223,6 +225,9 @@ pub fn seal(
     };
     let before = sources.published.as_ref().map(|before| &before.record);
     begin_when_due(&mut plan, &draft, before).map_err(SealError::Unplaceable)?;
+    if settings.mask_keys {
+        plan.mask_keys();
+    }
     let mut record = match before {
         Some(before) => revised(before, draft, &plan, settings.format),
         None => record(draft, &plan, settings.format),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use recorder::recovery::{RecoverError, RecoverEvent, Recovery, recover};
+use recorder::sealing::VoiceSettings;
 use serde::Serialize;
 use storage::JournalError;
 use storage_core::record::VoiceFormat;
@@ -24,6 +25,9 @@ pub(super) struct Options {
     /// Form of the voice files (al_voiceformat)
     #[arg(long, value_enum, default_value_t = Form::Wavg711)]
     format: Form,
+    /// Take the tones of pressed keys out of voice files (al_keytones = "mask")
+    #[arg(long)]
+    mask_keys: bool,
     /// Number of the node (al_nodeid)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     node: u16,
@@ -66,8 +70,8 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         #[cfg(feature = "opus")]
         Form::Opus => VoiceFormat::Opus,
     };
-    let recovery =
-        recover(&options.dir, NodeId(options.node), format.into(), tell).map_err(failure)?;
+    let voice = VoiceSettings { mask_keys: options.mask_keys, ..VoiceSettings::from(format) };
+    let recovery = recover(&options.dir, NodeId(options.node), voice, tell).map_err(failure)?;
     let indexed = reindex::in_line(&options.dir)?;
     let exit = if recovery.failed > 0 { Exit::NotSo } else { Exit::Done };
     print(options, &recovery, indexed.entered)?;

@@ -75,6 +75,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_hold", Kind::Text),
     key("al_voiceformat", Kind::Text),
     key("al_opusbitrate", Kind::Number),
+    key("al_keytones", Kind::Text),
     key("al_syncms", Kind::Measure),
     key("al_maxpauses", Kind::Measure),
     key("al_retentiondays", Kind::Number),

@@ -35,6 +35,8 @@ pub struct Storage {
     pub voiceformat: VoiceFormat,
     /// `al_opusbitrate`, bits a second.
     pub opusbitrate: u32,
+    /// `al_keytones = "mask"`: the tones of pressed keys are taken out of voice files.
+    pub mask_keys: bool,
     /// `al_syncms`: captured audio is durable within this time.
     pub sync: Duration,
     /// `al_retentiondays`; absent: recordings stay.
@@ -57,6 +59,7 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         opusbitrate: reader
             .number("al_opusbitrate", 6_000..=510_000)
             .unwrap_or(DEFAULT_OPUS_BITRATE),
+        mask_keys: reader.word("al_keytones", &[("keep", false), ("mask", true)]).unwrap_or(false),
         sync: reader.span("al_syncms", 1, Duration::from_secs(1), 50..=60_000),
         retention_days: reader.number("al_retentiondays", 0..=36_500).filter(|days| *days > 0),
         mindiskfree: read_mindiskfree(reader),

@@ -146,6 +146,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_hold = \"drop\"", &["al_hold", "one of record, skip"]),
     ("al_voiceformat = \"mp3\"", &["one of wav, wavg711, opus"]),
     ("al_opusbitrate = 1", &["al_opusbitrate = 1"]),
+    ("al_keytones = \"hide\"", &["al_keytones", "one of keep, mask"]),
     ("al_syncms = 0", &["al_syncms = 0"]),
     ("al_maxpauses = \"2 weeks\"", &["al_maxpauses"]),
     ("al_retentiondays = -3", &["al_retentiondays = -3"]),

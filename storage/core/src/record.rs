@@ -275,6 +275,9 @@ pub struct Recording {
     /// Where somebody pressed a key, milliseconds. Which one is not kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keysms: Vec<u64>,
+    /// Where the tones of keys were taken out (`al_keytones = "mask"`): silence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masked: Vec<Span>,
     /// Whether everything that can be had is in it. What nobody captured (a takeover's hole, what
     /// the network lost) is declared in `gaps` and does not make it incomplete.
     pub complete: bool,

@@ -143,6 +143,7 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         segments: Vec::new(),
         gaps: Vec::new(),
         keysms: Vec::new(),
+        masked: Vec::new(),
         pauses: Vec::new(),
         complete: true,
         cutshort: false,

@@ -11,9 +11,10 @@ use storage_core::record::{
 use storage_core::{Draft, Extension, Recording, WallTime};
 
 use super::emodel::{loss, mos};
+use super::keys::SAME_KEY_MS;
 use super::rtp::MediaTime;
 use super::sound::Heard;
-use super::timeline::{Plan, PlannedGap, PlannedSegment, SAME_KEY_MS, Unplaceable};
+use super::timeline::{Plan, PlannedGap, PlannedSegment, Unplaceable};
 
 /// The first audio of a call may come so long after a phantom was asked in: the switch has to let it in
 /// and to start its media.
@@ -65,7 +66,8 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         complete: known_to_end && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
         pauses: spans(&draft.pauses),
-        keysms: plan.keys.iter().map(|key| key.as_millis()).collect(),
+        keysms: plan.keys.iter().map(|key| key.at.as_millis()).collect(),
+        masked: plan.masked.iter().map(masked).collect(),
         quality: rounded(&Quality {
             mos: Some(mos(loss, plan.impairment)),
             longestlossms: loss.longest_ms,
@@ -134,9 +136,25 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
         |key: &u64| before.keysms.iter().any(|old| (old + moved).abs_diff(*key) < SAME_KEY_MS);
     keysms.extend(record.keysms.iter().filter(|key| !known(key)));
     keysms.sort_unstable();
+    let mut masked: Vec<Span> = record.masked.clone();
+    masked.extend(
+        before
+            .masked
+            .iter()
+            .map(|span| Span { startms: span.startms + moved, endms: span.endms + moved }),
+    );
+    masked.sort_unstable_by_key(|span| (span.startms, span.endms));
+    masked.dedup_by(|later, earlier| {
+        let touch = later.startms <= earlier.endms;
+        if touch {
+            earlier.endms = earlier.endms.max(later.endms);
+        }
+        touch
+    });
     Recording {
         segments,
         keysms,
+        masked,
         quality: rounded(&quality),
         tags: before.tags.clone(),
         notes: before.notes.clone(),
@@ -265,6 +283,11 @@ fn party(plan: &Plan, presence: &Presence) -> Party {
     let Span { startms, endms } = span(plan, presence.stretch);
     let holds = presence.holds.iter().map(|hold| span(plan, *hold)).collect();
     Party { who: presence.who.clone(), fromms: startms, toms: endms, holds }
+}
+
+/// It covers every millisecond that is masked in part.
+fn masked((from, to): &(MediaTime, MediaTime)) -> Span {
+    Span { startms: from.as_millis(), endms: to.0.div_ceil(8) }
 }
 
 /// A gap covers every millisecond that is missing in part.

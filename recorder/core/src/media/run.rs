@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use storage_core::WallTime;
 
+use super::keys::Durations;
 use super::payload::{Payload, classify};
 use super::quality::Jitter;
 use super::rtp::{ExtSeq, MediaTime, RtpPacket, RtpTime, SeqNo, extend};
@@ -87,6 +88,7 @@ pub(crate) struct Run {
     base: RtpTime,
     /// Shortest (arrival - media time), microseconds, per stretch of [`ESTIMATE_TICKS`]; sorted.
     shortest: Vec<(u64, i64)>,
+    pub durations: Durations,
 }
 
 impl Run {
@@ -99,7 +101,13 @@ impl Run {
             at,
             frame_ticks: FRAME_TICKS_DEFAULT,
         };
-        Self { packets: Vec::new(), newest, base: packet.timestamp, shortest: Vec::new() }
+        Self {
+            packets: Vec::new(),
+            newest,
+            base: packet.timestamp,
+            shortest: Vec::new(),
+            durations: Durations::default(),
+        }
     }
 
     /// The packet's counters, extended, if it belongs to this run.
@@ -155,6 +163,7 @@ impl Run {
             }
         }
         let kind = packet.payload_type | (u8::from(packet.marker) << 7);
+        self.durations.packet(ticks, packet.payload_type, packet.payload);
         self.packets.push(Indexed { ticks, seq, ordinal, bytes, kind, behind });
         self.estimate(media, at);
     }

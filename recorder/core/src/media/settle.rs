@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use storage_core::WallTime;
 use storage_core::record::Quality;
 
 use super::index::{CaptureKey, Index, SegmentFacts, StreamKey};
+use super::keys::Pressed;
 use super::payload::{Codec, Payload};
 use super::placer::Extent;
 use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
@@ -147,18 +147,17 @@ impl Settled {
         }
     }
 
-    /// When keys were pressed. All packets of one press have its begin as their timestamp (RFC 4733,
-    /// 2.5.1.2).
-    pub(crate) fn keys(&self) -> Vec<WallTime> {
+    /// When keys were pressed.
+    pub(crate) fn keys(&self) -> Vec<Pressed> {
         let mut keys = Vec::new();
         for (key, run) in &self.runs {
             let codec = self.codec(key.capture);
             let is_key = |packet: &&Indexed| packet.payload(codec) == Payload::Event;
-            let mut pressed: Vec<_> = run.packets.iter().filter(is_key).map(|p| p.time()).collect();
+            let mut pressed: Vec<_> = run.packets.iter().filter(is_key).map(|p| p.ticks).collect();
             // Packets are in the order of their times.
             pressed.dedup();
             let room = KEYS_MAX.saturating_sub(keys.len());
-            keys.extend(pressed.into_iter().take(room).map(|time| run.wall(time)));
+            keys.extend(pressed.into_iter().take(room).map(|ticks| run.pressed(ticks)));
         }
         keys
     }

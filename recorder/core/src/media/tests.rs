@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use storage_core::draft::{Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::{BlockWriter, Channel, Entry, Fact, Found, Scanner, encode_fact};
-use storage_core::record::{GapCause, VoiceFormat};
+use storage_core::record::{GapCause, Span, VoiceFormat};
 use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime};
 
 use super::rtp::tests::packet;
-use super::{Coded, Index, Pass, Plan, Render, Unplaceable, VoiceSink};
+use super::{Coded, Index, Key, MediaTime, Pass, Plan, Render, Unplaceable, VoiceSink};
 
 const SWITCH: &str = "192.0.2.5:2050";
 const STRANGER: &str = "198.51.100.9:4000";
@@ -720,8 +720,75 @@ fn keys_are_marked_where_they_were_pressed_and_not_which() {
     sender.send(&mut capture, 101, true, &[7, 10, 0, 160]);
     sender.skip(1, 160, 20).say(&mut capture, "e");
     let plan = capture.plan().unwrap();
-    let pressed: Vec<u64> = plan.keys.iter().map(|key| key.as_millis()).collect();
+    let pressed: Vec<u64> = plan.keys.iter().map(|key| key.at.as_millis()).collect();
     assert_eq!(pressed, [60, 160]);
     let draft = Draft::blank(RecordingId::new(at(0), [0; 10]), NodeId(1), at(0));
     assert_eq!(super::record(draft, &plan, VoiceFormat::Wav).keysms, pressed);
+}
+
+#[test]
+fn tones_of_keys_can_be_taken_out_of_the_audio() {
+    let mut capture = capture();
+    let mut sender = Sender::new(1, 1, 0);
+    sender.say(&mut capture, "abcd");
+    // The key is heard on, and each of its events tells of a longer time; one is lost, one comes twice.
+    let begin = sender.timestamp;
+    for (letter, duration) in [("e", 160_u16), ("f", 320), ("g", 480), ("h", 480)] {
+        if letter != "f" {
+            let [high, low] = duration.to_be_bytes();
+            let timestamp = std::mem::replace(&mut sender.timestamp, begin);
+            sender.send(&mut capture, 101, false, &[5, 10, high, low]);
+            sender.timestamp = timestamp;
+        }
+        sender.skip(1, 0, 0).say(&mut capture, letter);
+    }
+    sender.say(&mut capture, "ijklmnop");
+    let kept = capture.sealed();
+    assert_eq!(kept.frames(), "abcdefghijklmnop");
+    let mut plan = capture.plan().unwrap();
+    assert_eq!(plan.keys, [Key { at: MediaTime(640), samples: 480 }]);
+    plan.mask_keys();
+    let sealed = capture.render(plan, 4);
+    // From 60 ms before to 40 ms after.
+    assert_eq!(sealed.frames(), "a........jklmnop");
+    assert_eq!(sealed.gaps(), [], "nothing is missing that was to be there");
+    let draft = Draft::blank(RecordingId::new(at(0), [0; 10]), NodeId(1), at(0));
+    let record = super::record(draft, &sealed.plan, VoiceFormat::Wav);
+    assert_eq!(record.masked, [Span { startms: 20, endms: 180 }]);
+}
+
+proptest! {
+    #[test]
+    fn what_is_masked_is_silent_and_nothing_else_is(
+        presses in proptest::collection::vec((0..60_usize, 0..2_000_u16, 0..160_u32), 0..6),
+        codec in prop_oneof![Just((8_u8, 160_usize, 160_u32)), Just((18, 20, 160)), Just((18, 60, 480))],
+    ) {
+        let (pt, bytes, samples) = codec;
+        let mut capture = capture();
+        let mut sender = Sender::new(1, 1, 0);
+        for frame in 0..60 {
+            for (_, duration, into) in presses.iter().filter(|press| press.0 == frame) {
+                let [high, low] = duration.to_be_bytes();
+                let timestamp = sender.timestamp;
+                sender.timestamp = timestamp.wrapping_add(*into);
+                sender.send(&mut capture, 101, false, &[5, 10, high, low]);
+                sender.timestamp = timestamp;
+                sender.skip(1, 0, 0);
+            }
+            sender.send(&mut capture, pt, false, &vec![b'x'; bytes]);
+            sender.skip(1, samples, i64::from(samples) / 8);
+        }
+        let whole = capture.sealed();
+        let mut plan = capture.plan().unwrap();
+        plan.mask_keys();
+        let spans = plan.masked.clone();
+        let masked = capture.render(plan, 16);
+        prop_assert_eq!(whole.samples.len(), masked.samples.len());
+        for (at, (before, after)) in (0_u64..).zip(whole.samples.iter().zip(&masked.samples)) {
+            let silent = spans.iter().any(|(from, to)| (from.0..to.0).contains(&at));
+            prop_assert_eq!(*after, before.filter(|_| !silent), "at {}", at);
+        }
+        // Of each stretch of a codec that remembers, the first packet is decoded anew.
+        prop_assert!(masked.fresh.iter().filter(|fresh| **fresh).count() <= spans.len() + 1);
+    }
 }

@@ -13,6 +13,7 @@ use storage_core::record::{GapCause, Quality};
 use storage_core::{Extension, WallTime};
 
 use super::index::{CaptureKey, Index};
+use super::keys::Key;
 use super::payload::Codec;
 use super::placer::Placer;
 use super::rtp::{MediaTime, Ssrc};
@@ -22,8 +23,6 @@ use super::settle::{Census, settle};
 const LATE_MICROS_MAX: i64 = 12 * 3600 * 1_000_000;
 /// Less than this (40 ms) is not worth writing a file anew.
 const ADDED_SAMPLES_MIN: u64 = 320;
-/// Nobody presses two keys within 40 ms.
-pub(crate) const SAME_KEY_MS: u64 = 40;
 /// So many packets (1 s) that cannot be decoded are audio that must not be given up.
 const FOREIGN_PACKETS_MIN: u64 = 50;
 
@@ -107,8 +106,10 @@ pub struct Plan {
     pub segments: Vec<PlannedSegment>,
     /// Where no audio is; in order, not touching where the cause is the same.
     pub gaps: Vec<PlannedGap>,
-    /// Where a key was pressed (RFC 4733), in order. Which one is not looked at.
-    pub keys: Vec<MediaTime>,
+    /// Where a key was pressed, in order.
+    pub keys: Vec<Key>,
+    /// Where tones of keys were taken out, in order.
+    pub masked: Vec<(MediaTime, MediaTime)>,
     /// What the network did.
     pub quality: Quality,
     /// What was left out.
@@ -213,7 +214,7 @@ impl Plan {
             gap.from.0 += lead;
             gap.to.0 += lead;
         }
-        self.keys.iter_mut().for_each(|key| key.0 += lead);
+        self.keys.iter_mut().for_each(|key| key.at.0 += lead);
         self.marks.iter_mut().for_each(|mark| mark.position += lead);
         self.marks.insert(0, Mark { wall: begin, position: 0 });
         self.gaps.insert(0, PlannedGap { from: MediaTime(0), to: MediaTime(lead), cause });
@@ -266,6 +267,7 @@ impl Index {
             segments: settled.segments(segments),
             gaps,
             keys: Vec::new(),
+            masked: Vec::new(),
             quality: settled.quality(),
             ignored: Ignored { overlapping, ..settled.ignored },
             captured,
@@ -273,11 +275,7 @@ impl Index {
             placed,
             marks,
         };
-        let mut keys: Vec<MediaTime> = pressed.iter().map(|at| plan.position(*at)).collect();
-        keys.sort_unstable();
-        // Two captures of one call hear the same key.
-        keys.dedup_by(|later, earlier| later.0 - earlier.0 < SAME_KEY_MS * 8);
-        plan.keys = keys;
+        plan.place_keys(&pressed);
         Ok(plan)
     }
 }
