@@ -9,6 +9,7 @@ use storage_core::journal::{Channel, Entry, Fact, PacketBlock};
 use storage_core::record::GapCause;
 use storage_core::{Extension, NodeId, SegmentId, WallTime};
 
+use super::report::Reports;
 use super::rtp::{NotRtp, RtpPacket, Ssrc};
 use super::run::Stream;
 
@@ -79,6 +80,8 @@ pub(crate) struct SegmentFacts {
     pub heard: BTreeMap<SocketAddr, u64>,
     /// Subtracted from its times; `None` if our own clock showed them.
     pub clock_offset_us: Option<i64>,
+    /// What the senders count.
+    pub reports: Reports,
     streams: u32,
     clock: Option<Clock>,
 }
@@ -224,6 +227,8 @@ impl Index {
 
     fn block(&mut self, block: &PacketBlock<'_>) {
         if block.channel != Channel::Rtp {
+            let facts = self.facts(block.segment);
+            block.into_iter().for_each(|(_, datagram)| facts.reports.datagram(datagram));
             return;
         }
         let source = self.source;

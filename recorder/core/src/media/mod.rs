@@ -17,6 +17,7 @@ pub mod published;
 pub mod quality;
 pub mod record;
 pub mod render;
+pub(crate) mod report;
 pub mod rtp;
 pub(crate) mod run;
 pub(crate) mod settle;

@@ -195,6 +195,12 @@ impl Run {
         WallTime::from_micros(media.as_micros().saturating_add(delay))
     }
 
+    /// The media time that the sender calls so; `None` if that is before its begin.
+    pub(crate) fn media(&self, timestamp: RtpTime) -> Option<MediaTime> {
+        let ticks = timestamp.ticks_from(self.newest.timestamp);
+        extend(self.newest.media.0, i64::from(ticks)).map(MediaTime)
+    }
+
     /// What the sender called a media time.
     pub(crate) fn timestamp(&self, media: MediaTime) -> RtpTime {
         let ticks = media.0.wrapping_sub(FIRST_MEDIA_TIME.0);

@@ -24,7 +24,7 @@ const KEYS_MAX: usize = 10_000;
 pub struct Census {
     /// That arrived, duplicates included.
     pub packets: u64,
-    /// Missing by sequence number.
+    /// Missing by sequence number, or by what the sender counts.
     pub lost: u64,
     /// That arrived after one that follows them.
     pub late: u64,
@@ -84,8 +84,13 @@ pub(crate) fn settle(index: Index) -> Settled {
         if ssrcs.len() < SSRCS_NAMED_MAX && !ssrcs.contains(&key.ssrc) {
             ssrcs.push(key.ssrc);
         }
+        let only = stream.runs.len() == 1;
         for mut run in stream.runs {
-            put_in_order(&mut run, settled.census.entry(key.capture).or_default());
+            let census = settled.census.entry(key.capture).or_default();
+            put_in_order(&mut run, census);
+            if let Some(facts) = settled.facts.get(&key.capture).filter(|_| only) {
+                census.lost += facts.reports.unseen(key.ssrc, &run);
+            }
             settled.count_payloads(key, &run);
             settled.runs.push((key, run));
         }

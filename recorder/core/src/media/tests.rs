@@ -9,6 +9,7 @@ use storage_core::journal::{BlockWriter, Channel, Entry, Fact, Found, Scanner, e
 use storage_core::record::{GapCause, Span, VoiceFormat};
 use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime};
 
+use super::report::tests::report;
 use super::rtp::tests::packet;
 use super::{Coded, Index, Key, MediaTime, Pass, Plan, Render, Unplaceable, VoiceSink};
 
@@ -60,6 +61,15 @@ impl Capture {
             at(at_micros),
         );
         assert!(block.push(at(at_micros), datagram));
+        block.finish();
+        self
+    }
+
+    fn report(&mut self, at_micros: i64, report: &[u8]) -> &mut Self {
+        let (at, source) = (at(at_micros), SWITCH.parse().unwrap());
+        let segment = SegmentId(1);
+        let mut block = BlockWriter::begin(&mut self.0, segment, Channel::Rtcp, source, at);
+        assert!(block.push(at, report));
         block.finish();
         self
     }
@@ -790,5 +800,35 @@ proptest! {
         }
         // Of each stretch of a codec that remembers, the first packet is decoded anew.
         prop_assert!(masked.fresh.iter().filter(|fresh| **fresh).count() <= spans.len() + 1);
+    }
+}
+
+#[test]
+fn what_is_missing_at_the_ends_is_told_by_the_senders_reports() {
+    // (letters, packets that the sender counts in its first and its last report, lost)
+    for (letters, counted, lost) in [
+        ("abcdefghijklmnopqrst", (1, 20), 0),
+        ("abcdefghij----------", (1, 20), 10),
+        // The first one was sent before the first report.
+        ("----------klmnopqrst", (1, 20), 9),
+        ("abcde-----klmnopqrst", (1, 20), 5),
+        ("-bcde--hijklmno-----", (1, 20), 2 + 5),
+        // Its report and its packets need not be of exactly one moment.
+        ("abcdefghijklmnopqrst", (1, 22), 0),
+        // It began to count anew, or counts otherwise.
+        ("abcdefghijklmnopqrst", (500, 20), 0),
+        ("abcdefghijklmnopqrst", (1, 9_000), 0),
+    ] {
+        let mut capture = capture();
+        let mut sender = Sender::new(1, 1, 0);
+        capture.report(0, &report(1, sender.timestamp, counted.0));
+        sender.say(&mut capture, letters);
+        let last = sender.timestamp.wrapping_sub(160);
+        capture.report(sender.micros, &report(1, last, counted.1));
+        capture.report(sender.micros, &report(2, last, 7_000));
+        let plan = capture.plan().unwrap();
+        assert_eq!(plan.segments[0].census.lost, lost, "{letters} {counted:?}");
+        let ratio = lost as f64 / (plan.segments[0].census.packets + lost) as f64;
+        assert!((plan.quality.lossratio - ratio).abs() < 1e-9);
     }
 }
