@@ -3,10 +3,12 @@
 //! with durability, the recorder without and the two references take turns, so that what else
 //! happens on the machine meets all of them.
 
+mod batch;
 mod generator;
 pub mod receiver;
 mod recorder;
 mod sweep;
+mod woken;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -52,6 +54,9 @@ pub struct Options {
     /// Rounds; medians are shown.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
+    /// Also receivers that are woken by what comes.
+    #[arg(long)]
+    alternatives: bool,
     /// Where the captures are written and removed again; a disk, not memory.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
@@ -70,10 +75,21 @@ enum Subject {
     NotDurable,
     Reference,
     Together,
+    Readiness,
+    OnePort,
 }
 
 impl Subject {
-    const ALL: [Self; 4] = [Self::Recorder, Self::NotDurable, Self::Reference, Self::Together];
+    const ALL: [Self; 6] = [
+        Self::Recorder,
+        Self::NotDurable,
+        Self::Reference,
+        Self::Together,
+        Self::Readiness,
+        Self::OnePort,
+    ];
+    /// Without what the recorder could have been.
+    const USUAL: usize = 4;
 
     const fn name(self) -> &'static str {
         match self {
@@ -81,6 +97,8 @@ impl Subject {
             Self::NotDurable => "recorder, never synced",
             Self::Reference => "100 ms sweep",
             Self::Together => "100 ms sweep, one file",
+            Self::Readiness => "woken by each socket, one file",
+            Self::OnePort => "woken by one port, one file",
         }
     }
 
@@ -89,6 +107,8 @@ impl Subject {
             Self::Recorder | Self::NotDurable => Kind::Recorder,
             Self::Reference => Kind::Sweep,
             Self::Together => Kind::Together,
+            Self::Readiness => Kind::Readiness,
+            Self::OnePort => Kind::OnePort,
         }
     }
 }
@@ -125,11 +145,14 @@ pub fn run(options: &Options) -> Result<()> {
     let mut threads = Table::new(["thread", "streams", "CPU s/stream-hour"]);
     let mut losses = Vec::new();
     for streams in &options.streams {
-        let mut runs = Subject::ALL.map(|subject| (subject, Vec::new()));
+        let subjects = if options.alternatives { Subject::ALL.len() } else { Subject::USUAL };
+        let subjects = Subject::ALL.iter().take(subjects);
+        let mut runs: Vec<_> = subjects.map(|subject| (*subject, Vec::new())).collect();
         for round in 0..options.rounds.max(1) {
             // Nobody is always first, or always behind the one that leaves the most to write out.
             for turn in 0..runs.len() {
-                let (subject, runs) = &mut runs[(round + turn) % Subject::ALL.len()];
+                let next = (round + turn) % runs.len();
+                let (subject, runs) = &mut runs[next];
                 eprintln!("{streams} streams: {}", subject.name());
                 runs.push(measure(options, *subject, *streams)?);
             }
@@ -155,7 +178,12 @@ fn measure(options: &Options, subject: Subject, streams: usize) -> Result<Run> {
     let folder = tempfile::Builder::new().prefix("capture-bench").tempdir_in(&options.dir)?;
     let softnet = kernel::softnet_drops()?;
     let mut process = Process::start(options, subject, streams, folder.path())?;
-    let mut generator = Generator::bind(SOURCE, &receiver::addresses(streams)?)?;
+    let mut addresses = receiver::addresses(streams)?;
+    if subject == Subject::OnePort {
+        let port = addresses.first().copied();
+        addresses.iter_mut().zip(port.iter().cycle()).for_each(|(to, port)| *to = *port);
+    }
+    let mut generator = Generator::bind(SOURCE, &addresses)?;
     generator.send_for(WARM_UP)?;
     process.say("begin")?;
     generator.late = Duration::ZERO;

@@ -1,7 +1,9 @@
 //! What the control plane would say of the calls that are benchmarked, and their RTP packets.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use storage_core::draft::Draft;
 use storage_core::g711::Law;
 use storage_core::journal::Fact;
@@ -75,6 +77,18 @@ pub fn packet(number: usize) -> [u8; PACKET_BYTES] {
 pub fn stream(packet: &[u8]) -> Option<usize> {
     let ssrc = packet.get(8..12)?.try_into().ok()?;
     usize::try_from(u32::from_be_bytes(ssrc)).ok()
+}
+
+/// How many packets of each stream are in files that hold nothing but packets.
+pub fn count(paths: &[PathBuf], streams: usize) -> Result<Vec<u64>> {
+    let mut per_stream = vec![0; streams];
+    for path in paths {
+        for packet in std::fs::read(path)?.chunks_exact(PACKET_BYTES) {
+            let stream = stream(packet).and_then(|stream| per_stream.get_mut(stream));
+            *stream.context("a packet of no stream is in a file")? += 1;
+        }
+    }
+    Ok(per_stream)
 }
 
 /// Makes of a packet the one after it.

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::recorder::Recorder;
 use super::sweep::Sweep;
+use super::woken::Woken;
 use super::{RECEIVER_IP, SOURCE};
 use crate::kernel;
 use crate::stats::{Fate, Run};
@@ -25,6 +26,10 @@ pub enum Kind {
     Sweep,
     /// The reference, one file.
     Together,
+    /// Woken by each socket.
+    Readiness,
+    /// Woken by one socket of all streams.
+    OnePort,
 }
 
 /// What the receiver's process is told.
@@ -85,6 +90,8 @@ pub fn run(options: &Options) -> Result<()> {
         }
         Kind::Sweep => Box::new(Sweep::start(&options.folder, &addresses, false)?),
         Kind::Together => Box::new(Sweep::start(&options.folder, &addresses, true)?),
+        Kind::Readiness => Box::new(Woken::by_readiness(&options.folder, &addresses)?),
+        Kind::OnePort => Box::new(Woken::at_one_port(&options.folder, &addresses)?),
     };
     println!("ready");
     expect("begin")?;

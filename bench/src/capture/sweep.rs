@@ -5,9 +5,8 @@
 //! recorder does: fewer system calls, and the harder one to come near to.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::{SocketAddrV4, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,17 +14,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
+use nix::sys::socket::MsgFlags;
 
+use super::batch::{BATCH, Batch};
 use super::receiver::{Kept, Receiver};
-use crate::facts::{self, PACKET_BYTES};
+use crate::facts;
 
 /// Between two sweeps.
 const BEAT: Duration = Duration::from_millis(100);
-/// Datagrams taken with one call, and room for each: as the recorder has it.
-const BATCH: usize = 32;
-const DATAGRAM_BYTES_MAX: usize = 2048;
 
 /// The running reference.
 pub struct Sweep {
@@ -76,30 +72,20 @@ impl Receiver for Sweep {
     fn stop(self: Box<Self>) -> Result<Kept> {
         self.stop.store(true, Ordering::Relaxed);
         let packets = self.thread.join().map_err(|_| anyhow!("the sweep panicked"))??;
-        let mut per_stream = vec![0; self.streams];
-        for path in &self.paths {
-            for packet in std::fs::read(path)?.chunks_exact(PACKET_BYTES) {
-                let stream = facts::stream(packet).and_then(|stream| per_stream.get_mut(stream));
-                *stream.context("a packet of no stream is in a file")? += 1;
-            }
-        }
+        let per_stream = facts::count(&self.paths, self.streams)?;
         Ok(Kept { packets, refused: Vec::new(), late_sweeps: 0, per_stream })
     }
 }
 
 fn run(sockets: &[UdpSocket], output: &mut Output, stop: &AtomicBool) -> io::Result<u64> {
-    let mut batch = Batch {
-        headers: MultiHeaders::preallocate(BATCH, None),
-        buffer: vec![0; BATCH * DATAGRAM_BYTES_MAX],
-        lengths: [0; BATCH],
-    };
+    let mut batch = Batch::new();
     let (mut packets, mut next) = (0, Instant::now());
     loop {
         let last = stop.load(Ordering::Relaxed);
         for (number, socket) in sockets.iter().enumerate() {
             let mut received = BATCH;
             while received == BATCH {
-                received = batch.receive(socket)?;
+                received = batch.receive(socket, MsgFlags::MSG_DONTWAIT)?;
                 output.take(number, &batch, received)?;
                 packets += received as u64;
             }
@@ -142,38 +128,5 @@ impl Output {
             bytes.clear();
         }
         Ok(())
-    }
-}
-
-/// What one call has received.
-struct Batch {
-    headers: MultiHeaders<()>,
-    buffer: Vec<u8>,
-    lengths: [usize; BATCH],
-}
-
-impl Batch {
-    fn datagrams(&self, received: usize) -> impl Iterator<Item = &[u8]> {
-        let slots = self.buffer.chunks(DATAGRAM_BYTES_MAX).zip(self.lengths);
-        slots.take(received).map(|(slot, length)| &slot[..length])
-    }
-
-    fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        let mut chunks = self.buffer.chunks_exact_mut(DATAGRAM_BYTES_MAX);
-        let mut slices: [_; BATCH] =
-            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
-        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
-        match recvmmsg(fd, &mut self.headers, slices.iter_mut(), flags, None) {
-            Ok(messages) => {
-                let mut received = 0;
-                for (length, message) in self.lengths.iter_mut().zip(messages) {
-                    *length = message.bytes;
-                    received += 1;
-                }
-                Ok(received)
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-            Err(error) => Err(error.into()),
-        }
     }
 }
