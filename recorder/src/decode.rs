@@ -1,5 +1,6 @@
 //! Decodes what is neither G.711 nor to be taken as it is: G.729 (ITU-T G.729, annex A decodes the
-//! same frames) and G.722, to linear samples at 8 kHz. Of G.722 the lower half of the band is decoded.
+//! same frames), G.722 and Opus (RFC 6716), to linear samples at 8 kHz. Of G.722 the lower half of the band
+//! is decoded.
 //! Which packets, in which order and how much of each is the plan's decision.
 
 use std::fmt;
@@ -13,6 +14,8 @@ use recorder_core::media::{Codec, Coded};
 pub struct Decoders {
     g729: G729Decoder,
     g722: G722Decoder,
+    #[cfg(feature = "opus")]
+    opus: Option<opus::Decoder>,
     samples: Vec<i16>,
 }
 
@@ -24,7 +27,13 @@ impl fmt::Debug for Decoders {
 
 impl Default for Decoders {
     fn default() -> Self {
-        Self { g729: G729Decoder::new(), g722: g722(), samples: Vec::new() }
+        Self {
+            g729: G729Decoder::new(),
+            g722: g722(),
+            #[cfg(feature = "opus")]
+            opus: None,
+            samples: Vec::new(),
+        }
     }
 }
 
@@ -54,6 +63,16 @@ impl Decoders {
                 }
                 self.g722(payload);
             }
+            #[cfg(feature = "opus")]
+            Codec::Opus => {
+                if fresh {
+                    self.opus = None;
+                }
+                self.opus(payload);
+            }
+            // Nothing is sealed that would need it.
+            #[cfg(not(feature = "opus"))]
+            Codec::Opus => {}
         }
         let (from, to) = (usize::from(skip), usize::from(skip) + usize::from(take));
         if self.samples.len() < to {
@@ -75,6 +94,19 @@ impl Decoders {
             let samples = bytes.chunks_exact(2);
             self.samples.extend(samples.map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
         }
+    }
+
+    /// Both channels of a stereo packet are mixed.
+    #[cfg(feature = "opus")]
+    fn opus(&mut self, payload: &[u8]) {
+        if self.opus.is_none() {
+            self.opus = opus::Decoder::new(8_000, opus::Channels::Mono).ok();
+        }
+        let samples = usize::from(Codec::Opus.samples(payload));
+        let Some(decoder) = self.opus.as_mut().filter(|_| samples > 0) else { return };
+        self.samples.resize(samples, 0);
+        let decoded = decoder.decode(payload, &mut self.samples, false).unwrap_or(0);
+        self.samples.truncate(decoded);
     }
 
     fn g722(&mut self, payload: &[u8]) {

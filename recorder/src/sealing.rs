@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+#[cfg(not(feature = "opus"))]
+use recorder_core::media::Codec;
 use recorder_core::media::published::entries;
 use recorder_core::media::render::Pass;
 use recorder_core::media::{
@@ -113,9 +115,9 @@ pub enum SealError {
     #[cfg(feature = "opus")]
     #[error(transparent)]
     Opus(#[from] crate::opus_file::OpusError),
-    /// This program cannot write Opus.
+    /// This program can neither write Opus nor decode it.
     #[cfg(not(feature = "opus"))]
-    #[error("this program was built without Opus: choose another al_voiceformat")]
+    #[error("this program was built without Opus: take one built with the feature opus")]
     NoOpus,
     /// The capture was another one at the second reading.
     #[error("the capture changed while it was read (packet {ordinal})")]
@@ -223,6 +225,10 @@ pub fn seal(
         }
         Err(reason) => return Err(SealError::Unplaceable(reason)),
     };
+    #[cfg(not(feature = "opus"))]
+    if plan.segments.iter().any(|segment| segment.codecs.contains(&Codec::Opus.name())) {
+        return Err(SealError::NoOpus);
+    }
     let before = sources.published.as_ref().map(|before| &before.record);
     begin_when_due(&mut plan, &draft, before).map_err(SealError::Unplaceable)?;
     if settings.mask_keys {

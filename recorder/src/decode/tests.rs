@@ -123,6 +123,34 @@ fn g722_sounds_as_another_decoder_makes_it() {
     assert!(like > 20.0, "{like:.1} dB");
 }
 
+#[cfg(feature = "opus")]
+#[test]
+fn opus_sounds_as_another_decoder_makes_it() {
+    let spoken = bytes(&voice(16_000, 4));
+    let encode = ["-f", "s16le", "-ar", "16000", "-i", "-", "-c:a", "libopus", "-f", "ogg"];
+    let Some(file) = ffmpeg(&encode, &spoken) else {
+        return eprintln!("no ffmpeg here: not compared");
+    };
+    let mut packets = ogg::reading::PacketReader::new(std::io::Cursor::new(&file));
+    let mut stream = Vec::new();
+    while let Some(packet) = packets.read_packet().unwrap() {
+        stream.push(packet.data);
+    }
+    let mut decoders = Decoders::default();
+    let decoded = stream[2..].iter().enumerate().flat_map(|(number, payload)| {
+        let take = Codec::Opus.samples(payload);
+        let packet = Coded { codec: Codec::Opus, payload, fresh: number == 0, skip: 0, take };
+        decoders.decode(&packet).to_vec()
+    });
+    // The file's begin, 6.5 ms, is not to be heard; ffmpeg leaves it out.
+    let ours: Vec<i16> = decoded.skip(52).take(8_000 * 39 / 10).collect();
+    // Its own decoder, not libopus.
+    let theirs = linear(&ffmpeg(&["-c:a", "opus", "-i", "-", "-f", "s16le"], &file).unwrap());
+    let like = likeness(&ours, &theirs, 6);
+    println!("Opus against ffmpeg: {like:.1} dB");
+    assert!(like > 15.0, "{like:.1} dB");
+}
+
 #[test]
 fn packets_of_any_size_and_parts_of_them_are_the_same_audio() {
     let stream = g729(&voice(8_000, 1));
@@ -160,7 +188,7 @@ proptest! {
             (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..200), 0_u16..200, 0_u16..400),
             1..20,
         ),
-        codec in prop_oneof![Just(Codec::G729), Just(Codec::G722), Just(Codec::L16)],
+        codec in prop_oneof![Just(Codec::G729), Just(Codec::G722), Just(Codec::L16), Just(Codec::Opus)],
     ) {
         let mut decoders = Decoders::default();
         for (fresh, payload, skip, take) in &packets {

@@ -275,7 +275,7 @@ impl Index {
                     }
                 }
             }
-            self.streams[self.latest].1.push(&packet, at, ordinal);
+            self.streams[self.latest].1.push(&packet, at, ordinal, &facts.codec);
         }
         self.clock = facts.clock.or(self.clock);
         if heard > 0 {

@@ -61,7 +61,10 @@ impl Run {
     /// A key that was pressed at a media time.
     pub(crate) fn pressed(&self, ticks: u32) -> Pressed {
         let at = self.wall(MediaTime(u64::from(ticks)));
-        Pressed { at, samples: self.durations.of(ticks) }
+        Pressed {
+            at,
+            samples: self.durations.of(ticks) / u64::from(self.ticks_per_sample.unsigned_abs()),
+        }
     }
 }
 

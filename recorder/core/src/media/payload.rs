@@ -14,6 +14,8 @@ pub enum Codec {
     G722,
     /// Linear samples of 16 bits at 8 kHz, high byte first (RFC 3551, 4.5.11).
     L16,
+    /// Opus. It counts 48,000 a second whatever it sounds like (RFC 7587, 4.1).
+    Opus,
 }
 
 impl Codec {
@@ -26,6 +28,7 @@ impl Codec {
             Self::G729 => "g729",
             Self::G722 => "g722",
             Self::L16 => "l16",
+            Self::Opus => "opus",
         }
     }
 
@@ -38,6 +41,7 @@ impl Codec {
             _ if is("g729") || is("g729a") => Some(Self::G729),
             _ if is("g722") => Some(Self::G722),
             _ if is("l16") => Some(Self::L16),
+            _ if is("opus") => Some(Self::Opus),
             _ => None,
         }
     }
@@ -45,11 +49,18 @@ impl Codec {
     /// How long the audio of a payload is, in samples at 8 kHz. What is no whole frame is none; a
     /// G.729 packet may end with two bytes that describe the silence after it (RFC 3551, 4.5.6).
     #[must_use]
-    pub const fn samples(self, payload_bytes: u16) -> u16 {
+    pub fn samples(self, payload: &[u8]) -> u16 {
+        let bytes = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+        self.samples_in(bytes).unwrap_or_else(|| opus_samples(payload))
+    }
+
+    /// The same by its length alone; `None` if that does not tell.
+    pub(crate) const fn samples_in(self, payload_bytes: u16) -> Option<u16> {
         match self {
-            Self::G711(_) | Self::G722 => payload_bytes,
-            Self::G729 => (payload_bytes / G729_FRAME_BYTES).saturating_mul(80),
-            Self::L16 => payload_bytes / 2,
+            Self::G711(_) | Self::G722 => Some(payload_bytes),
+            Self::G729 => Some((payload_bytes / G729_FRAME_BYTES).saturating_mul(80)),
+            Self::L16 => Some(payload_bytes / 2),
+            Self::Opus => None,
         }
     }
 
@@ -58,13 +69,43 @@ impl Codec {
     pub(crate) const fn impairment(self) -> f64 {
         match self {
             Self::G729 => 10.0,
-            Self::G711(_) | Self::G722 | Self::L16 => 0.0,
+            Self::G711(_) | Self::G722 | Self::L16 | Self::Opus => 0.0,
         }
+    }
+}
+
+/// How many ticks of a sender's clock are a sample at 8 kHz. All that is sent under numbers that the
+/// switch has to explain is counted by the clock of the codec that it names.
+pub(crate) fn ticks_per_sample(payload_type: u8, codec: &str) -> i32 {
+    match Codec::named(codec) {
+        Some(Codec::Opus) if payload_type >= 96 => 6,
+        _ => 1,
     }
 }
 
 /// 10 ms.
 pub const G729_FRAME_BYTES: u16 = 10;
+/// 120 ms, the longest packet (RFC 6716, 3.2.5).
+const OPUS_SAMPLES_MAX: u16 = 960;
+
+/// How long an Opus packet is, by its first two bytes (RFC 6716, 3.1 and 3.2).
+fn opus_samples(payload: &[u8]) -> u16 {
+    let Some(toc) = payload.first() else { return 0 };
+    let config = toc >> 3;
+    let frame: u16 = match config {
+        // SILK: 10, 20, 40, 60 ms; hybrid: 10, 20 ms; CELT: 2.5, 5, 10, 20 ms.
+        0..=11 => [80, 160, 320, 480][usize::from(config % 4)],
+        12..=15 => [80, 160][usize::from(config % 2)],
+        _ => [20, 40, 80, 160][usize::from(config % 4)],
+    };
+    let frames = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => payload.get(1).map_or(0, |count| count & 63),
+    };
+    let samples = frame * u16::from(frames);
+    if samples <= OPUS_SAMPLES_MAX { samples } else { 0 }
+}
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +144,8 @@ pub fn classify(payload_type: u8, payload_bytes: usize, codec: &str) -> Payload 
         101 => Payload::Event,
         96..=127 => match Codec::named(codec) {
             Some(Codec::G729) if payload_bytes != EVENT_BYTES => g729(payload_bytes),
+            // Its silence is shorter than any event.
+            Some(Codec::Opus) => Payload::Audio(Codec::Opus),
             _ if payload_bytes <= EVENT_BYTES_MAX => Payload::Event,
             Some(codec) => Payload::Audio(codec),
             None => Payload::Foreign,
@@ -159,9 +202,28 @@ mod tests {
             (Codec::G729, 20, 160),
             (Codec::G729, 12, 80),
             (Codec::G729, 9, 0),
-            (Codec::G729, u16::MAX, u16::MAX),
+            (Codec::G729, usize::from(u16::MAX), u16::MAX),
         ] {
-            assert_eq!(codec.samples(bytes), samples, "{codec:?} {bytes}");
+            assert_eq!(codec.samples(&vec![0; bytes]), samples, "{codec:?} {bytes}");
         }
+    }
+
+    #[test]
+    fn an_opus_packet_says_itself_how_long_it_is() {
+        for (payload, ms) in [
+            (&[0b0100_1000_u8, 1][..], 20),
+            (&[0b0001_1100, 1], 60),
+            (&[0b0111_0000, 1], 10),
+            (&[0b1111_1001, 1], 40),
+            (&[0b1000_1010, 1], 10),
+            (&[0b0100_1011, 0b1100_0011, 1], 60),
+            (&[0b0100_1011, 7, 1], 0),
+            (&[0b0100_1011], 0),
+            (&[], 0),
+        ] {
+            assert_eq!(Codec::Opus.samples(payload), ms * 8, "{payload:?}");
+        }
+        assert_eq!(classify(111, 1, "opus"), Payload::Audio(Codec::Opus));
+        assert_eq!(classify(101, 4, "opus"), Payload::Event);
     }
 }

@@ -130,7 +130,7 @@ struct Audio {
 /// The audio of a packet that has any. `codec` is what the switch has named.
 fn audio(packet: &Indexed, codec: &str) -> Option<Audio> {
     let Payload::Audio(codec) = packet.payload(codec) else { return None };
-    let samples = codec.samples(packet.bytes);
+    let samples = packet.samples(codec);
     (samples > 0).then_some(Audio { codec, samples })
 }
 

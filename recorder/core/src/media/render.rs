@@ -172,10 +172,7 @@ impl<'p> Render<'p> {
         let packet = RtpPacket::parse(datagram).ok();
         let wanted = packet.and_then(|packet| match placed.codec {
             Codec::G711(_) => packet.payload.get(usize::from(from)..usize::from(to)),
-            codec => {
-                let bytes = u16::try_from(packet.payload.len()).unwrap_or(u16::MAX);
-                (codec.samples(bytes) >= to).then_some(packet.payload)
-            }
+            codec => (codec.samples(packet.payload) >= to).then_some(packet.payload),
         });
         wanted.ok_or(RenderError::Changed { ordinal: placed.ordinal })
     }

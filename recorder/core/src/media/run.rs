@@ -11,7 +11,7 @@ use std::time::Duration;
 use storage_core::WallTime;
 
 use super::keys::Durations;
-use super::payload::{Payload, classify};
+use super::payload::{Codec, Payload, classify, ticks_per_sample};
 use super::quality::Jitter;
 use super::rtp::{ExtSeq, MediaTime, RtpPacket, RtpTime, SeqNo, extend};
 
@@ -40,13 +40,17 @@ pub(crate) struct Indexed {
     pub seq: u32,
     /// Number of the packet in the order of capture.
     pub ordinal: u32,
-    /// Length of the payload.
-    pub bytes: u16,
+    /// Length of the payload; where that does not tell how many samples it holds, their number.
+    length: u16,
     /// Payload type, and the marker as on the wire in the highest bit.
     kind: u8,
-    /// Whether it arrived after a packet that follows it.
-    pub behind: bool,
+    flags: u8,
 }
+
+/// It arrived after a packet that follows it.
+const BEHIND: u8 = 1;
+/// Its length is in samples.
+const SAMPLES: u8 = 2;
 
 impl Indexed {
     pub(crate) const fn payload_type(self) -> u8 {
@@ -57,9 +61,24 @@ impl Indexed {
         self.kind & 0x80 != 0
     }
 
+    /// Whether it arrived after a packet that follows it.
+    pub(crate) const fn is_behind(self) -> bool {
+        self.flags & BEHIND != 0
+    }
+
     /// What it carries. `codec` is what the switch has named; empty if that is not known.
     pub(crate) fn payload(self, codec: &str) -> Payload {
-        classify(self.payload_type(), self.bytes.into(), codec)
+        classify(self.payload_type(), self.length.into(), codec)
+    }
+
+    /// How many samples it holds, if it is of this codec. None where the codec was not known when it
+    /// was indexed, and matters.
+    pub(crate) const fn samples(self, codec: Codec) -> u16 {
+        match (codec.samples_in(self.length), self.flags & SAMPLES != 0) {
+            (Some(samples), false) => samples,
+            (None, true) => self.length,
+            _ => 0,
+        }
     }
 
     pub(crate) fn time(self) -> MediaTime {
@@ -88,11 +107,13 @@ pub(crate) struct Run {
     base: RtpTime,
     /// Shortest (arrival - media time), microseconds, per stretch of [`ESTIMATE_TICKS`]; sorted.
     shortest: Vec<(u64, i64)>,
+    /// Of the sender's clock in a sample.
+    pub ticks_per_sample: i32,
     pub durations: Durations,
 }
 
 impl Run {
-    fn begin(packet: &RtpPacket<'_>, at: WallTime) -> Self {
+    fn begin(packet: &RtpPacket<'_>, at: WallTime, codec: &str) -> Self {
         let newest = Newest {
             seq: packet.seq,
             ext: ExtSeq::start(packet.seq),
@@ -105,18 +126,22 @@ impl Run {
             packets: Vec::new(),
             newest,
             base: packet.timestamp,
+            ticks_per_sample: ticks_per_sample(packet.payload_type, codec),
             shortest: Vec::new(),
             durations: Durations::default(),
         }
     }
 
     /// The packet's counters, extended, if it belongs to this run.
-    fn extended(&self, packet: &RtpPacket<'_>, at: WallTime) -> Option<(u32, u32)> {
+    fn extended(&self, packet: &RtpPacket<'_>, at: WallTime, codec: &str) -> Option<(u32, u32)> {
+        if ticks_per_sample(packet.payload_type, codec) != self.ticks_per_sample {
+            return None;
+        }
         let steps = packet.seq.steps_from(self.newest.seq);
         if !(-MISORDER_PACKETS_MAX..=DROPOUT_PACKETS_MAX).contains(&steps) {
             return None;
         }
-        let ticks = i64::from(packet.timestamp.ticks_from(self.newest.timestamp));
+        let ticks = i64::from(self.samples_from_newest(packet.timestamp));
         if !self.goes_on(i64::from(steps), ticks, at) {
             return None;
         }
@@ -141,12 +166,20 @@ impl Run {
         packet: &RtpPacket<'_>,
         at: WallTime,
         ordinal: u32,
+        codec: &str,
         (seq, ticks): (u32, u32),
     ) {
         let ext = ExtSeq(u64::from(seq));
         let media = MediaTime(u64::from(ticks));
         let behind = ext < self.newest.ext;
         let bytes = u16::try_from(packet.payload.len()).unwrap_or(u16::MAX);
+        let coded = coded(packet, codec);
+        let (length, flags) = match coded {
+            Some(codec) if codec.samples_in(bytes).is_none() => {
+                (codec.samples(packet.payload), SAMPLES)
+            }
+            _ => (bytes, 0),
+        };
         if !behind {
             self.newest.seq = packet.seq;
             self.newest.ext = ext;
@@ -155,8 +188,9 @@ impl Run {
             self.newest.at = at;
             match classify(packet.payload_type, packet.payload.len(), "") {
                 Payload::Audio(codec) => {
-                    self.newest.frame_ticks = i64::from(codec.samples(bytes)).max(1);
+                    self.newest.frame_ticks = i64::from(codec.samples(packet.payload)).max(1);
                 }
+                _ if flags & SAMPLES != 0 => self.newest.frame_ticks = i64::from(length).max(1),
                 // A number that the switch has to explain: G.711, as far as is known here.
                 Payload::Foreign => self.newest.frame_ticks = i64::from(bytes),
                 Payload::ComfortNoise | Payload::Event | Payload::Unknown => {}
@@ -164,7 +198,8 @@ impl Run {
         }
         let kind = packet.payload_type | (u8::from(packet.marker) << 7);
         self.durations.packet(ticks, packet.payload_type, packet.payload);
-        self.packets.push(Indexed { ticks, seq, ordinal, bytes, kind, behind });
+        let flags = flags | if behind { BEHIND } else { 0 };
+        self.packets.push(Indexed { ticks, seq, ordinal, length, kind, flags });
         self.estimate(media, at);
     }
 
@@ -197,13 +232,18 @@ impl Run {
 
     /// The media time that the sender calls so; `None` if that is before its begin.
     pub(crate) fn media(&self, timestamp: RtpTime) -> Option<MediaTime> {
-        let ticks = timestamp.ticks_from(self.newest.timestamp);
-        extend(self.newest.media.0, i64::from(ticks)).map(MediaTime)
+        let samples = self.samples_from_newest(timestamp);
+        extend(self.newest.media.0, i64::from(samples)).map(MediaTime)
+    }
+
+    fn samples_from_newest(&self, timestamp: RtpTime) -> i32 {
+        timestamp.ticks_from(self.newest.timestamp) / self.ticks_per_sample
     }
 
     /// What the sender called a media time.
     pub(crate) fn timestamp(&self, media: MediaTime) -> RtpTime {
-        let ticks = media.0.wrapping_sub(FIRST_MEDIA_TIME.0);
+        let samples = media.0.wrapping_sub(FIRST_MEDIA_TIME.0);
+        let ticks = samples.wrapping_mul(u64::from(self.ticks_per_sample.unsigned_abs()));
         RtpTime(self.base.0.wrapping_add((ticks & u64::from(u32::MAX)) as u32))
     }
 
@@ -212,6 +252,14 @@ impl Run {
         self.shortest
             .iter()
             .map(|(stretch, delay)| (MediaTime(stretch * ESTIMATE_TICKS).as_micros(), *delay))
+    }
+}
+
+/// The codec of a packet, as far as it is known while it is indexed.
+fn coded(packet: &RtpPacket<'_>, codec: &str) -> Option<Codec> {
+    match classify(packet.payload_type, packet.payload.len(), codec) {
+        Payload::Audio(codec) => Some(codec),
+        _ => None,
     }
 }
 
@@ -225,19 +273,19 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Takes a packet into the run to which it belongs.
-    pub(crate) fn push(&mut self, packet: &RtpPacket<'_>, at: WallTime, ordinal: u32) {
+    /// Takes a packet into the run to which it belongs. `codec` is what the switch has named so far.
+    pub(crate) fn push(&mut self, packet: &RtpPacket<'_>, at: WallTime, ordinal: u32, codec: &str) {
         let tried = self.runs.len().saturating_sub(RUNS_TRIED);
         let fit = (tried..self.runs.len())
             .rev()
-            .find_map(|index| Some((index, self.runs[index].extended(packet, at)?)));
+            .find_map(|index| Some((index, self.runs[index].extended(packet, at, codec)?)));
         let (index, counters) = fit.unwrap_or_else(|| {
-            self.runs.push(Run::begin(packet, at));
+            self.runs.push(Run::begin(packet, at, codec));
             let newest = &self.runs[self.runs.len() - 1].newest;
             // A run's first counters are far below 32 bits, by their constants.
             (self.runs.len() - 1, (newest.ext.0 as u32, newest.media.0 as u32))
         });
-        self.runs[index].push(packet, at, ordinal, counters);
+        self.runs[index].push(packet, at, ordinal, codec, counters);
         self.jitter.packet(index, MediaTime(u64::from(counters.1)), at);
     }
 }
@@ -262,7 +310,7 @@ mod tests {
                 marker: false,
                 payload: &[0x55; 160],
             };
-            stream.push(&packet, at_ms(*ms), ordinal);
+            stream.push(&packet, at_ms(*ms), ordinal, "");
         }
         let relative = |p: &Indexed| i64::from(p.ticks) - (1 << 20);
         stream.runs.iter().map(|run| run.packets.iter().map(relative).collect()).collect()
@@ -314,7 +362,7 @@ mod tests {
                 marker: false,
                 payload: &[0; 160],
             };
-            stream.push(&packet, at_ms(i64::from(i) * 20 + delay), i);
+            stream.push(&packet, at_ms(i64::from(i) * 20 + delay), i, "");
         }
         let run = &stream.runs[0];
         assert_eq!(run.wall(run.packets[0].time()), at_ms(5));

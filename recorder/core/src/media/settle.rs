@@ -111,7 +111,7 @@ fn put_in_order(run: &mut Run, census: &mut Census) {
     census.packets += arrived;
     census.duplicate += arrived - kept;
     census.lost += expected.saturating_sub(kept);
-    census.late += run.packets.iter().filter(|p| p.behind).count() as u64;
+    census.late += run.packets.iter().filter(|p| p.is_behind()).count() as u64;
 }
 
 impl Settled {

@@ -121,7 +121,7 @@ impl VoiceSink for Samples {
     fn coded(&mut self, packet: Coded<'_>) -> Result<(), Self::Error> {
         let Coded { skip, take, payload, .. } = packet;
         // Each 10 ms of a packet bear the next letter.
-        let letter = |n: u16| payload[0] + u8::try_from(n / 80).unwrap();
+        let letter = |n: u16| payload[payload.len() - 1] + u8::try_from(n / 80).unwrap();
         self.0.extend((skip..skip + take).map(|n| Some(letter(n))));
         self.1.push(packet.fresh);
         Ok(())
@@ -585,7 +585,7 @@ proptest! {
     #[test]
     fn the_network_changes_nothing_but_what_it_loses(
         fates in fates(), seq: u16, timestamp: u32, ssrc: u32,
-        pt in proptest::sample::select(&[8_u8, 9, 18]),
+        pt in proptest::sample::select(&[8_u8, 9, 18, 111]),
     ) {
         let mut arrivals = Vec::new();
         let mut expected: Vec<Option<u8>> = Vec::new();
@@ -593,14 +593,21 @@ proptest! {
         for (number, fate) in (0_u16..).zip(&fates) {
             let samples = fate.ms * 8;
             let letter = (number % 200) as u8;
-            let bytes = if pt == 18 { samples / 8 } else { samples };
+            let payload = match pt {
+                // One SILK frame (RFC 6716, 3.1), or three.
+                111 if fate.ms == 30 => vec![0b11, 3, letter],
+                111 => vec![((fate.ms / 20) << 3) as u8, letter],
+                18 => vec![letter; (samples / 8) as usize],
+                _ => vec![letter; samples as usize],
+            };
+            let clock = if pt == 111 { 48 } else { 8 };
             let datagram = packet(
                 ssrc,
                 seq.wrapping_add(number),
-                timestamp.wrapping_add(sent_ms * 8),
+                timestamp.wrapping_add(sent_ms * clock),
                 pt,
                 false,
-                &vec![letter; bytes as usize],
+                &payload,
             );
             for copy in 0..=fate.copies {
                 let arrival = sent_ms + fate.delay_ms / (u32::from(copy) + 1);
@@ -615,6 +622,7 @@ proptest! {
         arrivals.sort();
         prop_assume!(!arrivals.is_empty());
         let mut capture = capture();
+        capture.terms(1, SWITCH, if pt == 111 { "opus" } else { "g711a" });
         for (ms, datagram) in &arrivals {
             capture.from(SWITCH, 1, i64::from(*ms) * 1000, datagram);
         }
@@ -831,4 +839,21 @@ fn what_is_missing_at_the_ends_is_told_by_the_senders_reports() {
         let ratio = lost as f64 / (plan.segments[0].census.packets + lost) as f64;
         assert!((plan.quality.lossratio - ratio).abs() < 1e-9);
     }
+}
+
+#[test]
+fn opus_that_came_before_its_name_is_not_taken_for_something_else() {
+    let mut capture = Capture::default();
+    capture.open(1, 0);
+    let mut sender = Sender::new(1, 1, 0);
+    for letter in b"abcdef" {
+        if *letter == b'c' {
+            capture.terms(1, SWITCH, "opus");
+        }
+        sender.send(&mut capture, 96, false, &[0b0000_1000, *letter]);
+        sender.skip(1, 960, 20);
+    }
+    let sealed = capture.sealed();
+    let letters: Vec<_> = sealed.samples.iter().step_by(160).map(|s| s.unwrap()).collect();
+    assert_eq!((letters.as_slice(), sealed.samples.len()), (&b"cdef"[..], 4 * 160));
 }
