@@ -20,6 +20,7 @@ pub mod rtp;
 pub(crate) mod run;
 pub(crate) mod settle;
 pub mod sound;
+pub mod srtp;
 pub mod timeline;
 
 #[cfg(test)]
