@@ -283,6 +283,7 @@ impl Start<'_> {
             clock,
             phantoms: wiring::phantom_addresses(self.recorder),
             journal,
+            encrypted: wiring::offers_encryption(self.recorder),
             sync_ms: u64::try_from(self.config.storage.sync.as_millis()).unwrap_or(u64::MAX),
             notices,
             complete,

@@ -30,7 +30,7 @@ mod tests;
 
 pub use drafts::{merge_drafts, shifted};
 pub use index::{CaptureKey, Index, Source};
-pub use intake::{Hearing, Intake, Verdict};
+pub use intake::{Admission, Hearing, Intake, Verdict};
 pub use payload::Codec;
 pub use record::{add_sound, begin_when_due, draft_of, record, revised};
 pub use render::{Coded, Pass, Render, RenderError, VoiceSink};
