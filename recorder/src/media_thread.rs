@@ -141,7 +141,8 @@ impl MediaThread {
     /// # Errors
     /// [`SpawnError`], naming the port and the parameter.
     pub fn spawn(config: MediaConfig) -> Result<Self, SpawnError> {
-        let MediaConfig { clock, phantoms, journal, sync_ms, encrypted, notices, complete } = config;
+        let MediaConfig { clock, phantoms, journal, sync_ms, encrypted, notices, complete } =
+            config;
         let mut by_phantom = BTreeMap::new();
         let mut ports = Vec::with_capacity(phantoms.len());
         for (phantom, address) in phantoms {

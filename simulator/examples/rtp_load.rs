@@ -45,6 +45,8 @@ fn play(number: u64, to: SocketAddr, clock: Clock) -> Play {
         aes: 0,
         to,
         coding: Coding::G711(Law::A),
+        protection: None,
+        first_index: None,
         serial: Serial(u32::try_from(number / 2).unwrap_or(u32::MAX)),
         established: Some(clock.now()),
         not_before: clock.now(),

@@ -458,8 +458,10 @@ fn read_mediaencryption(reader: &mut Reader, aes: &Aes) -> Vec<MediaEncryption> 
     let words = all.map(|encryption| (encryption.as_str(), encryption));
     let offered = reader.words(KEY, &words).unwrap_or_else(|| vec![MediaEncryption::None]);
     if offered.contains(&MediaEncryption::Aes) {
-        let wrong = "how aes forms its counter is not public, and nothing in a packet shows a mistake";
-        let remedy = "record a call of your own and listen to it before you rely on it; srtp is certain";
+        let wrong =
+            "how aes forms its counter is not public, and nothing in a packet shows a mistake";
+        let remedy =
+            "record a call of your own and listen to it before you rely on it; srtp is certain";
         reader.warn(KEY, wrong, remedy);
     }
     let encrypted = offered.iter().any(|offered| *offered != MediaEncryption::None);

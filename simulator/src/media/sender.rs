@@ -156,6 +156,8 @@ mod tests {
             aes: 0,
             to,
             coding: Coding::G711(Law::Mu),
+            protection: None,
+            first_index: None,
             serial: Serial(number),
             established: Some(Time::default()),
             not_before: Time::default(),
