@@ -68,7 +68,7 @@ fn sockets() -> (UdpSocket, UdpSocket, u16) {
     for _ in 0..1_000 {
         let rtp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = rtp.local_addr().unwrap().port();
-        if port % 2 == 0
+        if port.is_multiple_of(2)
             && let Ok(rtcp) = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], port + 1)))
         {
             return (rtp, rtcp, port);

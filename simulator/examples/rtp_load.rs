@@ -47,6 +47,7 @@ fn play(number: u64, to: SocketAddr, clock: Clock) -> Play {
         coding: Coding::G711(Law::A),
         protection: None,
         first_index: None,
+        report_packets: 0,
         serial: Serial(u32::try_from(number / 2).unwrap_or(u32::MAX)),
         established: Some(clock.now()),
         not_before: clock.now(),

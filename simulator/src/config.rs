@@ -162,6 +162,8 @@ pub struct Switches {
     /// Sequence number of a stream's first packet, with the rollovers before it above 16 bits; absent: by
     /// chance, without rollovers.
     pub rtp_first_index: Option<u64>,
+    /// An RTCP sender report each so many packets; 0: none.
+    pub report_packets: u32,
     /// RTP begins this much later than the join.
     pub rtp_delay_ms: u64,
     /// `MediaStartEvent` comes this much later than the join.
@@ -269,6 +271,7 @@ impl Default for Switches {
             encryption: vec!["none".to_owned()],
             key_text: KeyText::Hex,
             rtp_first_index: None,
+            report_packets: 0,
             rtp_delay_ms: 0,
             media_event_delay_ms: 0,
             media_restart_on_hold: false,

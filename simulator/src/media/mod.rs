@@ -36,6 +36,8 @@ pub struct Play {
     pub protection: Option<Protection>,
     /// Index of its first packet, unless by chance.
     pub first_index: Option<u64>,
+    /// A report each so many packets; 0: none.
+    pub report_packets: u32,
     /// The interaction heard.
     pub serial: Serial,
     /// When its frame 0 began; before that there is only uncoded tone.

@@ -170,6 +170,7 @@ fn wanted(
             coding,
             protection: None,
             first_index: switches.rtp_first_index,
+            report_packets: switches.report_packets,
             serial: call.serial,
             established: call.established,
             not_before: now.after_millis(switches.rtp_delay_ms),

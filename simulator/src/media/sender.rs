@@ -158,6 +158,7 @@ mod tests {
             coding: Coding::G711(Law::Mu),
             protection: None,
             first_index: None,
+            report_packets: 0,
             serial: Serial(number),
             established: Some(Time::default()),
             not_before: Time::default(),

@@ -108,6 +108,12 @@ impl Protection {
 /// What makes protected packets.
 pub(super) struct Shield {
     scheme: Scheme,
+    media: Side,
+    reports: Side,
+}
+
+/// Session keys of one kind of packets.
+struct Side {
     cipher: Aes128,
     salt: [u8; 14],
     auth: Vec<u8>,
@@ -122,42 +128,70 @@ impl std::fmt::Debug for Shield {
 impl Shield {
     pub fn new(protection: &Protection) -> Self {
         let scheme = protection.scheme;
-        let master = Aes128::new(&protection.key.into());
-        match scheme {
-            Scheme::OldAes => {
-                Self { scheme, cipher: master, salt: protection.salt, auth: Vec::new() }
-            }
-            Scheme::Srtp(_) => {
-                let session = |label: u8, length: usize| {
-                    let mut key = vec![0; length];
-                    let mut start = u128::from_be_bytes(shifted(&protection.salt));
-                    start ^= u128::from(label) << 64;
-                    stream(&master, start, &mut key);
-                    key
-                };
-                let mut salt = [0; 14];
-                salt.copy_from_slice(&session(2, 14));
-                let cipher = Aes128::new(GenericArray::from_slice(&session(0, 16)));
-                Self { scheme, cipher, salt, auth: session(1, 20) }
-            }
-        }
+        let side = |first_label| match scheme {
+            Scheme::OldAes => Side {
+                cipher: Aes128::new(&protection.key.into()),
+                salt: protection.salt,
+                auth: Vec::new(),
+            },
+            Scheme::Srtp(_) => Side::derived(protection, first_label),
+        };
+        Self { scheme, media: side(0), reports: side(3) }
     }
 
     /// Protects an RTP packet whose header has 12 bytes. `index`: its sequence number, with the number of
     /// rollovers above.
     pub fn protect(&self, index: u64, packet: &mut Vec<u8>) {
         let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
+        self.media.encrypt(ssrc, index, &mut packet[12..]);
+        if let Scheme::Srtp(tag_bytes) = self.scheme {
+            let tag = self.media.tag(packet, &((index >> 16) as u32).to_be_bytes());
+            packet.extend_from_slice(&tag[..tag_bytes]);
+        }
+    }
+
+    /// Protects an RTCP packet. The tag has 80 bits whatever that of media has (RFC 4568, 6.2.2); before SRTP
+    /// it stays as it is.
+    pub fn protect_report(&self, index: u32, packet: &mut Vec<u8>) {
+        if self.scheme == Scheme::OldAes {
+            return;
+        }
+        let ssrc = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
+        self.reports.encrypt(ssrc, index.into(), &mut packet[8..]);
+        packet.extend_from_slice(&(1 << 31 | index).to_be_bytes());
+        let tag = self.reports.tag(packet, &[]);
+        packet.extend_from_slice(&tag[..10]);
+    }
+}
+
+impl Side {
+    fn derived(protection: &Protection, first_label: u8) -> Self {
+        let master = Aes128::new(&protection.key.into());
+        let session = |label: u8, length: usize| {
+            let mut key = vec![0; length];
+            let start = u128::from_be_bytes(shifted(&protection.salt)) ^ u128::from(label) << 64;
+            stream(&master, start, &mut key);
+            key
+        };
+        let mut salt = [0; 14];
+        salt.copy_from_slice(&session(first_label + 2, 14));
+        let cipher = Aes128::new(GenericArray::from_slice(&session(first_label, 16)));
+        Self { cipher, salt, auth: session(first_label + 1, 20) }
+    }
+
+    fn encrypt(&self, ssrc: u32, index: u64, bytes: &mut [u8]) {
         let start = u128::from_be_bytes(shifted(&self.salt))
-            ^ (u128::from(ssrc) << 64)
-            ^ (u128::from(index) << 16);
-        stream(&self.cipher, start, &mut packet[12..]);
-        let Scheme::Srtp(tag_bytes) = self.scheme else { return };
-        let rollovers = (index >> 16) as u32;
+            ^ u128::from(ssrc) << 64
+            ^ u128::from(index) << 16;
+        stream(&self.cipher, start, bytes);
+    }
+
+    fn tag(&self, packet: &[u8], more: &[u8]) -> [u8; 20] {
         let mac = <Hmac<Sha1> as Mac>::new_from_slice(&self.auth);
         let mut mac = mac.expect("any length is a key");
         mac.update(packet);
-        mac.update(&rollovers.to_be_bytes());
-        packet.extend_from_slice(&mac.finalize().into_bytes()[..tag_bytes]);
+        mac.update(more);
+        mac.finalize().into_bytes().into()
     }
 }
 
@@ -256,13 +290,18 @@ mod tests {
             transmit_salt: [0; 14],
         };
         let shield = Shield::new(&protection);
-        assert_eq!(shield.salt[..], bytes("30CBBC08863D8C85D49DB34A9AE1"));
-        assert_eq!(shield.auth, bytes("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4"));
+        assert_eq!(shield.media.salt[..], bytes("30CBBC08863D8C85D49DB34A9AE1"));
+        assert_eq!(shield.media.auth, bytes("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4"));
         let mut packet = bytes("800f1234decafbadcafebabeabababababababababababababababab");
         shield.protect(0x1234, &mut packet);
         let expected =
             "800f1234decafbadcafebabe4e55dc4ce79978d88ca4d215949d2402b78d6acc99ea179b8dbb";
         assert_eq!(packet, bytes(expected));
+        let mut report = bytes("81c8000bcafebabeabababababababababababababababab");
+        shield.protect_report(1, &mut report);
+        let expected =
+            "81c8000bcafebabe7128035be487b9bdbef89041f977a5a880000001993e08cd54d6c1230798";
+        assert_eq!(report, bytes(expected));
     }
 
     #[test]

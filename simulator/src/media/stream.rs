@@ -64,6 +64,9 @@ struct Stream {
     /// Sequence number of the next packet, with the rollovers above 16 bits.
     index: u64,
     shield: Option<Shield>,
+    /// Packets made, and reports of them.
+    made: u32,
+    reports: u32,
     /// RTP timestamp of the beat `first_beat`.
     timestamp: u32,
     first_beat: Option<Time>,
@@ -147,6 +150,8 @@ impl Table {
             ssrc: (random >> 32) as u32,
             index: play.first_index.unwrap_or(random & 0xffff),
             shield: play.protection.as_ref().map(Shield::new),
+            made: 0,
+            reports: 0,
             timestamp: self.rng.next() as u32,
             first_beat: None,
             fresh: true,
@@ -182,6 +187,7 @@ impl Table {
             }
             let Some((bytes, frame)) = stream.make(beat, &mut last) else { continue };
             self.packets += 1;
+            packets.extend(stream.report());
             let muted = stream.muted > 0;
             stream.muted = stream.muted.saturating_sub(1);
             if muted || self.rng.chance(faults.drop) {
@@ -318,7 +324,24 @@ impl Stream {
             shield.protect(self.index, &mut bytes);
         }
         self.index += 1;
+        self.made += 1;
         Some((bytes, frame))
+    }
+
+    /// A sender report, if one is due after the packet just made. It goes to the next port.
+    fn report(&mut self) -> Option<Packet> {
+        let every = self.play.report_packets;
+        if every == 0 || !self.made.is_multiple_of(every) {
+            return None;
+        }
+        self.reports += 1;
+        let mut bytes = rtp::sender_report(self.ssrc, self.timestamp, self.made);
+        if let Some(shield) = &self.shield {
+            shield.protect_report(self.reports, &mut bytes);
+        }
+        let mut to = self.play.to;
+        to.set_port(to.port() + 1);
+        Some(Packet { aes: Some(self.play.aes), to, bytes })
     }
 }
 
@@ -337,6 +360,7 @@ mod tests {
             coding: Coding::G711(Law::A),
             protection: None,
             first_index: None,
+            report_packets: 0,
             serial: Serial(serial),
             established: established.map(Time::from_millis),
             not_before: Time::default(),
