@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{Bench, LIMIT};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use simulator::{KeyText, SiteConfig, Switches};
 use storage_core::record::GapCause;
 use tokio::time::sleep;
@@ -168,6 +169,18 @@ async fn after_kill_and_restart_the_call_goes_on_under_new_keys() {
     assert!(record.segments.len() >= 2, "{record:#?}");
     assert!(record.gaps.iter().any(|gap| gap.cause == GapCause::Takeover), "{:?}", record.gaps);
     assert_untold(&bench);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_keys_leaves_no_core_file() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE).expect("a limit");
+    assert!(hard > 0, "core files are forbidden here, so this test shows nothing");
+    setrlimit(Resource::RLIMIT_CORE, hard, hard).expect("the soft limit may be raised");
+    let bench = srtp(|_| {}).await;
+    let pid = bench.node.pid().expect("it runs");
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("Linux");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("named");
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
 }
 
 /// No key and no salt that the switch gave out is in any file of the node, in any writing.

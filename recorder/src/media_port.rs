@@ -261,8 +261,10 @@ impl Port {
 
     /// Time has passed for what waits to be decrypted.
     pub(crate) fn swept(&mut self, now: MonoTime, stats: &MediaStats) {
-        self.decryptor.swept(now);
-        self.count_refused(stats);
+        if !self.decryptor.is_clear() {
+            self.decryptor.swept(now);
+            self.count_refused(stats);
+        }
     }
 
     /// The segment ends; nothing more of it is decrypted.

@@ -214,3 +214,36 @@ fn started(key: &RegistrationKey, playing: &Playing) -> Notice {
 fn stopped(key: &RegistrationKey, owner: Owner) -> Notice {
     Notice { key: key.clone(), owner, started: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_switch_chooses_in_its_own_order() {
+        let names = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for (client, switch, agreed) in [
+            ("aes none", "none aes", Some("none")),
+            (
+                "none 1-SRTP-aescm128-hmac80",
+                "1-srtp-aescm128-hmac80 none",
+                Some("1-srtp-aescm128-hmac80"),
+            ),
+            ("", "aes none", Some("none")),
+            ("aes", "none", None),
+            ("", "aes", None),
+        ] {
+            let found = agree_encryption(&names(client), &names(switch));
+            assert_eq!(found.as_deref(), agreed, "{client} / {switch}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_new_and_remembered() {
+        let mut plan = Plan::new(7);
+        let mut one = || make(&mut plan.rng, &mut plan.secrets, "aes").unwrap();
+        assert_ne!(one().secrets(), one().secrets());
+        assert_eq!(make(&mut plan.rng, &mut plan.secrets, "none"), None);
+        assert_eq!(plan.secrets().len(), 8);
+    }
+}

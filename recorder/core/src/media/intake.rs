@@ -209,6 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_decrypted_yet_is_admitted_by_its_source_and_not_heard() {
+        let rtp = packet(1, 1, 1, 8, false, &[0; 160]);
+        let (named, other) = (source(2000), source(3000));
+        let mut intake = Intake::default();
+        assert_eq!(intake.admits(ms(0), Channel::Rtp, named), Admission::Stray);
+        intake.open(ms(0), SEGMENT);
+        intake.terms(ms(0), Some(named));
+        // The named source was not heard, whatever it sent that could not be decrypted.
+        assert_eq!(intake.admits(ms(2_000), Channel::Rtp, named), Admission::Open);
+        assert_eq!(intake.admits(ms(2_000), Channel::Rtp, other), Admission::Open);
+        assert_eq!(intake.swept(ms(3_000)), Some(Hearing::Silent(SEGMENT)));
+        assert_eq!(intake.judge(ms(3_100), Channel::Rtp, named, &rtp), Verdict::Keep(SEGMENT));
+        assert_eq!(intake.admits(ms(3_200), Channel::Rtp, other), Admission::Stranger);
+        assert_eq!(intake.admits(ms(3_200), Channel::Rtcp, source(2001)), Admission::Open);
+    }
+
+    #[test]
     fn each_port_takes_its_own_kind_only() {
         let rtp = packet(1, 1, 1, 8, false, &[0; 160]);
         let report = [0x80, 200, 0, 0];

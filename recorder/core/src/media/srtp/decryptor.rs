@@ -110,15 +110,13 @@ impl Decryptor {
 
     /// The segment ends: keys are forgotten, and what waits for one is given up.
     pub fn end(&mut self) {
-        for held in self.held.drain(..) {
-            self.refused[held.why.index()] += 1;
-        }
+        self.give_up();
         (self.terms, self.former, self.failing) = (Terms::Clear, None, None);
         self.opened.clear();
     }
 
     /// The switch said at `at` how media is protected from now on, perhaps not for the first time.
-    /// What waits is tried again.
+    /// What waits is tried again, unless it came under other terms and nothing would show that.
     ///
     /// # Errors
     /// If nothing can be decrypted under these terms.
@@ -143,7 +141,16 @@ impl Decryptor {
                 Terms::Unusable
             }
         };
-        if let Terms::Keyed(context) = std::mem::replace(&mut self.terms, next) {
+        let proves_nothing = match &next {
+            Terms::Clear => true,
+            Terms::Keyed(context) => !context.authenticates(),
+            Terms::Unknown | Terms::Unusable => false,
+        };
+        let before = std::mem::replace(&mut self.terms, next);
+        if proves_nothing && !matches!(before, Terms::Unknown) {
+            self.give_up();
+        }
+        if let Terms::Keyed(context) = before {
             self.former = Some(Former { context, until: now + OLD_KEY_GRACE, replaced: at });
         }
         for held in std::mem::take(&mut self.held) {
@@ -251,6 +258,12 @@ impl Decryptor {
         match outcome {
             Err(Refusal::Authentication) if matches!(self.terms, Terms::Clear) => Ok(packet.len()),
             outcome => outcome,
+        }
+    }
+
+    fn give_up(&mut self) {
+        for held in self.held.drain(..) {
+            self.refused[held.why.index()] += 1;
         }
     }
 

@@ -284,7 +284,10 @@ fn encryption_ends_in_mid_call() {
     let mut rig = Rig::new(true);
     rig.terms(Protection::Keys(keys(HMAC_80, 1)));
     rig.rtp(&protected(&sender, 1));
+    // Plain before its time, or encrypted with a key that nobody knows: nothing tells.
+    rig.rtp(&protected(&Sender::new(&keys(HMAC_80, 9)), 2));
     rig.terms(Protection::Clear);
+    assert_eq!(rig.refused(Refusal::Authentication), 1);
     rig.rtp(&plain(3));
     rig.rtp(&protected(&sender, 2));
     assert_eq!(rig.opened(), [plain(1), plain(3), plain(2)]);
