@@ -117,6 +117,27 @@ async fn a_stream_that_has_rolled_over_is_joined_and_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_that_starts_anew_after_a_hold_has_new_keys() {
+    let bench = srtp(|switches| {
+        (switches.media_restart_on_hold, switches.media_event_delay_ms) = (true, 40);
+    })
+    .await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, 60).await;
+    bench.site.switch().hold("31001").expect("an active call");
+    bench.frames(call, 120).await;
+    bench.site.switch().retrieve("31001").expect("a held call");
+    bench.frames(call, 180).await;
+    bench.site.switch().hangup_all(call);
+    bench.published(1).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls, verdict.packets_in_declared_gaps), (1, 0), "{verdict:?}");
+    // Three keys and three salts, in each direction.
+    assert_eq!(bench.site.media_secrets().len(), 12);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_media_is_counted_and_changes_no_frame() {
     let bench = srtp(|_| {}).await;
     let call = bench.answered_call("5551230001", "31001").await;

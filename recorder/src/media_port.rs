@@ -9,7 +9,7 @@ use std::time::Duration;
 use recorder_core::media::srtp::{Arrival, Decryptor};
 use recorder_core::media::{Admission, Intake, Verdict};
 use storage_core::journal::{BlockWriter, Channel};
-use storage_core::{Extension, MonoTime, RecordingId, SegmentId, WallTime};
+use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId, WallTime};
 
 use crate::clock::Clock;
 use crate::media_stats::MediaStats;
@@ -40,6 +40,8 @@ pub(crate) struct Port {
     pub awaiting: Option<MonoTime>,
     /// Packets of the open segment that could not be kept and are not in the journal as a fact.
     pub lost: Option<LostSpan>,
+    /// It was said of the open segment that nothing can be decrypted.
+    undecryptable_told: bool,
     /// What came lately and belonged to no segment: the segment's begin may have overtaken its order.
     unclaimed: VecDeque<Held>,
     /// What came between a segment's begin and the taking of the order; for the next sweep.
@@ -156,6 +158,7 @@ impl Port {
             known: false,
             awaiting: None,
             lost: None,
+            undecryptable_told: false,
             unclaimed: VecDeque::new(),
             early: Vec::new(),
             sockets: PhantomSockets::bind(rtp)?,
@@ -267,6 +270,19 @@ impl Port {
         }
     }
 
+    /// Says, once a segment, that nothing of what comes can be decrypted, if that is so.
+    pub(crate) fn tell_undecryptable(&mut self, segment: SegmentId) {
+        let Some(reason) = self.decryptor.failing().filter(|_| !self.undecryptable_told) else {
+            return;
+        };
+        self.undecryptable_told = true;
+        let phantom = Redacted(self.phantom.as_str());
+        tracing::error!(
+            %phantom, %segment, %reason,
+            "nothing of what a call's phantom receives can be decrypted"
+        );
+    }
+
     /// The segment ends; nothing more of it is decrypted.
     pub(crate) fn end(&mut self, stats: &MediaStats) {
         self.intake.close();
@@ -287,6 +303,7 @@ impl Port {
     pub(crate) fn begin(&mut self, since: WallTime, sweep: &mut Sweep<'_>) {
         self.early.clear();
         self.decryptor.begin();
+        self.undecryptable_told = false;
         self.count_refused(sweep.stats);
         let unclaimed = self.unclaimed.drain(..).filter(|held| held.at >= since);
         self.early.extend(unclaimed);

@@ -253,7 +253,11 @@ impl Worker {
         let Some(number) = self.by_segment.get(&segment).copied() else { return };
         self.sweep(batch, now, |this, _| Due { rtp: this == number, rtcp: this == number });
         self.write_lost(number);
-        self.ports[number].end(&self.stats);
+        let port = &mut self.ports[number];
+        if port.awaiting.is_some() {
+            port.tell_undecryptable(segment);
+        }
+        port.end(&self.stats);
         self.by_segment.remove(&segment);
     }
 
@@ -388,13 +392,7 @@ impl Worker {
             port.swept(now, &self.stats);
             match port.intake.swept(now) {
                 Some(Hearing::Silent(segment)) => {
-                    if let Some(reason) = port.decryptor.failing() {
-                        let phantom = Redacted(port.phantom.as_str());
-                        tracing::error!(
-                            %phantom, %segment, %reason,
-                            "nothing of what a call's phantom receives can be decrypted"
-                        );
-                    }
+                    port.tell_undecryptable(segment);
                     self.outbox.push_back(MediaNotice::Silent { segment });
                 }
                 Some(Hearing::Audible(segment)) => {
