@@ -67,6 +67,11 @@ pub async fn run(config: Config) -> Result<Exit, Failure> {
     if let Err(error) = preflight::raise_file_limit(&config) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    if config.recorder.as_ref().is_some_and(wiring::offers_encryption)
+        && let Err(error) = preflight::leave_no_core_file()
+    {
+        tracing::warn!(%error, "a core file of this process may hold keys of encrypted media");
+    }
     let running = Running::start(&config).await?;
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(node = %config.nodeid, role = config.role.as_str(), "running");
@@ -283,6 +288,7 @@ impl Start<'_> {
             clock,
             phantoms: wiring::phantom_addresses(self.recorder),
             journal,
+            encrypted: wiring::offers_encryption(self.recorder),
             sync_ms: u64::try_from(self.config.storage.sync.as_millis()).unwrap_or(u64::MAX),
             notices,
             complete,

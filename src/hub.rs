@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use recorder::control_task::{Outlet, Told};
-use recorder::media_thread::MediaHandle;
+use recorder::media_thread::{MediaHandle, Protected};
 use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order};
 use recorder_core::dmcc::{DownCause, Notice};
 use serde_json::{Map, Value, json};
@@ -227,15 +227,27 @@ pub struct HubOutlet {
     pub bridge: mpsc::Sender<Order>,
 }
 
+impl HubOutlet {
+    fn overflowed(&self, message: String) {
+        self.hub.alarms.raise(Alarm {
+            name: "captureoverflow",
+            subject: String::new(),
+            message,
+            remedy: "the disk is full or far too slow, or the machine is overloaded",
+        });
+    }
+}
+
 impl Outlet for HubOutlet {
     fn capture(&self, fact: Fact) {
         if let Err(refused) = self.media.send(fact) {
-            self.hub.alarms.raise(Alarm {
-                name: "captureoverflow",
-                subject: String::new(),
-                message: refused.to_string(),
-                remedy: "the disk is full or far too slow, or the machine is overloaded",
-            });
+            self.overflowed(refused.to_string());
+        }
+    }
+
+    fn protect(&self, protected: Protected) {
+        if !self.media.protect(protected) {
+            self.overflowed("the media thread takes no keys: a call is not decrypted".to_owned());
         }
     }
 
@@ -295,7 +307,8 @@ fn in_words(alarm: &CallAlarm) -> Alarm {
         CallAlarm::NoMedia { phantom } => (
             phantom.to_string(),
             format!("phantom {phantom} is in a call and receives nothing"),
-            "look at its network region, codec set and at firewalls towards al_rtpports",
+            "look at its network region, codec set and at firewalls towards al_rtpports; if media is \
+             encrypted, at al_mediaencryption, at astlogger_srtp_refused_total and at the log",
         ),
         CallAlarm::StrayMedia { phantom } => (
             phantom.to_string(),

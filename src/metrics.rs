@@ -76,6 +76,8 @@ pub struct Metrics {
     pub rtp_strangers: IntCounter,
     /// Packets that are no RTP.
     pub rtp_malformed: IntCounter,
+    /// `srtp_refused_total{reason=}`: packets that were not decrypted.
+    pub srtp_refused: IntCounterVec,
     /// `capture_failures_total{what=}`: what the capture could not take, keep or pass on.
     pub capture_failures: IntCounterVec,
     /// How long it takes to make captured audio durable.
@@ -154,6 +156,12 @@ impl Metrics {
             rtp_socket_drops: counter(r, "rtp_socket_drops_total", "Packets the kernel dropped."),
             rtp_strangers: counter(r, "rtp_strangers_total", "Packets from unexpected sources."),
             rtp_malformed: counter(r, "rtp_malformed_total", "Packets that are no RTP."),
+            srtp_refused: counters(
+                r,
+                "srtp_refused_total",
+                "Packets not decrypted and kept out, by reason.",
+                &["reason"],
+            ),
             capture_failures: counters(
                 r,
                 "capture_failures_total",

@@ -19,6 +19,7 @@ use recorder::seal_queue::SealQueue;
 use recorder_core::call::pool::PhantomState;
 use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target as CallTarget};
 use recorder_core::dmcc::Fault;
+use recorder_core::media::srtp;
 use serde_json::{Map, Value, json};
 use storage::{Catalog, CatalogError, FetchError, FetchFormat, JournalReader, VoiceStore};
 use storage_core::query::Query;
@@ -139,6 +140,9 @@ fn gather_media(metrics: &Metrics, stats: &MediaStats) {
     raise(&metrics.rtp_strangers, stats.strangers.value());
     let malformed: u64 = stats.malformed.iter().map(recorder::media_stats::Counter::value).sum();
     raise(&metrics.rtp_malformed, malformed + stats.truncated.value());
+    for (refusal, counter) in srtp::Refusal::ALL.iter().zip(&stats.undecryptable) {
+        raise(&metrics.srtp_refused.with_label_values(&[refusal.as_str()]), counter.value());
+    }
     for (what, counter) in [
         ("receive", &stats.receive_errors),
         ("packet", &stats.lost_packets),

@@ -63,6 +63,11 @@ pub fn phantom_addresses(recorder: &Recorder) -> Vec<(Extension, SocketAddr)> {
     recorder.phantoms.iter().cloned().zip(addresses).collect()
 }
 
+/// Whether the switch may encrypt the media of this node's phantoms.
+pub fn offers_encryption(recorder: &Recorder) -> bool {
+    recorder.mediaencryption.iter().any(|offered| *offered != MediaEncryption::None)
+}
+
 /// What the link to the AES is to do.
 pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
     let aes = &recorder.aes;

@@ -11,6 +11,7 @@ mod kernel;
 mod ledger;
 mod seal;
 mod soak;
+mod srtp;
 mod stats;
 mod table;
 
@@ -35,6 +36,8 @@ enum Command {
     Seal(seal::Options),
     /// Decoding: what a codec costs the sealer.
     Decode(decode::Options),
+    /// Decrypting: what encrypted media costs the media thread.
+    Srtp(srtp::Options),
     /// Takeovers of calls in progress: how much of their audio is missing.
     Failover(failover::Options),
     /// Calls and random faults: whether each call has its one recording.
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Command::Capture(options) => capture::run(&options),
         Command::Seal(options) => seal::run(&options),
         Command::Decode(options) => decode::run(&options),
+        Command::Srtp(options) => srtp::run(&options),
         Command::Failover(options) => failover::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Ledger(options) => ledger::run(&options),

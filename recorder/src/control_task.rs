@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::aes_link::{AesEndpoint, AesLink, SocketEvent};
 use crate::clock::Clock;
+use crate::media_thread::Protected;
 
 /// Requests of people that may wait for the task.
 const REQUEST_QUEUE: usize = 256;
@@ -55,6 +56,9 @@ pub enum Told {
 pub trait Outlet: Send + Sync + 'static {
     /// A fact for the capture journal.
     fn capture(&self, fact: Fact);
+
+    /// How the media of a phantom is protected, in order with the facts; for the media thread only.
+    fn protect(&self, protected: Protected);
 
     /// Something to know.
     fn tell(&self, told: Told);
@@ -238,6 +242,9 @@ impl Task {
                     }
                 }
                 Action::Capture(fact) => self.outlet.capture(fact),
+                Action::Protect { phantom, at, protection } => {
+                    self.outlet.protect(Protected { phantom, at, protection });
+                }
                 Action::Tell(Order::Answer { request, result }) => self.answer(request, result),
                 Action::Tell(order) => self.outlet.tell(Told::Calls(order)),
                 Action::Link(notice) => self.outlet.tell(Told::Link(notice)),

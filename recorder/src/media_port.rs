@@ -6,13 +6,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recorder_core::media::{Intake, Verdict};
+use recorder_core::media::srtp::{Arrival, Decryptor};
+use recorder_core::media::{Admission, Intake, Verdict};
 use storage_core::journal::{BlockWriter, Channel};
-use storage_core::{Extension, MonoTime, RecordingId, SegmentId, WallTime};
+use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId, WallTime};
 
 use crate::clock::Clock;
 use crate::media_stats::MediaStats;
-use crate::rtp_socket::{Batch, BindError, Datagram, PhantomSockets};
+use crate::rtp_socket::{Batch, BindError, Datagram, PhantomSockets, RtpSocket};
 
 /// A socket gives way to the next one after so many batches (2,048 datagrams, seven times what
 /// its buffer holds).
@@ -29,6 +30,8 @@ const EAGER_FOR: Duration = Duration::from_secs(5);
 pub(crate) struct Port {
     pub phantom: Extension,
     pub intake: Intake,
+    /// Between the sockets and the intake, where media may be encrypted.
+    pub decryptor: Decryptor,
     /// The recording that the open segment belongs to.
     pub recording: Option<RecordingId>,
     /// Whether the journal has the open segment's begin.
@@ -37,6 +40,8 @@ pub(crate) struct Port {
     pub awaiting: Option<MonoTime>,
     /// Packets of the open segment that could not be kept and are not in the journal as a fact.
     pub lost: Option<LostSpan>,
+    /// It was said of the open segment that nothing can be decrypted.
+    undecryptable_told: bool,
     /// What came lately and belonged to no segment: the segment's begin may have overtaken its order.
     unclaimed: VecDeque<Held>,
     /// What came between a segment's begin and the taking of the order; for the next sweep.
@@ -139,14 +144,21 @@ pub(crate) struct Sweep<'a> {
 }
 
 impl Port {
-    pub(crate) fn bind(phantom: Extension, rtp: SocketAddr) -> Result<Self, BindError> {
+    /// `encrypted`: the phantom offers the switch encryption.
+    pub(crate) fn bind(
+        phantom: Extension,
+        rtp: SocketAddr,
+        encrypted: bool,
+    ) -> Result<Self, BindError> {
         Ok(Self {
             phantom,
             intake: Intake::default(),
+            decryptor: Decryptor::new(encrypted),
             recording: None,
             known: false,
             awaiting: None,
             lost: None,
+            undecryptable_told: false,
             unclaimed: VecDeque::new(),
             early: Vec::new(),
             sockets: PhantomSockets::bind(rtp)?,
@@ -160,6 +172,11 @@ impl Port {
 
     /// Receives what waits at one of the two sockets. Tells whether a stray came.
     pub(crate) fn sweep(&mut self, number: usize, channel: Channel, sweep: &mut Sweep<'_>) -> bool {
+        let segment = self.intake.segment();
+        if let Some(segment) = segment.filter(|_| !self.decryptor.is_clear()) {
+            self.sweep_encrypted(number, channel, segment, sweep);
+            return false;
+        }
         let socket = match channel {
             Channel::Rtp => &mut self.sockets.rtp,
             Channel::Rtcp => &mut self.sockets.rtcp,
@@ -188,33 +205,106 @@ impl Port {
         };
         let early = self.early.iter().filter(|held| held.channel == channel).map(Held::datagram);
         gathered.take(number, channel, early.filter_map(|d| judge(d).map(|segment| (segment, d))));
-        for _ in 0..BATCHES_MAX {
-            let received = sweep.batch.receive(socket, Clock::wall, |datagrams| {
-                let kept = datagrams.filter_map(|d| judge(d).map(|segment| (segment, d)));
-                gathered.take(number, channel, kept);
-            });
-            match received {
-                Ok(received) => {
-                    stats.kernel_drops.add(received.dropped.into());
-                    if !received.more {
-                        break;
-                    }
-                }
-                Err(_) => {
-                    stats.receive_errors.add(1);
-                    break;
-                }
-            }
-        }
+        receive_all(socket, sweep.batch, stats, |datagrams| {
+            let kept = datagrams.filter_map(|d| judge(d).map(|segment| (segment, d)));
+            gathered.take(number, channel, kept);
+        });
         self.early.retain(|held| held.channel != channel);
         stats.strays.add(strays);
         strays > 0
+    }
+
+    /// The same for the open segment, where what comes is or may be encrypted: it is decrypted before it
+    /// is judged and kept, and what cannot be is not.
+    fn sweep_encrypted(
+        &mut self,
+        number: usize,
+        channel: Channel,
+        segment: SegmentId,
+        sweep: &mut Sweep<'_>,
+    ) {
+        let socket = match channel {
+            Channel::Rtp => &mut self.sockets.rtp,
+            Channel::Rtcp => &mut self.sockets.rtcp,
+        };
+        let (now, stats) = (sweep.now, sweep.stats);
+        let (intake, decryptor) = (&mut self.intake, &mut self.decryptor);
+        let mut decrypt = |datagram: Datagram<'_>| {
+            if datagram.truncated {
+                stats.truncated.add(1);
+                return;
+            }
+            match intake.admits(now, channel, datagram.source) {
+                Admission::Open => {
+                    let Datagram { at, source, bytes, .. } = datagram;
+                    decryptor.take(now, channel, Arrival { at, source, bytes });
+                }
+                Admission::Stranger => stats.strangers.add(1),
+                Admission::Stray => stats.strays.add(1),
+            }
+        };
+        let early = self.early.extract_if(.., |held| held.channel == channel);
+        early.for_each(|held| decrypt(held.datagram()));
+        receive_all(socket, sweep.batch, stats, |datagrams| datagrams.for_each(&mut decrypt));
+        let kept = decryptor.opened(channel).filter_map(|Arrival { at, source, bytes }| {
+            match intake.judge(now, channel, source, bytes) {
+                Verdict::Keep(_) => {
+                    return Some((segment, Datagram { bytes, source, at, truncated: false }));
+                }
+                Verdict::Stranger => stats.strangers.add(1),
+                Verdict::Malformed(reason) => stats.malformed[reason.index()].add(1),
+                Verdict::Stray => stats.strays.add(1),
+            }
+            None
+        });
+        sweep.gathered.take(number, channel, kept);
+        decryptor.clear_opened(channel);
+        self.count_refused(stats);
+    }
+
+    /// Time has passed for what waits to be decrypted.
+    pub(crate) fn swept(&mut self, now: MonoTime, stats: &MediaStats) {
+        if !self.decryptor.is_clear() {
+            self.decryptor.swept(now);
+            self.count_refused(stats);
+        }
+    }
+
+    /// Says, once a segment, that nothing of what comes can be decrypted, if that is so.
+    pub(crate) fn tell_undecryptable(&mut self, segment: SegmentId) {
+        let Some(reason) = self.decryptor.failing().filter(|_| !self.undecryptable_told) else {
+            return;
+        };
+        self.undecryptable_told = true;
+        let phantom = Redacted(self.phantom.as_str());
+        tracing::error!(
+            %phantom, %segment, %reason,
+            "nothing of what a call's phantom receives can be decrypted"
+        );
+    }
+
+    /// The segment ends; nothing more of it is decrypted.
+    pub(crate) fn end(&mut self, stats: &MediaStats) {
+        self.intake.close();
+        self.decryptor.end();
+        self.count_refused(stats);
+        self.recording = None;
+        self.awaiting = None;
+    }
+
+    fn count_refused(&mut self, stats: &MediaStats) {
+        for (counter, count) in stats.undecryptable.iter().zip(self.decryptor.take_refused()) {
+            counter.add(count);
+        }
     }
 
     /// A segment began at `since`, by the clock of the kernel's receive times. What has come since
     /// then belongs to it, though its order is taken only now; what waits from before does not.
     pub(crate) fn begin(&mut self, since: WallTime, sweep: &mut Sweep<'_>) {
         self.early.clear();
+        self.decryptor.begin();
+        self.undecryptable_told = false;
+        self.count_refused(sweep.stats);
         let unclaimed = self.unclaimed.drain(..).filter(|held| held.at >= since);
         self.early.extend(unclaimed);
         let sockets =
@@ -244,5 +334,28 @@ impl Port {
         lost.from = lost.from.min(block.from);
         lost.to = lost.to.max(block.to);
         lost.packets += block.packets;
+    }
+}
+
+/// Takes what waits at a socket, batch by batch.
+fn receive_all(
+    socket: &mut RtpSocket,
+    batch: &mut Batch,
+    stats: &MediaStats,
+    mut take: impl FnMut(&mut dyn Iterator<Item = Datagram<'_>>),
+) {
+    for _ in 0..BATCHES_MAX {
+        match batch.receive(socket, Clock::wall, &mut take) {
+            Ok(received) => {
+                stats.kernel_drops.add(received.dropped.into());
+                if !received.more {
+                    break;
+                }
+            }
+            Err(_) => {
+                stats.receive_errors.add(1);
+                break;
+            }
+        }
     }
 }

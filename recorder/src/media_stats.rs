@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use recorder_core::media::NotRtp;
+use recorder_core::media::srtp::Refusal;
 
 /// A number that only its owner changes and anybody reads.
 #[derive(Debug, Default)]
@@ -83,6 +84,8 @@ pub struct MediaStats {
     pub truncated: Counter,
     /// Datagrams that are not what belongs on their port, by [`NotRtp::index`].
     pub malformed: [Counter; NotRtp::ALL.len()],
+    /// Datagrams that were not decrypted and are kept out, by [`Refusal::index`].
+    pub undecryptable: [Counter; Refusal::ALL.len()],
     /// Errors of sockets.
     pub receive_errors: Counter,
     /// Packets that came and could not be kept.

@@ -10,9 +10,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use recorder_core::media::MediaNotice;
+use recorder_core::media::srtp::Protection;
 use storage::Journal;
 use storage_core::journal::Fact;
-use storage_core::{Extension, RecordingId};
+use storage_core::{Extension, RecordingId, WallTime};
 use tokio::sync::mpsc::Sender;
 
 use crate::clock::Clock;
@@ -36,6 +37,8 @@ pub struct MediaConfig {
     pub journal: Journal,
     /// What was received is durable within so many milliseconds (`al_syncms`).
     pub sync_ms: u64,
+    /// The phantoms offer the switch encryption.
+    pub encrypted: bool,
     /// Takes what changed.
     pub notices: Sender<MediaNotice>,
     /// Takes recordings that are complete in the journal. What it has no room for is offered again.
@@ -61,11 +64,24 @@ pub enum SpawnError {
 #[error("the media thread takes no more orders")]
 pub struct NotTaken(pub Box<Fact>);
 
+/// How the media of a phantom is protected from a moment on.
+#[derive(Debug)]
+pub struct Protected {
+    /// Which phantom.
+    pub phantom: Extension,
+    /// When the switch said so.
+    pub at: WallTime,
+    /// How. Keys may be in it.
+    pub protection: Protection,
+}
+
 /// What the thread is sent.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// To write down and to act upon.
     Fact(Box<Fact>),
+    /// To decrypt by; never written down.
+    Protect(Box<Protected>),
     /// To end.
     Stop,
 }
@@ -95,6 +111,15 @@ impl MediaHandle {
         }
     }
 
+    /// Tells it how a phantom's media is protected. Never waits. `false`: it takes no more, and what comes
+    /// encrypted to that phantom is kept out.
+    #[must_use]
+    pub fn protect(&self, protected: Protected) -> bool {
+        let taken = self.orders.try_send(Order::Protect(Box::new(protected))).is_ok();
+        self.stats.orders_refused.add((!taken).into());
+        taken
+    }
+
     /// Its counters.
     #[must_use]
     pub fn stats(&self) -> &MediaStats {
@@ -116,14 +141,15 @@ impl MediaThread {
     /// # Errors
     /// [`SpawnError`], naming the port and the parameter.
     pub fn spawn(config: MediaConfig) -> Result<Self, SpawnError> {
-        let MediaConfig { clock, phantoms, journal, sync_ms, notices, complete } = config;
+        let MediaConfig { clock, phantoms, journal, sync_ms, encrypted, notices, complete } =
+            config;
         let mut by_phantom = BTreeMap::new();
         let mut ports = Vec::with_capacity(phantoms.len());
         for (phantom, address) in phantoms {
             if by_phantom.insert(phantom.clone(), ports.len()).is_some() {
                 return Err(SpawnError::Twice(phantom));
             }
-            ports.push(Port::bind(phantom, address)?);
+            ports.push(Port::bind(phantom, address, encrypted)?);
         }
         let stats = Arc::new(MediaStats::default());
         let (orders, received) = sync_channel(ORDERS_MAX);

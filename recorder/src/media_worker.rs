@@ -24,7 +24,7 @@ use tokio::sync::mpsc::Sender;
 use crate::clock::Clock;
 use crate::media_port::{Gathered, Port, Sweep};
 use crate::media_stats::MediaStats;
-use crate::media_thread::Order;
+use crate::media_thread::{Order, Protected};
 use crate::rtp_socket::Batch;
 
 /// Between two sweeps of all sockets in calls.
@@ -161,6 +161,7 @@ impl Worker {
             match order {
                 Order::Stop => return false,
                 Order::Fact(fact) => self.act(batch, *fact),
+                Order::Protect(protected) => self.protect(*protected),
             }
             // One that is taken from the queue must be acted upon: none is taken after the last.
             if taken == ORDERS_AT_ONCE {
@@ -206,6 +207,21 @@ impl Worker {
         self.note(fact);
     }
 
+    /// Decrypts by other terms from now on.
+    fn protect(&mut self, Protected { phantom, at, protection }: Protected) {
+        let number = self.by_phantom.get(&phantom);
+        let Some(port) = number.map(|number| &mut self.ports[*number]) else { return };
+        // Without a segment nothing is captured, and each begins with terms of its own.
+        let Some(segment) = port.intake.segment() else { return };
+        if let Err(fault) = port.decryptor.terms(self.clock.mono(), at, protection) {
+            let phantom = Redacted(phantom.as_str());
+            tracing::error!(
+                %phantom, %segment, %fault,
+                "a call's media cannot be decrypted: look at al_mediaencryption and at the codec set"
+            );
+        }
+    }
+
     /// Opens a segment on its phantom's port, and tells the port's number.
     fn open(
         &mut self,
@@ -238,9 +254,10 @@ impl Worker {
         self.sweep(batch, now, |this, _| Due { rtp: this == number, rtcp: this == number });
         self.write_lost(number);
         let port = &mut self.ports[number];
-        port.intake.close();
-        port.recording = None;
-        port.awaiting = None;
+        if port.awaiting.is_some() {
+            port.tell_undecryptable(segment);
+        }
+        port.end(&self.stats);
         self.by_segment.remove(&segment);
     }
 
@@ -372,8 +389,10 @@ impl Worker {
 
     fn after_beat(&mut self, now: MonoTime, beat: usize) {
         for port in &mut self.ports {
+            port.swept(now, &self.stats);
             match port.intake.swept(now) {
                 Some(Hearing::Silent(segment)) => {
+                    port.tell_undecryptable(segment);
                     self.outbox.push_back(MediaNotice::Silent { segment });
                 }
                 Some(Hearing::Audible(segment)) => {

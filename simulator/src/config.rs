@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::media::KeyText;
 use crate::secret::Secret;
 
 /// A whole site: one switch and its AES servers.
@@ -153,6 +154,16 @@ pub struct Switches {
     pub merge_ucid: Survivor,
     /// Codecs of the switch, in its spelling.
     pub codecs: Vec<String>,
+    /// Media encryptions that the switch allows, in its spelling and its order of preference: the first
+    /// that a client offers, too, is taken. `aes` and SRTP as the codec-set form names it.
+    pub encryption: Vec<String>,
+    /// How keys are written in events.
+    pub key_text: KeyText,
+    /// Sequence number of a stream's first packet, with the rollovers before it above 16 bits; absent: by
+    /// chance, without rollovers.
+    pub rtp_first_index: Option<u64>,
+    /// An RTCP sender report each so many packets; 0: none.
+    pub report_packets: u32,
     /// RTP begins this much later than the join.
     pub rtp_delay_ms: u64,
     /// `MediaStartEvent` comes this much later than the join.
@@ -257,6 +268,10 @@ impl Default for Switches {
             merge_call_id: Survivor::Held,
             merge_ucid: Survivor::Held,
             codecs: ["g711A", "g711U"].map(str::to_owned).to_vec(),
+            encryption: vec!["none".to_owned()],
+            key_text: KeyText::Hex,
+            rtp_first_index: None,
+            report_packets: 0,
             rtp_delay_ms: 0,
             media_event_delay_ms: 0,
             media_restart_on_hold: false,

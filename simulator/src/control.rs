@@ -120,6 +120,7 @@ enum Fault {
     RefuseRegistrations { aes: usize, count: u32 },
     DropRtp { share: f64 },
     Mute { phantom: String, frames: u32 },
+    ChangeKeys { phantom: String },
     BusyOut { phantom: String },
     Release { phantom: String },
     Unregister { phantom: String },
@@ -132,7 +133,7 @@ const HELP: &str = "call from to [userdata]; dial station to; answer station; an
     traffic calls concurrent [seed talkms inboundonly]; calls; history; status; \
     cut, restart, hang, delay aes ms; endsessions aes; tlink aes up; \
     loseevents, refuserequests aes name count; refuseregistrations aes count; droprtp share; \
-    mute phantom frames; busyout, release, unregister phantom";
+    mute phantom frames; changekeys, busyout, release, unregister phantom";
 
 #[derive(Deserialize, Clone, Copy, Debug)]
 #[serde(rename_all = "lowercase")]
@@ -260,6 +261,7 @@ fn break_something(site: &Site, fault: Fault) {
         Fault::RefuseRegistrations { aes, count } => faults.refuse_registrations(aes, count),
         Fault::DropRtp { share } => faults.drop_rtp(share),
         Fault::Mute { phantom, frames } => faults.mute_phantom(&phantom, frames),
+        Fault::ChangeKeys { phantom } => faults.change_keys(&phantom),
         Fault::BusyOut { phantom } => faults.busy_out(&phantom),
         Fault::Release { phantom } => faults.release_busy_out(&phantom),
         Fault::Unregister { phantom } => faults.unregister(&phantom),

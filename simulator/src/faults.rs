@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::aes::{Aes, AesFaults};
 use crate::config::Switches;
 use crate::link::{Link, WireFaults};
-use crate::media::RtpFaults;
+use crate::media::{Intrusion, RtpFaults};
 use crate::server::Inner;
 use crate::switch::{Extension, Switch};
 use crate::time::Time;
@@ -167,11 +167,25 @@ impl FaultHandle {
 
     /// Well-formed RTP of a stranger onto the port of a phantom that has media.
     pub fn stranger_rtp(&self, extension: &str, packets: usize) {
-        self.inner.sender.table().intrude(&Extension::from(extension), packets, false);
+        self.intrude(extension, packets, Intrusion::Stranger);
+    }
+
+    /// The same from the media processor's own address and in the name of its stream, without its keys.
+    pub fn forged_rtp(&self, extension: &str, packets: usize) {
+        self.intrude(extension, packets, Intrusion::Forged);
+    }
+
+    /// The media of a phantom goes on under new keys, which an event tells.
+    pub fn change_keys(&self, extension: &str) {
+        self.inner.act(|world, now| world.change_keys(now, &extension.into()));
     }
 
     /// Garbage onto the port of a phantom that has media.
     pub fn garbage_rtp(&self, extension: &str, packets: usize) {
-        self.inner.sender.table().intrude(&Extension::from(extension), packets, true);
+        self.intrude(extension, packets, Intrusion::Garbage);
+    }
+
+    fn intrude(&self, extension: &str, packets: usize, kind: Intrusion) {
+        self.inner.sender.table().intrude(&Extension::from(extension), packets, kind);
     }
 }

@@ -235,6 +235,12 @@ impl Site {
         })
     }
 
+    /// All keys and salts of media that were ever given out, for who looks for traces of them.
+    #[must_use]
+    pub fn media_secrets(&self) -> Vec<Vec<u8>> {
+        self.inner.read(|world, _| world.media_secrets())
+    }
+
     /// Times that a person's conference or transfer failed only because a recorder was in the call.
     #[must_use]
     pub fn party_limit_refusals(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::aes::{Aes, ConnId, Media, Output, Reply};
 use crate::config::{ConfigError, SiteConfig, Switches};
-use crate::media::{Change, Plan};
+use crate::media::{Change, Notice, Plan};
 use crate::switch::{Body, ConnectionState, Device, Event, Extension, Serial, StationKind, Switch};
 use crate::time::Time;
 use crate::wire::Element;
@@ -68,7 +68,7 @@ impl World {
             switch,
             aes,
             switches: config.switches.clone(),
-            plan: Plan::default(),
+            plan: Plan::new(config.seed.unwrap_or(unix_ms_at_zero)),
             habits: BTreeMap::new(),
             habit_count: 0,
             effects: Vec::new(),
@@ -144,7 +144,7 @@ impl World {
         change(&mut self.switches);
         *self.switch.switches_mut() = self.switches.clone();
         for server in &mut self.aes {
-            server.set_media_event_delay(self.switches.media_event_delay_ms);
+            server.set_media_events(self.switches.media_event_delay_ms, self.switches.key_text);
         }
     }
 
@@ -187,10 +187,26 @@ impl World {
     fn update_media(&mut self, now: Time, extension: &Extension, restart: bool) {
         let (changes, notices) =
             self.plan.update(now, &self.switch, &self.switches, extension, restart);
+        self.carry_out(now, changes, notices);
+    }
+
+    /// The media of a phantom goes on under new keys.
+    pub fn change_keys(&mut self, now: Time, extension: &Extension) {
+        let (changes, notices) = self.plan.change_keys(extension);
+        self.carry_out(now, changes, notices);
+    }
+
+    /// All keys and salts that were ever given out.
+    #[must_use]
+    pub fn media_secrets(&self) -> Vec<Vec<u8>> {
+        self.plan.secrets()
+    }
+
+    fn carry_out(&mut self, now: Time, changes: Vec<Change>, notices: Vec<Notice>) {
         self.effects.extend(changes.into_iter().map(Effect::Media));
         for notice in notices {
             if let Some(server) = self.aes.get_mut(notice.owner.aes) {
-                let media = notice.codec.as_deref().map_or(Media::Stopped, Media::Started);
+                let media = notice.started.as_ref().map_or(Media::Stopped, Media::Started);
                 server.on_media(now, &notice.key, notice.owner, media);
             }
         }

@@ -5,7 +5,7 @@ use storage_core::record::VoiceFormat;
 
 use super::reader::Reader;
 use super::recorder::DEFAULT_MAX_PAUSE;
-use super::{Config, HoldAudio, MediaEncryption, Method, Recorder};
+use super::{Config, HoldAudio, Method, Recorder};
 
 /// Says what does nothing yet, and puts in its place what is done.
 pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
@@ -56,7 +56,6 @@ fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
         let instead = "name the stations at which they work in al_stations";
         not_yet(reader, "al_agents", "monitors on agents", instead);
     }
-    settle_encryption(recorder, reader);
     if recorder.hold == HoldAudio::Skip {
         recorder.hold = HoldAudio::Record;
         let instead = "audio during hold is recorded, and the hold is marked";
@@ -64,16 +63,5 @@ fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
     }
     if recorder.max_pause != DEFAULT_MAX_PAUSE {
         not_yet(reader, "al_maxpauses", "pausing a recording", "it has no effect");
-    }
-}
-
-fn settle_encryption(recorder: &mut Recorder, reader: &mut Reader) {
-    const KEY: &str = "al_mediaencryption";
-    let all = recorder.mediaencryption.len();
-    recorder.mediaencryption.retain(|encryption| *encryption == MediaEncryption::None);
-    if recorder.mediaencryption.is_empty() {
-        reader.refuse_value(KEY, "a list with none in this version", "add \"none\"");
-    } else if recorder.mediaencryption.len() < all {
-        not_yet(reader, KEY, "encrypted media", "only \"none\" is offered");
     }
 }

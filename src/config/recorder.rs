@@ -211,6 +211,7 @@ pub(super) fn read(reader: &mut Reader) -> Recorder {
     ];
     let holds = [("record", HoldAudio::Record), ("skip", HoldAudio::Skip)];
     let aes = read_aes(reader);
+    let mediaencryption = read_mediaencryption(reader, &aes);
     let phantoms = read_phantoms(reader);
     let peerphantoms = reader.extensions("al_peerphantoms");
     let monitored = read_monitored(reader);
@@ -230,7 +231,7 @@ pub(super) fn read(reader: &mut Reader) -> Recorder {
         peerphantoms,
         monitored,
         codecs: read_codecs(reader),
-        mediaencryption: read_mediaencryption(reader),
+        mediaencryption,
         rescue: read_rescue(reader),
         follow: read_follow(reader),
         hold: reader.word("al_hold", &holds).unwrap_or_default(),
@@ -446,7 +447,8 @@ fn read_codecs(reader: &mut Reader) -> Vec<Codec> {
     reader.words("al_codecs", &words).unwrap_or_else(|| all.to_vec())
 }
 
-fn read_mediaencryption(reader: &mut Reader) -> Vec<MediaEncryption> {
+fn read_mediaencryption(reader: &mut Reader, aes: &Aes) -> Vec<MediaEncryption> {
+    const KEY: &str = "al_mediaencryption";
     let all = [
         MediaEncryption::None,
         MediaEncryption::Aes,
@@ -454,5 +456,18 @@ fn read_mediaencryption(reader: &mut Reader) -> Vec<MediaEncryption> {
         MediaEncryption::SrtpHmac32,
     ];
     let words = all.map(|encryption| (encryption.as_str(), encryption));
-    reader.words("al_mediaencryption", &words).unwrap_or_else(|| vec![MediaEncryption::None])
+    let offered = reader.words(KEY, &words).unwrap_or_else(|| vec![MediaEncryption::None]);
+    if offered.contains(&MediaEncryption::Aes) {
+        let wrong =
+            "how aes forms its counter is not public, and nothing in a packet shows a mistake";
+        let remedy =
+            "record a call of your own and listen to it before you rely on it; srtp is certain";
+        reader.warn(KEY, wrong, remedy);
+    }
+    let encrypted = offered.iter().any(|offered| *offered != MediaEncryption::None);
+    if encrypted && !aes.tls && !aes.place.is_loopback() {
+        let wrong = "the AES sends the keys, and its connection is not encrypted";
+        reader.warn(KEY, wrong, "use TLS: al_aestls = true and al_aesport = 4722");
+    }
+    offered
 }

@@ -141,7 +141,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_codecs = [\"g711\"]", &["al_codecs", "one of g711a, g711u, g729a, g729"]),
     ("al_codecs = [\"g711a\", \"g711a\"]", &["names nothing twice"]),
     ("al_codecs = []", &["al_codecs = []", "not empty"]),
-    ("al_mediaencryption = [\"aes\"]", &["al_mediaencryption", "in this version"]),
+    ("al_mediaencryption = [\"srtp\"]", &["al_mediaencryption", "srtp-aescm128-hmac80"]),
     ("al_rescuems = \"soon\"", &["al_rescuems = \"soon\"", "span of time"]),
     ("al_hold = \"drop\"", &["al_hold", "one of record, skip"]),
     ("al_voiceformat = \"mp3\"", &["one of wav, wavg711, opus"]),
@@ -255,9 +255,21 @@ fn a_group_needs_to_know_which_member_this_is() {
 }
 
 #[test]
+fn encrypted_media_is_offered_in_its_order_and_what_is_doubtful_about_it_is_said() {
+    let srtp = "al_mediaencryption = [\"srtp-aescm128-hmac32\", \"srtp-aescm128-hmac80\"]";
+    let config = parse(&with(srtp)).unwrap();
+    assert_eq!(config.warnings, []);
+    let expected = [MediaEncryption::SrtpHmac32, MediaEncryption::SrtpHmac80];
+    assert_eq!(config.recorder.unwrap().mediaencryption, expected);
+    let aes = warned(&with("al_mediaencryption = [\"aes\", \"none\"]"));
+    assert!(aes.len() == 1 && aes[0].contains("listen to it before you rely on it"), "{aes:?}");
+    let told = warned(&with(&format!("al_aeshost = \"192.0.2.1\"\n{srtp}")));
+    assert!(told.iter().any(|line| line.contains("sends the keys")), "{told:?}");
+}
+
+#[test]
 fn what_this_version_does_not_do_is_said_and_not_done() {
     for (lines, key) in [
-        ("al_mediaencryption = [\"aes\", \"none\"]", "al_mediaencryption"),
         ("al_agents = [\"5001\"]", "al_agents"),
         ("al_hold = \"skip\"", "al_hold"),
         ("al_retentiondays = 30", "al_retentiondays"),

@@ -34,6 +34,7 @@ pub struct Node {
     binary: PathBuf,
     dir: PathBuf,
     web: SocketAddr,
+    log_filter: Option<String>,
     child: Option<Child>,
 }
 
@@ -65,7 +66,18 @@ impl Node {
             quoted(dir.join("users.toml")),
         );
         std::fs::write(dir.join("astlogger.toml"), text)?;
-        Ok(Self { binary: binary.to_owned(), dir: dir.to_owned(), web, child: None })
+        Ok(Self {
+            binary: binary.to_owned(),
+            dir: dir.to_owned(),
+            web,
+            log_filter: None,
+            child: None,
+        })
+    }
+
+    /// What it logs from its next start on, as `AL_LOG` says it.
+    pub fn log_at(&mut self, filter: &str) {
+        self.log_filter = Some(filter.to_owned());
     }
 
     /// Starts the process; its log is appended to `node.log` in its folder.
@@ -78,6 +90,7 @@ impl Node {
             .arg("run")
             .arg("--config")
             .arg(self.config_path())
+            .envs(self.log_filter.iter().map(|filter| ("AL_LOG", filter)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -111,6 +111,15 @@ fn open_files(config: &Config) -> Finding {
     }
 }
 
+/// No file of this process's memory is written should it crash: keys of encrypted media may be in it.
+///
+/// # Errors
+/// If the limit cannot be read or set.
+pub fn leave_no_core_file() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, hard)
+}
+
 /// Raises this process's limit of open files to what the configuration needs, as far as the hard
 /// limit lets it; a node calls it at start. Returns the limit that then holds.
 ///

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::config::Config;
 
 pub use aes::{aes_login, connect_remedy};
-pub use host::raise_file_limit;
+pub use host::{leave_no_core_file, raise_file_limit};
 
 /// Name of the check that asks the AES.
 pub const AES: &str = "AES";

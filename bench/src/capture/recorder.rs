@@ -48,7 +48,8 @@ impl Recorder {
         let phantoms: Vec<_> = (0..).map(facts::phantom).zip(addresses).collect();
         let calls = phantoms.len();
         let clock = Clock::start();
-        let config = MediaConfig { clock, phantoms, journal, sync_ms, notices, complete };
+        let config =
+            MediaConfig { clock, phantoms, journal, sync_ms, encrypted: false, notices, complete };
         let thread = MediaThread::spawn(config)?;
         let opened = Clock::wall();
         let this = Self { thread, reader, calls, opened, _notices: taken, _complete: ended };

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use storage_core::journal::Fact;
-use storage_core::{Draft, MonoTime, NodeId, Now, RecordingId, SegmentId};
+use storage_core::{Draft, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId, WallTime};
 
 use crate::call::order::Ticket;
 use crate::call::{
@@ -16,6 +16,7 @@ use crate::call::{
 };
 use crate::dmcc::{CstaError, Link, LinkConfig, Notice, Output};
 use crate::media::MediaNotice;
+use crate::media::srtp::Protection;
 
 /// What the shell shall do.
 #[derive(Clone, Debug)]
@@ -29,6 +30,16 @@ pub enum Action {
     Send(Vec<u8>),
     /// Append this to the capture journal, in this order.
     Capture(Fact),
+    /// Tell the media thread, in order with the facts: the media of a phantom is protected so from now
+    /// on. Keys are in it: it goes nowhere else.
+    Protect {
+        /// Which phantom.
+        phantom: Extension,
+        /// When the switch said so.
+        at: WallTime,
+        /// How.
+        protection: Protection,
+    },
     /// Something of calls for people, metrics or the asker.
     Tell(Order),
     /// Something of the link for logs, alarms and metrics.
@@ -257,8 +268,10 @@ impl Controller {
                 calls.handle_join_refused(now, Ticket(ticket), &JoinRefusal::LinkDown);
             }
             Notice::Left { phantom, .. } => calls.handle_left(now, &phantom),
-            Notice::MediaStarted { phantom, source, codec, packet_ms, .. } => {
+            Notice::MediaStarted { phantom, source, codec, packet_ms, protection } => {
                 calls.handle_media_started(now, &phantom, source, &codec, packet_ms);
+                let at = now.wall;
+                self.actions.push_back(Action::Protect { phantom, at, protection });
             }
             Notice::MediaStopped { phantom } => calls.handle_media_stopped(now, &phantom),
             watched => self.take_watched(now, watched),

@@ -76,6 +76,7 @@ impl Bench {
             phantoms: (0..).map(extension).zip(ports.iter().copied()).collect(),
             journal,
             sync_ms: 200,
+            encrypted: false,
             notices: notice,
             complete: ended,
         })

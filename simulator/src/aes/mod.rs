@@ -28,6 +28,7 @@ use terminal::Pending;
 pub use terminal_events::Media;
 
 use crate::config::{AesConfig, SiteConfig};
+use crate::media::KeyText;
 use crate::switch::Switch;
 use crate::time::Time;
 use crate::wire::frame::EVENT_INVOKE;
@@ -111,6 +112,7 @@ pub struct Aes {
     agent_events: bool,
     media_address: SocketAddr,
     media_event_delay_ms: u64,
+    key_text: KeyText,
     conns: BTreeMap<ConnId, Option<u32>>,
     sessions: BTreeMap<u32, Session>,
     next_session: u32,
@@ -141,6 +143,7 @@ impl Aes {
             agent_events: site.switches.agent_events,
             media_address,
             media_event_delay_ms: site.switches.media_event_delay_ms,
+            key_text: site.switches.key_text,
             conns: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_session: 1,

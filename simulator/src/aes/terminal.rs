@@ -275,8 +275,9 @@ fn read_media(info: &Element) -> Result<LocalMedia, CstaError> {
     let bad = CstaError::Operation("invalidParameterValue");
     let ip: IpAddr = info.text_at(&["rtpAddress", "address"]).parse().map_err(|_| bad)?;
     let port: u16 = info.text_at(&["rtpAddress", "port"]).parse().map_err(|_| bad)?;
-    let codecs = info.all("codecs").map(|codec| codec.text.clone()).collect();
-    Ok(LocalMedia { rtp: SocketAddr::new(ip, port), codecs })
+    let texts = |name| info.all(name).map(|element| element.text.clone()).collect();
+    let (codecs, encryption) = (texts("codecs"), texts("encryptionList"));
+    Ok(LocalMedia { rtp: SocketAddr::new(ip, port), codecs, encryption })
 }
 
 fn explain(refusal: &RegisterRefusal) -> (i32, &'static str) {

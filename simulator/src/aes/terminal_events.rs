@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::Aes;
 use super::naming::ordinary;
 use super::terminal::Pending;
+use crate::media::{KeyText, Protection, Started};
 use crate::switch::{
     Dependency, Extension, MediaMode, Owner, RegistrationChange, RegistrationKey, Unregistered,
 };
@@ -14,8 +15,8 @@ use crate::wire::{Node, av, csta};
 /// What a media event tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Media<'a> {
-    /// Media is so from now on; the codec's name.
-    Started(&'a str),
+    /// Media is so from now on.
+    Started(&'a Started),
     /// Media has stopped.
     Stopped,
 }
@@ -86,7 +87,7 @@ impl Aes {
         for (session, cross_ref) in self.device_monitors(&key.0, to, "mediaControl", flag) {
             let connection = av("connection").with(ordinary(csta("deviceID")).text(&text));
             let event = match media {
-                Media::Started(codec) => self.media_start(cross_ref, connection, codec),
+                Media::Started(started) => self.media_start(cross_ref, connection, started),
                 Media::Stopped => {
                     av("MediaStopEvent").leaf(csta("monitorCrossRefID"), cross_ref).with(connection)
                 }
@@ -100,7 +101,7 @@ impl Aes {
         }
     }
 
-    fn media_start(&self, cross_ref: u32, connection: Node, codec: &str) -> Node {
+    fn media_start(&self, cross_ref: u32, connection: Node, started: &Started) -> Node {
         let from = self.media_address;
         let rtcp = SocketAddr::new(from.ip(), from.port().saturating_add(1));
         av("MediaStartEvent")
@@ -108,20 +109,34 @@ impl Aes {
             .with(connection)
             .with(address(av("rtpAddress"), from))
             .with(address(av("rtcpAddress"), rtcp))
-            .leaf(av("codec"), codec)
+            .leaf(av("codec"), &started.codec)
             .leaf(av("packetSize"), 20)
-            .with(
-                av("encryption")
-                    .leaf(av("protocol"), "none")
-                    .with(av("transmitKey"))
-                    .with(av("receiveKey"))
-                    .leaf(av("payloadType"), 0),
-            )
+            .with(self.encryption(started.protection.as_ref()))
     }
 
-    /// Delay of media events, changed while running.
-    pub const fn set_media_event_delay(&mut self, millis: u64) {
-        self.media_event_delay_ms = millis;
+    fn encryption(&self, protection: Option<&Protection>) -> Node {
+        let encryption = av("encryption");
+        let Some(protection) = protection else {
+            return encryption
+                .leaf(av("protocol"), "none")
+                .with(av("transmitKey"))
+                .with(av("receiveKey"))
+                .leaf(av("payloadType"), 0);
+        };
+        let [transmit, receive] = protection.texts(self.key_text);
+        encryption
+            .leaf(av("protocol"), &protection.name)
+            .leaf(av("transmitKey"), transmit.key)
+            .leaf(av("receiveKey"), receive.key)
+            .leaf(av("payloadType"), 0)
+            .leaf(av("transmitSalt"), transmit.salt)
+            .leaf(av("receiveSalt"), receive.salt)
+    }
+
+    /// Delay of media events and the writing of their keys, changed while running.
+    pub const fn set_media_events(&mut self, delay_ms: u64, key_text: KeyText) {
+        self.media_event_delay_ms = delay_ms;
+        self.key_text = key_text;
     }
 
     /// The ID that a session was given for an endpoint, or the usual one.

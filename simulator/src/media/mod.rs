@@ -1,18 +1,20 @@
-//! Audio to registered terminals: who hears what (`plan`, pure), how packets are made (`stream` and
-//! `coder`, pure), and the thread that sends them on a 20 ms beat (`sender`).
+//! Audio to registered terminals: who hears what (`plan`, pure), how packets are made (`stream`, `coder`
+//! and `srtp`, pure), and the thread that sends them on a 20 ms beat (`sender`).
 
 mod coder;
 mod plan;
 mod record;
 mod rtp;
 mod sender;
+mod srtp;
 mod stream;
 
 pub use coder::Coding;
-pub use plan::{Change, Notice, Plan};
+pub use plan::{Change, Notice, Plan, Started};
 pub use record::StreamRecord;
 pub use sender::{Sender, media_socket};
-pub use stream::{RtpFaults, Table};
+pub use srtp::{KeyText, MadeStream, Protection, Scheme, base64_text, made_stream};
+pub use stream::{Intrusion, RtpFaults, Table};
 
 use std::net::SocketAddr;
 
@@ -30,6 +32,12 @@ pub struct Play {
     pub to: SocketAddr,
     /// How its audio is coded.
     pub coding: Coding,
+    /// How it is encrypted.
+    pub protection: Option<Protection>,
+    /// Index of its first packet, unless by chance.
+    pub first_index: Option<u64>,
+    /// A report each so many packets; 0: none.
+    pub report_packets: u32,
     /// The interaction heard.
     pub serial: Serial,
     /// When its frame 0 began; before that there is only uncoded tone.

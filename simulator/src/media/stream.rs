@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::coder::Coder;
 use super::plan::Change;
 use super::record::StreamRecord;
+use super::srtp::Shield;
 use super::{Play, rtp};
 use crate::rng::Rng;
 use crate::switch::{Extension, RegistrationKey};
@@ -29,6 +30,17 @@ pub struct Packet {
     pub bytes: Vec<u8>,
 }
 
+/// What may be put onto a terminal's port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Intrusion {
+    /// Well-formed RTP from elsewhere.
+    Stranger,
+    /// Bytes that are nothing, from elsewhere.
+    Garbage,
+    /// RTP that pretends to be of the terminal's stream, by its source and its numbers.
+    Forged,
+}
+
 /// Faults of the RTP network.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct RtpFaults {
@@ -49,7 +61,12 @@ struct Stream {
     play: Play,
     coder: Coder,
     ssrc: u32,
-    sequence: u16,
+    /// Sequence number of the next packet, with the rollovers above 16 bits.
+    index: u64,
+    shield: Option<Shield>,
+    /// Packets made, and reports of them.
+    made: u32,
+    reports: u32,
     /// RTP timestamp of the beat `first_beat`.
     timestamp: u32,
     first_beat: Option<Time>,
@@ -114,6 +131,9 @@ impl Table {
                         old.ended = Some(now);
                         self.finished.push_back(old);
                     }
+                    if stream.play.protection != play.protection {
+                        stream.shield = play.protection.as_ref().map(Shield::new);
+                    }
                     stream.play = play;
                 }
                 None => self.start(now, play),
@@ -128,7 +148,10 @@ impl Table {
         let random = self.rng.next();
         let stream = Stream {
             ssrc: (random >> 32) as u32,
-            sequence: random as u16,
+            index: play.first_index.unwrap_or(random & 0xffff),
+            shield: play.protection.as_ref().map(Shield::new),
+            made: 0,
+            reports: 0,
             timestamp: self.rng.next() as u32,
             first_beat: None,
             fresh: true,
@@ -164,6 +187,7 @@ impl Table {
             }
             let Some((bytes, frame)) = stream.make(beat, &mut last) else { continue };
             self.packets += 1;
+            packets.extend(stream.report());
             let muted = stream.muted > 0;
             stream.muted = stream.muted.saturating_sub(1);
             if muted || self.rng.chance(faults.drop) {
@@ -224,33 +248,33 @@ impl Table {
         for (key, stream) in &mut self.streams {
             if key.0 == *extension {
                 stream.ssrc = (random >> 32) as u32;
-                stream.sequence = random as u16;
+                stream.index = random & 0xffff;
                 stream.timestamp = stream.timestamp.wrapping_add(random as u32);
             }
         }
     }
 
-    /// Puts well-formed RTP of a stranger, or garbage, onto the port of a terminal at the next beat.
-    pub fn intrude(&mut self, extension: &Extension, packets: usize, garbage: bool) {
-        let targets: Vec<SocketAddr> = self
-            .streams
-            .iter()
-            .filter(|(key, _)| key.0 == *extension)
-            .map(|(_, stream)| stream.play.to)
-            .collect();
-        let ssrc = self.rng.next() as u32;
-        for (number, to) in
-            targets.iter().flat_map(|to| (0..packets).map(move |number| (number, *to)))
-        {
-            let bytes = if garbage {
-                let len = self.rng.between(0, 220);
-                (0..len).map(|_| self.rng.next() as u8).collect()
-            } else {
-                let words = tone::uncoded(Law::A, number as u32);
-                let timestamp = (number * FRAME_LEN) as u32;
-                rtp::packet(Law::A.payload_type(), false, number as u16, timestamp, ssrc, &words)
+    /// Puts what does not belong there onto the port of a terminal at the next beat.
+    pub fn intrude(&mut self, extension: &Extension, packets: usize, kind: Intrusion) {
+        let stranger = self.rng.next();
+        let streams = self.streams.iter().filter(|(key, _)| key.0 == *extension);
+        for (_, stream) in streams {
+            let (aes, ssrc, first) = match kind {
+                Intrusion::Forged => (Some(stream.play.aes), stream.ssrc, stream.index),
+                Intrusion::Stranger | Intrusion::Garbage => (None, stranger as u32, 0),
             };
-            self.extra.push(Packet { aes: None, to, bytes });
+            for number in 0..packets {
+                let bytes = if kind == Intrusion::Garbage {
+                    let len = self.rng.between(0, 220);
+                    (0..len).map(|_| self.rng.next() as u8).collect()
+                } else {
+                    let words = tone::uncoded(Law::A, number as u32);
+                    let timestamp = (number * FRAME_LEN) as u32;
+                    let sequence = (first + number as u64) as u16;
+                    rtp::packet(Law::A.payload_type(), false, sequence, timestamp, ssrc, &words)
+                };
+                self.extra.push(Packet { aes, to: stream.play.to, bytes });
+            }
         }
     }
 
@@ -294,9 +318,30 @@ impl Stream {
         let marker = std::mem::take(&mut self.fresh);
         let payload = self.coder.payload(coding, &words);
         let kind = coding.payload_type();
-        let bytes = rtp::packet(kind, marker, self.sequence, timestamp, self.ssrc, &payload);
-        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.index as u16;
+        let mut bytes = rtp::packet(kind, marker, sequence, timestamp, self.ssrc, &payload);
+        if let Some(shield) = &self.shield {
+            shield.protect(self.index, &mut bytes);
+        }
+        self.index += 1;
+        self.made += 1;
         Some((bytes, frame))
+    }
+
+    /// A sender report, if one is due after the packet just made. It goes to the next port.
+    fn report(&mut self) -> Option<Packet> {
+        let every = self.play.report_packets;
+        if every == 0 || !self.made.is_multiple_of(every) {
+            return None;
+        }
+        self.reports += 1;
+        let mut bytes = rtp::sender_report(self.ssrc, self.timestamp, self.made);
+        if let Some(shield) = &self.shield {
+            shield.protect_report(self.reports, &mut bytes);
+        }
+        let mut to = self.play.to;
+        to.set_port(to.port() + 1);
+        Some(Packet { aes: Some(self.play.aes), to, bytes })
     }
 }
 
@@ -313,6 +358,9 @@ mod tests {
             aes: 0,
             to: SocketAddr::from(([127, 0, 0, 1], 4000)),
             coding: Coding::G711(Law::A),
+            protection: None,
+            first_index: None,
+            report_packets: 0,
             serial: Serial(serial),
             established: established.map(Time::from_millis),
             not_before: Time::default(),

@@ -48,6 +48,8 @@ pub struct LocalMedia {
     pub rtp: SocketAddr,
     /// Codecs in order of preference, as the client spells them.
     pub codecs: Vec<String>,
+    /// Media encryptions in order of preference, as the client spells them.
+    pub encryption: Vec<String>,
 }
 
 /// One registration.

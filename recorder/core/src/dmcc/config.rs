@@ -5,10 +5,11 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use storage_core::Extension;
+use zeroize::Zeroize;
 
 use super::register::{self, Dialect};
 
-/// A password or security code. It is never printed.
+/// A password, a security code or a key. It is never printed, and wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -19,10 +20,16 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text, for the wire only.
+    /// The text, for the wire only, or to read a key from.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::config::Secret;
 use super::fields::{self, CrossRef, MessageError};
 use super::response::{self, RegistrationAnswer};
 use super::xml::Element;
@@ -21,6 +22,10 @@ pub struct MediaStart {
     pub packet_ms: Option<u32>,
     /// The encryption as the wire names it, where it does.
     pub encryption: Option<String>,
+    /// The key that decrypts what we get, as it is written; empty without one.
+    pub receive_key: Secret,
+    /// The salt that belongs to it.
+    pub receive_salt: Secret,
 }
 
 /// What a monitor reports.
@@ -102,15 +107,15 @@ fn parse_event(message: &Element) -> Result<Option<Event>, MessageError> {
 }
 
 fn media_start(message: &Element) -> MediaStart {
+    let encryption = message.child("encryption");
+    let of_it = |name| encryption.and_then(|encryption| encryption.text_of(name));
     MediaStart {
         source: message.child("rtpAddress").and_then(fields::socket_address),
         codec: message.text_of("codec").unwrap_or_default().to_owned(),
         packet_ms: message.text_of("packetSize").and_then(|number| number.parse().ok()),
-        encryption: message
-            .child("encryption")
-            .and_then(|encryption| encryption.text_of("protocol"))
-            .filter(|protocol| !protocol.is_empty())
-            .map(str::to_owned),
+        encryption: of_it("protocol").filter(|protocol| !protocol.is_empty()).map(str::to_owned),
+        receive_key: Secret::new(of_it("receiveKey").unwrap_or_default()),
+        receive_salt: Secret::new(of_it("receiveSalt").unwrap_or_default()),
     }
 }
 

@@ -8,6 +8,7 @@ use storage_core::{CallId, Extension, Ucid};
 
 use super::error::{CstaError, ErrorCategory};
 use crate::call::event::{AgentEvent, CallEvent, CallSnapshot, Device, Monitor};
+use crate::media::srtp::Protection;
 
 /// What the shell shall do next.
 #[expect(clippy::large_enum_variant, reason = "moved once each, through a queue that is short")]
@@ -204,8 +205,8 @@ pub enum Notice {
         codec: String,
         /// Milliseconds in a packet.
         packet_ms: u32,
-        /// `al_mediaencryption` name; `none` if not encrypted.
-        encryption: String,
+        /// How it is encrypted.
+        protection: Protection,
     },
     /// The media of a phantom has stopped.
     MediaStopped {

@@ -1,6 +1,6 @@
 //! The uncertainty register (dossier section 9): each point of the protocol that no source could
 //! settle is one constant, function or setting here and nowhere else, under its number. When a
-//! real AES proves a guess wrong, this is the file to change.
+//! real AES proves a guess wrong, this is the file to change. Numbers from 25 on are ours.
 //!
 //! Points without an entry: those that concern the simulator alone (7, 21) or ways of recording
 //! that are not built yet (4, 20), and those that are met by not depending on them: any monitor
@@ -10,8 +10,14 @@
 
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
+use super::config::Secret;
 use super::error::{CstaError, ErrorCategory};
 use super::response::{RegistrationAnswer, SessionRefusal};
+use crate::media::srtp::{
+    KEY_BYTES, KeyFault, MediaKeys, Protection, SALT_BYTES, SessionKeys, Suite,
+};
 
 /// Settings of the points that an installation may have to change without a new program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +109,102 @@ impl Dialect {
         let known = self.encryption_names.iter().find(|(_, name)| name.eq_ignore_ascii_case(wire));
         known.map_or_else(|| wire.to_ascii_lowercase(), |(ours, _)| ours.clone())
     }
+}
+
+/// No. 3: the suites whose names only are uncertain: RFC 3711 says what they are. No. 26: an RTCP packet
+/// under the shorter tag has the longer one all the same by RFC 4568, 6.2.2; some senders shorten both.
+const SRTP: [Suite; 2] = [
+    Suite {
+        name: "srtp-aescm128-hmac80",
+        session_keys: SessionKeys::Derived,
+        rtp_tag_bytes: 10,
+        rtcp_tag_bytes: &[10],
+    },
+    Suite {
+        name: "srtp-aescm128-hmac32",
+        session_keys: SessionKeys::Derived,
+        rtp_tag_bytes: 4,
+        rtcp_tag_bytes: &[10, 4],
+    },
+];
+
+/// No. 25: Avaya's encryption from before SRTP. Known is no more than "AES-128 in counter mode" with a
+/// key and perhaps a salt. Assumed is the counter of RFC 3711, 4.1.1, with key and salt as they are told
+/// (no derivation; without a salt, zeros), no tag, a rollover counter that begins at 0 with the first
+/// packet heard, and plain RTCP.
+const AVAYA_AES: Suite = Suite {
+    name: "aes",
+    session_keys: SessionKeys::AsGiven,
+    rtp_tag_bytes: 0,
+    rtcp_tag_bytes: &[],
+};
+
+impl Dialect {
+    /// How media is protected, by what `MediaStartEvent` says of it. The switch may leave the
+    /// encryption out where there is none.
+    #[must_use]
+    pub fn protection(&self, wire: Option<&str>, key: &Secret, salt: &Secret) -> Protection {
+        let name = wire.map_or_else(|| "none".to_owned(), |wire| self.encryption_from_wire(wire));
+        if name == "none" {
+            return Protection::Clear;
+        }
+        match media_keys(&name, key, salt) {
+            Ok(keys) => Protection::Keys(keys),
+            Err(fault) => Protection::Unusable(fault),
+        }
+    }
+}
+
+fn media_keys(name: &str, key: &Secret, salt: &Secret) -> Result<MediaKeys, KeyFault> {
+    let known = SRTP.into_iter().chain([AVAYA_AES]).find(|suite| suite.name == name);
+    let suite = known.ok_or_else(|| KeyFault::UnknownSuite {
+        name: name.chars().filter(char::is_ascii_graphic).take(40).collect(),
+    })?;
+    let mut key_bytes = Zeroizing::new([0; KEY_BYTES]);
+    key_material(key.expose(), &mut *key_bytes).ok_or(KeyFault::Key { suite: suite.name })?;
+    let mut salt_bytes = Zeroizing::new([0; SALT_BYTES]);
+    if suite != AVAYA_AES || !salt.expose().trim().is_empty() {
+        let read = key_material(salt.expose(), &mut *salt_bytes);
+        read.ok_or(KeyFault::Salt { suite: suite.name })?;
+    }
+    Ok(MediaKeys::new(suite, *key_bytes, *salt_bytes))
+}
+
+/// No. 3: a key or salt of a known length in hexadecimal or Base64, told apart by the text's length.
+fn key_material(text: &str, into: &mut [u8]) -> Option<()> {
+    let text = text.trim();
+    let read = if text.len() == into.len() * 2 { hex(text) } else { base64(text) };
+    let bytes = Zeroizing::new(read?);
+    (bytes.len() == into.len()).then(|| into.copy_from_slice(&bytes))
+}
+
+/// Base64 with the standard alphabet, its padding complete or left out (RFC 4648, 4).
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    if padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
+        return None;
+    }
+    // So large that it never moves and leaves a copy behind.
+    let mut bytes = Vec::with_capacity(text.len());
+    let (mut bits, mut count) = (0_u32, 0);
+    for digit in digits.bytes() {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
 }
 
 /// No. 5: whether a refused session start means that the login is wrong, so that asking again at
@@ -237,6 +339,61 @@ mod tests {
         let wire = dialect.encryption_to_wire("srtp-aescm128-hmac80");
         assert_eq!(dialect.encryption_from_wire(&wire.to_uppercase()), "srtp-aescm128-hmac80");
         assert_eq!(dialect.encryption_from_wire("None"), "none");
+    }
+
+    #[test]
+    fn keys_are_read_in_hexadecimal_and_in_base64() {
+        let dialect = Dialect::default();
+        let read = |wire: &str, key: &str, salt: &str| {
+            dialect.protection(Some(wire), &Secret::new(key), &Secret::new(salt))
+        };
+        let (key, salt) = ("000102030405060708090a0b0c0d0eFF", "f0f1f2f3f4f5f6f7f8f9fafbfcfd");
+        let key_bytes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
+        let salt_bytes = std::array::from_fn(|i| 0xf0 + u8::try_from(i).unwrap());
+        let wire = dialect.encryption_to_wire("srtp-aescm128-hmac80");
+        let expected = Protection::Keys(MediaKeys::new(SRTP[0], key_bytes, salt_bytes));
+        for (key, salt) in [
+            (key, salt),
+            ("AAECAwQFBgcICQoLDA0O/w==", "8PHy8/T19vf4+fr7/P0="),
+            (" AAECAwQFBgcICQoLDA0O/w ", "8PHy8/T19vf4+fr7/P0"),
+            (key, "8PHy8/T19vf4+fr7/P0="),
+        ] {
+            assert_eq!(read(wire, key, salt), expected, "{key} {salt}");
+        }
+        let shorter = read("2-SRTP-aescm128-hmac32", key, salt);
+        assert!(matches!(shorter, Protection::Keys(keys) if keys.suite == SRTP[1]));
+        let bare = Protection::Keys(MediaKeys::new(AVAYA_AES, key_bytes, [0; SALT_BYTES]));
+        assert_eq!(read("AES", key, ""), bare);
+        let salted = Protection::Keys(MediaKeys::new(AVAYA_AES, key_bytes, salt_bytes));
+        assert_eq!(read("aes", key, salt), salted);
+    }
+
+    #[test]
+    fn unusable_keys_are_named_and_not_shown() {
+        let dialect = Dialect::default();
+        let (key, salt) = ("000102030405060708090a0b0c0d0eFF", "f0f1f2f3f4f5f6f7f8f9fafbfcfd");
+        let hmac80 = "1-srtp-aescm128-hmac80";
+        for (wire, key, salt, fault) in [
+            (hmac80, "", salt, "receive key"),
+            (hmac80, key, "", "receive salt"),
+            (hmac80, &key[2..], salt, "receive key"),
+            (hmac80, "zz0102030405060708090a0b0c0d0eFF", salt, "receive key"),
+            (hmac80, "AAECAwQFBgcICQoLDA0O/w=", salt, "receive key"),
+            (hmac80, "AAECAwQFBgcICQoLDA0Oéw==", salt, "receive key"),
+            ("aes", "", "", "receive key"),
+            ("aes", key, "f0", "receive salt"),
+            ("9-srtp-f8", key, salt, "\"9-srtp-f8\""),
+        ] {
+            let read = dialect.protection(Some(wire), &Secret::new(key), &Secret::new(salt));
+            let Protection::Unusable(found) = read else { panic!("{wire} {key} {salt}") };
+            let text = found.to_string();
+            assert!(text.contains(fault), "{text}");
+            assert!(key.is_empty() || !text.contains(key), "{text}");
+        }
+        let nothing = Secret::new("");
+        for wire in [None, Some("none"), Some("NONE")] {
+            assert_eq!(dialect.protection(wire, &nothing, &nothing), Protection::Clear);
+        }
     }
 
     #[test]

@@ -185,14 +185,14 @@ fn start_again(cx: &mut Context, watch: &mut Watch) {
 }
 
 fn tell_media(cx: &mut Context, key: &DeviceKey, media: MediaStart) {
-    let encryption = media
-        .encryption
-        .map_or("none".to_owned(), |protocol| cx.config.dialect.encryption_from_wire(&protocol));
+    let MediaStart { source, codec, packet_ms, encryption, receive_key, receive_salt } = media;
+    let dialect = &cx.config.dialect;
+    let protection = dialect.protection(encryption.as_deref(), &receive_key, &receive_salt);
     cx.wire.tell(Notice::MediaStarted {
         phantom: key.extension.clone(),
-        source: media.source,
-        codec: register::codec_from_wire(&media.codec),
-        packet_ms: media.packet_ms.unwrap_or(cx.config.packet_ms),
-        encryption,
+        source,
+        codec: register::codec_from_wire(&codec),
+        packet_ms: packet_ms.unwrap_or(cx.config.packet_ms),
+        protection,
     });
 }

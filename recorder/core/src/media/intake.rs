@@ -59,6 +59,31 @@ struct Open {
     silent: bool,
 }
 
+/// What to do with a datagram that is still to be decrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Decrypt it.
+    Open,
+    /// It is not from the source that the switch named.
+    Stranger,
+    /// The phantom is in no call of ours.
+    Stray,
+}
+
+impl Open {
+    fn is_named(&self, channel: Channel, source: SocketAddr) -> bool {
+        self.named.is_some_and(|(named, _)| match channel {
+            Channel::Rtp => source == named,
+            Channel::Rtcp => source.ip() == named.ip(),
+        })
+    }
+
+    fn is_stranger(&self, now: MonoTime, channel: Channel, source: SocketAddr) -> bool {
+        let Some((_, since)) = self.named else { return false };
+        self.named_heard && now.since(since) >= TERMS_GRACE && !self.is_named(channel, source)
+    }
+}
+
 impl Intake {
     /// The segment that what comes now belongs to.
     #[must_use]
@@ -88,7 +113,18 @@ impl Intake {
         self.open = None;
     }
 
-    /// Judges a datagram.
+    /// Looks at where a datagram comes from, before it is decrypted: whether that can be worth it. What
+    /// was decrypted is still to be judged; only that counts as heard.
+    #[must_use]
+    pub fn admits(&self, now: MonoTime, channel: Channel, source: SocketAddr) -> Admission {
+        match &self.open {
+            None => Admission::Stray,
+            Some(open) if open.is_stranger(now, channel, source) => Admission::Stranger,
+            Some(_) => Admission::Open,
+        }
+    }
+
+    /// Judges a datagram that is plain.
     pub fn judge(
         &mut self,
         now: MonoTime,
@@ -104,17 +140,11 @@ impl Intake {
         if let Some(reason) = reason {
             return Verdict::Malformed(reason);
         }
-        if let Some((named, since)) = open.named {
-            let from_named = match channel {
-                Channel::Rtp => source == named,
-                Channel::Rtcp => source.ip() == named.ip(),
-            };
-            open.named_heard |= from_named && channel == Channel::Rtp;
-            if !from_named && open.named_heard && now.since(since) >= TERMS_GRACE {
-                return Verdict::Stranger;
-            }
+        if open.is_stranger(now, channel, source) {
+            return Verdict::Stranger;
         }
         if channel == Channel::Rtp {
+            open.named_heard |= open.is_named(channel, source);
             open.heard = now;
         }
         Verdict::Keep(open.segment)
@@ -176,6 +206,23 @@ mod tests {
         assert_eq!(judge(3_001, named, &mut intake), Verdict::Stranger);
         intake.close();
         assert_eq!(judge(3_002, other, &mut intake), Verdict::Stray);
+    }
+
+    #[test]
+    fn what_is_not_decrypted_yet_is_admitted_by_its_source_and_not_heard() {
+        let rtp = packet(1, 1, 1, 8, false, &[0; 160]);
+        let (named, other) = (source(2000), source(3000));
+        let mut intake = Intake::default();
+        assert_eq!(intake.admits(ms(0), Channel::Rtp, named), Admission::Stray);
+        intake.open(ms(0), SEGMENT);
+        intake.terms(ms(0), Some(named));
+        // The named source was not heard, whatever it sent that could not be decrypted.
+        assert_eq!(intake.admits(ms(2_000), Channel::Rtp, named), Admission::Open);
+        assert_eq!(intake.admits(ms(2_000), Channel::Rtp, other), Admission::Open);
+        assert_eq!(intake.swept(ms(3_000)), Some(Hearing::Silent(SEGMENT)));
+        assert_eq!(intake.judge(ms(3_100), Channel::Rtp, named, &rtp), Verdict::Keep(SEGMENT));
+        assert_eq!(intake.admits(ms(3_200), Channel::Rtp, other), Admission::Stranger);
+        assert_eq!(intake.admits(ms(3_200), Channel::Rtcp, source(2001)), Admission::Open);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod rtp;
 pub(crate) mod run;
 pub(crate) mod settle;
 pub mod sound;
+pub mod srtp;
 pub mod timeline;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ mod tests;
 
 pub use drafts::{merge_drafts, shifted};
 pub use index::{CaptureKey, Index, Source};
-pub use intake::{Hearing, Intake, Verdict};
+pub use intake::{Admission, Hearing, Intake, Verdict};
 pub use keys::Key;
 pub use payload::Codec;
 pub use record::{add_sound, begin_when_due, draft_of, record, revised};

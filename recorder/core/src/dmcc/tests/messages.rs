@@ -159,6 +159,22 @@ fn media_events() {
         panic!()
     };
     assert_eq!((media.source, media.packet_ms, media.encryption), (None, None, None));
+    assert_eq!((media.receive_key.expose(), media.receive_salt.expose()), ("", ""));
+}
+
+#[test]
+fn media_keys_are_read_and_not_printed() {
+    let text = "<MediaStartEvent><monitorCrossRefID>1</monitorCrossRefID><encryption>\
+        <protocol>1-srtp-aescm128-hmac80</protocol><transmitKey>a1a1</transmitKey>\
+        <receiveKey>b2b2</receiveKey><payloadType>0</payloadType>\
+        <transmitSalt>c3c3</transmitSalt><receiveSalt>d4d4</receiveSalt></encryption>\
+        </MediaStartEvent>";
+    let Message::Monitor(MonitorEvent { event, .. }) = parse(text) else { panic!() };
+    let printed = format!("{event:?}");
+    let Event::MediaStarted(media) = event else { panic!() };
+    assert_eq!(media.encryption.as_deref(), Some("1-srtp-aescm128-hmac80"));
+    assert_eq!((media.receive_key.expose(), media.receive_salt.expose()), ("b2b2", "d4d4"));
+    assert!(!printed.contains("b2b2") && !printed.contains("d4d4"), "{printed}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use storage_core::{CallId, Extension};
 
 use super::rig::{Rig, SECOND, config, error};
 use crate::dmcc::{CstaError, ErrorCategory, Notice};
+use crate::media::srtp::{KeyFault, Protection};
 
 fn join(rig: &mut Rig, party: &str) {
     rig.link.join(rig.now, 5, &CallId::new("1207"), party.into(), &"41001".into());
@@ -172,15 +173,15 @@ fn media_of_a_phantom_is_told_as_it_is_now() {
     rig.event(&format!(
         "<MediaStopEvent><monitorCrossRefID>{monitor}</monitorCrossRefID></MediaStopEvent>"
     ));
-    let Notice::MediaStarted { source, codec, packet_ms: 20, encryption, .. } = &rig.notices[0]
+    let Notice::MediaStarted { source, codec, packet_ms: 20, protection, .. } = &rig.notices[0]
     else {
         panic!("{:?}", rig.notices)
     };
     assert_eq!(*source, Some("192.0.2.5:2050".parse().unwrap()));
-    assert_eq!((codec.as_str(), encryption.as_str()), ("g711a", "none"));
-    let Notice::MediaStarted { source: None, encryption, .. } = &rig.notices[1] else {
+    assert_eq!((codec.as_str(), protection), ("g711a", &Protection::Clear));
+    let Notice::MediaStarted { source: None, protection, .. } = &rig.notices[1] else {
         panic!("{:?}", rig.notices)
     };
-    assert_eq!(encryption, "aes");
+    assert_eq!(*protection, Protection::Unusable(KeyFault::Key { suite: "aes" }));
     assert_eq!(rig.notices[2], Notice::MediaStopped { phantom: phantom() });
 }
