@@ -11,7 +11,8 @@ use storage_core::g711::Law;
 use storage_core::record::VoiceFormat;
 
 use crate::disk::{DiskFile, read_full_at};
-use crate::voice_file::{VoiceError, hex};
+use crate::voice_file::VoiceError;
+use crate::voice_out::hex;
 use crate::voice_store::VoiceStore;
 use crate::wav::{G711_HEADER_BYTES, PCM_HEADER_BYTES, pcm_header, read_g711_header};
 

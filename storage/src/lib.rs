@@ -23,6 +23,7 @@ pub mod staging;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod voice_file;
+mod voice_out;
 pub mod voice_store;
 pub mod wav;
 

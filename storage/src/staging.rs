@@ -26,7 +26,8 @@ use std::time::Duration;
 use storage_core::record::VoiceFormat;
 use storage_core::{Recording, RecordingId, naming};
 
-use crate::voice_file::{FinishedVoice, VoiceError, hash};
+use crate::voice_file::{FinishedVoice, VoiceError};
+use crate::voice_out::hash;
 use crate::voice_store::VoiceStore;
 
 /// A first revision lies in the folder of its own day or of one beside it, should it have been

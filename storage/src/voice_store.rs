@@ -9,7 +9,8 @@ use storage_core::record::VoiceFormat;
 use storage_core::{Recording, RecordingId, WallTime, naming};
 
 use crate::disk::{Disk, DiskFile, RealDisk, read_whole, write_all_at};
-use crate::voice_file::{EncodedWriter, VoiceError, VoiceForm, VoiceWriter, hash};
+use crate::voice_file::{EncodedWriter, VoiceError, VoiceForm, VoiceWriter};
+use crate::voice_out::hash;
 
 /// Longest record that is read. One of a day-long call with thousands of gaps is far below.
 const RECORD_BYTES_MAX: usize = 16 << 20;
