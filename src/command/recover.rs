@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use recorder::recovery::{RecoverError, RecoverEvent, Recovery, recover};
 use serde::Serialize;
-use storage::JournalError;
+use storage::{JournalError, Keys};
 use storage_core::record::VoiceFormat;
 use storage_core::{NodeId, naming};
 
@@ -67,7 +67,7 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         Form::Opus => VoiceFormat::Opus,
     };
     let recovery =
-        recover(&options.dir, NodeId(options.node), format.into(), tell).map_err(failure)?;
+        recover(&options.dir, NodeId(options.node), format.into(), Keys::default(), tell).map_err(failure)?;
     let indexed = reindex::in_line(&options.dir)?;
     let exit = if recovery.failed > 0 { Exit::NotSo } else { Exit::Done };
     print(options, &recovery, indexed.entered)?;

@@ -5,11 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use storage_core::cipher_file::FilePrefix;
 use storage_core::g711::Law;
 use storage_core::record::VoiceFormat;
+use storage_core::wrapped_key::{FileKey, KeyUse, KeysFileError};
 use storage_core::{RecordingId, naming};
 
 use crate::disk::{Disk, DiskFile, is_full};
+use crate::file_out::FileOut;
+use crate::keys::{KeyError, Keys, random};
 use crate::voice_out::VoiceOut;
 use crate::wav::{SAMPLES_MAX, g711_header, pcm_header};
 
@@ -88,6 +92,34 @@ pub enum VoiceError {
         /// The file.
         path: PathBuf,
     },
+    /// It is encrypted, and its data key cannot be had.
+    #[error("{} is encrypted: {why}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: KeyError,
+    },
+    /// It is encrypted, and its data key is not there.
+    #[error(
+        "{} cannot be read any more: its data key was erased, or {} is to be restored from a copy",
+        path.display(),
+        keys.display()
+    )]
+    Erased {
+        /// The voice file.
+        path: PathBuf,
+        /// Where its key belongs.
+        keys: PathBuf,
+    },
+    /// The file of its data key is damaged.
+    #[error("{}: {why}: restore it from a copy", path.display())]
+    KeysFile {
+        /// The file of the data key.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: KeysFileError,
+    },
 }
 
 impl VoiceError {
@@ -112,6 +144,7 @@ pub struct VoiceWriter {
     form: VoiceForm,
     path: PathBuf,
     out: VoiceOut,
+    key: Option<FileKey>,
     expected: u64,
     written: u64,
 }
@@ -136,10 +169,46 @@ pub struct FinishedVoice {
     pub format: VoiceFormat,
     /// Its length.
     pub bytes: u64,
-    /// Its SHA-256, lower-case hex.
+    /// Its SHA-256, lower-case hex. Length and this are those of the plain file.
     pub sha256: String,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn DiskFile>,
+    /// Its data key, if it is encrypted.
+    pub(crate) key: Option<FileKey>,
+}
+
+/// A voice file that is begun.
+struct Begun {
+    path: PathBuf,
+    out: VoiceOut,
+    key: Option<FileKey>,
+}
+
+/// Begins a file below the data folder `dir`, encrypted if there are keys.
+fn begin(
+    disk: &dyn Disk,
+    dir: &Path,
+    keys: &Keys,
+    id: RecordingId,
+    format: VoiceFormat,
+) -> Result<Begun, VoiceError> {
+    let path = dir.join(naming::sealing_voice_file(id, format));
+    let data_key = || {
+        let file = FilePrefix(random()?);
+        let made = keys.data_key(&KeyUse::Voice(id, file))?;
+        Ok(made.map(|(cipher, key)| (cipher, FileKey { file, key })))
+    };
+    let made = data_key().map_err(|why| VoiceError::Key { path: path.clone(), why })?;
+    let path = if made.is_some() { naming::encrypted(path) } else { path };
+    let file = disk.create(&path).map_err(|e| VoiceError::io("cannot create", &path, e))?;
+    let (out, key) = match made {
+        None => (FileOut::plain(file), None),
+        Some((cipher, key)) => {
+            let out = FileOut::encrypted(file, cipher, key.file, id);
+            (out.map_err(|error| VoiceError::io("cannot write", &path, error))?, Some(key))
+        }
+    };
+    Ok(Begun { path, out: VoiceOut::new(out), key })
 }
 
 impl VoiceWriter {
@@ -150,6 +219,7 @@ impl VoiceWriter {
     pub fn create(
         disk: &dyn Disk,
         dir: &Path,
+        keys: &Keys,
         id: RecordingId,
         form: VoiceForm,
         samples: u64,
@@ -157,15 +227,13 @@ impl VoiceWriter {
         let too_long = VoiceError::TooLong { samples };
         let count = u32::try_from(samples).ok().filter(|_| samples <= SAMPLES_MAX);
         let count = count.ok_or(too_long)?;
-        let path = dir.join(naming::sealing_voice_file(id, form.format()));
-        let file = disk.create(&path).map_err(|e| VoiceError::io("cannot create", &path, e))?;
-        let mut out = VoiceOut::new(file);
+        let Begun { path, mut out, key } = begin(disk, dir, keys, id, form.format())?;
         let begun = match form {
             VoiceForm::G711(law) => out.write(&g711_header(law, count)),
             VoiceForm::Pcm => out.write(&pcm_header(count)),
         };
         begun.map_err(|error| VoiceError::io("cannot write", &path, error))?;
-        Ok(Self { id, form, path, out, expected: samples, written: 0 })
+        Ok(Self { id, form, path, out, key, expected: samples, written: 0 })
     }
 
     /// Adds G.711 samples of a law.
@@ -222,7 +290,7 @@ impl VoiceWriter {
     /// # Errors
     /// [`VoiceError::Length`] if it was not given what was said; others as the device gives them.
     pub fn finish(self) -> Result<FinishedVoice, VoiceError> {
-        let Self { id, form, path, mut out, expected, written } = self;
+        let Self { id, form, path, mut out, key, expected, written } = self;
         if expected != written {
             return Err(VoiceError::Length { expected, written });
         }
@@ -238,6 +306,7 @@ impl VoiceWriter {
             sha256: done.sha256,
             path,
             file: done.file,
+            key,
         })
     }
 }
@@ -248,6 +317,7 @@ pub struct EncodedWriter {
     format: VoiceFormat,
     path: PathBuf,
     out: VoiceOut,
+    key: Option<FileKey>,
 }
 
 impl std::fmt::Debug for EncodedWriter {
@@ -264,12 +334,12 @@ impl EncodedWriter {
     pub fn create(
         disk: &dyn Disk,
         dir: &Path,
+        keys: &Keys,
         id: RecordingId,
         format: VoiceFormat,
     ) -> Result<Self, VoiceError> {
-        let path = dir.join(naming::sealing_voice_file(id, format));
-        let file = disk.create(&path).map_err(|e| VoiceError::io("cannot create", &path, e))?;
-        Ok(Self { id, format, path, out: VoiceOut::new(file) })
+        let Begun { path, out, key } = begin(disk, dir, keys, id, format)?;
+        Ok(Self { id, format, path, out, key })
     }
 
     /// Adds bytes.
@@ -285,9 +355,9 @@ impl EncodedWriter {
     /// # Errors
     /// [`VoiceError`].
     pub fn finish(self) -> Result<FinishedVoice, VoiceError> {
-        let Self { id, format, path, out } = self;
+        let Self { id, format, path, out, key } = self;
         let done = out.finish().map_err(|error| VoiceError::io("cannot write", &path, error))?;
         let (bytes, sha256, file) = (done.bytes, done.sha256, done.file);
-        Ok(FinishedVoice { id, format, bytes, sha256, path, file })
+        Ok(FinishedVoice { id, format, bytes, sha256, path, file, key })
     }
 }

@@ -1,27 +1,27 @@
-//! The bytes of a voice file on their way to the disk: front to back, through a buffer, hashed. What
+//! The bytes of a voice file on their way to the disk, hashed as they are before any encryption. What
 //! the bytes are is decided by whoever writes them.
 
 use std::io;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use storage_core::hex;
 
-use crate::disk::{DiskFile, read_full_at, write_all_at};
+use crate::disk::{DiskFile, read_full_at};
+use crate::file_out::FileOut;
 
-/// Written and read in pieces of this size.
+/// Read in pieces of this size.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A file that is being written.
+/// A voice file that is being written.
 pub(crate) struct VoiceOut {
-    file: Arc<dyn DiskFile>,
+    out: FileOut,
     sha256: Sha256,
-    /// Where the buffer's first byte goes.
-    offset: u64,
-    buffer: Vec<u8>,
 }
 
-/// A file that is written, and not yet durable.
+/// A voice file that is written, and not yet durable.
 pub(crate) struct Written {
+    /// As it lies on the disk.
     pub file: Arc<dyn DiskFile>,
     /// Bytes that were given.
     pub bytes: u64,
@@ -30,25 +30,14 @@ pub(crate) struct Written {
 }
 
 impl VoiceOut {
-    /// Writes into an empty file.
-    pub fn new(file: Arc<dyn DiskFile>) -> Self {
-        let buffer = Vec::with_capacity(PIECE_BYTES);
-        Self { file, sha256: Sha256::new(), offset: 0, buffer }
+    pub fn new(out: FileOut) -> Self {
+        Self { out, sha256: Sha256::new() }
     }
 
     /// Adds bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sha256.update(bytes);
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            if self.buffer.len() == PIECE_BYTES {
-                self.flush()?;
-            }
-            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - self.buffer.len()));
-            self.buffer.extend_from_slice(now);
-            rest = later;
-        }
-        Ok(())
+        self.out.write(bytes)
     }
 
     /// Adds bytes that are made one by one.
@@ -70,17 +59,10 @@ impl VoiceOut {
     }
 
     /// Writes what is left.
-    pub fn finish(mut self) -> io::Result<Written> {
-        self.flush()?;
-        let Self { file, sha256, offset, .. } = self;
-        Ok(Written { file, bytes: offset, sha256: hex(&sha256.finalize()) })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        write_all_at(&*self.file, &self.buffer, self.offset).map_err(|(_, error)| error)?;
-        self.offset += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
+    pub fn finish(self) -> io::Result<Written> {
+        let finished = self.out.finish()?;
+        let sha256 = hex::encode(&self.sha256.finalize());
+        Ok(Written { file: finished.file, bytes: finished.given, sha256 })
     }
 }
 
@@ -95,13 +77,9 @@ pub fn hash(file: &dyn DiskFile) -> io::Result<(u64, String)> {
     loop {
         let count = read_full_at(file, &mut piece, offset)?;
         if count == 0 {
-            return Ok((offset, hex(&sha256.finalize())));
+            return Ok((offset, hex::encode(&sha256.finalize())));
         }
         sha256.update(&piece[..count]);
         offset += count as u64;
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
