@@ -19,7 +19,9 @@ use recorder_core::call::pool::PhantomState;
 use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target as CallTarget};
 use recorder_core::dmcc::Fault;
 use serde_json::{Map, Value, json};
-use storage::{Catalog, CatalogError, Fetch, FetchError, FetchFormat, JournalReader, VoiceStore};
+use storage::{
+    Catalog, CatalogError, Fetch, FetchError, FetchFormat, JournalReader, VoiceError, VoiceStore,
+};
 use storage_core::query::Query;
 use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId};
 use tokio::sync::{broadcast, mpsc};
@@ -164,7 +166,11 @@ impl Backend for Node {
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
         let record = self.recording(id)?.ok_or_else(unknown)?;
         let fetch = Fetch::open(&self.voices, &record, format).map_err(|error| match error {
-            FetchError::Format { .. } => Failure::new(Code::Unavailable, error.to_string()),
+            // It is there, and is not to be had by anything that this program could do.
+            FetchError::Format { .. }
+            | FetchError::Voice(VoiceError::Key { .. } | VoiceError::Erased { .. }) => {
+                Failure::new(Code::Unavailable, error.to_string())
+            }
             _ => Failure::new(Code::Internal, error.to_string()),
         })?;
         let opus = match format {

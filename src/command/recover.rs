@@ -11,7 +11,7 @@ use storage::{JournalError, Keys};
 use storage_core::record::VoiceFormat;
 use storage_core::{NodeId, naming};
 
-use super::{Exit, Failure, print_json, reindex};
+use super::{Exit, Failure, key, print_json, reindex};
 
 /// Options of `recover`.
 #[derive(Debug, Args)]
@@ -27,6 +27,9 @@ pub(super) struct Options {
     /// Number of the node (al_nodeid)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     node: u16,
+    /// Key file (al_encryptionkeyfile); voice files are encrypted then
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// Print one JSON object as the last line
     #[arg(long)]
     pub(super) json: bool,
@@ -66,8 +69,9 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         #[cfg(feature = "opus")]
         Form::Opus => VoiceFormat::Opus,
     };
+    let keys = options.key_file.as_deref().map_or(Ok(Keys::default()), key::load)?;
     let recovery =
-        recover(&options.dir, NodeId(options.node), format.into(), Keys::default(), tell).map_err(failure)?;
+        recover(&options.dir, NodeId(options.node), format.into(), keys, tell).map_err(failure)?;
     let indexed = reindex::in_line(&options.dir)?;
     let exit = if recovery.failed > 0 { Exit::NotSo } else { Exit::Done };
     print(options, &recovery, indexed.entered)?;
@@ -77,6 +81,7 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
 fn failure(error: RecoverError) -> Failure {
     let exit = match &error {
         RecoverError::Journal(JournalError::Locked(_)) => Exit::Unavailable,
+        RecoverError::Journal(JournalError::KeysMissing { .. }) => Exit::Config,
         RecoverError::Journal(_) | RecoverError::Voice(_) => Exit::Fault,
     };
     Failure::new(exit, error)
