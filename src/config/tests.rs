@@ -154,7 +154,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_archive = \"s3://b\"\nal_s3accesskey = \"k\"", &["access key and secret key"]),
     ("al_s3endpoint = \"s3.example.com\"", &["al_s3endpoint", "https://"]),
     ("al_catalogurl = \"mysql://u:pw@h/d\"", &["al_catalogurl: ", "postgres://"]),
-    ("al_encryptionkeyfile = \"/k\"", &["al_encryptionkeyfile", "/k cannot be read", "astlogger key new"]),
+    (
+        "al_encryptionkeyfile = \"/k\"",
+        &["al_encryptionkeyfile", "/k cannot be read", "astlogger key new"],
+    ),
     ("al_listen = \"0.0.0.0:8080\"", &["al_listen", "al_tlscert", "al_insecure"]),
     ("al_listen = \"8080\"", &["al_listen"]),
     ("al_tlscert = \"/c\"", &["al_tlskey", "beside al_tlscert"]),
