@@ -318,7 +318,7 @@ fn without_its_key_a_voice_file_cannot_be_read_and_everything_else_can() {
     assert!(error.to_string().contains("is encrypted: key \"k1\" is needed"), "{error}");
     let other = plain.clone().with_keys(keys(&["k2"]));
     assert!(other.voice(&two).unwrap_err().to_string().contains("does not hold it"));
-    plain.clone().with_keys(keys(&["k2", "k1"])).verify(&two).unwrap();
+    plain.with_keys(keys(&["k2", "k1"])).verify(&two).unwrap();
     // A damaged file of data keys, then none: the recording is erased.
     let path = store.keys_path(&two);
     let whole = read(&disk, &path);
@@ -406,6 +406,15 @@ fn a_person_with_the_key_file_gets_the_plain_file() {
         decrypt(&keys(&["k2"]), &encrypted, out.path()),
         Err(DecryptError::Voice(VoiceError::Key { .. }))
     ));
+    // A record that speaks of another file.
+    let record_copy = copy.path().join(store.record_path(&record).file_name().unwrap());
+    let text = std::fs::read_to_string(&record_copy).unwrap();
+    std::fs::write(&record_copy, text.replace(&record.sha256, &"0".repeat(64))).unwrap();
+    assert!(matches!(
+        decrypt(&keys(&["k1"]), &encrypted, out.path()),
+        Err(DecryptError::Voice(VoiceError::Altered { .. }))
+    ));
+    std::fs::write(&record_copy, text).unwrap();
     // Damaged in its last chunk: said, and nothing is left.
     let mut bytes = std::fs::read(&encrypted).unwrap();
     *bytes.last_mut().unwrap() ^= 1;

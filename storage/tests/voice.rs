@@ -332,6 +332,12 @@ fn while_an_encrypted_revision_is_replaced_the_file_can_be_read() {
         disk.fail_at(u64::MAX);
         if !failed {
             assert!(failing > 8);
+            // The key of what was replaced is gone.
+            let held = storage::disk::read_whole(&*disk.shared(), &store.keys_path(&record), 4096);
+            let held: serde_json::Value = serde_json::from_slice(&held.unwrap()).unwrap();
+            assert_eq!(held["keys"].as_array().unwrap().len(), 1);
+            let staged = dir().join(storage_core::naming::staged_folder());
+            assert_eq!(disk.shared().list(&staged).unwrap(), []);
             return;
         }
         // Whatever has been done by now: whichever of the two files is there has its key.

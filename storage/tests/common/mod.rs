@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Mutex;
 
 use storage::{Journal, JournalError, JournalReader, Keys};
 use storage_core::journal::{BlockWriter, Channel, Entry, Fact};
@@ -73,13 +74,19 @@ pub fn opened(segment: u64, recording: u64) -> Fact {
 
 /// Keys of these names, the active one first. One name is one key, each time.
 pub fn keys(names: &[&str]) -> Keys {
-    let file = tempfile::NamedTempFile::new().unwrap();
+    static MADE: Mutex<BTreeMap<String, Keys>> = Mutex::new(BTreeMap::new());
     let line = |name: &&str| {
         let digits = name.bytes().cycle().take(32).map(|byte| format!("{byte:02x}"));
         format!("{name} {}\n", digits.collect::<String>())
     };
-    std::fs::write(file.path(), names.iter().map(line).collect::<String>()).unwrap();
-    Keys::load(file.path()).unwrap()
+    let text: String = names.iter().map(line).collect();
+    let mut made = MADE.lock().unwrap();
+    let load = || {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &text).unwrap();
+        Keys::load(file.path()).unwrap()
+    };
+    made.entry(text.clone()).or_insert_with(load).clone()
 }
 
 /// What can be read of a recording.
