@@ -257,6 +257,38 @@ fn a_group_needs_to_know_which_member_this_is() {
 }
 
 #[test]
+fn a_key_file_is_read_and_what_is_wrong_with_it_is_named_by_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys");
+    let line = format!("al_encryptionkeyfile = \"{}\"", file.display());
+    let (one, two) = ("1a".repeat(31) + "00", "2b".repeat(31) + "00");
+    std::fs::write(&file, format!("# keys\nk2 {two}\nk1 {one}\n")).unwrap();
+    let warnings = warned(&with(&line));
+    assert!(warnings.iter().any(|warning| warning.contains("every user")), "{warnings:?}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let config = parse(&with(&line)).unwrap();
+    assert!(config.warnings.iter().all(|warning| warning.key != "al_encryptionkeyfile"));
+    let names: Vec<_> = config.storage.keys.names().map(ToString::to_string).collect();
+    assert_eq!(names, ["k2", "k1"]);
+    assert!(!format!("{config:?}").contains("2b2b"), "keys have no text form");
+    assert!(!parse(MINIMAL).unwrap().storage.keys.encrypt());
+    for (text, said) in [
+        (String::new(), "it holds no key"),
+        (format!("k1 {one}\nk2 {}\n", &two[1..]), "line 2 is not NAME and 64"),
+        (format!("k1 {}\n", "00".repeat(32)), "line 1 is one byte over and over"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let told = told(&with(&line));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("al_encryptionkeyfile: ") && told[0].contains(said),
+            "{told:?}"
+        );
+        assert!(!told[0].contains("1a1a") && !told[0].contains("b2b2"), "{told:?}");
+    }
+}
+
+#[test]
 fn what_this_version_does_not_do_is_said_and_not_done() {
     for (lines, key) in [
         ("al_mediaencryption = [\"aes\", \"none\"]", "al_mediaencryption"),
