@@ -410,6 +410,9 @@ fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
         JournalError::KeysMissing { .. } => Failure::new(Exit::Config, error),
         error => unavailable(error),
     })?;
+    if let Some(key) = config.storage.keys.names().next() {
+        tracing::info!(%key, "what is recorded is encrypted");
+    }
     tracing::info!(
         open = recovered.open.len(),
         unsealed = recovered.ended_unsealed.len(),
