@@ -56,6 +56,10 @@ fn in_clear(dir: &Path) -> Vec<(PathBuf, usize)> {
             }
             // What is removed meanwhile holds nothing.
             let Ok(bytes) = std::fs::read(&path) else { continue };
+            // Room that is reserved.
+            if bytes.iter().all(|byte| *byte == 0) {
+                continue;
+            }
             let linear = |bytes: &[u8]| {
                 let pairs = bytes.chunks_exact(2);
                 let samples: Vec<_> = pairs.map(|p| i16::from_le_bytes([p[0], p[1]])).collect();

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::rand;
 use storage_core::cipher_file::TAG_BYTES;
 use storage_core::journal_cipher::CipherRefused;
 use storage_core::key_file::{self, KEY_BYTES, KeyBytes, KeyFileFault, KeyName, NamedKey};
@@ -205,10 +204,11 @@ pub fn new_key() -> Result<KeyBytes, KeyError> {
     Ok(KeyBytes::new(*bytes))
 }
 
-/// Random bytes, of the quality that keys need.
+/// Random bytes, of the quality that keys need. From the kernel: the generator of aws-lc measures its
+/// first seed on each thread with the processor's jitter, and the media thread has no time for that.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     let mut bytes = [0; N];
-    rand::fill(&mut bytes).map_err(|_| KeyError::System)?;
+    getrandom::fill(&mut bytes).map_err(|_| KeyError::System)?;
     Ok(bytes)
 }
 
