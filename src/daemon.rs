@@ -18,8 +18,8 @@ use recorder::sealing::VoiceSettings;
 use recorder_core::call::{Order, Patience};
 use recorder_core::controller::GroupWord;
 use storage::{
-    Catalog, CatalogError, Journal, JournalOptions, JournalReader, MemoryCatalog, Recovered,
-    SledCatalog, VoiceStore, reindex,
+    Catalog, CatalogError, Journal, JournalError, JournalOptions, JournalReader, MemoryCatalog,
+    Recovered, SledCatalog, VoiceStore, reindex,
 };
 use storage_core::Role;
 use storage_core::naming::CATALOG_FOLDER;
@@ -137,6 +137,7 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
+        let voices = voices.with_keys(config.storage.keys.clone());
         let unfinished = voices.finish().map_err(fault)?;
         let catalog = open_catalog(&config.datadir, &voices, &hub, &group)?;
         for record in &unfinished.published {
@@ -279,6 +280,7 @@ impl Start<'_> {
         let reader = journal.reader();
         let leftovers = self.leftovers(&reader)?;
         let pulled = PulledFolder::open(&self.config.datadir).map_err(fault)?;
+        let pulled = pulled.encrypted(self.config.storage.keys.encrypt());
         let seal = SealQueue::new();
         let (notices, notices_taken) = mpsc::channel(NOTICE_QUEUE);
         let (orders, orders_taken) = mpsc::channel(ORDER_QUEUE);
@@ -410,8 +412,16 @@ async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control
 
 fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
     let options = JournalOptions::default();
-    let (journal, recovered) =
-        Journal::open(&config.datadir, config.nodeid, options).map_err(unavailable)?;
+    let keys = config.storage.keys.clone();
+    let opened = Journal::open_with_keys(&config.datadir, config.nodeid, options, keys);
+    let (journal, recovered) = opened.map_err(|error| match error {
+        // Only a person can bring a key back.
+        JournalError::KeysMissing { .. } => Failure::new(Exit::Config, error),
+        error => unavailable(error),
+    })?;
+    if let Some(key) = config.storage.keys.names().next() {
+        tracing::info!(%key, "what is recorded is encrypted");
+    }
     tracing::info!(
         open = recovered.open.len(),
         unsealed = recovered.ended_unsealed.len(),

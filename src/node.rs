@@ -21,7 +21,9 @@ use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target 
 use recorder_core::dmcc::Fault;
 use recorder_core::media::srtp;
 use serde_json::{Map, Value, json};
-use storage::{Catalog, CatalogError, FetchError, FetchFormat, JournalReader, VoiceStore};
+use storage::{
+    Catalog, CatalogError, FetchError, FetchFormat, JournalReader, VoiceError, VoiceStore,
+};
 use storage_core::query::Query;
 use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId};
 use tokio::sync::{broadcast, mpsc};
@@ -170,7 +172,11 @@ impl Backend for Node {
         let record = self.recording(id)?.ok_or_else(unknown)?;
         let playback =
             Playback::open(&self.voices, &record, format).map_err(|error| match error {
-                FetchError::Format { .. } => Failure::new(Code::Unavailable, error.to_string()),
+                // It is there, and is not to be had by anything that this program could do.
+                FetchError::Format { .. }
+                | FetchError::Voice(VoiceError::Key { .. } | VoiceError::Erased { .. }) => {
+                    Failure::new(Code::Unavailable, error.to_string())
+                }
                 _ => Failure::new(Code::Internal, error.to_string()),
             })?;
         let opus = match format {

@@ -57,6 +57,9 @@ pub struct Options {
     /// Also receivers that are woken by what comes.
     #[arg(long)]
     alternatives: bool,
+    /// Also the recorder with encryption at rest, beside the one without.
+    #[arg(long)]
+    encryption: bool,
     /// Where the captures are written and removed again; a disk, not memory.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
@@ -72,6 +75,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
     Recorder,
+    Encrypting,
     NotDurable,
     Reference,
     Together,
@@ -80,20 +84,20 @@ enum Subject {
 }
 
 impl Subject {
-    const ALL: [Self; 6] = [
-        Self::Recorder,
-        Self::NotDurable,
-        Self::Reference,
-        Self::Together,
-        Self::Readiness,
-        Self::OnePort,
-    ];
-    /// Without what the recorder could have been.
-    const USUAL: usize = 4;
+    fn chosen(options: &Options) -> Vec<Self> {
+        let mut all = vec![Self::Recorder];
+        all.extend(options.encryption.then_some(Self::Encrypting));
+        all.extend([Self::NotDurable, Self::Reference, Self::Together]);
+        if options.alternatives {
+            all.extend([Self::Readiness, Self::OnePort]);
+        }
+        all
+    }
 
     const fn name(self) -> &'static str {
         match self {
             Self::Recorder => "recorder",
+            Self::Encrypting => "recorder, encrypting",
             Self::NotDurable => "recorder, never synced",
             Self::Reference => "100 ms sweep",
             Self::Together => "100 ms sweep, one file",
@@ -105,6 +109,7 @@ impl Subject {
     const fn kind(self) -> Kind {
         match self {
             Self::Recorder | Self::NotDurable => Kind::Recorder,
+            Self::Encrypting => Kind::Encrypting,
             Self::Reference => Kind::Sweep,
             Self::Together => Kind::Together,
             Self::Readiness => Kind::Readiness,
@@ -122,6 +127,7 @@ pub fn run(options: &Options) -> Result<()> {
         "CPU s/stream-hour",
         "× sweep",
         "× one file",
+        "× recorder",
         "µs/packet",
         "base MiB",
         "KiB/stream",
@@ -145,19 +151,22 @@ pub fn run(options: &Options) -> Result<()> {
     let mut threads = Table::new(["thread", "streams", "CPU s/stream-hour"]);
     let mut losses = Vec::new();
     for streams in &options.streams {
-        let subjects = if options.alternatives { Subject::ALL.len() } else { Subject::USUAL };
-        let subjects = Subject::ALL.iter().take(subjects);
-        let mut runs: Vec<_> = subjects.map(|subject| (*subject, Vec::new())).collect();
+        let mut runs: Vec<_> =
+            Subject::chosen(options).into_iter().map(|subject| (subject, Vec::new())).collect();
         for round in 0..options.rounds.max(1) {
             // Nobody is always first, or always behind the one that leaves the most to write out.
             for turn in 0..runs.len() {
-                let next = (round + turn) % runs.len();
-                let (subject, runs) = &mut runs[next];
+                let number = (round + turn) % runs.len();
+                let (subject, runs) = &mut runs[number];
                 eprintln!("{streams} streams: {}", subject.name());
                 runs.push(measure(options, *subject, *streams)?);
             }
         }
-        let floors = [2, 3].map(|number| middle(&runs[number].1, Run::cost));
+        let cost_of = |wanted| {
+            let of_it = runs.iter().find(|(subject, _)| *subject == wanted);
+            of_it.map_or(f64::NAN, |(_, runs)| middle(runs, Run::cost))
+        };
+        let floors = [Subject::Reference, Subject::Together, Subject::Recorder].map(cost_of);
         for (subject, runs) in &runs {
             costs.row(cost_row(*subject, runs, floors));
             for run in runs {
@@ -259,22 +268,20 @@ fn middle(runs: &[Run], value: impl Fn(&Run) -> f64) -> f64 {
     median(runs.iter().map(value)).unwrap_or(f64::NAN)
 }
 
-fn cost_row(subject: Subject, runs: &[Run], [apart, together]: [f64; 2]) -> Vec<String> {
+fn cost_row(subject: Subject, runs: &[Run], floors: [f64; 3]) -> Vec<String> {
     let streams = runs.first().map_or(0, |run| run.streams);
     let cost = middle(runs, Run::cost);
     // 50 packets a second.
     let micros = cost / 3600.0 / 50.0 * 1e6;
-    vec![
-        subject.name().to_owned(),
-        streams.to_string(),
-        format!("{cost:.3}"),
-        format!("{:.2}", cost / apart),
-        format!("{:.2}", cost / together),
+    let mut cells = vec![subject.name().to_owned(), streams.to_string(), format!("{cost:.3}")];
+    cells.extend(floors.map(|floor| format!("{:.2}", cost / floor)));
+    cells.extend([
         format!("{micros:.2}"),
         format!("{:.1}", middle(runs, |run| run.base_bytes as f64) / f64::from(1 << 20)),
         format!("{:.1}", middle(runs, Run::kib_per_stream)),
         format!("{:.1}", middle(runs, Run::syncs_per_second)),
-    ]
+    ]);
+    cells
 }
 
 fn fate_row(subject: Subject, run: &Run) -> Vec<String> {

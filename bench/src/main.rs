@@ -8,6 +8,7 @@ mod facts;
 mod failover;
 mod idle;
 mod kernel;
+mod keys;
 mod ledger;
 mod seal;
 mod soak;

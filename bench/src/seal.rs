@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use recorder::sealing::{SealJob, Sealed, seal};
 use sha2::{Digest, Sha256};
-use storage::{Journal, JournalOptions, JournalReader, VoiceStore};
+use storage::{Journal, JournalOptions, JournalReader, Keys, VoiceStore};
 use storage_core::g711::Law;
 use storage_core::journal::{BlockWriter, Channel};
 use storage_core::record::VoiceFormat;
@@ -22,6 +22,7 @@ use storage_core::{NodeId, WallTime, naming};
 
 use crate::facts::{self, FRAME_BYTES, PACKET_BYTES};
 use crate::kernel;
+use crate::keys::keys;
 use crate::stats::median;
 use crate::table::Table;
 
@@ -42,6 +43,9 @@ pub struct Options {
     /// Rounds; medians are shown.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Also with encryption at rest, of the captures and of the voice files.
+    #[arg(long)]
+    encryption: bool,
     /// Where captures and voice files are written and removed again; a disk, not memory.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
@@ -54,6 +58,8 @@ pub struct Options {
 #[derive(Clone, Copy, Debug)]
 enum Subject {
     Seal(VoiceFormat),
+    /// From encrypted captures to encrypted voice files.
+    SealEncrypted,
     Copy,
     #[cfg(feature = "opus")]
     Encode,
@@ -62,6 +68,7 @@ enum Subject {
 impl Subject {
     const ALL: &[Self] = &[
         Self::Seal(VoiceFormat::WavG711),
+        Self::SealEncrypted,
         Self::Seal(VoiceFormat::Wav),
         Self::Copy,
         #[cfg(feature = "opus")]
@@ -75,6 +82,7 @@ impl Subject {
             Self::Seal(VoiceFormat::WavG711) => "seal to wavg711",
             Self::Seal(VoiceFormat::Wav) => "seal to wav",
             Self::Seal(VoiceFormat::Opus) => "seal to opus",
+            Self::SealEncrypted => "seal to wavg711, encrypted",
             Self::Copy => "reference: read, hash, write, sync",
             #[cfg(feature = "opus")]
             Self::Encode => "reference: bare Opus encoder",
@@ -98,17 +106,29 @@ pub fn run(options: &Options) -> Result<()> {
         let folder = tempfile::Builder::new().prefix("seal-bench").tempdir_in(&options.dir)?;
         let packets = options.minutes * 60 * 50 / calls;
         eprintln!("{calls} calls of {} s: writing their capture", packets / 50);
-        let capture = Capture::write(folder.path(), calls, packets)?;
+        let plain = Capture::write(&folder.path().join("plain"), calls, packets, Keys::default())?;
+        let encrypted = if options.encryption {
+            let keys = keys(true)?;
+            Some(Capture::write(&folder.path().join("encrypted"), calls, packets, keys)?)
+        } else {
+            None
+        };
         let mut times = vec![Vec::new(); Subject::ALL.len()];
         for round in 0..options.rounds.max(1) {
             for (subject, times) in Subject::ALL.iter().zip(&mut times) {
+                let capture = match subject {
+                    Subject::SealEncrypted => encrypted.as_ref(),
+                    _ => Some(&plain),
+                };
+                let Some(capture) = capture else { continue };
                 let work = folder.path().join(format!("{round} {}", subject.name()));
                 times.push(capture.measure(*subject, &work)?);
                 std::fs::remove_dir_all(&work)?;
             }
         }
         let seconds = (calls * packets / 50) as f64;
-        for (subject, times) in Subject::ALL.iter().zip(&times) {
+        let measured = Subject::ALL.iter().zip(&times).filter(|(_, times)| !times.is_empty());
+        for (subject, times) in measured {
             let factor = |time: fn(&Took) -> Duration| {
                 let middle = median(times.iter().map(|took| time(took).as_secs_f64()));
                 format!("{:.0}", seconds / middle.unwrap_or(f64::NAN))
@@ -132,6 +152,7 @@ struct Capture {
     _journal: Journal,
     reader: JournalReader,
     folder: PathBuf,
+    keys: Keys,
     calls: usize,
     /// What is said in each call.
     frames: Vec<[u8; FRAME_BYTES]>,
@@ -139,8 +160,9 @@ struct Capture {
 
 impl Capture {
     /// Writes calls of so many packets each.
-    fn write(folder: &Path, calls: usize, packets: usize) -> Result<Self> {
-        let (mut journal, _) = Journal::open(folder, NodeId(1), JournalOptions::default())?;
+    fn write(folder: &Path, calls: usize, packets: usize, keys: Keys) -> Result<Self> {
+        let options = JournalOptions::default();
+        let (mut journal, _) = Journal::open_with_keys(folder, NodeId(1), options, keys.clone())?;
         let source = SocketAddr::from(([192, 0, 2, 5], 2050));
         for call in 0..calls {
             for fact in facts::begin(call, at(0), source) {
@@ -175,15 +197,16 @@ impl Capture {
         }
         journal.sync()?;
         let (reader, folder) = (journal.reader(), folder.to_owned());
-        Ok(Self { _journal: journal, reader, folder, calls, frames })
+        Ok(Self { _journal: journal, reader, folder, keys, calls, frames })
     }
 
     fn measure(&self, subject: Subject, work: &Path) -> Result<Took> {
         std::fs::create_dir_all(work)?;
-        let store = VoiceStore::open(work)?;
+        let store = VoiceStore::open(work)?.with_keys(self.keys.clone());
         let (begun, cpu) = (Instant::now(), kernel::process_time()?);
         match subject {
             Subject::Seal(format) => self.seal(&store, format)?,
+            Subject::SealEncrypted => self.seal(&store, VoiceFormat::WavG711)?,
             Subject::Copy => self.copy(work)?,
             #[cfg(feature = "opus")]
             Subject::Encode => self.encode()?,
@@ -278,7 +301,7 @@ mod tests {
     #[test]
     fn what_is_measured_works() {
         let folder = tempfile::tempdir().unwrap();
-        let capture = Capture::write(folder.path(), 3, 102).unwrap();
+        let capture = Capture::write(folder.path(), 3, 102, keys(true).unwrap()).unwrap();
         for (number, subject) in Subject::ALL.iter().enumerate() {
             let took = capture.measure(*subject, &folder.path().join(number.to_string()));
             assert!(took.unwrap().wall > Duration::ZERO, "{subject:?}");

@@ -180,7 +180,7 @@ impl Worker {
     fn act(&mut self, batch: &mut Batch, fact: Fact) {
         let now = self.clock.mono();
         match &fact {
-            Fact::SegmentOpened { segment, recordingid, phantom, at } => {
+            Fact::SegmentOpened { segment, recordingid, phantom, at, .. } => {
                 if let Some(number) = self.open(batch, now, *segment, phantom) {
                     let port = &mut self.ports[number];
                     port.recording = Some(*recordingid);

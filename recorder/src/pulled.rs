@@ -10,7 +10,8 @@
 //!
 //! All numbers are little-endian. What comes from a peer is checked as a whole before any of it is
 //! used: length, hash, that it is frames from end to end, and that each says something known here.
-//! Files are not synced: after a crash they are removed and pulled again.
+//! Files are not synced: after a crash they are removed and pulled again. On a node that encrypts they
+//! are encrypted with keys that nobody keeps.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,7 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
-use storage::disk::{Disk, DiskFile, RealDisk, is_full, read_full_at, write_all_at};
+use storage::disk::{Disk, DiskFile, RealDisk, is_full, read_full_at};
+use storage::scratch::ScratchWriter;
 use storage::{JournalError, JournalReader, ReadStats};
 use storage_core::journal::{
     BlockWriter, EncodeError, Entry, EntryError, Fact, HEAD_BYTES, MAX_PAYLOAD_BYTES, PacketBlock,
@@ -251,6 +253,7 @@ impl<E, C: FnMut(&[u8]) -> Result<(), E>> Sender<C> {
 pub struct PulledFolder {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
+    encrypted: bool,
     next: Arc<AtomicU64>,
 }
 
@@ -280,7 +283,13 @@ impl PulledFolder {
             Ok(())
         };
         clean().map_err(|(action, error)| PulledError::io(action, &folder, error))?;
-        Ok(Self { disk, folder, next: Arc::default() })
+        Ok(Self { disk, folder, encrypted: false, next: Arc::default() })
+    }
+
+    /// The same, where what lies there is encrypted or not.
+    #[must_use]
+    pub fn encrypted(self, encrypted: bool) -> Self {
+        Self { encrypted, ..self }
     }
 
     /// Begins to take what `node` sends, whose clock is ahead of ours by so many microseconds.
@@ -290,11 +299,11 @@ impl PulledFolder {
     pub fn begin(&self, node: NodeId, clock_offset_us: i64) -> Result<PulledWriter, PulledError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(format!("{node}.{number}.alp"));
-        let file = self.disk.create(&path);
-        let file = file.map_err(|error| PulledError::io("cannot create", &path, error))?;
-        let kept = Kept { disk: Arc::clone(&self.disk), path, file };
+        let out = ScratchWriter::create(&*self.disk, &path, self.encrypted);
+        let out = out.map_err(|error| PulledError::io("cannot create", &path, error))?;
+        let kept = Kept { disk: Arc::clone(&self.disk), path };
         let sha256 = Sha256::new();
-        Ok(PulledWriter { node, clock_offset_us, kept, sha256, tail: Vec::new(), written: 0 })
+        Ok(PulledWriter { node, clock_offset_us, kept, out, sha256, tail: Vec::new(), written: 0 })
     }
 }
 
@@ -303,7 +312,6 @@ impl PulledFolder {
 struct Kept {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    file: Arc<dyn DiskFile>,
 }
 
 impl Drop for Kept {
@@ -320,6 +328,7 @@ pub struct PulledWriter {
     node: NodeId,
     clock_offset_us: i64,
     kept: Kept,
+    out: ScratchWriter,
     sha256: Sha256,
     /// The last bytes, which may be the trailer.
     tail: Vec<u8>,
@@ -339,8 +348,8 @@ impl PulledWriter {
         let sure = self.tail.len().saturating_sub(TRAILER_BYTES);
         let bytes = &self.tail[..sure];
         self.sha256.update(bytes);
-        let written = write_all_at(&*self.kept.file, bytes, self.written);
-        written.map_err(|(_, e)| PulledError::io("cannot write", &self.kept.path, e))?;
+        let written = self.out.write(bytes);
+        written.map_err(|error| PulledError::io("cannot write", &self.kept.path, error))?;
         self.written += sure as u64;
         self.tail.drain(..sure);
         Ok(())
@@ -360,10 +369,11 @@ impl PulledWriter {
         if hash != sha256.as_slice() {
             return Err(self.peer(PeerFault::Hash));
         }
-        let Self { node, clock_offset_us, kept, written, .. } = self;
-        let kept = Arc::new(kept);
-        let mut pulled =
-            PulledCapture { node, clock_offset_us, drafts: Vec::new(), kept, bytes: written };
+        let Self { node, clock_offset_us, kept, out, written: bytes, .. } = self;
+        let file = out.finish();
+        let file = file.map_err(|error| PulledError::io("cannot write", &kept.path, error))?;
+        let (drafts, kept) = (Vec::new(), Arc::new(kept));
+        let mut pulled = PulledCapture { node, clock_offset_us, drafts, kept, file, bytes };
         pulled.check()?;
         Ok(pulled)
     }
@@ -380,6 +390,7 @@ pub struct PulledCapture {
     clock_offset_us: i64,
     drafts: Vec<Draft>,
     kept: Arc<Kept>,
+    file: Arc<dyn DiskFile>,
     bytes: u64,
 }
 
@@ -424,7 +435,7 @@ impl PulledCapture {
     fn check(&mut self) -> Result<(), PulledError> {
         let node = self.node;
         let mut header = [0; HEADER_BYTES];
-        let read = read_full_at(&*self.kept.file, &mut header, 0);
+        let read = read_full_at(&*self.file, &mut header, 0);
         let read = read.map_err(|error| PulledError::io("cannot read", &self.kept.path, error))?;
         let peer = |fault| PulledError::Peer { node, fault };
         if read < HEADER_BYTES || header[..8] != MAGIC || header[8..10] != VERSION.to_le_bytes() {
@@ -470,7 +481,7 @@ impl PulledCapture {
         while at < self.bytes {
             let left = usize::try_from(self.bytes - at).unwrap_or(usize::MAX);
             let wanted = left.min(WINDOW_BYTES);
-            let read = read_full_at(&*self.kept.file, &mut window[..wanted], at);
+            let read = read_full_at(&*self.file, &mut window[..wanted], at);
             let read = read.map_err(|e| PulledError::io("cannot read", &self.kept.path, e))?;
             let last = wanted == left;
             let mut rest = &window[..read];

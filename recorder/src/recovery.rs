@@ -7,7 +7,7 @@ use std::path::Path;
 
 use recorder_core::media::Unplaceable;
 use storage::{
-    Journal, JournalError, JournalOptions, JournalReader, Recovered, Unfinished, VoiceError,
+    Journal, JournalError, JournalOptions, JournalReader, Keys, Recovered, Unfinished, VoiceError,
     VoiceStore,
 };
 use storage_core::journal::Fact;
@@ -68,7 +68,7 @@ fn ended(found: &Recovered) -> impl Iterator<Item = RecordingId> + '_ {
 }
 
 /// Seals everything that the journal below a data folder holds. No node may run on it.
-/// `tell` hears of each recording.
+/// Captures that are encrypted need their keys. `tell` hears of each recording.
 ///
 /// # Errors
 /// [`RecoverError`] if the folder cannot be worked on. What becomes of single recordings is in
@@ -77,10 +77,12 @@ pub fn recover(
     dir: &Path,
     node: NodeId,
     voice: VoiceSettings,
+    keys: Keys,
     mut tell: impl FnMut(&RecoverEvent),
 ) -> Result<Recovery, RecoverError> {
-    let (mut journal, found) = Journal::open(dir, node, JournalOptions::default())?;
-    let store = VoiceStore::open(dir)?;
+    let options = JournalOptions::default();
+    let (mut journal, found) = Journal::open_with_keys(dir, node, options, keys.clone())?;
+    let store = VoiceStore::open(dir)?.with_keys(keys);
     let unfinished = store.finish()?;
     for staged in store.staged()? {
         // Its captures are still in the journal, and are sealed below.

@@ -194,6 +194,7 @@ fn recorded(
             recordingid: id,
             phantom: "78001".into(),
             at: at(0),
+            key: None,
         },
         Fact::MediaTerms {
             segment: SEGMENT,

@@ -4,7 +4,9 @@
 mod check;
 mod cluster;
 mod console;
+mod decrypt;
 mod demo;
+mod key;
 mod output;
 mod recover;
 mod reindex;
@@ -122,6 +124,10 @@ enum Command {
     Cluster(cluster::Options),
     /// Users of the web interface
     User(user::Options),
+    /// Keys of encryption at rest
+    Key(key::Options),
+    /// Make plain voice files of encrypted ones
+    Decrypt(decrypt::Options),
     /// Seal the captures that a crash left
     Recover(recover::Options),
     /// Rebuild the catalog from the files
@@ -138,6 +144,8 @@ impl Command {
             Self::Console(options) => options.json,
             Self::Cluster(options) => options.json(),
             Self::User(options) => options.json(),
+            Self::Key(options) => options.json(),
+            Self::Decrypt(options) => options.json,
             Self::Recover(options) => options.json,
             Self::Reindex(options) => options.json,
             Self::Run(_) | Self::Simulate(_) => false,
@@ -162,6 +170,8 @@ impl Command {
             Self::Console(options) => console::execute(&options).await,
             Self::Cluster(options) => cluster::execute(&options).await,
             Self::User(options) => user::execute(options),
+            Self::Key(options) => key::execute(&options),
+            Self::Decrypt(options) => decrypt::execute(&options),
             Self::Recover(options) => recover::execute(&options),
             Self::Reindex(options) => reindex::execute(&options),
         }

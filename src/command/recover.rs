@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use recorder::recovery::{RecoverError, RecoverEvent, Recovery, recover};
 use recorder::sealing::VoiceSettings;
 use serde::Serialize;
-use storage::JournalError;
+use storage::{JournalError, Keys};
 use storage_core::record::VoiceFormat;
 use storage_core::{NodeId, naming};
 
-use super::{Exit, Failure, print_json, reindex};
+use super::{Exit, Failure, key, print_json, reindex};
 
 /// Options of `recover`.
 #[derive(Debug, Args)]
@@ -31,6 +31,9 @@ pub(super) struct Options {
     /// Number of the node (al_nodeid)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     node: u16,
+    /// Key file (al_encryptionkeyfile); voice files are encrypted then
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// Print one JSON object as the last line
     #[arg(long)]
     pub(super) json: bool,
@@ -71,7 +74,9 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         Form::Opus => VoiceFormat::Opus,
     };
     let voice = VoiceSettings { mask_keys: options.mask_keys, ..VoiceSettings::from(format) };
-    let recovery = recover(&options.dir, NodeId(options.node), voice, tell).map_err(failure)?;
+    let keys = options.key_file.as_deref().map_or(Ok(Keys::default()), key::load)?;
+    let node = NodeId(options.node);
+    let recovery = recover(&options.dir, node, voice, keys, tell).map_err(failure)?;
     let indexed = reindex::in_line(&options.dir)?;
     let exit = if recovery.failed > 0 { Exit::NotSo } else { Exit::Done };
     print(options, &recovery, indexed.entered)?;
@@ -81,6 +86,7 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
 fn failure(error: RecoverError) -> Failure {
     let exit = match &error {
         RecoverError::Journal(JournalError::Locked(_)) => Exit::Unavailable,
+        RecoverError::Journal(JournalError::KeysMissing { .. }) => Exit::Config,
         RecoverError::Journal(_) | RecoverError::Voice(_) => Exit::Fault,
     };
     Failure::new(exit, error)

@@ -38,14 +38,6 @@ fn settle_storage(config: &mut Config, reader: &mut Reader) {
         let instead = "the catalog in al_datadir is the only one";
         not_yet(reader, "al_catalogurl", "a catalog in PostgreSQL", instead);
     }
-    if storage.encryptionkeyfile.is_some() {
-        // Somebody who asks for it relies on it, so a warning would not do.
-        reader.refuse(
-            "al_encryptionkeyfile",
-            "not in this version: encryption at rest",
-            "leave it out and encrypt the disk below al_datadir",
-        );
-    }
 }
 
 fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {

@@ -1,9 +1,9 @@
 //! The settings of what becomes of recordings: form, durability, how long they stay, where to.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use recorder_core::dmcc::Secret;
+use storage::{KeyFileError, Keys};
 use storage_core::record::VoiceFormat;
 
 use super::reader::Reader;
@@ -29,7 +29,7 @@ pub struct Archive {
 }
 
 /// What becomes of recordings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Storage {
     /// `al_voiceformat`.
     pub voiceformat: VoiceFormat,
@@ -47,8 +47,8 @@ pub struct Storage {
     pub archive: Option<Archive>,
     /// `al_catalogurl`; may hold a password.
     pub catalogurl: Option<Secret>,
-    /// `al_encryptionkeyfile`.
-    pub encryptionkeyfile: Option<PathBuf>,
+    /// What is in the file that `al_encryptionkeyfile` names; none: nothing is encrypted.
+    pub keys: Keys,
 }
 
 pub(super) fn read(reader: &mut Reader) -> Storage {
@@ -65,7 +65,36 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         mindiskfree: read_mindiskfree(reader),
         archive: read_archive(reader),
         catalogurl: read_catalogurl(reader),
-        encryptionkeyfile: reader.path("al_encryptionkeyfile"),
+        keys: read_keys(reader),
+    }
+}
+
+fn read_keys(reader: &mut Reader) -> Keys {
+    const KEY: &str = "al_encryptionkeyfile";
+    let Some(file) = reader.path(KEY) else { return Keys::default() };
+    let place = file.display();
+    match Keys::load(&file) {
+        Ok(keys) => {
+            if keys.others_may_read() {
+                let wrong = format!("every user of this machine may read {place}");
+                reader.warn(KEY, wrong, format!("chmod o-r {place}"));
+            }
+            keys
+        }
+        // Somebody who asks for encryption relies on it: without keys there is no start.
+        Err(error) => {
+            let remedy = match &error {
+                KeyFileError::Read(_) => {
+                    format!("make it with `astlogger key new --file {place}`, for the node's user")
+                }
+                KeyFileError::NotText | KeyFileError::Faults(_) => {
+                    "one key a line, NAME and 64 hexadecimal digits, the active one first"
+                        .to_owned()
+                }
+            };
+            reader.refuse(KEY, format!("{place} {error}"), remedy);
+            Keys::default()
+        }
     }
 }
 

@@ -155,7 +155,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_archive = \"s3://b\"\nal_s3accesskey = \"k\"", &["access key and secret key"]),
     ("al_s3endpoint = \"s3.example.com\"", &["al_s3endpoint", "https://"]),
     ("al_catalogurl = \"mysql://u:pw@h/d\"", &["al_catalogurl: ", "postgres://"]),
-    ("al_encryptionkeyfile = \"/k\"", &["al_encryptionkeyfile", "not in this version"]),
+    (
+        "al_encryptionkeyfile = \"/k\"",
+        &["al_encryptionkeyfile", "/k cannot be read", "astlogger key new"],
+    ),
     ("al_listen = \"0.0.0.0:8080\"", &["al_listen", "al_tlscert", "al_insecure"]),
     ("al_listen = \"8080\"", &["al_listen"]),
     ("al_tlscert = \"/c\"", &["al_tlskey", "beside al_tlscert"]),
@@ -252,6 +255,38 @@ fn a_group_needs_to_know_which_member_this_is() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].starts_with("al_serverrole: is missing"), "{told:?}");
     assert!(told[1].starts_with("al_nodeid: is missing"), "{told:?}");
+}
+
+#[test]
+fn a_key_file_is_read_and_what_is_wrong_with_it_is_named_by_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys");
+    let line = format!("al_encryptionkeyfile = \"{}\"", file.display());
+    let (one, two) = ("1a".repeat(31) + "00", "2b".repeat(31) + "00");
+    std::fs::write(&file, format!("# keys\nk2 {two}\nk1 {one}\n")).unwrap();
+    let warnings = warned(&with(&line));
+    assert!(warnings.iter().any(|warning| warning.contains("every user")), "{warnings:?}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let config = parse(&with(&line)).unwrap();
+    assert!(config.warnings.iter().all(|warning| warning.key != "al_encryptionkeyfile"));
+    let names: Vec<_> = config.storage.keys.names().map(ToString::to_string).collect();
+    assert_eq!(names, ["k2", "k1"]);
+    assert!(!format!("{config:?}").contains("2b2b"), "keys have no text form");
+    assert!(!parse(MINIMAL).unwrap().storage.keys.encrypt());
+    for (text, said) in [
+        (String::new(), "it holds no key"),
+        (format!("k1 {one}\nk2 {}\n", &two[1..]), "line 2 is not NAME and 64"),
+        (format!("k1 {}\n", "00".repeat(32)), "line 1 is one byte over and over"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let told = told(&with(&line));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("al_encryptionkeyfile: ") && told[0].contains(said),
+            "{told:?}"
+        );
+        assert!(!told[0].contains("1a1a") && !told[0].contains("b2b2"), "{told:?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
-use storage_core::Recording;
+use storage_core::{Recording, naming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -278,7 +278,9 @@ fn collect(dir: &Path, found: &mut Vec<(PathBuf, Recording)>) -> Result<()> {
             let text = std::fs::read_to_string(&path)?;
             let recording: Recording = serde_json::from_str(&text)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            found.push((path.with_extension(recording.format.extension()), recording));
+            let voice = path.with_extension(recording.format.extension());
+            let voice = if recording.encrypted { naming::encrypted(voice) } else { voice };
+            found.push((voice, recording));
         }
     }
     Ok(())

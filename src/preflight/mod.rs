@@ -4,6 +4,7 @@
 
 mod aes;
 mod disk;
+mod encryption;
 mod host;
 mod ports;
 mod tls;
@@ -91,6 +92,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(tls::examine(config));
     findings.push(host::clock().await);
     findings.extend(host::examine(config));
+    findings.extend(encryption::examine(config));
     findings.push(disk::users_file(config));
     if config.recorder.is_some() {
         findings.push(phantoms_disjoint(config));

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use storage_core::Recording;
 use storage_core::g711::Law;
+use storage_core::hex;
 use storage_core::record::VoiceFormat;
 
 use crate::disk::{DiskFile, read_full_at};
-use crate::voice_file::{VoiceError, hex};
+use crate::voice_file::VoiceError;
 use crate::voice_store::VoiceStore;
 use crate::wav::{G711_HEADER_BYTES, PCM_HEADER_BYTES, pcm_header, read_g711_header};
 
@@ -136,7 +137,7 @@ impl Fetch {
         loop {
             let count = self.read_at(&mut piece, offset)?;
             if count == 0 {
-                return Ok(hex(&sha256.finalize()));
+                return Ok(hex::encode(&sha256.finalize()));
             }
             sha256.update(&piece[..count]);
             offset += count as u64;

@@ -7,6 +7,7 @@ use storage_core::RecordingId;
 use storage_core::journal::{EncodeError, HeaderError};
 
 use crate::disk::is_full;
+use crate::keys::KeyError;
 use crate::lock::LockError;
 
 /// Why the journal did not do what it was asked.
@@ -56,6 +57,20 @@ pub enum JournalError {
         /// How many.
         bytes: usize,
     },
+    /// Captures that are not sealed yet are encrypted, and their keys cannot be had. Whoever went on
+    /// would publish recordings without their audio.
+    #[error("{segments} captured segments in {} cannot be read: {why}", folder.display())]
+    KeysMissing {
+        /// The folder of the journal.
+        folder: PathBuf,
+        /// How many.
+        segments: usize,
+        /// Why the first of them cannot be read.
+        why: KeyError,
+    },
+    /// A data key cannot be had. Nothing was appended.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A fact that cannot be written down. Nothing was appended.
     #[error(transparent)]
     Fact(#[from] EncodeError),
@@ -70,6 +85,14 @@ impl JournalError {
             return Self::Full { path: path.to_owned(), kept: 0 };
         }
         Self::Io { action, path: path.to_owned(), kept: 0, source }
+    }
+
+    /// The same, of which so many bytes were kept.
+    pub(crate) fn with_kept(mut self, bytes: usize) -> Self {
+        if let Self::Full { kept, .. } | Self::Io { kept, .. } = &mut self {
+            *kept = bytes;
+        }
+        self
     }
 
     /// How many bytes of what was to be appended are in the journal all the same.

@@ -6,6 +6,9 @@
 //! **Durability.** `append` reaches the operating system: a killed process loses nothing of it.
 //! `sync` makes it last through a power cut.
 //!
+//! **Encryption.** With keys, blocks are encrypted on their way into the file
+//! ([`crate::journal_cipher`]); callers give and get them plain.
+//!
 //! **Full disk.** What still fits of an append is kept up to the last whole frame, and the error
 //! says how many bytes that are, so a call's media is recorded for as long as a byte fits. Facts
 //! are few and worth more: for them a reserve is allocated beforehand and given up piece by piece
@@ -25,13 +28,15 @@ use storage_core::{NodeId, SegmentId, naming};
 
 use crate::block_list::Run;
 use crate::disk::{Disk, DiskFile, RealDisk, is_full, write_all_at};
+use crate::journal_cipher::Encryptor;
 use crate::journal_clean::Cleaning;
 use crate::journal_error::JournalError;
 use crate::journal_index::About;
-use crate::journal_open::{self, Recovered};
+use crate::journal_open::{self, Recovered, Tail};
 use crate::journal_read::JournalReader;
 use crate::journal_reserve::Reserve;
 use crate::journal_sync::{Shared, SyncHandle, lock};
+use crate::keys::Keys;
 use crate::lock::DataLock;
 
 /// Offsets are 32 bits; a file that cannot be rotated (full disk) is appended to up to here.
@@ -75,6 +80,7 @@ pub struct Journal {
     pub(crate) options: JournalOptions,
     pub(crate) shared: Arc<Mutex<Shared>>,
     pub(crate) cleaning: Option<Cleaning>,
+    encryptor: Encryptor,
     node: NodeId,
     head: Head,
     reserve: Reserve,
@@ -82,6 +88,7 @@ pub struct Journal {
     /// Reused from append to append.
     parsed: Vec<Parsed>,
     encoded: Vec<u8>,
+    encrypted: Vec<u8>,
     _lock: Option<DataLock>,
 }
 
@@ -112,15 +119,28 @@ impl Journal {
         node: NodeId,
         options: JournalOptions,
     ) -> Result<(Self, Recovered), JournalError> {
+        Self::open_with_keys(dir, node, options, Keys::default())
+    }
+
+    /// The same with keys: packets are encrypted, and encrypted ones can be read.
+    ///
+    /// # Errors
+    /// [`JournalError`]; `KeysMissing` if what is not sealed yet needs keys that are not there.
+    pub fn open_with_keys(
+        dir: &Path,
+        node: NodeId,
+        options: JournalOptions,
+        keys: Keys,
+    ) -> Result<(Self, Recovered), JournalError> {
         let disk = RealDisk::shared();
         disk.make_folder(dir).map_err(|e| JournalError::io("cannot make folder", dir, e))?;
         let lock = DataLock::take(dir)?;
-        let (mut journal, recovered) = Self::open_on(disk, dir, node, options)?;
+        let (mut journal, recovered) = Self::open_on_with_keys(disk, dir, node, options, keys)?;
         journal._lock = Some(lock);
         Ok((journal, recovered))
     }
 
-    /// The same on any disk, without a lock.
+    /// The same on any disk, without a lock and without keys.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -130,10 +150,25 @@ impl Journal {
         node: NodeId,
         options: JournalOptions,
     ) -> Result<(Self, Recovered), JournalError> {
+        Self::open_on_with_keys(disk, dir, node, options, Keys::default())
+    }
+
+    /// The same on any disk, without a lock.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn open_on_with_keys(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        node: NodeId,
+        options: JournalOptions,
+        keys: Keys,
+    ) -> Result<(Self, Recovered), JournalError> {
         let folder = dir.join(naming::CAPTURE_FOLDER);
         let made = disk.make_folder(&folder);
         made.map_err(|error| JournalError::io("cannot make folder", &folder, error))?;
-        let mut found = journal_open::scan(&*disk, &folder)?;
+        let mut found = journal_open::scan(&*disk, &folder, Tail::Cut)?;
+        found.check_keys(&folder, &keys)?;
         found.recovered.nodes.retain(|writer| *writer != node);
         let mut shared = Shared::new(found.index);
         let mut reserve = Reserve::new(folder.join(naming::RESERVE_FILE), options.reserve_bytes);
@@ -143,7 +178,13 @@ impl Journal {
         let beyond =
             SegmentId(found.recovered.next_segment.0.saturating_add(UNSYNCED_SEGMENTS_MAX));
         shared.index.raise_next_segment(beyond);
-        let head = begin_file(&*disk, &folder, node, found.next_file, &mut shared, &mut reserve)?;
+        let header = FileHeader {
+            node,
+            file: found.next_file,
+            next_segment: shared.index.next_segment(),
+            encrypted: keys.encrypt(),
+        };
+        let head = begin_file(&*disk, &folder, header, &mut shared, &mut reserve)?;
         let shared = Arc::new(Mutex::new(shared));
         let sync = SyncHandle::new(Arc::clone(&disk), folder.clone(), Arc::clone(&shared));
         let mut journal = Self {
@@ -152,12 +193,14 @@ impl Journal {
             options,
             shared,
             cleaning: None,
+            encryptor: Encryptor::new(keys),
             node,
             head,
             reserve,
             sync,
             parsed: Vec::new(),
             encoded: Vec::new(),
+            encrypted: Vec::new(),
             _lock: None,
         };
         for fact in found.closes {
@@ -177,7 +220,20 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; its [`JournalError::kept`] says how much was appended all the same.
     pub fn append(&mut self, frames: &[u8]) -> Result<(), JournalError> {
-        self.append_as(frames, false)
+        if !self.encryptor.encrypts() {
+            return self.append_as(frames, false);
+        }
+        let mut encrypted = std::mem::take(&mut self.encrypted);
+        encrypted.clear();
+        let outcome = self.encryptor.encrypt(frames, &mut encrypted).and_then(|()| {
+            let appended = self.append_as(&encrypted, false);
+            appended.map_err(|error| {
+                let kept = self.encryptor.given(error.kept());
+                error.with_kept(kept)
+            })
+        });
+        self.encrypted = encrypted;
+        outcome
     }
 
     /// Appends one fact. On a full disk it takes room from the reserve.
@@ -185,9 +241,11 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; nothing was appended then.
     pub fn append_fact(&mut self, fact: &Fact) -> Result<(), JournalError> {
+        let with_key = self.encryptor.with_key(fact)?;
         let mut encoded = std::mem::take(&mut self.encoded);
         encoded.clear();
-        let mut outcome = encode_fact(&mut encoded, fact).map_err(JournalError::from);
+        let encoding = encode_fact(&mut encoded, with_key.as_ref().unwrap_or(fact));
+        let mut outcome = encoding.map_err(JournalError::from);
         if outcome.is_ok() {
             outcome = self.append_as(&encoded, false);
             while matches!(outcome, Err(JournalError::Full { .. }))
@@ -197,6 +255,9 @@ impl Journal {
             }
         }
         self.encoded = encoded;
+        if outcome.is_ok() {
+            self.encryptor.appended(fact);
+        }
         outcome
     }
 
@@ -224,7 +285,9 @@ impl Journal {
     /// Reads from another thread.
     #[must_use]
     pub fn reader(&self) -> JournalReader {
-        JournalReader::new(Arc::clone(&self.disk), self.folder.clone(), Arc::clone(&self.shared))
+        let keys = self.encryptor.keys().clone();
+        let (disk, shared) = (Arc::clone(&self.disk), Arc::clone(&self.shared));
+        JournalReader::new(disk, self.folder.clone(), shared, keys)
     }
 
     /// Blocks that were appended for a segment that was not opened or whose recording is sealed:
@@ -268,14 +331,14 @@ impl Journal {
         }
         let number = self.head.number + 1;
         let mut shared = lock(&self.shared);
-        let begun = begin_file(
-            &*self.disk,
-            &self.folder,
-            self.node,
-            number,
-            &mut shared,
-            &mut Reserve::none(),
-        );
+        let header = FileHeader {
+            node: self.node,
+            file: number,
+            next_segment: shared.index.next_segment(),
+            encrypted: self.encryptor.encrypts(),
+        };
+        let begun =
+            begin_file(&*self.disk, &self.folder, header, &mut shared, &mut Reserve::none());
         drop(shared);
         match begun {
             Ok(head) => self.head = head,
@@ -373,13 +436,12 @@ fn parse(frames: &[u8], moved: bool, parsed: &mut Vec<Parsed>) -> Result<(), Jou
 fn begin_file(
     disk: &dyn Disk,
     folder: &Path,
-    node: NodeId,
-    number: u32,
+    header: FileHeader,
     shared: &mut Shared,
     reserve: &mut Reserve,
 ) -> Result<Head, JournalError> {
+    let number = header.file;
     let path = folder.join(naming::capture_file(number));
-    let header = FileHeader { node, file: number, next_segment: shared.index.next_segment() };
     let begin = || -> Result<Arc<dyn DiskFile>, JournalError> {
         let file = disk.create(&path);
         let file = file.map_err(|error| JournalError::io("cannot create", &path, error))?;

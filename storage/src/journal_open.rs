@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use storage_core::journal::{
     Entry, FILE_HEADER_BYTES, Fact, FileHeader, Frame, HeaderError, Place, Step, step,
 };
+use storage_core::wrapped_key::{KeyUse, WrappedKey};
 use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime, naming};
 
 use crate::block_list::Run;
 use crate::disk::{Disk, DiskFile, read_around_at, read_full_at};
 use crate::journal_error::JournalError;
 use crate::journal_index::{About, Index};
+use crate::keys::Keys;
 
 /// How much is read at once.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -50,10 +52,32 @@ pub(crate) struct Scanned {
     pub next_file: u32,
     /// Facts to append: segments that were open are so no more.
     pub closes: Vec<Fact>,
+    /// The data keys of what is not sealed.
+    pub locked: Vec<(KeyUse, WrappedKey)>,
+}
+
+impl Scanned {
+    /// Whether everything that is not sealed can be read.
+    pub fn check_keys(&self, folder: &Path, keys: &Keys) -> Result<(), JournalError> {
+        let mut missing =
+            self.locked.iter().filter_map(|(made_for, key)| keys.unwrap(key, made_for).err());
+        let Some(why) = missing.next() else { return Ok(()) };
+        let segments = 1 + missing.count();
+        Err(JournalError::KeysMissing { folder: folder.to_owned(), segments, why })
+    }
+}
+
+/// What is to be done with a torn tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// It is cut off.
+    Cut,
+    /// It stays: somebody else may be writing it.
+    Keep,
 }
 
 /// Reads the whole journal.
-pub(crate) fn scan(disk: &dyn Disk, folder: &Path) -> Result<Scanned, JournalError> {
+pub(crate) fn scan(disk: &dyn Disk, folder: &Path, tail: Tail) -> Result<Scanned, JournalError> {
     let listed = disk.list(folder).map_err(|e| JournalError::io("cannot list", folder, e))?;
     let mut numbers: Vec<_> =
         listed.iter().filter_map(|entry| naming::capture_number(&entry.name)).collect();
@@ -63,7 +87,7 @@ pub(crate) fn scan(disk: &dyn Disk, folder: &Path) -> Result<Scanned, JournalErr
         let path = folder.join(naming::capture_file(*number));
         let file = disk.open(&path).map_err(|e| JournalError::io("cannot open", &path, e))?;
         collected.index.add_file(*number);
-        let last = numbers.last() == Some(number);
+        let last = numbers.last() == Some(number) && tail == Tail::Cut;
         FileScan { path, number: *number, file: &*file, collected: &mut collected }.run(last)?;
     }
     collected.recovered.files = numbers.len();
@@ -92,6 +116,7 @@ struct Collected {
     /// When a segment was last heard, as long as it is not closed.
     unclosed: BTreeMap<SegmentId, WallTime>,
     closed: Vec<SegmentId>,
+    keys: BTreeMap<SegmentId, (RecordingId, WrappedKey)>,
     recovered: Recovered,
 }
 
@@ -168,7 +193,16 @@ impl FileScan<'_> {
         };
         let at = Place { file: self.number, offset };
         let origin = frame.moved_from().unwrap_or(at);
-        let what = match frame.entry() {
+        let entry = match frame.encrypted() {
+            Some(block) => {
+                self.collected.heard(block.segment, block.last);
+                let what = What::Block(block.segment);
+                self.collected.items.push(Item { origin, at, len, what });
+                return;
+            }
+            None => frame.entry(),
+        };
+        let what = match entry {
             Ok(Entry::Packets(block)) => {
                 if let Some((heard, _)) = block.iter().last() {
                     self.collected.heard(block.segment, heard);
@@ -209,6 +243,7 @@ impl Collected {
             drafts: BTreeMap::new(),
             unclosed: BTreeMap::new(),
             closed: Vec::new(),
+            keys: BTreeMap::new(),
             recovered,
         }
     }
@@ -226,7 +261,12 @@ impl Collected {
                     self.drafts.insert(draft.recordingid, (origin, draft));
                 }
             }
-            Fact::SegmentOpened { segment, at, .. } => self.heard(segment, at),
+            Fact::SegmentOpened { segment, at, recordingid, key, .. } => {
+                self.heard(segment, at);
+                if let Some(key) = key {
+                    self.keys.insert(segment, (recordingid, key));
+                }
+            }
             Fact::SegmentClosed { segment, .. } => self.closed.push(segment),
             Fact::MediaTerms { .. } | Fact::Lost { .. } | Fact::Sealed { .. } => {}
         }
@@ -247,7 +287,7 @@ impl Collected {
                 What::Fact(about) => self.index.add_fact(about, run, 0),
             }
         }
-        let Self { index, mut drafts, mut unclosed, closed, mut recovered, .. } = self;
+        let Self { index, mut drafts, mut unclosed, closed, keys, mut recovered, .. } = self;
         for id in index.open_recordings() {
             match drafts.remove(&id) {
                 Some((_, draft)) if draft.ended.is_none() => recovered.open.push(draft),
@@ -263,7 +303,10 @@ impl Collected {
         let closes = closes.map(|(segment, at)| Fact::SegmentClosed { segment, at }).collect();
         recovered.next_segment = index.next_segment();
         recovered.unattributed_blocks = index.unattributed();
-        Scanned { index, recovered, next_file, closes }
+        let needed = keys.into_iter().filter(|(segment, _)| index.needs_block(*segment));
+        let locked = needed.map(|(segment, (id, key))| (KeyUse::Segment(id, segment), key));
+        let locked = locked.collect();
+        Scanned { index, recovered, next_file, closes, locked }
     }
 }
 

@@ -65,6 +65,7 @@ impl JournalReader {
                 outline.last_packet = Some(last.unwrap_or(first).last);
             }
         }
+        source.finish()?;
         Ok(Outline { draft, segments: segments.into_values().collect() })
     }
 }

@@ -1,6 +1,6 @@
 //! Reads one recording's entries back from the capture journal, on any thread, while others
-//! append. It holds one stretch of a file at a time; the journal removes no file that a reader
-//! still needs.
+//! append, and decrypted where they are encrypted. It holds one stretch of a file at a time; the journal
+//! removes no file that a reader still needs.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -10,9 +10,11 @@ use storage_core::{RecordingId, SegmentId, naming};
 
 use crate::block_list::Run;
 use crate::disk::{Disk, DiskFile, read_around_at};
+use crate::journal_cipher::Decryptor;
 use crate::journal_error::JournalError;
 use crate::journal_index::Plan;
 use crate::journal_sync::{Shared, lock};
+use crate::keys::Keys;
 
 /// Reads from the journal. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ pub struct JournalReader {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     shared: Arc<Mutex<Shared>>,
+    keys: Keys,
 }
 
 /// What a read found.
@@ -31,7 +34,7 @@ pub struct ReadStats {
     pub blocks: u64,
     /// Packets in them.
     pub packets: u64,
-    /// Bytes that should be there and cannot be read: a rotten or failing disk.
+    /// Bytes that should be there and cannot be read: a rotten or failing disk, or altered ones.
     pub bytes_lost: u64,
     /// Entries written by a later program.
     pub unknown: u64,
@@ -42,8 +45,9 @@ impl JournalReader {
         disk: Arc<dyn Disk>,
         folder: PathBuf,
         shared: Arc<Mutex<Shared>>,
+        keys: Keys,
     ) -> Self {
-        Self { disk, folder, shared }
+        Self { disk, folder, shared, keys }
     }
 
     /// The recordings that are in the journal and not sealed.
@@ -146,7 +150,7 @@ impl Pinned<'_> {
                 source.read(run, &mut entry);
             }
         }
-        Ok(source.stats)
+        source.finish()
     }
 }
 
@@ -178,44 +182,61 @@ pub(crate) struct Source<'a> {
     reader: &'a JournalReader,
     file: Option<(u32, Arc<dyn DiskFile>)>,
     buffer: Vec<u8>,
+    decryptor: Decryptor<'a>,
+    /// Why something cannot be decrypted at all.
+    fault: Option<JournalError>,
     stats: ReadStats,
 }
 
 impl<'a> Source<'a> {
     const fn new(reader: &'a JournalReader) -> Self {
         let stats = ReadStats { facts: 0, blocks: 0, packets: 0, bytes_lost: 0, unknown: 0 };
-        Self { reader, file: None, buffer: Vec::new(), stats }
+        let decryptor = Decryptor::new(&reader.keys);
+        Self { reader, file: None, buffer: Vec::new(), decryptor, fault: None, stats }
+    }
+
+    /// What was read.
+    ///
+    /// # Errors
+    /// [`JournalError::Key`] if a key was missing: what was read is not what was captured then.
+    pub(crate) fn finish(self) -> Result<ReadStats, JournalError> {
+        self.fault.map_or(Ok(self.stats), Err)
     }
 
     pub(crate) fn read(&mut self, run: Run, entry: &mut impl FnMut(Entry<'_>)) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(run.len as usize, 0);
-        let count = self.fill(run, &mut buffer);
+        let filled = self.fill(run, &mut buffer);
         // Sectors that cannot be read are damage to the scanner.
-        self.stats.bytes_lost += (buffer.len() - count) as u64;
-        for found in Scanner::new(&buffer[..count]) {
+        self.stats.bytes_lost += (buffer.len() - filled) as u64;
+        for found in Scanner::new(&buffer[..filled]) {
             match found {
                 Found::Damage { len, .. } => self.stats.bytes_lost += len as u64,
-                Found::Frame { frame, .. } => match frame.entry() {
-                    Ok(found) => {
-                        self.count(&found);
-                        entry(found);
+                Found::Frame { frame, len, .. } => {
+                    if let Some(block) = frame.encrypted() {
+                        match self.decryptor.decrypt(&block).map(Entry::Packets) {
+                            Some(found) => {
+                                count(&mut self.stats, &found);
+                                entry(found);
+                            }
+                            None => self.stats.bytes_lost += len as u64,
+                        }
+                        continue;
                     }
-                    Err(_) => self.stats.unknown += 1,
-                },
+                    match frame.entry() {
+                        Ok(mut found) => {
+                            if let Err(error) = self.decryptor.take_key(&mut found) {
+                                self.fault.get_or_insert(error.into());
+                            }
+                            count(&mut self.stats, &found);
+                            entry(found);
+                        }
+                        Err(_) => self.stats.unknown += 1,
+                    }
+                }
             }
         }
         self.buffer = buffer;
-    }
-
-    fn count(&mut self, entry: &Entry<'_>) {
-        match entry {
-            Entry::Fact(_) => self.stats.facts += 1,
-            Entry::Packets(block) => {
-                self.stats.blocks += 1;
-                self.stats.packets += block.len() as u64;
-            }
-        }
     }
 
     /// Reads a run and tells how many bytes there are.
@@ -226,5 +247,15 @@ impl<'a> Source<'a> {
         }
         let Some((_, file)) = &self.file else { return 0 };
         read_around_at(&**file, buffer, u64::from(run.at.offset)).0
+    }
+}
+
+fn count(stats: &mut ReadStats, entry: &Entry<'_>) {
+    match entry {
+        Entry::Fact(_) => stats.facts += 1,
+        Entry::Packets(block) => {
+            stats.blocks += 1;
+            stats.packets += block.len() as u64;
+        }
     }
 }

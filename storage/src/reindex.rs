@@ -140,7 +140,7 @@ fn whole_pair(store: &VoiceStore, path: &Path, id: RecordingId) -> Result<Record
         let id = record.recordingid;
         return Err(BrokenPair::Misplaced { path: path.to_owned(), id });
     }
-    store.voice(&record).map_err(BrokenPair::File)?;
+    store.look(&record).map_err(BrokenPair::File)?;
     Ok(record)
 }
 

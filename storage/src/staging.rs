@@ -14,6 +14,14 @@
 //! published says that publishing has begun; whatever happens, [`VoiceStore::finish`] ends it at
 //! the next start, and does not touch what is merely staged.
 //!
+//! An encrypted voice file has a third part, its wrapped data key. It is durable under its final name
+//! before the voice file is, so that no voice file stands without its key. While one revision replaces
+//! another, both keys stand in that file, so that whichever of the two files is there can be read.
+//!
+//! ```text
+//! .staged/ID.REV.key ──with the key before──▶ ID.key ──▶ ID.wav.enc, ID.json ──▶ ID.key alone
+//! ```
+//!
 //! A later revision replaces the earlier one, which may lie in another day's folder (audio from
 //! before its begin was found) or be of another form. The earlier one goes when the later one is
 //! durable. Where both have one name, the older record stands beside the newer voice file for a
@@ -24,9 +32,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use storage_core::record::VoiceFormat;
+use storage_core::wrapped_key::KeysFile;
 use storage_core::{Recording, RecordingId, naming};
 
-use crate::voice_file::{FinishedVoice, VoiceError, hash};
+use crate::voice_file::{FinishedVoice, VoiceError};
+use crate::voice_out::hash;
 use crate::voice_store::VoiceStore;
 
 /// A first revision lies in the folder of its own day or of one beside it, should it have been
@@ -63,20 +73,34 @@ impl VoiceStore {
     /// # Errors
     /// [`VoiceError`]. It may be tried again from the begin; what is published is not touched.
     pub fn stage(&self, voice: FinishedVoice, mut record: Recording) -> Result<Staged, VoiceError> {
-        let FinishedVoice { id, format, bytes, sha256, path: sealing_voice, file } = voice;
+        let FinishedVoice { id, format, bytes, sha256, path: sealing_voice, file, key } = voice;
         if record.recordingid != id {
             return Err(VoiceError::Mismatch { record: record.recordingid, voice: id });
         }
         (record.format, record.bytes, record.sha256) = (format, bytes, sha256);
+        record.encrypted = key.is_some();
         file.sync().map_err(|error| VoiceError::io("cannot sync", &sealing_voice, error))?;
         let staged = Staged { record };
         let sealing_record = self.path(naming::sealing_record_file(id, staged.record.revision));
         self.write_record(&sealing_record, &staged.record)?;
+        let sealing_keys = self.path(naming::sealing_keys_file(id, staged.record.revision));
+        if let Some(key) = key {
+            self.write_keys(&sealing_keys, &KeysFile::new(id, key))?;
+        }
         let folder = self.path(naming::staged_folder());
         let record_path = self.staged_record(&staged.record);
         if self.remove_if_there(&record_path)? {
-            // From here on the older attempt is no whole pair.
+            // From here on the older attempt is no whole pair. It may have been of another form.
             self.sync_folder(&folder)?;
+            let Recording { encrypted, .. } = staged.record;
+            let other = Recording { encrypted: !encrypted, ..staged.record.clone() };
+            self.remove_if_there(&self.staged_voice(&other))?;
+            if !encrypted {
+                self.remove_if_there(&self.staged_keys(&other))?;
+            }
+        }
+        if staged.record.encrypted {
+            self.rename(&sealing_keys, &self.staged_keys(&staged.record))?;
         }
         self.rename(&sealing_voice, &self.staged_voice(&staged.record))?;
         self.sync_folder(&folder)?;
@@ -127,11 +151,11 @@ impl VoiceStore {
         for (id, revision) in names.iter().filter_map(|name| naming::revision_of(name)) {
             let path = self.path(naming::staged_record_file(id, revision));
             let Ok(record) = self.read_record(&path) else { continue };
-            let voice = self.staged_voice(&record);
+            let (voice, keys) = (self.staged_voice(&record), self.staged_keys(&record));
             let same = (record.recordingid, record.revision) == (id, revision);
-            let length = self.disk().open(&voice).and_then(|file| file.length());
-            if same && length.is_ok_and(|length| length == record.bytes) {
+            if same && self.find(voice.clone(), std::slice::from_ref(&keys), &record).is_ok() {
                 kept.extend([path, voice]);
+                kept.extend(record.encrypted.then_some(keys));
                 whole.push(Staged { record });
             }
         }
@@ -152,6 +176,7 @@ impl VoiceStore {
         self.remove_if_there(&self.staged_record(&staged.record))?;
         self.sync_folder(&self.path(naming::staged_folder()))?;
         self.remove_if_there(&self.staged_voice(&staged.record))?;
+        self.remove_if_there(&self.staged_keys(&staged.record))?;
         Ok(())
     }
 
@@ -201,6 +226,7 @@ impl VoiceStore {
         if let Some(newest) = before.iter().max_by_key(|before| before.revision) {
             if newest.revision > record.revision {
                 self.remove_if_there(&self.staged_voice(&record))?;
+                self.remove_if_there(&self.staged_keys(&record))?;
                 self.remove_if_there(&self.note(&record))?;
                 return Ok(newest.clone());
             }
@@ -213,6 +239,7 @@ impl VoiceStore {
         made.map_err(|error| VoiceError::io("cannot make folder", &folder, error))?;
         let ready = self.note(&record).with_extension("ready");
         self.write_record(&ready, &record)?;
+        self.place_keys(&record, &folder)?;
 
         let staged_voice = self.staged_voice(&record);
         match self.disk().rename(&staged_voice, &self.voice_path(&record)) {
@@ -227,9 +254,39 @@ impl VoiceStore {
         self.rename(&ready, &self.record_path(&record))?;
         self.sync_folder(&folder)?;
         self.remove_older(&record, &before)?;
+        self.settle_keys(&record, &folder)?;
         self.remove_if_there(&self.note(&record))?;
         self.sync_folder(&self.path(naming::publishing_folder()))?;
         Ok(record)
+    }
+
+    /// Makes the data key of what is being published durable under its final name, beside the one
+    /// that is there.
+    fn place_keys(&self, record: &Recording, folder: &Path) -> Result<(), VoiceError> {
+        let (staged, placed) = (self.staged_keys(record), self.keys_path(record));
+        // A plain file has none; of one that was begun before the power failed it is in its place.
+        let Some(new) = self.read_keys(&staged)? else { return Ok(()) };
+        // One that cannot be read is of no use to the file that is there, either.
+        let before = self.read_keys(&placed).unwrap_or_default();
+        let both = before.and_then(|before| new.beside(&before));
+        if let Some(both) = both {
+            let Recording { recordingid, revision, .. } = *record;
+            let written = self.path(naming::publishing_keys_file(recordingid, revision));
+            self.write_keys(&written, &both)?;
+            self.rename(&written, &placed)?;
+        } else {
+            self.rename(&staged, &placed)?;
+        }
+        self.sync_folder(folder)
+    }
+
+    /// Forgets the data key of what was replaced.
+    fn settle_keys(&self, record: &Recording, folder: &Path) -> Result<(), VoiceError> {
+        match self.disk().rename(&self.staged_keys(record), &self.keys_path(record)) {
+            Ok(()) => self.sync_folder(folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(VoiceError::io("cannot rename", &self.staged_keys(record), error)),
+        }
     }
 
     /// Removes what another revision has under other names, now that this one is durable.
@@ -239,16 +296,22 @@ impl VoiceStore {
             let folder = self.path(naming::day_folder(other.started));
             // The record goes last: by it the voice file is found should the power fail.
             self.remove_if_there(&self.voice_path(other))?;
+            self.remove_if_there(&self.keys_path(other))?;
             self.sync_folder(&folder)?;
             self.remove_if_there(&self.record_path(other))?;
             self.sync_folder(&folder)?;
         }
         let Recording { started, recordingid, .. } = *record;
         for format in [VoiceFormat::Wav, VoiceFormat::Opus] {
-            let voice = self.path(naming::voice_file(started, recordingid, format));
-            if voice != self.voice_path(record) && self.remove_if_there(&voice)? {
-                self.sync_folder(&self.path(naming::day_folder(started)))?;
+            let plain = self.path(naming::voice_file(started, recordingid, format));
+            for voice in [naming::encrypted(plain.clone()), plain] {
+                if voice != self.voice_path(record) && self.remove_if_there(&voice)? {
+                    self.sync_folder(&self.path(naming::day_folder(started)))?;
+                }
             }
+        }
+        if !record.encrypted && self.remove_if_there(&self.keys_path(record))? {
+            self.sync_folder(&self.path(naming::day_folder(started)))?;
         }
         Ok(())
     }
@@ -273,22 +336,33 @@ impl VoiceStore {
     /// Whether the voice file of a record that is being published is whole, be it under its staged
     /// or under its final name.
     fn has_voice(&self, record: &Recording) -> bool {
-        let staged = self.disk().open(&self.staged_voice(record));
-        match staged {
+        let keys = [self.staged_keys(record), self.keys_path(record)];
+        let staged = self.staged_voice(record);
+        let path = if self.exists(&staged) { staged } else { self.voice_path(record) };
+        let Ok(found) = self.find(path, &keys, record) else { return false };
+        match self.unlock(found) {
             Ok(file) => hash(&*file).is_ok_and(|(_, sha256)| sha256 == record.sha256),
-            Err(_) => self.verify(record).is_ok(),
+            // It was durable before its publishing began. That its key is not at hand today is no
+            // reason to throw it away.
+            Err(error) => matches!(error, VoiceError::Key { .. }),
         }
     }
 
-    /// Whether a staged voice file belongs to a record that is being published.
+    /// Whether a staged file belongs to a record that is being published.
     fn is_begun(&self, name: &str) -> bool {
-        let note = Path::new(name).with_extension("json");
-        self.exists(&self.path(naming::publishing_folder()).join(note))
+        let record = naming::staged_record_of(name);
+        let note = record.map(|record| self.path(naming::publishing_folder()).join(record));
+        note.is_some_and(|note| self.exists(&note))
     }
 
     fn staged_voice(&self, record: &Recording) -> PathBuf {
-        let Recording { recordingid, revision, format, .. } = record;
-        self.path(naming::staged_voice_file(*recordingid, *revision, *format))
+        let Recording { recordingid, revision, format, encrypted, .. } = record;
+        let path = self.path(naming::staged_voice_file(*recordingid, *revision, *format));
+        if *encrypted { naming::encrypted(path) } else { path }
+    }
+
+    fn staged_keys(&self, record: &Recording) -> PathBuf {
+        self.path(naming::staged_keys_file(record.recordingid, record.revision))
     }
 
     fn staged_record(&self, record: &Recording) -> PathBuf {

@@ -1,20 +1,21 @@
 //! Voice files: written once from front to back, hashed on the way. Where they come to lie, and in
 //! which order they become visible, is [`crate::voice_store`]'s matter.
 
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use storage_core::cipher_file::FilePrefix;
 use storage_core::g711::Law;
 use storage_core::record::VoiceFormat;
+use storage_core::wrapped_key::{FileKey, KeyUse, KeysFileError};
 use storage_core::{RecordingId, naming};
 
-use crate::disk::{Disk, DiskFile, is_full, read_full_at, write_all_at};
-use crate::wav::{SAMPLE_RATE, SAMPLES_MAX, g711_header};
-
-/// Written and read in pieces of this size.
-const PIECE_BYTES: usize = 64 << 10;
+use crate::disk::{Disk, DiskFile, is_full};
+use crate::file_out::FileOut;
+use crate::keys::{KeyError, Keys, random};
+use crate::voice_out::VoiceOut;
+use crate::wav::{SAMPLES_MAX, g711_header, pcm_header};
 
 /// Form of a voice file that is to be written. Mono, 8 kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,34 @@ pub enum VoiceError {
         /// The file.
         path: PathBuf,
     },
+    /// It is encrypted, and its data key cannot be had.
+    #[error("{} is encrypted: {why}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: KeyError,
+    },
+    /// It is encrypted, and its data key is not there.
+    #[error(
+        "{} cannot be read any more: its data key was erased, or {} is to be restored from a copy",
+        path.display(),
+        keys.display()
+    )]
+    Erased {
+        /// The voice file.
+        path: PathBuf,
+        /// Where its key belongs.
+        keys: PathBuf,
+    },
+    /// The file of its data key is damaged.
+    #[error("{}: {why}: restore it from a copy", path.display())]
+    KeysFile {
+        /// The file of the data key.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: KeysFileError,
+    },
 }
 
 impl VoiceError {
@@ -114,15 +143,10 @@ pub struct VoiceWriter {
     id: RecordingId,
     form: VoiceForm,
     path: PathBuf,
-    file: Arc<dyn DiskFile>,
+    out: VoiceOut,
+    key: Option<FileKey>,
     expected: u64,
     written: u64,
-    body: Body,
-}
-
-enum Body {
-    G711 { law: Law, stream: HashedStream },
-    Pcm(Box<hound::WavWriter<Stream>>),
 }
 
 impl std::fmt::Debug for VoiceWriter {
@@ -145,10 +169,46 @@ pub struct FinishedVoice {
     pub format: VoiceFormat,
     /// Its length.
     pub bytes: u64,
-    /// Its SHA-256, lower-case hex.
+    /// Its SHA-256, lower-case hex. Length and this are those of the plain file.
     pub sha256: String,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn DiskFile>,
+    /// Its data key, if it is encrypted.
+    pub(crate) key: Option<FileKey>,
+}
+
+/// A voice file that is begun.
+struct Begun {
+    path: PathBuf,
+    out: VoiceOut,
+    key: Option<FileKey>,
+}
+
+/// Begins a file below the data folder `dir`, encrypted if there are keys.
+fn begin(
+    disk: &dyn Disk,
+    dir: &Path,
+    keys: &Keys,
+    id: RecordingId,
+    format: VoiceFormat,
+) -> Result<Begun, VoiceError> {
+    let path = dir.join(naming::sealing_voice_file(id, format));
+    let data_key = || {
+        let file = FilePrefix(random()?);
+        let made = keys.data_key(&KeyUse::Voice(id, file))?;
+        Ok(made.map(|(cipher, key)| (cipher, FileKey { file, key })))
+    };
+    let made = data_key().map_err(|why| VoiceError::Key { path: path.clone(), why })?;
+    let path = if made.is_some() { naming::encrypted(path) } else { path };
+    let file = disk.create(&path).map_err(|e| VoiceError::io("cannot create", &path, e))?;
+    let (out, key) = match made {
+        None => (FileOut::plain(file), None),
+        Some((cipher, key)) => {
+            let out = FileOut::encrypted(file, cipher, key.file, id);
+            (out.map_err(|error| VoiceError::io("cannot write", &path, error))?, Some(key))
+        }
+    };
+    Ok(Begun { path, out: VoiceOut::new(out), key })
 }
 
 impl VoiceWriter {
@@ -159,6 +219,7 @@ impl VoiceWriter {
     pub fn create(
         disk: &dyn Disk,
         dir: &Path,
+        keys: &Keys,
         id: RecordingId,
         form: VoiceForm,
         samples: u64,
@@ -166,27 +227,13 @@ impl VoiceWriter {
         let too_long = VoiceError::TooLong { samples };
         let count = u32::try_from(samples).ok().filter(|_| samples <= SAMPLES_MAX);
         let count = count.ok_or(too_long)?;
-        let path = dir.join(naming::sealing_voice_file(id, form.format()));
-        let file = disk.create(&path).map_err(|e| VoiceError::io("cannot create", &path, e))?;
-        let body = match form {
-            VoiceForm::G711(law) => {
-                let mut stream = HashedStream::new(Arc::clone(&file));
-                let begun = stream.write(&g711_header(law, count));
-                begun.map_err(|error| VoiceError::io("cannot write", &path, error))?;
-                Body::G711 { law, stream }
-            }
-            VoiceForm::Pcm => {
-                let spec = hound::WavSpec {
-                    channels: 1,
-                    sample_rate: SAMPLE_RATE,
-                    bits_per_sample: 16,
-                    sample_format: hound::SampleFormat::Int,
-                };
-                let writer = hound::WavWriter::new(Stream::new(Arc::clone(&file)), spec);
-                Body::Pcm(Box::new(writer.map_err(|error| hound_error(&path, error))?))
-            }
+        let Begun { path, mut out, key } = begin(disk, dir, keys, id, form.format())?;
+        let begun = match form {
+            VoiceForm::G711(law) => out.write(&g711_header(law, count)),
+            VoiceForm::Pcm => out.write(&pcm_header(count)),
         };
-        Ok(Self { id, form, path, file, expected: samples, written: 0, body })
+        begun.map_err(|error| VoiceError::io("cannot write", &path, error))?;
+        Ok(Self { id, form, path, out, key, expected: samples, written: 0 })
     }
 
     /// Adds G.711 samples of a law.
@@ -194,22 +241,12 @@ impl VoiceWriter {
     /// # Errors
     /// [`VoiceError`].
     pub fn write_g711(&mut self, from: Law, samples: &[u8]) -> Result<(), VoiceError> {
-        self.written += samples.len() as u64;
-        match &mut self.body {
-            Body::G711 { law, stream } if *law == from => {
-                stream.write(samples).map_err(|e| VoiceError::io("cannot write", &self.path, e))
-            }
-            Body::G711 { law, stream } => {
-                let law = *law;
-                let converted = samples.iter().map(|byte| law.encode(from.decode(*byte)));
-                stream
-                    .write_each(converted)
-                    .map_err(|e| VoiceError::io("cannot write", &self.path, e))
-            }
-            Body::Pcm(writer) => {
-                write_pcm(writer, &self.path, samples.iter().map(|byte| from.decode(*byte)))
-            }
+        if self.form == VoiceForm::G711(from) {
+            self.written += samples.len() as u64;
+            let written = self.out.write(samples);
+            return written.map_err(|error| VoiceError::io("cannot write", &self.path, error));
         }
+        self.write_linear(samples.iter().map(|byte| from.decode(*byte)))
     }
 
     /// Adds linear samples.
@@ -217,17 +254,17 @@ impl VoiceWriter {
     /// # Errors
     /// [`VoiceError`].
     pub fn write_pcm(&mut self, samples: &[i16]) -> Result<(), VoiceError> {
-        self.written += samples.len() as u64;
-        match &mut self.body {
-            Body::G711 { law, stream } => {
-                let law = *law;
-                let converted = samples.iter().map(|sample| law.encode(*sample));
-                stream
-                    .write_each(converted)
-                    .map_err(|e| VoiceError::io("cannot write", &self.path, e))
-            }
-            Body::Pcm(writer) => write_pcm(writer, &self.path, samples.iter().copied()),
-        }
+        self.write_linear(samples.iter().copied())
+    }
+
+    fn write_linear(&mut self, samples: impl Iterator<Item = i16>) -> Result<(), VoiceError> {
+        let Self { out, written, .. } = self;
+        let samples = samples.inspect(|_| *written += 1);
+        let outcome = match self.form {
+            VoiceForm::G711(law) => out.write_each(samples.map(|sample| [law.encode(sample)])),
+            VoiceForm::Pcm => out.write_each(samples.map(i16::to_le_bytes)),
+        };
+        outcome.map_err(|error| VoiceError::io("cannot write", &self.path, error))
     }
 
     /// Adds silence.
@@ -253,25 +290,24 @@ impl VoiceWriter {
     /// # Errors
     /// [`VoiceError::Length`] if it was not given what was said; others as the device gives them.
     pub fn finish(self) -> Result<FinishedVoice, VoiceError> {
-        let Self { id, form, path, file, expected, written, body } = self;
+        let Self { id, form, path, mut out, key, expected, written } = self;
         if expected != written {
             return Err(VoiceError::Length { expected, written });
         }
         let failed = |error| VoiceError::io("cannot write", &path, error);
-        let (bytes, sha256) = match body {
-            Body::G711 { mut stream, .. } => {
-                if written % 2 == 1 {
-                    stream.write(&[0]).map_err(failed)?;
-                }
-                stream.finish().map_err(failed)?
-            }
-            Body::Pcm(writer) => {
-                // hound patches the header at the end, so the file is hashed in a pass of its own.
-                writer.finalize().map_err(|error| hound_error(&path, error))?;
-                hash(&*file).map_err(|error| VoiceError::io("cannot read", &path, error))?
-            }
-        };
-        Ok(FinishedVoice { id, format: form.format(), bytes, sha256, path, file })
+        if matches!(form, VoiceForm::G711(_)) && written % 2 == 1 {
+            out.write(&[0]).map_err(failed)?;
+        }
+        let done = out.finish().map_err(failed)?;
+        Ok(FinishedVoice {
+            id,
+            format: form.format(),
+            bytes: done.bytes,
+            sha256: done.sha256,
+            path,
+            file: done.file,
+            key,
+        })
     }
 }
 
@@ -280,8 +316,8 @@ pub struct EncodedWriter {
     id: RecordingId,
     format: VoiceFormat,
     path: PathBuf,
-    file: Arc<dyn DiskFile>,
-    stream: HashedStream,
+    out: VoiceOut,
+    key: Option<FileKey>,
 }
 
 impl std::fmt::Debug for EncodedWriter {
@@ -298,13 +334,12 @@ impl EncodedWriter {
     pub fn create(
         disk: &dyn Disk,
         dir: &Path,
+        keys: &Keys,
         id: RecordingId,
         format: VoiceFormat,
     ) -> Result<Self, VoiceError> {
-        let path = dir.join(naming::sealing_voice_file(id, format));
-        let file = disk.create(&path).map_err(|e| VoiceError::io("cannot create", &path, e))?;
-        let stream = HashedStream::new(Arc::clone(&file));
-        Ok(Self { id, format, path, file, stream })
+        let Begun { path, out, key } = begin(disk, dir, keys, id, format)?;
+        Ok(Self { id, format, path, out, key })
     }
 
     /// Adds bytes.
@@ -312,7 +347,7 @@ impl EncodedWriter {
     /// # Errors
     /// [`VoiceError`].
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), VoiceError> {
-        self.stream.write(bytes).map_err(|e| VoiceError::io("cannot write", &self.path, e))
+        self.out.write(bytes).map_err(|e| VoiceError::io("cannot write", &self.path, e))
     }
 
     /// Completes the file.
@@ -320,131 +355,9 @@ impl EncodedWriter {
     /// # Errors
     /// [`VoiceError`].
     pub fn finish(self) -> Result<FinishedVoice, VoiceError> {
-        let Self { id, format, path, file, stream } = self;
-        let (bytes, sha256) =
-            stream.finish().map_err(|error| VoiceError::io("cannot write", &path, error))?;
-        Ok(FinishedVoice { id, format, bytes, sha256, path, file })
-    }
-}
-
-fn write_pcm(
-    writer: &mut hound::WavWriter<Stream>,
-    path: &Path,
-    samples: impl Iterator<Item = i16>,
-) -> Result<(), VoiceError> {
-    for sample in samples {
-        writer.write_sample(sample).map_err(|error| hound_error(path, error))?;
-    }
-    Ok(())
-}
-
-fn hound_error(path: &Path, error: hound::Error) -> VoiceError {
-    let source = match error {
-        hound::Error::IoError(error) => error,
-        error => io::Error::other(error),
-    };
-    VoiceError::io("cannot write", path, source)
-}
-
-/// Length and SHA-256 of a file.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn hash(file: &dyn DiskFile) -> io::Result<(u64, String)> {
-    let mut sha256 = Sha256::new();
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut offset = 0;
-    loop {
-        let count = read_full_at(file, &mut piece, offset)?;
-        if count == 0 {
-            return Ok((offset, hex(&sha256.finalize())));
-        }
-        sha256.update(&piece[..count]);
-        offset += count as u64;
-    }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Writes front to back in pieces, and hashes each piece.
-struct HashedStream {
-    stream: Stream,
-    sha256: Sha256,
-}
-
-impl HashedStream {
-    fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { stream: Stream::new(file), sha256: Sha256::new() }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.sha256.update(bytes);
-        self.stream.write_all(bytes)
-    }
-
-    fn write_each(&mut self, bytes: impl Iterator<Item = u8>) -> io::Result<()> {
-        let mut piece = [0; 256];
-        let mut count = 0;
-        for byte in bytes {
-            piece[count] = byte;
-            count += 1;
-            if count == piece.len() {
-                self.write(&piece)?;
-                count = 0;
-            }
-        }
-        self.write(&piece[..count])
-    }
-
-    fn finish(mut self) -> io::Result<(u64, String)> {
-        self.stream.flush()?;
-        Ok((self.stream.offset, hex(&self.sha256.finalize())))
-    }
-}
-
-/// A file as `hound` wants one: written through a buffer, with a place that can be set.
-struct Stream {
-    file: Arc<dyn DiskFile>,
-    /// Where the buffer's first byte goes.
-    offset: u64,
-    buffer: Vec<u8>,
-}
-
-impl Stream {
-    fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, offset: 0, buffer: Vec::with_capacity(PIECE_BYTES) }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() == PIECE_BYTES {
-            self.flush()?;
-        }
-        let count = bytes.len().min(PIECE_BYTES - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        write_all_at(&*self.file, &self.buffer, self.offset).map_err(|(_, error)| error)?;
-        self.offset += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-}
-
-impl Seek for Stream {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.flush()?;
-        let place = match to {
-            SeekFrom::Start(place) => Some(place),
-            SeekFrom::Current(by) => self.offset.checked_add_signed(by),
-            SeekFrom::End(by) => self.file.length()?.checked_add_signed(by),
-        };
-        self.offset = place.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.offset)
+        let Self { id, format, path, out, key } = self;
+        let done = out.finish().map_err(|error| VoiceError::io("cannot write", &path, error))?;
+        let (bytes, sha256, file) = (done.bytes, done.sha256, done.file);
+        Ok(FinishedVoice { id, format, bytes, sha256, path, file, key })
     }
 }

@@ -1,15 +1,20 @@
-//! The folder of voice files and their records: opening, writing and reading them. How a finished
-//! one becomes visible is in [`crate::staging`].
+//! The folder of voice files and their records: opening, writing and reading them, encrypted ones as if
+//! they were plain. How a finished one becomes visible is in [`crate::staging`].
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use storage_core::cipher_file::{CipherHeader, HEADER_BYTES, Layout};
 use storage_core::record::VoiceFormat;
+use storage_core::wrapped_key::{KEYS_FILE_BYTES_MAX, KeyUse, KeysFile, WrappedKey};
 use storage_core::{Recording, RecordingId, WallTime, naming};
 
-use crate::disk::{Disk, DiskFile, RealDisk, read_whole, write_all_at};
-use crate::voice_file::{EncodedWriter, VoiceError, VoiceForm, VoiceWriter, hash};
+use crate::cipher_read::CipherFile;
+use crate::disk::{Disk, DiskFile, RealDisk, read_full_at, read_whole, write_all_at};
+use crate::keys::Keys;
+use crate::voice_file::{EncodedWriter, VoiceError, VoiceForm, VoiceWriter};
+use crate::voice_out::hash;
 
 /// Longest record that is read. One of a day-long call with thousands of gaps is far below.
 const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -19,6 +24,14 @@ const RECORD_BYTES_MAX: usize = 16 << 20;
 pub struct VoiceStore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    keys: Keys,
+}
+
+/// A voice file that is there and has the right length; if it is encrypted, with its data key.
+pub(crate) struct Found {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    locked: Option<(CipherHeader, WrappedKey)>,
 }
 
 impl VoiceStore {
@@ -42,7 +55,18 @@ impl VoiceStore {
             let made = disk.make_folder(&folder);
             made.map_err(|error| VoiceError::io("cannot make folder", &folder, error))?;
         }
-        Ok(Self { disk, dir: dir.to_owned() })
+        Ok(Self::at(disk, dir))
+    }
+
+    /// The store of a folder that nothing is to be made or written in.
+    pub(crate) fn at(disk: Arc<dyn Disk>, dir: &Path) -> Self {
+        Self { disk, dir: dir.to_owned(), keys: Keys::default() }
+    }
+
+    /// The same with keys: what is written is encrypted, and what is encrypted can be read.
+    #[must_use]
+    pub fn with_keys(self, keys: Keys) -> Self {
+        Self { keys, ..self }
     }
 
     /// Begins a voice file of so many samples under its temporary name. One that an earlier
@@ -56,7 +80,7 @@ impl VoiceStore {
         form: VoiceForm,
         samples: u64,
     ) -> Result<VoiceWriter, VoiceError> {
-        VoiceWriter::create(&*self.disk, &self.dir, id, form, samples)
+        VoiceWriter::create(&*self.disk, &self.dir, &self.keys, id, form, samples)
     }
 
     /// Begins a voice file whose bytes the caller makes, under its temporary name.
@@ -68,7 +92,7 @@ impl VoiceStore {
         id: RecordingId,
         format: VoiceFormat,
     ) -> Result<EncodedWriter, VoiceError> {
-        EncodedWriter::create(&*self.disk, &self.dir, id, format)
+        EncodedWriter::create(&*self.disk, &self.dir, &self.keys, id, format)
     }
 
     /// The record of a recording whose audio began at `started`.
@@ -79,18 +103,87 @@ impl VoiceStore {
         self.read_record(&self.dir.join(naming::record_file(started, id)))
     }
 
-    /// Opens the voice file of a record, and checks that it has the right length.
+    /// Opens the voice file of a record, and checks that it has the right length. It is read as the
+    /// plain file that it is or was.
     ///
     /// # Errors
-    /// [`VoiceError::Altered`] if it has not.
+    /// [`VoiceError::Altered`] if it has not; `Key`, `Erased` or `KeysFile` if it cannot be decrypted.
     pub fn voice(&self, record: &Recording) -> Result<Arc<dyn DiskFile>, VoiceError> {
-        let path = self.voice_path(record);
+        let found = match self.look(record) {
+            // A revision may take its place between a look at the file and one at its key.
+            Err(VoiceError::Erased { .. }) => self.look(record),
+            found => found,
+        };
+        self.unlock(found?)
+    }
+
+    /// Looks whether the voice file of a record is there and has the right length, with its data key
+    /// if it is encrypted. Needs no keys.
+    ///
+    /// # Errors
+    /// As [`VoiceStore::voice`], but for `Key`.
+    pub(crate) fn look(&self, record: &Recording) -> Result<Found, VoiceError> {
+        self.find(self.voice_path(record), &[self.keys_path(record)], record)
+    }
+
+    /// The same at any place, with the first file of data keys that is there.
+    pub(crate) fn find(
+        &self,
+        path: PathBuf,
+        keys: &[PathBuf],
+        record: &Recording,
+    ) -> Result<Found, VoiceError> {
         let failed = |error| VoiceError::io("cannot open", &path, error);
         let file = self.disk.open(&path).map_err(failed)?;
-        if file.length().map_err(failed)? != record.bytes {
+        let length = file.length().map_err(failed)?;
+        if length != lying_bytes(record) {
             return Err(VoiceError::Altered { path });
         }
-        Ok(file)
+        if !record.encrypted {
+            return Ok(Found { path, file, locked: None });
+        }
+        let mut header = [0; HEADER_BYTES];
+        read_full_at(&*file, &mut header, 0).map_err(failed)?;
+        let header = CipherHeader::decode(&header).ok();
+        let header = header.filter(|header| header.recordingid == record.recordingid);
+        let Some(header) = header else { return Err(VoiceError::Altered { path }) };
+        let mut held = None;
+        for place in keys {
+            held = held.or(self.read_keys(place)?);
+        }
+        match held.as_ref().and_then(|held| held.key(header.file)) {
+            Some(key) => Ok(Found { path, file, locked: Some((header, key.clone())) }),
+            None => {
+                let keys = keys.last().cloned().unwrap_or_default();
+                Err(VoiceError::Erased { path, keys })
+            }
+        }
+    }
+
+    /// Makes a file readable that was found.
+    pub(crate) fn unlock(&self, found: Found) -> Result<Arc<dyn DiskFile>, VoiceError> {
+        let Found { path, file, locked } = found;
+        let Some((header, key)) = locked else { return Ok(file) };
+        let made_for = KeyUse::Voice(header.recordingid, header.file);
+        match self.keys.unwrap(&key, &made_for) {
+            Ok(cipher) => {
+                let read = CipherFile::new(file, &path, cipher, header);
+                Ok(Arc::new(read.map_err(|error| VoiceError::io("cannot open", &path, error))?))
+            }
+            Err(why) => Err(VoiceError::Key { path, why }),
+        }
+    }
+
+    /// The data keys in a file; `None` if it is not there.
+    pub(crate) fn read_keys(&self, path: &Path) -> Result<Option<KeysFile>, VoiceError> {
+        match read_whole(&*self.disk, path, KEYS_FILE_BYTES_MAX) {
+            Ok(bytes) => match KeysFile::decode(&bytes) {
+                Ok(keys) => Ok(Some(keys)),
+                Err(why) => Err(VoiceError::KeysFile { path: path.to_owned(), why }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(VoiceError::io("cannot read", path, error)),
+        }
     }
 
     /// Reads a voice file as a whole and compares it with its record's checksum.
@@ -108,14 +201,25 @@ impl VoiceStore {
     /// Where a record's voice file lies.
     #[must_use]
     pub fn voice_path(&self, record: &Recording) -> PathBuf {
-        let Recording { started, recordingid, format, .. } = record;
-        self.dir.join(naming::voice_file(*started, *recordingid, *format))
+        let Recording { started, recordingid, format, encrypted, .. } = record;
+        let path = self.dir.join(naming::voice_file(*started, *recordingid, *format));
+        if *encrypted { naming::encrypted(path) } else { path }
+    }
+
+    /// Where a record's data key lies, if its voice file is encrypted.
+    #[must_use]
+    pub fn keys_path(&self, record: &Recording) -> PathBuf {
+        self.dir.join(naming::keys_file(record.started, record.recordingid))
     }
 
     /// Where a record lies.
     #[must_use]
     pub fn record_path(&self, record: &Recording) -> PathBuf {
         self.dir.join(naming::record_file(record.started, record.recordingid))
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {
@@ -149,12 +253,22 @@ impl VoiceStore {
 
     /// Writes a record, durably but for its name.
     pub(crate) fn write_record(&self, path: &Path, record: &Recording) -> Result<(), VoiceError> {
-        let failed = |error| VoiceError::io("cannot write", path, error);
+        let json = serde_json::to_vec_pretty(record);
         let mut json =
-            serde_json::to_vec_pretty(record).map_err(|e| failed(io::Error::other(e)))?;
+            json.map_err(|error| VoiceError::io("cannot write", path, io::Error::other(error)))?;
         json.push(b'\n');
+        self.write_small(path, &json)
+    }
+
+    /// Writes data keys, durably but for the name.
+    pub(crate) fn write_keys(&self, path: &Path, keys: &KeysFile) -> Result<(), VoiceError> {
+        self.write_small(path, &keys.encode())
+    }
+
+    fn write_small(&self, path: &Path, bytes: &[u8]) -> Result<(), VoiceError> {
+        let failed = |error| VoiceError::io("cannot write", path, error);
         let file = self.disk.create(path).map_err(failed)?;
-        write_all_at(&*file, &json, 0).map_err(|(_, error)| failed(error))?;
+        write_all_at(&*file, bytes, 0).map_err(|(_, error)| failed(error))?;
         file.sync().map_err(failed)
     }
 
@@ -175,4 +289,9 @@ impl VoiceStore {
         let synced = self.disk.sync_folder(folder);
         synced.map_err(|error| VoiceError::io("cannot sync", folder, error))
     }
+}
+
+/// Length of a record's voice file as it lies on the disk.
+fn lying_bytes(record: &Recording) -> u64 {
+    if record.encrypted { Layout::of_plain(record.bytes).file_bytes() } else { record.bytes }
 }

@@ -1,7 +1,6 @@
 //! RIFF/WAVE headers of the voice files: mono, 8 kHz, G.711 as it was received or 16-bit linear.
-//! The G.711 form (tags 6 and 7, which `hound` neither writes nor reads) is ours; linear files are
-//! written by `hound`, and only their header is made here, for a conversion whose length is known
-//! before it begins.
+//! The length is known before a file is begun, so a header is written once, in front. (`hound` writes
+//! it twice, and knows no G.711.)
 
 use storage_core::g711::Law;
 

@@ -319,10 +319,14 @@ fn a_file_of_a_later_program_is_not_touched() {
     let disk = FaultDisk::new();
     drop(open(&disk));
     let path = dir().join(naming::CAPTURE_FOLDER).join(naming::capture_file(7));
-    let header =
-        storage_core::journal::FileHeader { node: NodeId(1), file: 7, next_segment: SegmentId(1) };
+    let header = storage_core::journal::FileHeader {
+        node: NodeId(1),
+        file: 7,
+        next_segment: SegmentId(1),
+        encrypted: false,
+    };
     let mut bytes = header.encode();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let check = crc32c::crc32c(&bytes[..24]);
     bytes[24..].copy_from_slice(&check.to_le_bytes());
     disk.shared().create(&path).unwrap().write_at(&bytes, 0).unwrap();

@@ -6,11 +6,11 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{dir, recording, recording_id};
+use common::{dir, keys, recording, recording_id};
 use sha2::{Digest, Sha256};
 use storage::testing::{FaultDisk, Survivors};
 use storage::{
-    Catalog, Fetch, FetchError, FetchFormat, FinishedVoice, SledCatalog, Staged, VoiceError,
+    Catalog, Fetch, FetchError, FetchFormat, FinishedVoice, Keys, SledCatalog, Staged, VoiceError,
     VoiceForm, VoiceStore, reindex,
 };
 use storage_core::Recording;
@@ -165,14 +165,25 @@ struct Version {
     started: i64,
     form: Option<VoiceForm>,
     audio: [u8; 2],
+    encrypted: bool,
 }
 
-const FIRST: Version =
-    Version { revision: 1, started: STARTED, form: Some(VoiceForm::G711(Law::A)), audio: [1, 2] };
+const FIRST: Version = Version {
+    revision: 1,
+    started: STARTED,
+    form: Some(VoiceForm::G711(Law::A)),
+    audio: [1, 2],
+    encrypted: false,
+};
 
 impl Version {
     fn stage(self, store: &VoiceStore) -> Result<Staged, VoiceError> {
         let id = recording_id(1);
+        let store = if self.encrypted {
+            store.clone().with_keys(keys(&["k1"]))
+        } else {
+            store.clone().with_keys(Keys::default())
+        };
         let voice = if let Some(form) = self.form {
             let mut writer = store.write(id, form, self.audio.len() as u64)?;
             writer.write_g711(Law::A, &self.audio)?;
@@ -210,9 +221,10 @@ fn files_of_days(disk: &FaultDisk) -> Vec<String> {
 
 /// A start after a power cut: what is there is whole, and is there once.
 fn started(disk: &FaultDisk) -> (Option<Recording>, Vec<Staged>) {
-    let store = VoiceStore::open_on(disk.shared(), dir()).unwrap();
+    let store = VoiceStore::open_on(disk.shared(), dir()).unwrap().with_keys(keys(&["k1"]));
     store.finish().unwrap();
     let staged = store.staged().unwrap();
+    let parts = |record: &Recording| if record.encrypted { 3 } else { 2 };
     for folder in
         [storage_core::naming::sealing_folder(), storage_core::naming::publishing_folder()]
     {
@@ -220,10 +232,10 @@ fn started(disk: &FaultDisk) -> (Option<Recording>, Vec<Staged>) {
         assert_eq!(listed, [], "nothing is left lying about");
     }
     let listed = disk.shared().list(&dir().join(storage_core::naming::staged_folder())).unwrap();
-    assert_eq!(listed.len(), staged.len() * 2);
+    assert_eq!(listed.len(), staged.iter().map(|staged| parts(staged.record())).sum::<usize>());
     let published = store.published(recording_id(1)).unwrap();
     let files = files_of_days(disk);
-    assert_eq!(files.len(), if published.is_some() { 2 } else { 0 }, "{files:?}");
+    assert_eq!(files.len(), published.as_ref().map_or(0, parts), "{files:?}");
     if let Some(record) = &published {
         store.verify(record).unwrap();
     }
@@ -287,6 +299,54 @@ fn publishing_survives_a_power_cut_at_any_sync() {
     publish_through_cuts(Some(FIRST), Version { form: None, ..second });
     publish_through_cuts(Some(FIRST), Version { started: day_before, form: None, ..second });
     publish_through_cuts(Some(Version { form: None, ..FIRST }), second);
+}
+
+#[test]
+fn publishing_an_encrypted_file_survives_a_power_cut_at_any_sync() {
+    let first = Version { encrypted: true, ..FIRST };
+    let second = Version { revision: 2, audio: [3, 4], ..first };
+    publish_through_cuts(None, first);
+    publish_through_cuts(Some(first), first);
+    publish_through_cuts(Some(first), second);
+    let day_before = STARTED - 86_400_000;
+    publish_through_cuts(Some(first), Version { started: day_before, form: None, ..second });
+    // Encryption was switched on, or off, in between.
+    publish_through_cuts(Some(FIRST), second);
+    publish_through_cuts(Some(FIRST), first);
+    publish_through_cuts(Some(first), Version { encrypted: false, ..second });
+    publish_through_cuts(Some(first), FIRST);
+}
+
+/// A reader that comes at any moment finds a file that it can read.
+#[test]
+fn while_an_encrypted_revision_is_replaced_the_file_can_be_read() {
+    let first = Version { encrypted: true, ..FIRST };
+    let second = Version { revision: 2, audio: [3, 4], ..first };
+    for failing in 1.. {
+        let disk = FaultDisk::new();
+        let store = VoiceStore::open_on(disk.shared(), dir()).unwrap().with_keys(keys(&["k1"]));
+        let record = first.publish(&store).unwrap();
+        let staged = second.stage(&store).unwrap();
+        disk.fail_at(disk.operations() + failing);
+        let failed = store.publish_staged(&staged).is_err();
+        disk.fail_at(u64::MAX);
+        if !failed {
+            assert!(failing > 8);
+            // The key of what was replaced is gone.
+            let held = storage::disk::read_whole(&*disk.shared(), &store.keys_path(&record), 4096);
+            let held: serde_json::Value = serde_json::from_slice(&held.unwrap()).unwrap();
+            assert_eq!(held["keys"].as_array().unwrap().len(), 1);
+            let staged = dir().join(storage_core::naming::staged_folder());
+            assert_eq!(disk.shared().list(&staged).unwrap(), []);
+            return;
+        }
+        // Whatever has been done by now: whichever of the two files is there has its key.
+        let there = store.published(record.recordingid).unwrap().unwrap();
+        let file = store.voice(&there).unwrap();
+        let mut audio = [0; 2];
+        file.read_at(&mut audio, 58).unwrap();
+        assert!([[1, 2], [3, 4]].contains(&audio), "operation {failing}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::sweep::Sweep;
 use super::woken::Woken;
 use super::{RECEIVER_IP, SOURCE};
 use crate::kernel;
+use crate::keys::keys;
 use crate::stats::{Fate, Run};
 
 /// Which receiver.
@@ -22,6 +23,8 @@ use crate::stats::{Fate, Run};
 pub enum Kind {
     /// The recorder's media thread.
     Recorder,
+    /// The same with encryption at rest.
+    Encrypting,
     /// The reference, a file a stream.
     Sweep,
     /// The reference, one file.
@@ -85,8 +88,10 @@ pub fn run(options: &Options) -> Result<()> {
     let addresses = addresses(options.streams)?;
     let base_bytes = kernel::resident_bytes()?;
     let receiver: Box<dyn Receiver> = match options.kind {
-        Kind::Recorder => {
-            Box::new(Recorder::start(&options.folder, &addresses, SOURCE, options.sync_ms)?)
+        kind @ (Kind::Recorder | Kind::Encrypting) => {
+            let Options { folder, sync_ms, .. } = options;
+            let keys = keys(kind == Kind::Encrypting)?;
+            Box::new(Recorder::start(folder, &addresses, SOURCE, *sync_ms, keys)?)
         }
         Kind::Sweep => Box::new(Sweep::start(&options.folder, &addresses, false)?),
         Kind::Together => Box::new(Sweep::start(&options.folder, &addresses, true)?),

@@ -10,7 +10,7 @@ use recorder::clock::Clock;
 use recorder::media_stats::MediaStats;
 use recorder::media_thread::{MediaConfig, MediaThread, NotTaken};
 use recorder_core::media::MediaNotice;
-use storage::{Journal, JournalOptions, JournalReader};
+use storage::{Journal, JournalOptions, JournalReader, Keys};
 use storage_core::journal::{Channel, Entry, Fact};
 use storage_core::{NodeId, RecordingId, WallTime};
 use tokio::sync::mpsc;
@@ -33,14 +33,17 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts it and opens a call on each address, whose media comes from `source`.
+    /// Starts it and opens a call on each address, whose media comes from `source`. With keys it
+    /// encrypts.
     pub fn start(
         folder: &Path,
         addresses: &[SocketAddrV4],
         source: SocketAddrV4,
         sync_ms: u64,
+        keys: Keys,
     ) -> Result<Self> {
-        let (journal, _) = Journal::open(folder, NodeId(1), JournalOptions::default())?;
+        let options = JournalOptions::default();
+        let (journal, _) = Journal::open_with_keys(folder, NodeId(1), options, keys)?;
         let reader = journal.reader();
         let (notices, taken) = mpsc::channel(65_536);
         let (complete, ended) = mpsc::channel(1);

@@ -90,7 +90,9 @@ impl Bench {
         let (segment, at) = (SegmentId(segment), Clock::wall());
         self.media.send(Fact::Recording { draft: draft(recordingid, None) }).unwrap();
         let phantom = extension(phantom);
-        self.media.send(Fact::SegmentOpened { segment, recordingid, phantom, at }).unwrap();
+        self.media
+            .send(Fact::SegmentOpened { segment, recordingid, phantom, at, key: None })
+            .unwrap();
     }
 
     /// Opens a segment and waits until its phantom listens for it.
@@ -239,7 +241,10 @@ fn media_that_overtakes_the_order_of_its_segment_is_captured() {
     bench.send(0, 9);
     bench.media.send(Fact::Recording { draft: draft(id, None) }).unwrap();
     let phantom = extension(0);
-    bench.media.send(Fact::SegmentOpened { segment, recordingid: id, phantom, at }).unwrap();
+    bench
+        .media
+        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None })
+        .unwrap();
     let first_two =
         || bench.reader.open_recordings().contains(&id) && bench.captured(id).len() == 2;
     until("both are captured", first_two);

@@ -30,7 +30,8 @@ fn journal(blocks: u64) -> Journal {
         for segment in segments {
             let (segment, recordingid) = (SegmentId(segment), id(recording));
             let phantom = format!("7800{segment}").as_str().into();
-            let opened = Fact::SegmentOpened { segment, recordingid, phantom, at: at(0) };
+            let opened =
+                Fact::SegmentOpened { segment, recordingid, phantom, at: at(0), key: None };
             journal.append_fact(&opened).unwrap();
         }
     }
@@ -214,11 +215,15 @@ fn each_fault_of_a_peer_is_named() {
 
 #[test]
 fn a_full_disk_is_told_as_such() {
-    let (disk, folder) = folder();
-    disk.set_capacity(Some(disk.used() + 1000));
-    let error = take(&folder, [&[0_u8; 5000][..]]).unwrap_err();
-    assert!(matches!(error, PulledError::Full { .. }), "{error}");
-    assert_eq!(files(&disk), 0);
+    for encrypted in [false, true] {
+        let (disk, folder) = folder();
+        let folder = folder.encrypted(encrypted);
+        disk.set_capacity(Some(disk.used() + 1000));
+        // More than is written at once.
+        let error = take(&folder, [&[0_u8; 200_000][..]]).unwrap_err();
+        assert!(matches!(error, PulledError::Full { .. }), "{error}");
+        assert_eq!(files(&disk), 0);
+    }
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use proptest::prelude::*;
 use storage::testing::FaultDisk;
-use storage::{Journal, JournalOptions};
+use storage::{Journal, JournalOptions, Keys};
 use storage_core::draft::{Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::Fact;
@@ -64,7 +64,9 @@ fn open(journal: &mut Journal, segment: u64, recordingid: RecordingId) {
     let (phantom, at) = ("78001".into(), at(0));
     let segment = SegmentId(segment);
     journal.append_fact(&Fact::Recording { draft: draft(recordingid, None) }).unwrap();
-    journal.append_fact(&Fact::SegmentOpened { segment, recordingid, phantom, at }).unwrap();
+    journal
+        .append_fact(&Fact::SegmentOpened { segment, recordingid, phantom, at, key: None })
+        .unwrap();
 }
 
 fn numbered(numbers: impl Iterator<Item = u16>, pt: u8) -> Vec<(i64, Vec<u8>)> {
@@ -224,7 +226,9 @@ fn audio_without_a_draft_is_published_without_a_name() {
     let (_dir, mut journal, store) = folder();
     let recordingid = id(1);
     let (segment, phantom, at) = (SegmentId(1), "78001".into(), at(0));
-    journal.append_fact(&Fact::SegmentOpened { segment, recordingid, phantom, at }).unwrap();
+    journal
+        .append_fact(&Fact::SegmentOpened { segment, recordingid, phantom, at, key: None })
+        .unwrap();
     capture(&mut journal, 1, &numbered(0..50, 8));
     let record = published(&journal.reader(), &store, VoiceFormat::WavG711, recordingid);
     assert_eq!((record.durationms, record.extension.as_str()), (1_000, ""));
@@ -244,9 +248,13 @@ fn what_a_crash_left_open_is_sealed_offline_and_only_once() {
         RecoverEvent::Missed { draft, .. } => events.push((draft.recordingid, "missed")),
         RecoverEvent::SetAside { recordingid, .. } => events.push((*recordingid, "set aside")),
     };
-    let recovery = recover(dir.path(), NodeId(1), VoiceFormat::WavG711.into(), &mut told).unwrap();
+    let recovery =
+        recover(dir.path(), NodeId(1), VoiceFormat::WavG711.into(), Keys::default(), &mut told)
+            .unwrap();
     assert_eq!((recovery.published, recovery.missed, recovery.failed), (1, 1, 0));
-    let recovery = recover(dir.path(), NodeId(1), VoiceFormat::WavG711.into(), &mut told).unwrap();
+    let recovery =
+        recover(dir.path(), NodeId(1), VoiceFormat::WavG711.into(), Keys::default(), &mut told)
+            .unwrap();
     assert_eq!((recovery.published, recovery.missed, recovery.failed), (0, 0, 0));
     events.sort_unstable();
     assert_eq!(events, [(heard, "published"), (silent, "missed")]);
@@ -419,7 +427,7 @@ fn pulled(
     };
     journal.append_fact(&Fact::Recording { draft }).unwrap();
     let (segment, phantom) = (SegmentId(1), "78009".into());
-    let opened = Fact::SegmentOpened { segment, recordingid, phantom, at: opened };
+    let opened = Fact::SegmentOpened { segment, recordingid, phantom, at: opened, key: None };
     journal.append_fact(&opened).unwrap();
     let packets: Vec<_> = numbers
         .map(|number| {

@@ -19,6 +19,10 @@
 //! | 1 fact | JSON of [`Fact`] |
 //! | 2 packets | a [`PacketBlock`], see [`crate::journal_block`] |
 //! | 3 moved | file u32, offset u32 (where it was first), kind u8, version u8, 0 u16, payload |
+//! | 4 encrypted | a block, encrypted: see [`crate::journal_cipher`] |
+//!
+//! A file whose packets are encrypted says version 2, so that a program which knows no such entry
+//! does not take the file for one without packets.
 //!
 //! A moved entry keeps the place where it was first appended, so that order survives when old
 //! files are cleaned, and a copy that a crash left beside its original is known as one.
@@ -31,8 +35,10 @@ use crate::draft::Draft;
 use crate::ids::{Extension, NodeId, RecordingId, SegmentId};
 use crate::record::GapCause;
 use crate::time::WallTime;
+use crate::wrapped_key::WrappedKey;
 
 pub use crate::journal_block::{BlockWriter, PacketBlock, Packets};
+pub use crate::journal_cipher::EncryptedBlock;
 pub use crate::journal_scan::{Found, Scanner, Step, step, trusted_frame};
 
 /// Which of a phantom's two ports a packet came to.
@@ -65,6 +71,9 @@ pub enum Fact {
         phantom: Extension,
         /// When.
         at: WallTime,
+        /// Its data key, where its packets are encrypted. The journal puts it there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<WrappedKey>,
     },
     /// The switch named the media's terms; each later one replaces the one before.
     MediaTerms {
@@ -108,8 +117,10 @@ pub enum Fact {
 
 /// First bytes of a journal file.
 const FILE_MAGIC: [u8; 8] = *b"ALCAPTUR";
-/// Version of the file header and of the framing.
-const FILE_VERSION: u16 = 1;
+/// Version of the file header and of the framing: of a file with plain packets, and of one with
+/// encrypted ones, which is the latest.
+const FILE_VERSION_PLAIN: u16 = 1;
+const FILE_VERSION: u16 = 2;
 /// Length of a file header.
 pub const FILE_HEADER_BYTES: usize = 28;
 
@@ -136,6 +147,8 @@ pub enum Kind {
     Packets = 2,
     /// Another entry, re-appended from an older file.
     Moved = 3,
+    /// An [`EncryptedBlock`].
+    Encrypted = 4,
 }
 
 impl Kind {
@@ -144,6 +157,7 @@ impl Kind {
             1 => Some(Self::Fact),
             2 => Some(Self::Packets),
             3 => Some(Self::Moved),
+            4 => Some(Self::Encrypted),
             _ => None,
         }
     }
@@ -168,6 +182,8 @@ pub struct FileHeader {
     /// No segment numbered this or higher had been given out when the file was begun. It keeps
     /// numbers unique after the files that held the earlier segments are gone.
     pub next_segment: SegmentId,
+    /// Whether its packets are encrypted.
+    pub encrypted: bool,
 }
 
 /// Why a file's first bytes are no header of ours.
@@ -190,7 +206,8 @@ impl FileHeader {
     pub fn encode(&self) -> [u8; FILE_HEADER_BYTES] {
         let mut bytes = [0; FILE_HEADER_BYTES];
         bytes[..8].copy_from_slice(&FILE_MAGIC);
-        bytes[8..10].copy_from_slice(&FILE_VERSION.to_le_bytes());
+        let version = if self.encrypted { FILE_VERSION } else { FILE_VERSION_PLAIN };
+        bytes[8..10].copy_from_slice(&version.to_le_bytes());
         bytes[10..12].copy_from_slice(&self.node.0.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.file.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.next_segment.0.to_le_bytes());
@@ -218,7 +235,8 @@ impl FileHeader {
         if version > FILE_VERSION {
             return Err(HeaderError::Version { found: version });
         }
-        Ok(Self { node: NodeId(node), file, next_segment: SegmentId(next) })
+        let encrypted = version > FILE_VERSION_PLAIN;
+        Ok(Self { node: NodeId(node), file, next_segment: SegmentId(next), encrypted })
     }
 }
 
@@ -258,6 +276,9 @@ pub enum EntryError {
     /// A block whose lengths contradict each other: a bug of the writer.
     #[error("packet block is not readable")]
     Block,
+    /// A block that must be decrypted first.
+    #[error("packet block is encrypted")]
+    Encrypted,
 }
 
 impl<'a> Frame<'a> {
@@ -282,13 +303,29 @@ impl<'a> Frame<'a> {
         self.moved_from
     }
 
-    /// The segment, if this is a block of packets; reads no more than its first bytes.
+    /// The segment, if this is a block of packets, plain or encrypted; reads no more than its first
+    /// bytes.
     #[must_use]
     pub fn segment(&self) -> Option<SegmentId> {
-        if Kind::from_byte(self.kind) != Some(Kind::Packets) || self.version != ENTRY_VERSION {
-            return None;
-        }
-        Fields(self.payload).u64().map(SegmentId)
+        let kind = self.known_kind()?;
+        let is_block = matches!(kind, Kind::Packets | Kind::Encrypted);
+        is_block.then(|| Fields(self.payload).u64().map(SegmentId))?
+    }
+
+    /// The encrypted block, if this is one.
+    #[must_use]
+    pub fn encrypted(&self) -> Option<EncryptedBlock<'a>> {
+        let is_one = self.known_kind() == Some(Kind::Encrypted);
+        is_one.then(|| EncryptedBlock::parse(self.payload))?
+    }
+
+    /// The payload, if this is a plain block.
+    pub(crate) fn packets(&self) -> Option<&'a [u8]> {
+        (self.known_kind() == Some(Kind::Packets)).then_some(self.payload)
+    }
+
+    fn known_kind(&self) -> Option<Kind> {
+        Kind::from_byte(self.kind).filter(|_| self.version == ENTRY_VERSION)
     }
 
     /// The entry.
@@ -307,6 +344,7 @@ impl<'a> Frame<'a> {
             Some(Kind::Packets) => {
                 PacketBlock::parse(self.payload).map(Entry::Packets).ok_or(EntryError::Block)
             }
+            Some(Kind::Encrypted) => Err(EntryError::Encrypted),
             // A moved entry within a moved entry is never written.
             Some(Kind::Moved) | None => Err(unknown),
         }

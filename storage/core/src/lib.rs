@@ -1,18 +1,23 @@
 //! The words everybody speaks: identities, times, recordings, and the form in which captured
 //! media is kept. Pure: nothing here reads a clock, a file, a socket or a random source.
 
+pub mod cipher_file;
 pub mod draft;
 pub mod g711;
+pub mod hex;
 pub mod ids;
 pub mod journal;
 pub mod journal_block;
+pub mod journal_cipher;
 pub mod journal_scan;
+pub mod key_file;
 pub mod naming;
 pub mod query;
 pub mod record;
 pub mod redact;
 pub mod role;
 pub mod time;
+pub mod wrapped_key;
 
 pub use draft::Draft;
 pub use ids::{CallId, Extension, NodeId, RecordingId, SegmentId, Ucid};

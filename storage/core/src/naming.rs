@@ -6,6 +6,8 @@
 //! capture/0000000001.alc                  capture journal
 //! voice/2026/11/23/RECORDINGID.wav|.opus  voice file, filed by the UTC day of its first audio
 //! voice/2026/11/23/RECORDINGID.json       its record
+//! voice/2026/11/23/RECORDINGID.wav.enc    an encrypted one (or .opus.enc) …
+//! voice/2026/11/23/RECORDINGID.key        … and its data key, wrapped
 //! voice/.sealing/RECORDINGID.wav|.opus    voice file while it is written
 //! voice/.staged/RECORDINGID.REVISION.…    voice file and record that wait to be published
 //! voice/.publishing/RECORDINGID.REVISION.…  records whose publishing has begun
@@ -37,6 +39,8 @@ pub const CATALOG_FOLDER: &str = "catalog";
 pub const RESERVE_FILE: &str = "reserve";
 
 const RECORD_ENDING: &str = "json";
+const KEYS_ENDING: &str = "key";
+const CIPHER_ENDING: &str = ".enc";
 const CAPTURE_ENDING: &str = "alc";
 
 /// Name of a capture file in [`CAPTURE_FOLDER`].
@@ -82,6 +86,35 @@ pub fn record_file(started: WallTime, id: RecordingId) -> PathBuf {
     day_folder(started).join(record_name(id))
 }
 
+/// Where a recording's data key lies, if its voice file is encrypted.
+#[must_use]
+pub fn keys_file(started: WallTime, id: RecordingId) -> PathBuf {
+    day_folder(started).join(format!("{id}.{KEYS_ENDING}"))
+}
+
+/// The name that a file has instead of this one if it is encrypted: it is no WAV file to anybody who
+/// goes by names.
+#[must_use]
+pub fn encrypted(path: PathBuf) -> PathBuf {
+    let mut name = path.into_os_string();
+    name.push(CIPHER_ENDING);
+    name.into()
+}
+
+/// The name of the plain file, if this is the name of an encrypted one.
+#[must_use]
+pub fn decrypted(name: &str) -> Option<&str> {
+    name.strip_suffix(CIPHER_ENDING)
+}
+
+/// Whether a file has this name that holds data keys, of something published or staged.
+#[must_use]
+pub fn is_keys_file(name: &str) -> bool {
+    let ours = |id: &str| id.parse::<RecordingId>().is_ok();
+    let id = name.split('.').next().is_some_and(ours);
+    id && Path::new(name).extension().is_some_and(|ending| ending == KEYS_ENDING)
+}
+
 /// Where a voice file lies while it is written.
 #[must_use]
 pub fn sealing_voice_file(id: RecordingId, format: VoiceFormat) -> PathBuf {
@@ -98,6 +131,24 @@ pub fn sealing_record_file(id: RecordingId, revision: u32) -> PathBuf {
 #[must_use]
 pub fn staged_voice_file(id: RecordingId, revision: u32, format: VoiceFormat) -> PathBuf {
     staged_folder().join(format!("{id}.{revision}.{}", format.extension()))
+}
+
+/// Where a data key lies until its voice file is published.
+#[must_use]
+pub fn staged_keys_file(id: RecordingId, revision: u32) -> PathBuf {
+    staged_folder().join(format!("{id}.{revision}.{KEYS_ENDING}"))
+}
+
+/// Where a data key lies while it is written.
+#[must_use]
+pub fn sealing_keys_file(id: RecordingId, revision: u32) -> PathBuf {
+    sealing_folder().join(format!("{id}.{revision}.{KEYS_ENDING}"))
+}
+
+/// Where the data keys of two revisions lie while the one replaces the other.
+#[must_use]
+pub fn publishing_keys_file(id: RecordingId, revision: u32) -> PathBuf {
+    publishing_folder().join(format!("{id}.{revision}.{KEYS_ENDING}"))
 }
 
 /// Where a record lies until it is published.
@@ -134,6 +185,14 @@ pub fn revision_of(name: &str) -> Option<(RecordingId, u32)> {
     (ending == RECORD_ENDING && revision_name(known.0, known.1) == name).then_some(known)
 }
 
+/// The name of the record that a file belongs to in the folder of what is staged.
+#[must_use]
+pub fn staged_record_of(name: &str) -> Option<String> {
+    let mut parts = name.split('.');
+    let record = format!("{}.{}.{RECORD_ENDING}", parts.next()?, parts.next()?);
+    revision_of(&record).map(|_| record)
+}
+
 /// Folder of what is being written.
 #[must_use]
 pub fn sealing_folder() -> PathBuf {
@@ -147,6 +206,8 @@ pub enum Named {
     Voice(RecordingId),
     /// A record.
     Record(RecordingId),
+    /// The data key of an encrypted voice file.
+    Keys(RecordingId),
 }
 
 impl Named {
@@ -156,7 +217,8 @@ impl Named {
         let (id, ending) = name.split_once('.')?;
         let id = id.parse().ok()?;
         match ending {
-            "wav" | "opus" => Some(Self::Voice(id)),
+            "wav" | "opus" | "wav.enc" | "opus.enc" => Some(Self::Voice(id)),
+            KEYS_ENDING => Some(Self::Keys(id)),
             RECORD_ENDING => Some(Self::Record(id)),
             _ => None,
         }
@@ -211,7 +273,21 @@ mod tests {
         let id = RecordingId::new(WallTime::from_millis(9), [7; 10]);
         assert_eq!(Named::parse(&record_name(id)), Some(Named::Record(id)));
         assert_eq!(Named::parse(&voice_name(id, VoiceFormat::Opus)), Some(Named::Voice(id)));
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let encrypted = encrypted(voice_file(id.made(), id, VoiceFormat::Wav));
+        assert_eq!(Named::parse(&name(encrypted)), Some(Named::Voice(id)));
+        assert_eq!(Named::parse(&name(keys_file(id.made(), id))), Some(Named::Keys(id)));
         assert_eq!(revision_of(&revision_name(id, 12)), Some((id, 12)));
+        for ending in ["wav", "opus.enc", "key", "json"] {
+            let record = staged_record_of(&format!("{id}.3.{ending}"));
+            assert_eq!(record, Some(revision_name(id, 3)), "{ending}");
+        }
+        assert_eq!(staged_record_of(&format!("{id}.x.wav")), None);
+        assert_eq!(decrypted(&format!("{id}.wav.enc")), Some(format!("{id}.wav").as_str()));
+        for (name, keys) in [("{}.key", true), ("{}.2.key", true), ("{}.json", false)] {
+            assert_eq!(is_keys_file(&name.replace("{}", &id.to_string())), keys, "{name}");
+        }
+        assert!(!is_keys_file("private.key"));
         for wrong in [format!("{id}.json"), format!("{id}.01.json"), format!("{id}.1.wav")] {
             assert_eq!(revision_of(&wrong), None, "{wrong}");
         }

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Mutex;
 
-use storage::{Journal, JournalError, JournalReader};
+use storage::{Journal, JournalError, JournalReader, Keys};
 use storage_core::journal::{BlockWriter, Channel, Entry, Fact};
 use storage_core::record::{Direction, Scope, TriggerKind};
 use storage_core::{Draft, Extension, NodeId, RecordingId, SegmentId, WallTime};
@@ -67,7 +68,25 @@ pub fn opened(segment: u64, recording: u64) -> Fact {
         recordingid: recording_id(recording),
         phantom: Extension::new("78001"),
         at: at(0),
+        key: None,
     }
+}
+
+/// Keys of these names, the active one first. One name is one key, each time.
+pub fn keys(names: &[&str]) -> Keys {
+    static MADE: Mutex<BTreeMap<String, Keys>> = Mutex::new(BTreeMap::new());
+    let line = |name: &&str| {
+        let digits = name.bytes().cycle().take(32).map(|byte| format!("{byte:02x}"));
+        format!("{name} {}\n", digits.collect::<String>())
+    };
+    let text: String = names.iter().map(line).collect();
+    let mut made = MADE.lock().unwrap();
+    let load = || {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &text).unwrap();
+        Keys::load(file.path()).unwrap()
+    };
+    made.entry(text.clone()).or_insert_with(load).clone()
 }
 
 /// What can be read of a recording.
@@ -151,6 +170,7 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         format: storage_core::record::VoiceFormat::WavG711,
         bytes: 0,
         sha256: String::new(),
+        encrypted: false,
         tags: Vec::new(),
         notes: Vec::new(),
         hold: false,

@@ -19,8 +19,7 @@ fuzz_target!(|data: &[u8]| {
         segment,
         recordingid: RecordingId::new(WallTime::from_millis(0), [0; 10]),
         phantom: Extension::new("78001"),
-        at: WallTime::from_millis(0),
-    }));
+        at: WallTime::from_millis(0), key: None }));
     let mut frames = Vec::new();
     let mut block = BlockWriter::begin(
         &mut frames,

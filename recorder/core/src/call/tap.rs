@@ -96,6 +96,7 @@ impl Calls {
             recordingid: recording,
             phantom: phantom.clone(),
             at: now.wall,
+            key: None,
         }));
         self.orders.push_back(Order::Join {
             ticket,

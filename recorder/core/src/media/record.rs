@@ -76,6 +76,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         format,
         bytes: 0,
         sha256: String::new(),
+        encrypted: false,
         tags: Vec::new(),
         notes: Vec::new(),
         hold: false,

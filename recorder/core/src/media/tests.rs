@@ -38,6 +38,7 @@ impl Capture {
             recordingid: RecordingId::new(at(0), [7; 10]),
             phantom: format!("7800{segment}").as_str().into(),
             at: at(at_ms * 1000),
+            key: None,
         })
     }
 
