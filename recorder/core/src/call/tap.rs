@@ -90,19 +90,16 @@ impl Calls {
         if let Some(active) = self.recordings.get_mut(&recording) {
             active.unheard.push(segment);
         }
+        let since = self.heard_since(now, phantom);
         // The segment is opened first: media may come before the switch has answered.
         self.orders.push_back(Order::Capture(Fact::SegmentOpened {
             segment,
             recordingid: recording,
             phantom: phantom.clone(),
-            at: now.wall,
+            at: since,
         }));
-        self.orders.push_back(Order::Join {
-            ticket,
-            call: id.clone(),
-            party,
-            phantom: phantom.clone(),
-        });
+        let join = Order::Join { ticket, call: id.clone(), party, phantom: phantom.clone() };
+        let phase = self.enter(join, phantom);
         let tap = Tap {
             phantom: phantom.clone(),
             call: key,
@@ -110,7 +107,7 @@ impl Calls {
             recording: Some(recording),
             segment: Some(segment),
             ticket,
-            phase: Phase::Asked { unwanted: false },
+            phase,
             since: now.mono,
             media: None,
             heard: false,
@@ -122,6 +119,7 @@ impl Calls {
         self.work_of(key).block = None;
         self.clear_stray_alarm(phantom);
         self.taps.insert(phantom.clone(), tap);
+        self.tell_of_ear(now, phantom, segment, since);
         self.arm_tap(phantom);
     }
 
@@ -157,8 +155,8 @@ impl Calls {
             Some(tap) if tap.call == key && matches!(tap.phase, Phase::Asked { .. }) => {
                 self.tap_is_in(now, phantom);
             }
-            Some(_) => {}
-            None => self.evict(now, key, phantom),
+            None if !self.listens() => self.evict(now, key, phantom),
+            Some(_) | None => {}
         }
     }
 
@@ -166,7 +164,8 @@ impl Calls {
     pub(super) fn phantom_went(&mut self, now: Now, key: CallKey, phantom: &Extension) {
         let Some(tap) = self.taps.get(phantom).filter(|tap| tap.call == key) else { return };
         let (phase, rest) = (tap.phase, tap.rest);
-        if matches!(phase, Phase::Asked { .. }) {
+        // One that listens follows its station, not the call.
+        if matches!(phase, Phase::Asked { .. }) || self.listens() {
             return;
         }
         self.drop_tap(now, phantom, rest);
@@ -185,8 +184,11 @@ impl Calls {
         }
     }
 
-    /// Orders a phantom out, for the first time or again.
+    /// Orders a phantom out, for the first time or again. One that listens is in no call by itself.
     pub(super) fn ask_out(&mut self, now: Now, phantom: &Extension) {
+        if self.listens() {
+            return self.drop_tap(now, phantom, Duration::ZERO);
+        }
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         if tap.phase != Phase::Leaving {
             tap.leaves = 0;
@@ -279,9 +281,9 @@ impl Calls {
         self.clear_stuck_alarm(phantom);
         self.timers.stop(&Timer::Tap(phantom.clone()));
         let Some(tap) = self.taps.remove(phantom) else { return };
-        self.pool.give_back(now.mono, phantom, rest);
+        self.pool.give_back(now.mono, phantom, self.rest_after(rest));
         self.touched.insert(tap.call);
-        self.wake_waiting(now);
+        self.device_freed(now);
         if let Some(id) = tap.recording {
             self.finish_if_quiet(now, id);
         }
@@ -326,14 +328,17 @@ impl Calls {
 
     /// A phantom that is in no use is taken out of whatever call it is seen in: it may have been asked
     /// into one before it was known to sit in another.
-    fn evict_stray(&mut self, now: Now, phantom: &Extension) {
+    pub(super) fn evict_stray(&mut self, now: Now, phantom: &Extension) {
+        if self.listens() {
+            return;
+        }
         if let Some(key) = self.tracker.call_of_phantom(phantom) {
             self.evict(now, key, phantom);
         }
     }
 
     /// A phantom of ours is in a call for no recording: a crash or a lost answer left it there.
-    pub(super) fn evict(&mut self, now: Now, key: CallKey, phantom: &Extension) {
+    fn evict(&mut self, now: Now, key: CallKey, phantom: &Extension) {
         let Some(call) = self.tracker.call(key) else { return };
         let tap = Tap {
             phantom: phantom.clone(),

@@ -32,11 +32,30 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A phantom and where its media shall go.
+/// How a device comes to be sent the audio of calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Attachment {
+    /// A phantom, registered as MAIN, that is added to calls (dossier 7.2).
+    #[default]
+    Conference,
+    /// One more registration, INDEPENDENT, on a station's own extension (dossier 7.4).
+    Station,
+    /// A phantom, registered as MAIN, that observes a station (dossier 7.3).
+    Observer {
+        /// The station.
+        station: Extension,
+        /// The feature's access code: `0` to `9`, `*` and `#`.
+        code: String,
+    },
+}
+
+/// A phantom, or a registration on a station, and where its media shall go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhantomConfig {
     /// Its number on the switch.
     pub extension: Extension,
+    /// How it comes to hear calls.
+    pub attachment: Attachment,
     /// Its station security code.
     pub password: Secret,
     /// Where it receives RTP: an address that the switch can reach, and an even port.
@@ -125,6 +144,7 @@ mod tests {
         let mut config = LinkConfig::new("cm1", "recuser", Secret::new("Secret1!"));
         config.phantoms.push(PhantomConfig {
             extension: "41001".into(),
+            attachment: Attachment::Conference,
             password: Secret::new("123456"),
             rtp: "192.0.2.20:40000".parse().unwrap(),
             rtcp: "192.0.2.20:40001".parse().unwrap(),

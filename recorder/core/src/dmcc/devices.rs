@@ -8,7 +8,7 @@ use std::time::Duration;
 use storage_core::{Extension, MonoTime};
 
 use super::backoff::doubling;
-use super::config::LinkConfig;
+use super::config::{Attachment, LinkConfig};
 use super::context::{Answer, Context, Purpose};
 use super::device::{Device, DeviceKey, Role, Snapshot, Step, Watch, WatchState};
 use super::error::{CstaError, ErrorCategory};
@@ -16,6 +16,7 @@ use super::event::MonitorEvent;
 use super::fields::{CrossRef, DeviceId};
 use super::governor::Governor;
 use super::notice::{LostCause, Notice};
+use super::observe::Act;
 use super::register;
 use super::request::{MonitorKind, Registration, Request};
 use super::response::Response;
@@ -60,7 +61,11 @@ pub(super) struct Devices {
 
 impl Devices {
     pub fn new(config: &LinkConfig) -> Self {
-        let table = keys(config).map(|key| (key.clone(), Device::new(&key))).collect();
+        let device = |key: DeviceKey| {
+            let device = Device::new(&key, config);
+            (key, device)
+        };
+        let table = keys(config).map(device).collect();
         Self {
             table,
             monitors: BTreeMap::new(),
@@ -180,7 +185,10 @@ impl Devices {
             }
         }
         while let Some(extension) = self.governor.admit(cx.now) {
-            let key = DeviceKey { role: Role::Phantom, extension };
+            let Some(key) = self.terminal_key(&extension) else {
+                self.governor.done(&extension);
+                continue;
+            };
             let step = self.table.get(&key).and_then(|device| device.next_step(cx.now));
             if step == Some(Step::Register) {
                 self.take(cx, &key, &Step::Register);
@@ -215,6 +223,27 @@ impl Devices {
             .find(|key| self.table.contains_key(key))
     }
 
+    /// What is registered under this number.
+    fn terminal_key(&self, extension: &Extension) -> Option<DeviceKey> {
+        let roles = [Role::Phantom, Role::Further].into_iter();
+        roles
+            .map(|role| DeviceKey { role, extension: extension.clone() })
+            .find(|key| self.table.contains_key(key))
+    }
+
+    /// A device should be sent media and is not: its registration is looked at, or its observation
+    /// dialled again.
+    pub fn attach(&mut self, cx: &mut Context, extension: &Extension) {
+        let Some(key) = self.terminal_key(extension).filter(|_| self.live) else { return };
+        let Some(device) = self.table.get_mut(&key) else { return };
+        match &mut device.observation {
+            Some(observation) if observation.is_standing() => self.observation_ended(cx, &key),
+            Some(_) => {}
+            None => device.terminal.iter_mut().for_each(|terminal| terminal.check(cx.now)),
+        }
+        self.settle(cx.now, &key);
+    }
+
     /// The ID of one of our phantoms, registered or not.
     pub fn phantom_id(&self, extension: &Extension) -> Option<&DeviceId> {
         let key = DeviceKey { role: Role::Phantom, extension: extension.clone() };
@@ -237,7 +266,8 @@ impl Devices {
             self.remove(cx, &key);
         }
         for key in wanted {
-            let device = self.table.entry(key.clone()).or_insert_with(|| Device::new(&key));
+            let device = self.table.entry(key.clone());
+            let device = device.or_insert_with(|| Device::new(&key, cx.config));
             device.retry_at = None;
             device.told = false;
             if let Some(terminal) = &mut device.terminal {
@@ -250,12 +280,13 @@ impl Devices {
     }
 
     /// Watches these stations from now on.
-    pub fn watch_also(&mut self, now: MonoTime, stations: Vec<Extension>) {
+    pub fn watch_also(&mut self, cx: &Context, stations: Vec<Extension>) {
         for extension in stations {
             let key = DeviceKey { role: Role::Station, extension };
-            self.table.entry(key.clone()).or_insert_with(|| Device::new(&key));
+            let device = self.table.entry(key.clone());
+            device.or_insert_with(|| Device::new(&key, cx.config));
             if self.live {
-                self.settle(now, &key);
+                self.settle(cx.now, &key);
             }
         }
     }
@@ -314,7 +345,7 @@ impl Devices {
     fn take(&mut self, cx: &mut Context, key: &DeviceKey, step: &Step) {
         let Some(device) = self.table.get_mut(key) else { return };
         let purpose = Purpose::Device(key.clone(), step.clone());
-        let sent = send_step(cx, key, device.id.as_ref(), step, purpose);
+        let sent = send_step(cx, key, device, step, purpose);
         device.open = true;
         match step {
             Step::Register => {
@@ -363,6 +394,7 @@ impl Devices {
             Step::CheckRegistration => self.check_answered(cx, key, answer),
             Step::Register => self.registration_answered(cx, key, answer),
             Step::AskAgent => self.agent_answered(cx, key, answer),
+            Step::Observe(_) => self.observing_answered(cx, key, answer),
         }
         self.settle(cx.now, key);
     }
@@ -388,6 +420,20 @@ impl Devices {
         }
     }
 
+    /// The instance of its extension that was tried is somebody else's: the next one is tried at once.
+    /// `false` after the last, when all are to be tried again later.
+    pub(super) fn try_next_instance(&mut self, cx: &mut Context, key: &DeviceKey) -> bool {
+        let Some(device) = self.table.get_mut(key) else { return false };
+        let crossrefs: Vec<CrossRef> = device.watches.iter().filter_map(crossref_of).collect();
+        for crossref in &crossrefs {
+            self.monitors.remove(crossref);
+        }
+        clean_up(cx, device, &crossrefs, false);
+        device.forget_id(key);
+        device.instance = (device.instance + 1) % register::STATION_INSTANCES.len();
+        device.instance != 0
+    }
+
     pub(super) fn back_off(&mut self, cx: &mut Context, key: &DeviceKey) {
         let Some(device) = self.table.get_mut(key) else { return };
         device.failures = device.failures.saturating_add(1);
@@ -397,7 +443,13 @@ impl Devices {
 }
 
 fn keys(config: &LinkConfig) -> impl Iterator<Item = DeviceKey> {
-    let phantoms = config.phantoms.iter().map(|phantom| (Role::Phantom, &phantom.extension));
+    let phantoms = config.phantoms.iter().map(|phantom| {
+        let role = match phantom.attachment {
+            Attachment::Station => Role::Further,
+            Attachment::Conference | Attachment::Observer { .. } => Role::Phantom,
+        };
+        (role, &phantom.extension)
+    });
     let stations = config.stations.iter().map(|extension| (Role::Station, extension));
     let vdns = config.vdns.iter().map(|extension| (Role::Vdn, extension));
     let skills = config.skills.iter().map(|extension| (Role::Skill, extension));
@@ -444,15 +496,20 @@ fn clean_up(cx: &mut Context, device: &Device, crossrefs: &[CrossRef], standing:
 fn send_step(
     cx: &mut Context,
     key: &DeviceKey,
-    id: Option<&DeviceId>,
+    device: &Device,
     step: &Step,
     purpose: Purpose,
 ) -> Result<(), CstaError> {
     let missing = || CstaError::new(ErrorCategory::NotSent, "the device is not set up");
     let (switch_name, extension) = (cx.config.switch_name.as_str(), &key.extension);
-    let id = || id.ok_or_else(missing);
+    let id = || device.id.as_ref().ok_or_else(missing);
+    let further = key.role == Role::Further;
     let request = match step {
-        Step::AskId if key.role == Role::Phantom => Request::GetDeviceId { switch_name, extension },
+        Step::AskId if key.is_terminal() => Request::GetDeviceId {
+            switch_name,
+            extension,
+            instance: further.then(|| device.instance_number()),
+        },
         Step::AskId => Request::GetThirdPartyDeviceId { switch_name, extension },
         Step::StartMonitor(kind) => Request::MonitorStart { device: id()?, kind: *kind },
         Step::StopMonitor(_, crossref) => Request::MonitorStop { crossref },
@@ -460,10 +517,14 @@ fn send_step(
         Step::SnapshotCall(call) => Request::SnapshotCall { party: id()?, call },
         Step::CheckRegistration => Request::GetRegistrationState { device: id()? },
         Step::AskAgent => Request::GetAgentState { device: id()? },
+        Step::Observe(Act::Hook { off }) => Request::SetHookswitch { device: id()?, off: *off },
+        Step::Observe(Act::Press(button)) => Request::PressButton { device: id()?, button },
         Step::Register => {
             let phantom = cx.config.phantom(extension).ok_or_else(missing)?;
             Request::RegisterTerminal(Registration {
                 device: id()?,
+                independent: further,
+                force: !further || register::FORCE_STATION_LOGIN,
                 password: &phantom.password,
                 rtp: phantom.rtp,
                 rtcp: phantom.rtcp,

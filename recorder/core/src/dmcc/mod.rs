@@ -25,6 +25,7 @@ mod governor;
 mod link;
 pub mod message;
 pub mod notice;
+mod observe;
 pub mod register;
 pub mod request;
 pub mod response;
@@ -40,7 +41,7 @@ pub mod xml;
 #[cfg(test)]
 mod tests;
 
-pub use config::{LinkConfig, PhantomConfig, Secret};
+pub use config::{Attachment, LinkConfig, PhantomConfig, Secret};
 pub use error::{CstaError, ErrorCategory};
 pub use link::Link;
 pub use notice::{Counters, DownCause, Fault, LostCause, Notice, Output};
