@@ -8,11 +8,11 @@ use cluster_core::Patience;
 use recorder::aes_link::{AesEndpoint, AesTls, TlsError};
 use recorder_core::call::roster::Roster;
 use recorder_core::call::{self, TriggerConfig};
-use recorder_core::dmcc::{LinkConfig, PhantomConfig, Secret};
+use recorder_core::dmcc::{Attachment, LinkConfig, PhantomConfig, Secret};
 use storage_core::{Extension, NodeId, SegmentId};
 
 use crate::bridge::words;
-use crate::config::{Aes, Codec, Config, MediaEncryption, Recorder, TlsFiles};
+use crate::config::{Aes, Codec, Config, MediaEncryption, Method, Recorder, TlsFiles};
 
 /// The group's log, below `al_datadir`.
 const GROUP_FOLDER: &str = "group";
@@ -55,23 +55,39 @@ pub fn aes_endpoint(aes: &Aes) -> Result<AesEndpoint, TlsError> {
     Ok(AesEndpoint { host: aes.place.host.clone(), port: aes.place.port, tls })
 }
 
-/// Each phantom with the address where it receives RTP; RTCP has the next port.
+/// Each device with the address where it receives RTP; RTCP has the next port.
 pub fn phantom_addresses(recorder: &Recorder) -> Vec<(Extension, SocketAddr)> {
-    // The configuration has at least a pair for each phantom.
+    let devices = recorder.devices().into_iter().map(|device| device.extension);
+    devices.zip(addresses(recorder)).collect()
+}
+
+/// The configuration has at least a pair of ports for each device.
+fn addresses(recorder: &Recorder) -> impl Iterator<Item = SocketAddr> {
     let ports = (0..).map_while(|pair| recorder.rtp_ports.pair(pair));
-    let addresses = ports.map(|port| SocketAddr::new(recorder.rtp_address, port));
-    recorder.phantoms.iter().cloned().zip(addresses).collect()
+    ports.map(|port| SocketAddr::new(recorder.rtp_address, port))
+}
+
+fn attachment(method: &Method, station: Option<Extension>) -> Attachment {
+    match (method, station) {
+        (Method::MultipleRegistration { .. }, _) => Attachment::Station,
+        (Method::ServiceObserving { code }, Some(station)) => {
+            Attachment::Observer { station, code: code.clone() }
+        }
+        (Method::SingleStepConference | Method::ServiceObserving { .. }, _) => {
+            Attachment::Conference
+        }
+    }
 }
 
 /// What the link to the AES is to do.
 pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
     let aes = &recorder.aes;
-    let password = Secret::new(recorder.phantom_password.expose());
-    let phantoms = phantom_addresses(recorder)
-        .into_iter()
-        .map(|(extension, rtp)| PhantomConfig {
-            extension,
-            password: password.clone(),
+    let devices = recorder.devices().into_iter().zip(addresses(recorder));
+    let phantoms = devices
+        .map(|(device, rtp)| PhantomConfig {
+            extension: device.extension,
+            attachment: attachment(&recorder.method, device.station),
+            password: device.password,
             rtp,
             rtcp: SocketAddr::new(rtp.ip(), rtp.port() + 1),
         })
@@ -97,6 +113,19 @@ pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
     }
 }
 
+/// How calls come to be heard.
+fn call_method(recorder: &Recorder) -> call::Method {
+    let devices = recorder.devices();
+    let stations =
+        devices.into_iter().filter_map(|device| Some((device.station?, device.extension)));
+    match recorder.method {
+        Method::SingleStepConference => call::Method::Join,
+        Method::MultipleRegistration { .. } | Method::ServiceObserving { .. } => {
+            call::Method::Listen(stations.collect())
+        }
+    }
+}
+
 /// What is recorded. `first_segment` is above everything that the capture journal holds.
 pub fn trigger_config(
     node: NodeId,
@@ -114,6 +143,7 @@ pub fn trigger_config(
             vdns: monitored.vdns.clone(),
             skills: monitored.skills.clone(),
         },
+        method: call_method(recorder),
         rules: recorder.rules.clone(),
         max_parties: recorder.maxparties as usize,
         patience: call::Patience { rescue: recorder.rescue, follow: recorder.follow },

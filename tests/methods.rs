@@ -1,0 +1,154 @@
+//! The other ways of hearing calls, with the real recorder against the simulated switch: one more
+//! registration on each station, and phantoms that observe one station each. Every 20 ms of every call
+//! must be in a file or in a declared gap.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Bench, LIMIT};
+use simulator::{CallRef, SiteConfig};
+use storage_core::Recording;
+use storage_core::record::{GapCause, Scope};
+
+const MR: &str = "al_method = \"mr\"\n";
+
+impl Bench {
+    /// Waits until so many recordings are in progress.
+    async fn recordings(&self, count: f64) {
+        self.metric("astlogger_recordings_active", |active| active == count).await;
+    }
+
+    /// Waits until the recorder has heard so much more of all calls.
+    async fn hears_on(&self, packets: f64) {
+        let so_far = self.metric("astlogger_rtp_packets_total", |_| true).await;
+        self.metric("astlogger_rtp_packets_total", |count| count >= so_far + packets).await;
+    }
+
+    /// A call with a hold of a second, and one that is handed from 31003 to 31004 by a consultation.
+    async fn held_and_transferred(&self) -> [CallRef; 2] {
+        let switch = self.site.switch();
+        let held = self.answered_call("5551230001", "31001").await;
+        let handed = self.answered_call("5551230002", "31003").await;
+        self.recordings(2.0).await;
+        self.frames(held, 60).await;
+        switch.hold("31001").expect("an active call");
+        self.frames(held, 120).await;
+        switch.retrieve("31001").expect("a held call");
+        let consultation = switch.consult("31003", "31004").expect("an active call");
+        assert!(switch.wait_alerting(consultation, LIMIT).await.is_some());
+        switch.answer("31004").expect("it rings");
+        self.recordings(3.0).await;
+        self.frames(consultation, 50).await;
+        switch.transfer("31003").expect("a held and an active call");
+        self.recordings(2.0).await;
+        self.hears_on(100.0).await;
+        [held, handed]
+    }
+
+    /// The record of the call from this number.
+    fn of(&self, caller: &str) -> Recording {
+        let published = self.node.recordings().expect("records can be read");
+        let found = published.into_iter().find(|(_, record)| record.calling == caller);
+        found.unwrap_or_else(|| panic!("no record of {caller}; {}", self.log_tail())).1
+    }
+}
+
+fn causes(record: &Recording) -> Vec<GapCause> {
+    record.gaps.iter().map(|gap| gap.cause).collect()
+}
+
+fn devices(record: &Recording) -> Vec<&str> {
+    record.segments.iter().map(|segment| segment.phantom.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_hears_its_station_through_hold_and_transfer() {
+    let bench = Bench::start_with(SiteConfig::demo(6, 1), MR).await;
+    let calls = bench.held_and_transferred().await;
+    for call in calls {
+        let view = bench.site.switch().call(call).expect("it is up");
+        assert!(view.recorders().is_empty(), "a registration is no party: {view:?}");
+        bench.site.switch().hangup_all(call);
+    }
+    bench.published(3).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls_recorded, verdict.packets_unaccounted), (3, 0), "{verdict:?}");
+    let held = bench.of("5551230001");
+    assert_eq!((devices(&held), causes(&held)), (vec!["31001"; 2], vec![GapCause::Hold]));
+    assert!((900..1_500).contains(&(held.gaps[0].endms - held.gaps[0].startms)), "{held:?}");
+    let handed = bench.of("5551230002");
+    assert_eq!((devices(&handed), causes(&handed)), (vec!["31003", "31004"], vec![GapCause::Hold]));
+    assert!(held.complete && handed.complete);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_recording_follows_the_caller_to_a_registered_station_and_waits_elsewhere() {
+    let rule = "[[al_rule]]\nname = \"asked\"\nrecord = \"ondemand\"\n";
+    let settings = format!("{MR}{rule}");
+    let bench = Bench::prepare_monitoring(SiteConfig::demo(4, 1), 2, &settings).await;
+    let bench = bench.started().await;
+    let switch = bench.site.switch();
+    let call = bench.answered_call("5551230001", "31001").await;
+    let mut cti = bench.cti("supervisor").await;
+    let reply = cti.start_recording("31001", "trunk").await.expect("a reply");
+    assert_eq!(reply["result"], "success", "{reply}");
+    for station in ["31003", "31002"] {
+        let from = if station == "31003" { "31001" } else { "31003" };
+        switch.single_step_transfer(from, station).expect("an active call");
+        assert!(switch.wait_alerting(call, LIMIT).await.is_some());
+        switch.answer(station).expect("it rings");
+        let frames = switch.call(call).expect("it is up").frames;
+        bench.frames(call, frames + 60).await;
+    }
+    bench.hears_on(50.0).await;
+    switch.hangup_all(call);
+    let published = bench.published(1).await;
+    let verdict = bench.assert_right();
+    assert_eq!(verdict.packets_unaccounted, 0, "{verdict:?}");
+    let record = &published[0].1;
+    assert_eq!(record.scope, Scope::Trunk);
+    assert_eq!(devices(record), ["31001", "31002"], "{record:#?}");
+    assert_eq!(causes(record), [GapCause::NoMedia], "31003 is not heard: {record:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_aes_loses_no_call_of_a_registration() {
+    restarted_aes_loses_no_call(Bench::start_with(SiteConfig::demo(3, 1), MR).await).await;
+}
+
+async fn restarted_aes_loses_no_call(bench: Bench) {
+    let mut calls = Vec::new();
+    for number in 1..=3 {
+        let caller = format!("555123000{number}");
+        calls.push(bench.answered_call(&caller, &format!("3100{number}")).await);
+    }
+    bench.recordings(3.0).await;
+    bench.hears_on(150.0).await;
+    bench.site.faults().restart_aes(0, Duration::from_secs(1));
+    bench.metric("astlogger_aes_up", |up| up == 0.0).await;
+    bench.metric("astlogger_aes_up", |up| up == 1.0).await;
+    bench.metric("astlogger_phantoms{state=\"recording\"}", |count| count == 3.0).await;
+    bench.hears_on(150.0).await;
+    for call in &calls {
+        bench.site.switch().hangup_all(*call);
+    }
+    let published = bench.published(3).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls_recorded, verdict.packets_unaccounted), (3, 0), "{verdict:?}");
+    for (_, record) in &published {
+        assert_eq!(record.segments.len(), 2, "{record:#?}");
+        assert_eq!(record.gaps.len(), 1, "the time without the AES is declared: {record:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stations_wrong_security_code_is_tried_once() {
+    let settings = format!("{MR}al_stationpassword = \"999999\"\n");
+    let mut bench = Bench::prepare(SiteConfig::demo(2, 1), &settings).await;
+    bench.node.start().expect("the node starts");
+    bench.metric("astlogger_phantoms{state=\"refused\"}", |count| count == 2.0).await;
+    for station in ["31001", "31002"] {
+        assert_eq!(bench.site.wrong_passwords(station), 1, "{station}");
+    }
+}
