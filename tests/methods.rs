@@ -152,3 +152,92 @@ async fn a_stations_wrong_security_code_is_tried_once() {
         assert_eq!(bench.site.wrong_passwords(station), 1, "{station}");
     }
 }
+
+/// A site whose phantoms observe one station each.
+async fn observing(stations: usize, change: impl FnOnce(&mut SiteConfig)) -> Bench {
+    let mut config = SiteConfig::demo(stations, 1);
+    config.phantoms[0].extensions = format!("78001-{}", 78_000 + stations);
+    change(&mut config);
+    let settings = "al_method = \"so\"\nal_observecode = \"*55\"\n";
+    Bench::start_with(config, settings).await
+}
+
+impl Bench {
+    /// Waits until so many phantoms observe their stations.
+    async fn observers(&self, count: f64) {
+        self.metric("astlogger_phantoms{state=\"free\"}", |free| free == count).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_hears_its_station_through_hold_and_transfer() {
+    let bench = observing(6, |config| config.switches.observers_max = 2).await;
+    bench.observers(6.0).await;
+    let calls = bench.held_and_transferred().await;
+    let view = bench.site.switch().call(calls[1]).expect("it is up");
+    assert_eq!(view.recorders(), ["78004"], "31003 has left, and its observer with it: {view:?}");
+    for call in calls {
+        bench.site.switch().hangup_all(call);
+    }
+    bench.published(3).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls_recorded, verdict.packets_unaccounted), (3, 0), "{verdict:?}");
+    let held = bench.of("5551230001");
+    assert_eq!((devices(&held), causes(&held)), (vec!["78001"; 2], vec![GapCause::Hold]));
+    let handed = bench.of("5551230002");
+    assert_eq!((devices(&handed), causes(&handed)), (vec!["78003", "78004"], vec![GapCause::Hold]));
+    bench.observers(6.0).await;
+    assert_eq!(bench.metric("astlogger_calls_active", |_| true).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_call_takes_one_observer_the_one_that_hears_is_used() {
+    let bench = observing(2, |_| {}).await;
+    bench.observers(2.0).await;
+    let switch = bench.site.switch();
+    let call = switch.internal_call("31002", "31001").expect("free stations");
+    assert!(switch.wait_alerting(call, LIMIT).await.is_some());
+    switch.answer("31001").expect("it rings");
+    bench.recordings(1.0).await;
+    bench.hears_on(100.0).await;
+    switch.hangup_all(call);
+    bench.published(1).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls_recorded, verdict.packets_in_declared_gaps), (1, 0), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_aes_loses_no_call_of_an_observer() {
+    let bench = observing(3, |_| {}).await;
+    bench.observers(3.0).await;
+    restarted_aes_loses_no_call(bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observation_that_has_ended_unseen_is_dialled_again_in_mid_call() {
+    let bench = observing(1, |_| {}).await;
+    bench.observers(1.0).await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.hears_on(50.0).await;
+    bench.site.faults().end_observing("78001");
+    bench.recorded(call).await;
+    bench.hears_on(100.0).await;
+    bench.site.switch().hangup_all(call);
+    let published = bench.published(1).await;
+    let verdict = bench.assert_right();
+    assert_eq!(verdict.packets_unaccounted, 0, "{verdict:?}");
+    let record = &published[0].1;
+    assert_eq!((record.segments.len(), record.gaps.len()), (2, 1), "{record:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_station_that_may_not_be_observed_is_named() {
+    let barred = |config: &mut SiteConfig| {
+        config.switches.not_observable = vec!["31002".to_owned()];
+    };
+    let bench = observing(2, barred).await;
+    bench.metric("astlogger_phantoms{state=\"refused\"}", |count| count == 1.0).await;
+    bench.observers(1.0).await;
+    assert!(bench.log_tail().contains("observing"), "{}", bench.log_tail());
+}

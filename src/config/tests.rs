@@ -122,7 +122,25 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_aesuser = 5", &["al_aesuser = 5: must be a text"]),
     ("al_aespassword = \"\"", &["al_aespassword: is empty"]),
     ("al_aespassword = 4711", &["al_aespassword: must be a text"]),
-    ("al_method = \"mr\"", &["al_method = \"mr\"", "in this version"]),
+    ("al_method = \"mr\"\nal_stations = []", &["al_stations", "with al_method = \"mr\""]),
+    ("al_method = \"so\"\nal_stations = [\"3100-3149\"]", &["al_observecode: is missing"]),
+    (
+        "al_method = \"so\"\nal_stations = [\"3100-3149\"]\nal_observecode = \"FAC 5\"",
+        &["al_observecode = \"FAC 5\"", "digits, * and #"],
+    ),
+    (
+        "al_method = \"so\"\nal_stations = [\"3100-3109\"]\nal_observecode = \"*55\"",
+        &["al_phantoms", "each of the 10 stations", "50 are there"],
+    ),
+    (
+        "al_method = \"mr\"\nal_rtpports = \"20000-20009\"\nal_stations = [\"3100-3109\"]",
+        &["10 stations", "serves 5", "\"20000-20019\""],
+    ),
+    (
+        "al_method = \"mr\"\nal_serverrole = \"active\"\n\
+         al_peers = [\"1=127.0.0.1:7401\", \"2=127.0.0.1:7402\"]",
+        &["al_method = \"mr\"", "in a group"],
+    ),
     ("al_method = \"tap\"", &["one of ssc, mr, so"]),
     ("al_registrationwindow = 0", &["al_registrationwindow = 0"]),
     ("al_registrationrate = -1", &["al_registrationrate = -1"]),
@@ -174,6 +192,31 @@ fn each_mistake_is_told_with_key_value_and_remedy() {
             assert!(told[0].contains(part), "{lines}: \"{part}\" is not in: {}", told[0]);
         }
     }
+}
+
+#[test]
+fn each_method_has_its_devices() {
+    let devices = |lines: &str| {
+        let config = parse(&with(lines)).unwrap();
+        let devices = config.recorder.unwrap().devices();
+        let text = |device: &Device| {
+            let station = device.station.as_ref().map_or("-", Extension::as_str);
+            format!("{} {} {station}", device.extension, device.password.expose())
+        };
+        (devices.iter().map(text).collect::<Vec<_>>(), config.warnings.len())
+    };
+    let (phantoms, warnings) = devices("al_phantoms = [\"78001\"]");
+    assert_eq!((phantoms, warnings), (vec!["78001 654321 -".to_owned()], 0));
+    let mr = "al_method = \"mr\"\nal_stations = [\"3101\", \"3100\"]\n";
+    // What is left of the phantoms has no effect.
+    assert_eq!(devices(mr), (["3100 3100 3100", "3101 3101 3101"].map(str::to_owned).into(), 2));
+    let code = "al_stationpassword = \"4711\"";
+    assert_eq!(devices(&format!("{mr}{code}")).0, ["3100 4711 3100", "3101 4711 3101"]);
+    let so = "al_method = \"so\"\nal_observecode = \"*55\"\n\
+              al_phantoms = [\"78001-78002\"]\nal_stations = [\"3101\", \"3100\"]";
+    assert_eq!(devices(so).0, ["78001 654321 3100", "78002 654321 3101"]);
+    let (_, warnings) = devices("al_observecode = \"*55\"");
+    assert_eq!(warnings, 1, "it belongs to another method");
 }
 
 #[test]

@@ -244,7 +244,7 @@ impl Calls {
         codec: &str,
         packetms: u32,
     ) {
-        self.ear_is_sent(phantom, source, codec, packetms);
+        self.ear_is_sent(now, phantom, source, codec, packetms);
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         tap.media.get_or_insert(now.mono);
         if let Some(segment) = tap.segment {
@@ -431,10 +431,11 @@ impl Calls {
         self.tracker.calls().map(|call| self.view(call)).collect()
     }
 
-    /// How many calls are in progress.
+    /// How many calls are in progress. One in which nobody is but recorders is none: so an observer
+    /// looks that dials.
     #[must_use]
     pub fn calls_active(&self) -> usize {
-        self.tracker.calls().count()
+        self.tracker.calls().filter(|call| call.real().next().is_some()).count()
     }
 
     /// Events of calls that were not tracked because there were impossibly many.

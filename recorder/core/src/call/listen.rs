@@ -118,16 +118,24 @@ impl Calls {
         }
     }
 
-    /// The media of a device is now so.
+    /// The media of a device is now so. Where its call is to be heard by another that is sent nothing
+    /// (a call may take one observer only), this one takes its part.
     pub(super) fn ear_is_sent(
         &mut self,
+        now: Now,
         device: &Extension,
         source: Option<SocketAddr>,
         codec: &str,
         packetms: u32,
     ) {
-        if let Some(ear) = self.ears.ears.get_mut(device) {
-            ear.terms = Some(Terms { source, codec: codec.to_owned(), packetms });
+        let Some(ear) = self.ears.ears.get_mut(device) else { return };
+        ear.terms = Some(Terms { source, codec: codec.to_owned(), packetms });
+        let Some(key) = ear.hears.filter(|_| !self.taps.contains_key(device)) else { return };
+        let deaf = self.taps.values().find(|tap| {
+            tap.call == key && tap.recording.is_some() && tap.media.is_none() && !tap.heard
+        });
+        if let Some(deaf) = deaf.map(|tap| tap.phantom.clone()) {
+            self.drop_tap(now, &deaf, Duration::ZERO);
         }
     }
 
