@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
+use storage_core::Extension;
 use storage_core::record::VoiceFormat;
 
 use super::*;

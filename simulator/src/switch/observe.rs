@@ -204,3 +204,174 @@ impl Switch {
         self.stations.keys().any(|station| station.as_str().starts_with(digits.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SiteConfig;
+    use crate::switch::{Dependency, MediaMode, Owner, Registration, Serial};
+
+    /// A switch with telephones 31001 to 31006 and registered softphones.
+    struct Desk {
+        switch: Switch,
+        now: Time,
+    }
+
+    fn ext(text: &str) -> Extension {
+        Extension::from(text)
+    }
+
+    impl Desk {
+        fn new(observers_max: usize) -> Self {
+            let mut config = SiteConfig::demo(6, 1);
+            config.switches.observers_max = observers_max;
+            config.switches.not_observable = vec!["31006".to_owned()];
+            let switch = Switch::new(&config, 0).unwrap();
+            let mut desk = Self { switch, now: Time::from_millis(1000) };
+            ["78001", "78002", "78003"].map(|phantom| desk.register(phantom));
+            desk
+        }
+
+        fn register(&mut self, phantom: &str) {
+            let registration = Registration {
+                owner: Owner { aes: 0, session: 0 },
+                dependency: Dependency::Main,
+                mode: MediaMode::Client,
+                media: None,
+            };
+            let key = (ext(phantom), 0);
+            self.switch.register(self.now, &key, "123456", true, registration).unwrap();
+        }
+
+        /// Off-hook, then all digits: so many milliseconds between two, and behind the code.
+        fn dial(&mut self, phantom: &str, station: &str, pace: u64, feature: u64) {
+            self.switch.set_hookswitch(self.now, &ext(phantom), true).unwrap();
+            for (number, digit) in format!("*55{station}").chars().enumerate() {
+                let wait = if number == 3 { feature } else { pace };
+                self.now = self.now.after_millis(wait);
+                self.switch.press(self.now, &ext(phantom), digit).unwrap();
+            }
+            self.settle();
+        }
+
+        fn observe(&mut self, phantom: &str, station: &str) {
+            self.dial(phantom, station, 200, 500);
+            assert_eq!(self.switch.observed_by(&ext(phantom)), Some(&ext(station)));
+        }
+
+        fn settle(&mut self) {
+            self.switch.settle_observers(self.now);
+        }
+
+        fn talk(&mut self, station: &str) -> Serial {
+            let serial = self.switch.inbound(self.now, "5551230001", station, b"").unwrap();
+            self.switch.answer(self.now, &ext(station)).unwrap();
+            self.settle();
+            serial
+        }
+
+        fn parties(&self, serial: Serial) -> Vec<String> {
+            let call = self.switch.call_of(serial).unwrap();
+            call.parties.iter().map(|party| party.number.0.clone()).collect()
+        }
+
+        fn hears(&self, phantom: &str) -> Option<Serial> {
+            self.switch.heard_at(&ext(phantom)).map(|call| call.serial)
+        }
+    }
+
+    #[test]
+    fn an_observer_hears_what_its_station_talks_in() {
+        let mut desk = Desk::new(1);
+        desk.observe("78001", "31001");
+        assert!(desk.switch.calls().is_empty(), "dialling was a call, and is over");
+        let first = desk.talk("31001");
+        assert_eq!(desk.parties(first), ["5551230001", "31001", "78001"]);
+        assert_eq!(desk.hears("78001"), Some(first));
+        let second = desk.switch.consult(desk.now, &ext("31001"), None, "31002").unwrap();
+        desk.settle();
+        assert_eq!(desk.hears("78001"), None, "the held call is on hold, the other only rings");
+        desk.switch.answer(desk.now, &ext("31002")).unwrap();
+        desk.settle();
+        assert_eq!(desk.hears("78001"), Some(second));
+        desk.switch.transfer(desk.now, &ext("31001"), None).unwrap();
+        desk.settle();
+        assert_eq!(desk.parties(first), ["5551230001", "31002"], "it leaves with its station");
+    }
+
+    #[test]
+    fn digits_that_come_too_fast_are_lost_without_a_word() {
+        for (pace, feature) in [(100, 500), (200, 300)] {
+            let mut desk = Desk::new(1);
+            desk.dial("78001", "31001", pace, feature);
+            assert_eq!(desk.switch.observed_by(&ext("78001")), None, "{pace} {feature}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_be_observed_is_refused_with_a_failed_call() {
+        // Barred by its restrictions; observed already; no telephone; no code at all.
+        for dialled in ["*5531006", "*5531001", "*5578003", "*1"] {
+            let mut desk = Desk::new(1);
+            desk.observe("78001", "31001");
+            while desk.switch.poll_event().is_some() {}
+            desk.switch.set_hookswitch(desk.now, &ext("78002"), true).unwrap();
+            for digit in dialled.chars() {
+                desk.now = desk.now.after_millis(600);
+                desk.switch.press(desk.now, &ext("78002"), digit).unwrap();
+            }
+            assert_eq!(desk.switch.observed_by(&ext("78002")), None, "{dialled}");
+            let failed = std::iter::from_fn(|| desk.switch.poll_event())
+                .any(|event| matches!(event.body, Body::Failed { .. }));
+            assert!(failed, "{dialled}");
+            desk.switch.set_hookswitch(desk.now, &ext("78002"), false).unwrap();
+            assert!(desk.switch.calls_at(&ext("78002")).is_empty(), "{dialled}");
+        }
+    }
+
+    #[test]
+    fn a_call_takes_so_many_observers_and_the_others_wait() {
+        for (observers_max, expected) in [(1, 3), (2, 4)] {
+            let mut desk = Desk::new(observers_max);
+            desk.observe("78001", "31001");
+            desk.observe("78002", "31002");
+            let serial = desk.switch.originate(desk.now, &ext("31001"), "31002", b"").unwrap();
+            desk.switch.answer(desk.now, &ext("31002")).unwrap();
+            desk.settle();
+            assert_eq!(desk.parties(serial).len(), expected, "{:?}", desk.parties(serial));
+            desk.switch.set_hookswitch(desk.now, &ext("78001"), false).unwrap();
+            desk.settle();
+            assert_eq!(desk.parties(serial), ["31001", "31002", "78002"]);
+        }
+    }
+
+    #[test]
+    fn an_observed_conference_of_six_is_denied() {
+        for (people, denied) in [(4, false), (5, true)] {
+            let mut desk = Desk::new(1);
+            desk.observe("78001", "31001");
+            let first = desk.talk("31001");
+            for station in ["31002", "31003", "31004"].iter().take(people - 2) {
+                desk.switch.consult(desk.now, &ext("31001"), None, station).unwrap();
+                desk.switch.answer(desk.now, &ext(station)).unwrap();
+                desk.settle();
+                let last = desk.parties(first).len() + 1 == 6;
+                let outcome = desk.switch.conference(desk.now, &ext("31001"), None);
+                desk.settle();
+                assert_eq!(outcome.is_err(), denied && last, "{people} {station}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_registration_ends_the_observation() {
+        let mut desk = Desk::new(1);
+        desk.observe("78001", "31001");
+        let serial = desk.talk("31001");
+        desk.switch.unregister(desk.now, &(ext("78001"), 0));
+        desk.register("78001");
+        desk.settle();
+        assert_eq!(desk.parties(serial), ["5551230001", "31001"]);
+        assert_eq!(desk.switch.observed_by(&ext("78001")), None);
+    }
+}
