@@ -8,7 +8,7 @@ use cluster_core::Patience;
 use recorder::aes_link::{AesEndpoint, AesTls, TlsError};
 use recorder_core::call::roster::Roster;
 use recorder_core::call::{self, TriggerConfig};
-use recorder_core::dmcc::{Attachment, LinkConfig, PhantomConfig, Secret};
+use recorder_core::dmcc::{Attachment, LinkConfig, PhantomConfig, Places, Secret};
 use storage_core::{Extension, NodeId, SegmentId};
 
 use crate::bridge::words;
@@ -67,6 +67,15 @@ fn addresses(recorder: &Recorder) -> impl Iterator<Item = SocketAddr> {
     ports.map(|port| SocketAddr::new(recorder.rtp_address, port))
 }
 
+/// Each member of a group has a place of its own on the stations' extensions.
+fn places(config: &Config) -> Places {
+    let cluster = &config.cluster;
+    match cluster.peers.keys().position(|node| *node == config.nodeid) {
+        Some(place) if cluster.peers.len() > 1 => Places::of_member(place),
+        _ => Places::default(),
+    }
+}
+
 fn attachment(method: &Method, station: Option<Extension>) -> Attachment {
     match (method, station) {
         (Method::MultipleRegistration { .. }, _) => Attachment::Station,
@@ -109,6 +118,7 @@ pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
             .collect(),
         registration_window: recorder.registration_window as usize,
         registration_rate: recorder.registration_rate.unwrap_or(0),
+        places: places(config),
         ..LinkConfig::new(&aes.switchname, &aes.user, Secret::new(aes.password.expose()))
     }
 }

@@ -6,10 +6,12 @@ mod common;
 
 use std::time::Duration;
 
+use astlogger::demo::Shape;
+use common::group::{GroupBench, ONE, TWO};
 use common::{Bench, LIMIT};
 use simulator::{CallRef, SiteConfig};
-use storage_core::Recording;
 use storage_core::record::{GapCause, Scope};
+use storage_core::{NodeId, Recording};
 
 const MR: &str = "al_method = \"mr\"\n";
 
@@ -151,6 +153,85 @@ async fn a_stations_wrong_security_code_is_tried_once() {
     for station in ["31001", "31002"] {
         assert_eq!(bench.site.wrong_passwords(station), 1, "{station}");
     }
+}
+
+impl GroupBench {
+    /// Waits until a node has so many recordings in progress.
+    async fn records(&self, node: NodeId, count: f64) {
+        self.metric(node, "astlogger_recordings_active", |active| active == count).await;
+    }
+
+    /// Waits until a node hears so many calls that it records.
+    async fn hears(&self, node: NodeId, count: f64) {
+        self.metric(node, "astlogger_phantoms{state=\"recording\"}", |busy| busy == count).await;
+    }
+}
+
+fn nodes(record: &Recording) -> Vec<NodeId> {
+    record.segments.iter().map(|segment| segment.node).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_recorders_registered_at_each_station_leave_one_recording() {
+    let shape = Shape { settings: MR.to_owned(), ..Shape::hot_standby(6) };
+    let mut bench = GroupBench::start(SiteConfig::demo(6, 2), &shape).await;
+    for node in [ONE, TWO] {
+        bench.metric(node, "astlogger_phantoms{state=\"free\"}", |free| free == 6.0).await;
+    }
+    let calls = bench.calls(3).await;
+    bench.hears(ONE, 3.0).await;
+    bench.go_on(&calls, 60).await;
+    // A hold and its end do not make the standby think that nobody records.
+    let switch = bench.group.site.switch();
+    switch.hold("31001").expect("an active call");
+    bench.go_on(&calls, 60).await;
+    switch.retrieve("31001").expect("a held call");
+    bench.go_on(&calls, 60).await;
+    bench.records(TWO, 0.0).await;
+    // One is on hold when the lead dies.
+    switch.hold("31002").expect("an active call");
+    bench.hears(ONE, 2.0).await;
+    bench.kill(ONE).await;
+    bench.hears(TWO, 2.0).await;
+    bench.go_on(&calls, 60).await;
+    switch.retrieve("31002").expect("a held call");
+    bench.hears(TWO, 3.0).await;
+    bench.go_on(&calls, 60).await;
+    bench.hang_up(&calls);
+    bench.run().await;
+    let verdict = bench.assert_right(1).await;
+    assert_eq!((verdict.calls_recorded, verdict.takeovers), (3, 1), "{verdict:?}");
+    assert!(verdict.takeover_gap_ms_max < 6_000, "{verdict:?}");
+    for (_, record) in bench.recordings() {
+        let expected = match record.extension.as_str() {
+            "31001" => vec![ONE, ONE, TWO],
+            _ => vec![ONE, TWO],
+        };
+        assert_eq!(nodes(&record), expected, "{record:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parallel_recorder_registered_at_each_station_leaves_a_second_file() {
+    let shape = Shape { settings: MR.to_owned(), ..Shape::active_active(4) };
+    let bench = GroupBench::start(SiteConfig::demo(4, 2), &shape).await;
+    for node in [ONE, TWO] {
+        bench.metric(node, "astlogger_phantoms{state=\"free\"}", |free| free == 4.0).await;
+    }
+    let calls = bench.calls(2).await;
+    bench.hears(ONE, 2.0).await;
+    bench.hears(TWO, 2.0).await;
+    bench.go_on(&calls, 60).await;
+    let switch = bench.group.site.switch();
+    let consultation = switch.consult("31001", "31003").expect("an active call");
+    assert!(switch.wait_alerting(consultation, LIMIT).await.is_some());
+    switch.answer("31003").expect("it rings");
+    bench.go_on(&calls, 60).await;
+    switch.transfer("31001").expect("a held and an active call");
+    bench.go_on(&calls[..1], 60).await;
+    bench.hang_up(&calls);
+    let verdict = bench.assert_right(2).await;
+    assert_eq!((verdict.calls, verdict.voice_files), (3, 6), "{verdict:?}");
 }
 
 /// A site whose phantoms observe one station each.

@@ -50,14 +50,14 @@ fn settle_storage(config: &mut Config, reader: &mut Reader) {
     }
 }
 
-/// The members of a group see each other's phantoms in calls. A device that listens is in no call of
-/// its own (`mr`), or in all of them (`so`), so it tells nobody who records.
+/// The members of a group see each other's phantoms in calls. One that observes is in all of them, so it
+/// does not tell who records, and two in one call are more than most switches let in.
 fn settle_method(recorder: &Recorder, in_group: bool, reader: &mut Reader) {
-    if in_group && recorder.method != Method::SingleStepConference {
+    if in_group && matches!(recorder.method, Method::ServiceObserving { .. }) {
         reader.refuse_value(
             "al_method",
-            "\"ssc\" in a group in this version",
-            "write al_method = \"ssc\", or leave out al_peers and record with this node alone",
+            "\"ssc\" or \"mr\" in a group in this version",
+            "write one of them, or leave out al_peers and record with this node alone",
         );
     }
 }

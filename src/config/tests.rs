@@ -138,9 +138,9 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["10 stations", "serves 5", "\"20000-20019\""],
     ),
     (
-        "al_method = \"mr\"\nal_serverrole = \"active\"\n\
-         al_peers = [\"1=127.0.0.1:7401\", \"2=127.0.0.1:7402\"]",
-        &["al_method = \"mr\"", "in a group"],
+        "al_method = \"so\"\nal_stations = [\"3100-3149\"]\nal_observecode = \"*55\"\n\
+         al_serverrole = \"active\"\nal_peers = [\"1=127.0.0.1:7401\", \"2=127.0.0.1:7402\"]",
+        &["al_method = \"so\"", "in a group"],
     ),
     ("al_method = \"tap\"", &["one of ssc, mr, so"]),
     ("al_registrationwindow = 0", &["al_registrationwindow = 0"]),

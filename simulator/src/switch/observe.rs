@@ -228,7 +228,7 @@ mod tests {
             config.switches.not_observable = vec!["31006".to_owned()];
             let switch = Switch::new(&config, 0).unwrap();
             let mut desk = Self { switch, now: Time::from_millis(1000) };
-            ["78001", "78002", "78003"].map(|phantom| desk.register(phantom));
+            ["78001", "78002", "78003"].into_iter().for_each(|phantom| desk.register(phantom));
             desk
         }
 

@@ -64,6 +64,43 @@ pub struct PhantomConfig {
     pub rtcp: SocketAddr,
 }
 
+/// The instances of a station's extension that further registrations may have (dossier 4.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Tried in turn, without taking one from anybody: another recorder may have it.
+    pub instances: Vec<u8>,
+    /// Whether the first is this node's own by agreement: where all are taken, whoever has it is what
+    /// is left of an earlier session, and gives way.
+    pub first_is_own: bool,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { instances: register::STATION_INSTANCES.into(), first_is_own: false }
+    }
+}
+
+impl Places {
+    /// Of the recorder that has this place among those of its group, counted from 0.
+    #[must_use]
+    pub fn of_member(place: usize) -> Self {
+        let mut instances = Vec::from(register::STATION_INSTANCES);
+        instances.rotate_left(place % register::STATION_INSTANCES.len());
+        Self { instances, first_is_own: true }
+    }
+
+    /// The try of this number: which instance, and whether it is taken from whoever has it.
+    pub(super) fn get(&self, number: usize) -> Option<(u8, bool)> {
+        match self.instances.get(number) {
+            Some(instance) => Some((*instance, false)),
+            None if number == self.instances.len() && self.first_is_own => {
+                self.instances.first().map(|own| (*own, true))
+            }
+            None => None,
+        }
+    }
+}
+
 /// How to reach the switch through one AES, and what to watch there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkConfig {
@@ -99,6 +136,8 @@ pub struct LinkConfig {
     pub registration_window: usize,
     /// Registration requests per second; 0 for no limit.
     pub registration_rate: u32,
+    /// Where further registrations on stations are tried, in this order.
+    pub places: Places,
     /// The protocol's open questions.
     pub dialect: Dialect,
 }
@@ -124,6 +163,7 @@ impl LinkConfig {
             packet_ms: 20,
             registration_window: 20,
             registration_rate: 0,
+            places: Places::default(),
             dialect: Dialect::default(),
         }
     }

@@ -15,7 +15,6 @@ use storage_core::{CallId, Extension, MonoTime};
 use super::config::{Attachment, LinkConfig};
 use super::fields::{CrossRef, DeviceId};
 use super::observe::{Act, Observation};
-use super::register;
 use super::request::MonitorKind;
 use super::terminal::{Terminal, TerminalStep};
 use crate::call::event::Monitor;
@@ -133,8 +132,8 @@ pub(super) struct Device {
     pub terminal: Option<Terminal>,
     /// Of phantoms that observe a station.
     pub observation: Option<Observation>,
-    /// Which of the instances of its extension is tried, by its place in their list.
-    pub instance: usize,
+    /// Which of the places on its extension is tried, by its number among them.
+    pub place: usize,
     /// When to ask for the agent; stations only.
     pub agent_at: Option<MonoTime>,
     pub agent: Option<String>,
@@ -171,7 +170,7 @@ impl Device {
             call_missed: false,
             terminal: key.is_terminal().then(Terminal::new),
             observation,
-            instance: 0,
+            place: 0,
             agent_at: None,
             agent: None,
             open: false,
@@ -236,11 +235,6 @@ impl Device {
         let times = waiting.chain(self.retry_at).chain(terminal).chain(observation);
         let times = times.chain(self.agent_at);
         times.filter(|at| *at > now).min()
-    }
-
-    /// The number of the instance that is tried.
-    pub fn instance_number(&self) -> u8 {
-        register::STATION_INSTANCES[self.instance % register::STATION_INSTANCES.len()]
     }
 
     pub fn watch_mut(&mut self, kind: MonitorKind) -> Option<&mut Watch> {

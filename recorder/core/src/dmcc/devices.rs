@@ -420,9 +420,9 @@ impl Devices {
         }
     }
 
-    /// The instance of its extension that was tried is somebody else's: the next one is tried at once.
+    /// The place on its extension that was tried is somebody else's: the next one is tried at once.
     /// `false` after the last, when all are to be tried again later.
-    pub(super) fn try_next_instance(&mut self, cx: &mut Context, key: &DeviceKey) -> bool {
+    pub(super) fn try_next_place(&mut self, cx: &mut Context, key: &DeviceKey) -> bool {
         let Some(device) = self.table.get_mut(key) else { return false };
         let crossrefs: Vec<CrossRef> = device.watches.iter().filter_map(crossref_of).collect();
         for crossref in &crossrefs {
@@ -430,8 +430,9 @@ impl Devices {
         }
         clean_up(cx, device, &crossrefs, false);
         device.forget_id(key);
-        device.instance = (device.instance + 1) % register::STATION_INSTANCES.len();
-        device.instance != 0
+        let next = cx.config.places.get(device.place + 1).map(|_| device.place + 1);
+        device.place = next.unwrap_or(0);
+        next.is_some()
     }
 
     pub(super) fn back_off(&mut self, cx: &mut Context, key: &DeviceKey) {
@@ -504,11 +505,12 @@ fn send_step(
     let (switch_name, extension) = (cx.config.switch_name.as_str(), &key.extension);
     let id = || device.id.as_ref().ok_or_else(missing);
     let further = key.role == Role::Further;
+    let place = cx.config.places.get(device.place).filter(|_| further);
     let request = match step {
         Step::AskId if key.is_terminal() => Request::GetDeviceId {
             switch_name,
             extension,
-            instance: further.then(|| device.instance_number()),
+            instance: place.map(|(instance, _)| instance),
         },
         Step::AskId => Request::GetThirdPartyDeviceId { switch_name, extension },
         Step::StartMonitor(kind) => Request::MonitorStart { device: id()?, kind: *kind },
@@ -524,7 +526,7 @@ fn send_step(
             Request::RegisterTerminal(Registration {
                 device: id()?,
                 independent: further,
-                force: !further || register::FORCE_STATION_LOGIN,
+                force: place.is_none_or(|(_, force)| force),
                 password: &phantom.password,
                 rtp: phantom.rtp,
                 rtcp: phantom.rtcp,

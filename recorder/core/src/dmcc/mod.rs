@@ -41,7 +41,7 @@ pub mod xml;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Attachment, LinkConfig, PhantomConfig, Secret};
+pub use config::{Attachment, LinkConfig, PhantomConfig, Places, Secret};
 pub use error::{CstaError, ErrorCategory};
 pub use link::Link;
 pub use notice::{Counters, DownCause, Fault, LostCause, Notice, Output};

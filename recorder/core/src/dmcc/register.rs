@@ -182,15 +182,14 @@ pub const EARLY_EVENTS_MAX: usize = 256;
 /// releases only.
 pub const STATION_INSTANCES: [u8; 3] = [1, 2, 0];
 
-/// Dossier 7.4, not in the register: whether a registration on a station takes its instance from whoever
-/// has it. Another recorder may have it, so the next instance is tried instead.
-pub const FORCE_STATION_LOGIN: bool = false;
-
-/// No. 14: a refused registration says that somebody else has this instance.
+/// No. 14: a refused registration says that somebody else has this instance, or that the extension has
+/// as many registrations as it may.
 #[must_use]
-pub fn says_instance_taken(text: &str) -> bool {
+pub fn says_no_place(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["duplicatealias", "in use", "already registered"].iter().any(|word| text.contains(word))
+    ["duplicatealias", "in use", "already registered", "maximum registrations"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 /// Dossier 6.11, not in the register: the button of a digit. That the ten digits are their own names is

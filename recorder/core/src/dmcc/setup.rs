@@ -28,7 +28,7 @@ impl Devices {
             other => {
                 let error = refusal(cx, other);
                 let taken = key.role == Role::Further && error.is_busy();
-                if taken && self.try_next_instance(cx, key) {
+                if taken && self.try_next_place(cx, key) {
                     return;
                 }
                 self.fail(cx, key, &error);
@@ -205,8 +205,8 @@ impl Devices {
         reason: String,
     ) {
         let wrong_code = register::wrong_security_code(code, &reason);
-        let taken = key.role == Role::Further && register::says_instance_taken(&reason);
-        let next = taken && self.try_next_instance(cx, key);
+        let taken = key.role == Role::Further && register::says_no_place(&reason);
+        let next = taken && self.try_next_place(cx, key);
         let device = self.table.get_mut(key);
         let Some(terminal) = device.and_then(|device| device.terminal.as_mut()) else { return };
         if next {

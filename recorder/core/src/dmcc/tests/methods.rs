@@ -3,7 +3,7 @@
 use storage_core::MonoTime;
 
 use super::rig::{Rig, SECOND, config, error, unregistered, wrong_code};
-use crate::dmcc::config::Attachment;
+use crate::dmcc::config::{Attachment, Places};
 use crate::dmcc::{LinkConfig, LostCause, Notice};
 
 const REGISTER: &str = "RegisterTerminalRequest";
@@ -92,6 +92,25 @@ fn an_instance_that_is_taken_gives_way_to_the_next_and_all_are_tried_again_later
     rig.advance(60 * SECOND);
     rig.position(|notice| *notice == Notice::PhantomReady { phantom: "31002".into() });
     assert_eq!(tried(&rig).last().map(String::as_str), Some("31002:cm1::1"));
+}
+
+#[test]
+fn a_member_of_a_group_takes_back_its_own_place_where_none_is_free() {
+    for (member, order) in [(0, ["1", "2", "0", "1"]), (1, ["2", "0", "1", "2"])] {
+        let mut config = stations();
+        config.places = Places::of_member(member);
+        let mut rig = Rig::new(config);
+        rig.aes.instead.push((REGISTER, " false".to_owned(), taken()));
+        rig.aes.instead.push((REGISTER, "false ".to_owned(), taken()));
+        rig.start();
+        rig.position(|notice| *notice == Notice::PhantomReady { phantom: "31001".into() });
+        let all = rig.sent.iter().filter(|sent| sent.name() == REGISTER);
+        let devices = all.filter_map(|sent| sent.root.text_of("device"));
+        let tried: Vec<_> =
+            devices.filter_map(|device| device.strip_prefix("31001:cm1::")).collect();
+        assert_eq!(tried, order);
+        assert_eq!(refusals(&rig), 0);
+    }
 }
 
 #[test]
