@@ -119,6 +119,57 @@ async fn a_restarted_aes_loses_no_call_of_a_registration() {
     restarted_aes_loses_no_call(Bench::start_with(SiteConfig::demo(3, 1), MR).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_socket_makes_no_hole_in_what_a_registration_hears() {
+    let bench = Bench::start_with(SiteConfig::demo(2, 1), MR).await;
+    let calls = [
+        bench.answered_call("5551230001", "31001").await,
+        bench.answered_call("5551230002", "31002").await,
+    ];
+    bench.recordings(2.0).await;
+    bench.hears_on(50.0).await;
+    bench.site.faults().cut_aes(0, Duration::from_secs(2));
+    bench.metric("astlogger_aes_up", |up| up == 0.0).await;
+    bench.hears_on(50.0).await;
+    bench.metric("astlogger_aes_up", |up| up == 1.0).await;
+    bench.hears_on(100.0).await;
+    for call in calls {
+        bench.site.switch().hangup_all(call);
+    }
+    let published = bench.published(2).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls_recorded, verdict.packets_in_declared_gaps), (2, 0), "{verdict:?}");
+    assert!(published.iter().all(|(_, record)| record.segments.len() == 1), "{published:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conference_is_heard_by_the_registration_of_whoever_is_left_in_it() {
+    let bench = Bench::start_with(SiteConfig::demo(4, 1), MR).await;
+    let switch = bench.site.switch();
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recordings(1.0).await;
+    for other in ["31002", "31003"] {
+        let consultation = switch.consult("31001", other).expect("an active call");
+        assert!(switch.wait_alerting(consultation, LIMIT).await.is_some());
+        switch.answer(other).expect("it rings");
+        bench.recordings(2.0).await;
+        bench.frames(consultation, 30).await;
+        switch.conference("31001").expect("a held and an active call");
+        bench.recordings(1.0).await;
+    }
+    bench.hears_on(50.0).await;
+    switch.hangup("31001").expect("it is in the conference");
+    bench.hears_on(100.0).await;
+    switch.hangup_all(call);
+    bench.published(3).await;
+    let verdict = bench.assert_right();
+    assert_eq!((verdict.calls_recorded, verdict.packets_unaccounted), (3, 0), "{verdict:?}");
+    let record = bench.of("5551230001");
+    let heard = devices(&record);
+    assert_eq!(heard[..3], ["31001"; 3], "before, between and after the consultations: {heard:?}");
+    assert!(heard[3..] == ["31002"] || heard[3..] == ["31003"], "{heard:?}");
+}
+
 async fn restarted_aes_loses_no_call(bench: Bench) {
     let mut calls = Vec::new();
     for number in 1..=3 {
@@ -208,6 +259,11 @@ async fn two_recorders_registered_at_each_station_leave_one_recording() {
             _ => vec![ONE, TWO],
         };
         assert_eq!(nodes(&record), expected, "{record:#?}");
+        let missed = record.gaps.iter().filter(|gap| gap.cause == GapCause::Takeover);
+        let missed: u64 = missed.map(|gap| gap.endms - gap.startms).sum();
+        // The standby has heard the calls all the time; a hold is silent on both.
+        let most = if record.extension.as_str() == "31002" { 6_000 } else { 300 };
+        assert!(missed <= most, "{missed} ms: {record:#?}");
     }
 }
 

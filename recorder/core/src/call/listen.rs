@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use storage_core::journal::Fact;
-use storage_core::record::GapCause;
+use storage_core::record::{GapCause, TriggerKind};
 use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
@@ -23,6 +23,11 @@ use super::tracked::CallKey;
 /// The switch's word of a call comes so much later than the call's first audio at most; what the
 /// device has received since then belongs to it.
 const WORD: Duration = Duration::from_millis(250);
+
+/// What a device has received and nobody claimed is kept for so long by the media thread, in packets of
+/// 20 ms. A node that goes on with another's recording has heard the call all the time, so the hole
+/// that the other leaves is filled from this.
+const KEPT: Duration = Duration::from_millis(1_200);
 
 /// What the switch has said of a device's media.
 #[derive(Clone, Debug)]
@@ -86,12 +91,16 @@ impl Calls {
         devices.first().map(|(.., device)| (*device).clone())
     }
 
-    /// Since when what a device has received belongs to the call that it is to hear from now on.
-    pub(super) fn heard_since(&self, now: Now, device: &Extension) -> WallTime {
-        match self.ears.ears.get(device) {
-            Some(ear) => (now.wall - WORD).max(ear.quiet).min(now.wall),
-            None => now.wall,
-        }
+    /// Since when what a device has received belongs to the recording for which it is to hear its call
+    /// from now on.
+    pub(super) fn heard_since(&self, now: Now, device: &Extension, id: RecordingId) -> WallTime {
+        let Some(ear) = self.ears.ears.get(device) else { return now.wall };
+        let trigger = self.recordings.get(&id).map(|active| active.draft.trigger);
+        let before = match trigger {
+            Some(TriggerKind::Takeover | TriggerKind::Rescue) => KEPT,
+            _ => WORD,
+        };
+        (now.wall - before).max(ear.quiet).min(now.wall)
     }
 
     /// A segment was opened on a device that listens: what is known already is written down. That is

@@ -90,7 +90,7 @@ impl Calls {
         if let Some(active) = self.recordings.get_mut(&recording) {
             active.unheard.push(segment);
         }
-        let since = self.heard_since(now, phantom);
+        let since = self.heard_since(now, phantom, recording);
         // The segment is opened first: media may come before the switch has answered.
         self.orders.push_back(Order::Capture(Fact::SegmentOpened {
             segment,

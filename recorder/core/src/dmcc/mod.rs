@@ -4,7 +4,7 @@
 //! ```text
 //! bytes ─▶ frame ─▶ xml ─▶ message {response, event, error} ─▶ link ─▶ Output, Notice
 //!                                                               │
-//!              session ── devices (device, terminal, governor, resync) ── taps
+//!        session ── devices (device, terminal, observe, governor, resync) ── taps
 //!                                                               │
 //! bytes ◀─ frame ◀─ xml ◀───────────── request ◀─────────────── wire
 //! ```
@@ -32,6 +32,7 @@ pub mod response;
 mod resync;
 mod session;
 mod setup;
+mod step;
 mod taps;
 mod terminal;
 mod traffic;

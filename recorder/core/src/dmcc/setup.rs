@@ -258,13 +258,13 @@ impl Devices {
             }
             other => {
                 let error = refusal(cx, other);
-                self.observation_refused(cx, key, error.to_string());
+                self.observation_refused(cx, key, &error.to_string());
             }
         }
     }
 
     /// The switch does not let a phantom observe its station; it is dialled again later.
-    pub(super) fn observation_refused(&mut self, cx: &mut Context, key: &DeviceKey, why: String) {
+    pub(super) fn observation_refused(&mut self, cx: &mut Context, key: &DeviceKey, why: &str) {
         let device = self.table.get_mut(key);
         let observation = device.and_then(|device| device.observation.as_mut());
         if observation.is_some_and(|observation| observation.again(cx.now, cx.spread)) {

@@ -84,8 +84,7 @@ impl Devices {
                 if let CallChange::Failed(connection) = &*change
                     && connection.device.number() == Some(&key.extension)
                 {
-                    let why = "the switch refuses it".to_owned();
-                    self.observation_refused(cx, key, why);
+                    self.observation_refused(cx, key, "the switch refuses it");
                     self.settle(cx.now, key);
                 }
                 let monitor = key.monitor();
