@@ -245,14 +245,7 @@ impl Calls {
         packetms: u32,
     ) {
         self.ear_is_sent(now, phantom, source, codec, packetms);
-        let Some(tap) = self.taps.get_mut(phantom) else { return };
-        tap.media.get_or_insert(now.mono);
-        if let Some(segment) = tap.segment {
-            let codec = codec.to_owned();
-            let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
-            self.orders.push_back(Order::Capture(fact));
-        }
-        self.arm_tap(phantom);
+        self.tap_is_sent(now, phantom, source, codec, packetms);
         self.settle(now);
     }
 

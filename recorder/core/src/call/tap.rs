@@ -10,6 +10,7 @@
 //!             left, seen leaving, not in the call
 //! ```
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use storage_core::journal::Fact;
@@ -134,6 +135,25 @@ impl Calls {
         if self.tracker.call(key).is_none() {
             self.tap_is_in(now, &phantom);
         }
+    }
+
+    /// The media of a phantom is now so: from where, which codec, how much in a packet.
+    pub(super) fn tap_is_sent(
+        &mut self,
+        now: Now,
+        phantom: &Extension,
+        source: Option<SocketAddr>,
+        codec: &str,
+        packetms: u32,
+    ) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        tap.media.get_or_insert(now.mono);
+        if let Some(segment) = tap.segment {
+            let codec = codec.to_owned();
+            let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
+            self.orders.push_back(Order::Capture(fact));
+        }
+        self.arm_tap(phantom);
     }
 
     /// The switch has not let a phantom in.
