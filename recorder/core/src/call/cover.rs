@@ -77,7 +77,7 @@ impl Calls {
         let claimed =
             holder.is_some_and(|holder| holder.node != self.node && self.group.serves(holder.node));
         match (claimed, seen) {
-            (true, _) if self.listens() => Cover::Sure,
+            (true, _) if !self.is_seen_in_calls() => Cover::Sure,
             (true, true) => Cover::Sure,
             (false, true) if !self.group.mandate.quorum => Cover::Sure,
             (false, false) => Cover::None,
@@ -98,7 +98,7 @@ impl Calls {
         // One that the group does not know yet may turn out to be a part of the other.
         self.group.get(name).is_some()
             && self.group.matches(call).any(is_elder)
-            && (self.listens() || self.peer_is_in(call, |copy| copy == own.copy))
+            && (!self.is_seen_in_calls() || self.peer_is_in(call, |copy| copy == own.copy))
     }
 
     /// Whether and when this node may join the call, as far as the others matter.
@@ -107,7 +107,7 @@ impl Calls {
         let cover = self.cover(call);
         let (is_mine, lead_is_in) = (self.takes_over(call), self.lead_is_in(call));
         let mandate = self.group.mandate;
-        if self.listens() && mandate.duty != Duty::Lead && !self.has_device(now, key) {
+        if !self.is_seen_in_calls() && mandate.duty != Duty::Lead && !self.has_device(now, key) {
             // While its stations hold a call nobody hears it, and nobody claims it.
             self.work_of(key).uncovered = None;
             return Leave::No;

@@ -8,6 +8,7 @@
 //! | how it gets out | the switch is asked | nothing is to be done |
 //! | places in the call | makes room for people | cannot make any |
 //! | a device in a call that is not recorded | is taken out | is as it should be |
+//! | others see that we record | by the phantom in the call | not at all: the ledger tells |
 //!
 //! What a device that listens hears, and when, is the business of [`super::listen`]; what a tap goes
 //! through otherwise, that of [`super::tap`].
@@ -51,6 +52,17 @@ impl Calls {
     /// Whether devices hear their stations' calls without being put into them.
     pub(super) fn listens(&self) -> bool {
         !self.ears.is_empty()
+    }
+
+    /// Whether a device is put into calls and taken out of them by request, so that one that is seen
+    /// where it should not be has to go.
+    pub(super) fn moves_devices(&self) -> bool {
+        !self.listens()
+    }
+
+    /// Whether other nodes can see in a call that we record it, and we that they do.
+    pub(super) fn is_seen_in_calls(&self) -> bool {
+        !self.listens()
     }
 
     /// Takes a device by which this call can be heard now.

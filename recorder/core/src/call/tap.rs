@@ -175,7 +175,7 @@ impl Calls {
             Some(tap) if tap.call == key && matches!(tap.phase, Phase::Asked { .. }) => {
                 self.tap_is_in(now, phantom);
             }
-            None if !self.listens() => self.evict(now, key, phantom),
+            None if self.moves_devices() => self.evict(now, key, phantom),
             Some(_) | None => {}
         }
     }
@@ -185,7 +185,7 @@ impl Calls {
         let Some(tap) = self.taps.get(phantom).filter(|tap| tap.call == key) else { return };
         let (phase, rest) = (tap.phase, tap.rest);
         // One that listens follows its station, not the call.
-        if matches!(phase, Phase::Asked { .. }) || self.listens() {
+        if matches!(phase, Phase::Asked { .. }) || !self.moves_devices() {
             return;
         }
         self.drop_tap(now, phantom, rest);
@@ -206,7 +206,7 @@ impl Calls {
 
     /// Orders a phantom out, for the first time or again. One that listens is in no call by itself.
     pub(super) fn ask_out(&mut self, now: Now, phantom: &Extension) {
-        if self.listens() {
+        if !self.moves_devices() {
             return self.drop_tap(now, phantom, Duration::ZERO);
         }
         let Some(tap) = self.taps.get_mut(phantom) else { return };
@@ -349,7 +349,7 @@ impl Calls {
     /// A phantom that is in no use is taken out of whatever call it is seen in: it may have been asked
     /// into one before it was known to sit in another.
     pub(super) fn evict_stray(&mut self, now: Now, phantom: &Extension) {
-        if self.listens() {
+        if !self.moves_devices() {
             return;
         }
         if let Some(key) = self.tracker.call_of_phantom(phantom) {

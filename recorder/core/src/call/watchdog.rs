@@ -94,7 +94,7 @@ impl Calls {
     pub(super) fn phantom_strays(&mut self, now: Now, phantom: &Extension) {
         let idle = self.pool.state(now.mono, phantom) == Some(PhantomState::Free);
         // One that listens hears calls that are not recorded, too.
-        if !idle || self.taps.contains_key(phantom) || self.listens() {
+        if !idle || self.taps.contains_key(phantom) || !self.moves_devices() {
             return;
         }
         self.raise(Alarm::StrayMedia { phantom: phantom.clone() });
@@ -177,7 +177,7 @@ impl Calls {
         let key = tap.call;
         tap.rest = LONG_REST;
         self.raise(Alarm::NoMedia { phantom: phantom.clone() });
-        if self.listens() {
+        if !self.moves_devices() {
             return self.ear_is_deaf(now, phantom);
         }
         self.ask_out(now, phantom);
