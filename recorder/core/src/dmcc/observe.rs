@@ -119,10 +119,11 @@ impl Observation {
     }
 
     /// It was refused, has ended, or nothing is heard by it: it is dialled again, later each time.
-    /// `false` if that is under way already.
+    /// `false` if that is to be done already.
     pub fn again(&mut self, now: MonoTime, spread: &mut Spread) -> bool {
         match self.state {
-            State::Off | State::Dialling { done: 0, .. } => return false,
+            State::Off => return false,
+            State::Dialling { done: 0, next } if next > now => return false,
             State::Standing { since } if now.since(since) >= WORKED => self.failures = 0,
             State::Standing { .. } | State::Dialling { .. } => {}
         }
@@ -187,9 +188,9 @@ mod tests {
         let mut now = at(10_000);
         for least in [0, 5, 10, 20] {
             assert!(observation.again(now, &mut spread));
-            assert!(!observation.again(now, &mut spread), "it is under way");
             let wait = observation.next_time().unwrap().since(now).as_secs();
             assert!((least..=least + least / 4).contains(&wait), "{wait} for {least}");
+            assert!(least == 0 || !observation.again(now, &mut spread), "it is to be done");
             now = observation.next_time().unwrap();
             dial(&mut observation, now);
             now = now + Duration::from_secs(2);

@@ -174,6 +174,17 @@ fn what_the_switch_refuses_is_dialled_again() {
 }
 
 #[test]
+fn a_receiver_that_cannot_be_lifted_is_tried_ever_later() {
+    let mut rig = Rig::new(observer());
+    let refused = error("stateIncompatibility", "invalidDeviceState");
+    rig.aes.instead.push(("SetHookswitchStatus", String::new(), refused));
+    rig.start();
+    rig.advance(600 * SECOND);
+    let tried = rig.count("SetHookswitchStatus");
+    assert!((4..12).contains(&tried), "{tried}");
+}
+
+#[test]
 fn a_deaf_observer_is_dialled_again_and_so_is_one_that_was_registered_anew() {
     let mut rig = Rig::new(observer());
     rig.start();
