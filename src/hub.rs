@@ -300,7 +300,7 @@ fn in_words(alarm: &CallAlarm) -> Alarm {
         CallAlarm::CallNotRecorded { call, extension, reason } => (
             call.to_string(),
             format!("the call {call} at {extension} is not recorded: {}", reason.as_str()),
-            "nophantom: more phantoms; refused: COR and licences; linkdown: the AES; \
+            "nophantom: more phantoms, or register or observe more stations; refused: COR and licences; linkdown: the AES; \
              partylimit: al_maxparties; nomedia: codec set and network region of the phantoms; \
              diskfull: room in al_datadir",
         ),

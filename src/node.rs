@@ -390,9 +390,10 @@ fn refusal_failure(refusal: Refusal) -> Failure {
     let (code, message) = match refusal {
         Refusal::NoCall => (Code::NoCall, "there is no answered call there"),
         Refusal::NoTrunk => (Code::NoTrunk, "the call has no outside party: ask for scope station"),
-        Refusal::NoPhantom => {
-            (Code::NoPhantom, "no phantom is free: more are needed in al_phantoms")
-        }
+        Refusal::NoPhantom => (
+            Code::NoPhantom,
+            "no phantom is free (al_phantoms), or no station of al_stations that is heard talks there",
+        ),
         Refusal::AlreadyRecording => (Code::AlreadyRecording, "the call is being recorded already"),
         Refusal::Unavailable => (Code::Unavailable, "this node cannot record it now: see /readyz"),
         Refusal::NotFound => (Code::NotFound, "there is no such recording in progress"),

@@ -8,11 +8,11 @@ use cluster_core::Patience;
 use recorder::aes_link::{AesEndpoint, AesTls, TlsError};
 use recorder_core::call::roster::Roster;
 use recorder_core::call::{self, TriggerConfig};
-use recorder_core::dmcc::{LinkConfig, PhantomConfig, Secret};
+use recorder_core::dmcc::{Attachment, LinkConfig, PhantomConfig, Places, Secret};
 use storage_core::{Extension, NodeId, SegmentId};
 
 use crate::bridge::words;
-use crate::config::{Aes, Codec, Config, MediaEncryption, Recorder, TlsFiles};
+use crate::config::{Aes, Codec, Config, MediaEncryption, Method, Recorder, TlsFiles};
 
 /// The group's log, below `al_datadir`.
 const GROUP_FOLDER: &str = "group";
@@ -55,12 +55,37 @@ pub fn aes_endpoint(aes: &Aes) -> Result<AesEndpoint, TlsError> {
     Ok(AesEndpoint { host: aes.place.host.clone(), port: aes.place.port, tls })
 }
 
-/// Each phantom with the address where it receives RTP; RTCP has the next port.
+/// Each device with the address where it receives RTP; RTCP has the next port.
 pub fn phantom_addresses(recorder: &Recorder) -> Vec<(Extension, SocketAddr)> {
-    // The configuration has at least a pair for each phantom.
+    let devices = recorder.devices().into_iter().map(|device| device.extension);
+    devices.zip(addresses(recorder)).collect()
+}
+
+/// The configuration has at least a pair of ports for each device.
+fn addresses(recorder: &Recorder) -> impl Iterator<Item = SocketAddr> {
     let ports = (0..).map_while(|pair| recorder.rtp_ports.pair(pair));
-    let addresses = ports.map(|port| SocketAddr::new(recorder.rtp_address, port));
-    recorder.phantoms.iter().cloned().zip(addresses).collect()
+    ports.map(|port| SocketAddr::new(recorder.rtp_address, port))
+}
+
+/// Each member of a group has a place of its own on the stations' extensions.
+fn places(config: &Config) -> Places {
+    let cluster = &config.cluster;
+    match cluster.peers.keys().position(|node| *node == config.nodeid) {
+        Some(place) if cluster.peers.len() > 1 => Places::of_member(place),
+        _ => Places::default(),
+    }
+}
+
+fn attachment(method: &Method, station: Option<Extension>) -> Attachment {
+    match (method, station) {
+        (Method::MultipleRegistration { .. }, _) => Attachment::Station,
+        (Method::ServiceObserving { code }, Some(station)) => {
+            Attachment::Observer { station, code: code.clone() }
+        }
+        (Method::SingleStepConference | Method::ServiceObserving { .. }, _) => {
+            Attachment::Conference
+        }
+    }
 }
 
 /// Whether the switch may encrypt the media of this node's phantoms.
@@ -71,12 +96,12 @@ pub fn offers_encryption(recorder: &Recorder) -> bool {
 /// What the link to the AES is to do.
 pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
     let aes = &recorder.aes;
-    let password = Secret::new(recorder.phantom_password.expose());
-    let phantoms = phantom_addresses(recorder)
-        .into_iter()
-        .map(|(extension, rtp)| PhantomConfig {
-            extension,
-            password: password.clone(),
+    let devices = recorder.devices().into_iter().zip(addresses(recorder));
+    let phantoms = devices
+        .map(|(device, rtp)| PhantomConfig {
+            extension: device.extension,
+            attachment: attachment(&recorder.method, device.station),
+            password: device.password,
             rtp,
             rtcp: SocketAddr::new(rtp.ip(), rtp.port() + 1),
         })
@@ -98,7 +123,21 @@ pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
             .collect(),
         registration_window: recorder.registration_window as usize,
         registration_rate: recorder.registration_rate.unwrap_or(0),
+        places: places(config),
         ..LinkConfig::new(&aes.switchname, &aes.user, Secret::new(aes.password.expose()))
+    }
+}
+
+/// How calls come to be heard.
+fn call_method(recorder: &Recorder) -> call::Method {
+    let devices = recorder.devices();
+    let stations =
+        devices.into_iter().filter_map(|device| Some((device.station?, device.extension)));
+    match recorder.method {
+        Method::SingleStepConference => call::Method::Join,
+        Method::MultipleRegistration { .. } | Method::ServiceObserving { .. } => {
+            call::Method::Listen(stations.collect())
+        }
     }
 }
 
@@ -119,6 +158,7 @@ pub fn trigger_config(
             vdns: monitored.vdns.clone(),
             skills: monitored.skills.clone(),
         },
+        method: call_method(recorder),
         rules: recorder.rules.clone(),
         max_parties: recorder.maxparties as usize,
         patience: call::Patience { rescue: recorder.rescue, follow: recorder.follow },

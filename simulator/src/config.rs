@@ -192,6 +192,16 @@ pub struct Switches {
     pub agent_events: bool,
     /// A station is locked after so many wrong security codes in a row; 0: never.
     pub lock_after_wrong_passwords: u32,
+    /// Feature access codes of service observing, listen-only or no-talk.
+    pub observe_codes: Vec<String>,
+    /// Telephones whose class of restriction does not let them be observed.
+    pub not_observable: Vec<String>,
+    /// Most observers of a telephone, and in a call: 1, or 2 where the switch is set so.
+    pub observers_max: usize,
+    /// A button that is pressed sooner after the one before is lost, although it is acknowledged.
+    pub button_pace_ms: u64,
+    /// The same for the first digit after a feature access code.
+    pub feature_pace_ms: u64,
 }
 
 /// What is wrong with a configuration.
@@ -286,6 +296,11 @@ impl Default for Switches {
             outside_answer_ms: Some(50),
             agent_events: true,
             lock_after_wrong_passwords: 0,
+            observe_codes: vec!["*55".to_owned()],
+            not_observable: Vec::new(),
+            observers_max: 1,
+            button_pace_ms: 150,
+            feature_pace_ms: 450,
         }
     }
 }

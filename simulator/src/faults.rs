@@ -130,6 +130,11 @@ impl FaultHandle {
         self.inner.act(|world, now| world.switch.release_busy_out(now, &extension.into()));
     }
 
+    /// The switch ends what a phantom observes; only its leaving the calls tells so.
+    pub fn end_observing(&self, phantom: &str) {
+        self.inner.act(|world, now| world.switch.end_observing(now, &phantom.into()));
+    }
+
     /// The switch ends the registrations of an extension, with an event.
     pub fn unregister(&self, extension: &str) {
         let reason = "Received unregistration request from switch reason=2009 text=2009-Registration expired";

@@ -150,6 +150,7 @@ impl World {
 
     /// Spreads what the switch has to tell. To be called after every change of the switch.
     pub fn settle(&mut self, now: Time) {
+        self.switch.settle_observers(now);
         // Hold and merge may restart the media of recorders in the call.
         let mut restarts = Vec::new();
         while let Some(event) = self.switch.poll_event() {

@@ -44,7 +44,7 @@ async fn logging_in_and_out() {
     assert_eq!(text(&answer, "actualSessionDuration"), "90");
     let answer = client.request(&reset("nonsense")).await;
     assert_eq!(text(&answer, "definedError"), "invalidSessionID");
-    let unknown = client.request("<ButtonPress/>").await;
+    let unknown = client.request("<GetLampMode/>").await;
     assert_eq!(text(&unknown, "operation"), "serviceNotSupported");
     let stopped = client
         .request(&format!(

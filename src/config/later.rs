@@ -10,7 +10,9 @@ use super::{Config, HoldAudio, Method, Recorder};
 /// Says what does nothing yet, and puts in its place what is done.
 pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
     settle_storage(config, reader);
+    let in_group = config.cluster.peers.len() > 1;
     if let Some(recorder) = &mut config.recorder {
+        settle_method(recorder, in_group, reader);
         settle_recorder(recorder, reader);
     }
 }
@@ -40,10 +42,19 @@ fn settle_storage(config: &mut Config, reader: &mut Reader) {
     }
 }
 
-fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
-    if recorder.method != Method::SingleStepConference {
-        reader.refuse_value("al_method", "\"ssc\" in this version", "write al_method = \"ssc\"");
+/// The members of a group see each other's phantoms in calls. One that observes is in all of them, so it
+/// does not tell who records, and two in one call are more than most switches let in.
+fn settle_method(recorder: &Recorder, in_group: bool, reader: &mut Reader) {
+    if in_group && matches!(recorder.method, Method::ServiceObserving { .. }) {
+        reader.refuse_value(
+            "al_method",
+            "\"ssc\" or \"mr\" in a group in this version",
+            "write one of them, or leave out al_peers and record with this node alone",
+        );
     }
+}
+
+fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
     if !recorder.monitored.agents.is_empty() {
         let instead = "name the stations at which they work in al_stations";
         not_yet(reader, "al_agents", "monitors on agents", instead);

@@ -11,6 +11,7 @@ use recorder_core::dmcc::Secret;
 use rustls_pki_types::ServerName;
 use storage_core::Extension;
 
+use super::method::{self, Method};
 use super::reader::Reader;
 use super::rules;
 use super::value::{self, HostPort, RtpPorts};
@@ -34,6 +35,9 @@ pub(super) const KEYS: &[&str] = &[
     "al_aesservername",
     "al_switchname",
     "al_method",
+    "al_stationpassword",
+    "al_stationpasswordfile",
+    "al_observecode",
     "al_registrationwindow",
     "al_registrationrate",
     "al_maxparties",
@@ -73,18 +77,6 @@ pub struct Aes {
     pub password: Secret,
     /// `al_switchname`: the AES's name of its connection to the switch.
     pub switchname: String,
-}
-
-/// `al_method`: how a phantom gets into a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// Single-step conference.
-    #[default]
-    SingleStepConference,
-    /// Multiple registration on the agent's own extension.
-    MultipleRegistration,
-    /// Service observing.
-    ServiceObserving,
 }
 
 /// A codec that phantoms can be sent.
@@ -175,7 +167,7 @@ pub struct Recorder {
     pub registration_rate: Option<u32>,
     /// `al_maxparties`: with the phantom, a call has no more parties than this.
     pub maxparties: u32,
-    /// `al_phantoms`: ours.
+    /// `al_phantoms`: ours; none with multiple registration.
     pub phantoms: BTreeSet<Extension>,
     /// `al_phantompassword`: their security code.
     pub phantom_password: Secret,
@@ -185,7 +177,7 @@ pub struct Recorder {
     pub monitored: Monitored,
     /// `al_rtpaddress`: where the switch sends media to.
     pub rtp_address: IpAddr,
-    /// `al_rtpports`: at least a pair for each phantom.
+    /// `al_rtpports`: at least a pair for each device.
     pub rtp_ports: RtpPorts,
     /// `al_codecs` that this version records, in order of preference; never empty.
     pub codecs: Vec<Codec>,
@@ -204,29 +196,24 @@ pub struct Recorder {
 }
 
 pub(super) fn read(reader: &mut Reader) -> Recorder {
-    let methods = [
-        ("ssc", Method::SingleStepConference),
-        ("mr", Method::MultipleRegistration),
-        ("so", Method::ServiceObserving),
-    ];
     let holds = [("record", HoldAudio::Record), ("skip", HoldAudio::Skip)];
     let aes = read_aes(reader);
     let mediaencryption = read_mediaencryption(reader, &aes);
-    let phantoms = read_phantoms(reader);
-    let peerphantoms = reader.extensions("al_peerphantoms");
     let monitored = read_monitored(reader);
+    let (method, phantoms, phantom_password) = method::read(reader, &monitored);
+    let peerphantoms = reader.extensions("al_peerphantoms");
     refuse_overlaps(reader, &phantoms, peerphantoms.as_ref(), &monitored);
     Recorder {
         aes,
-        method: reader.word("al_method", &methods).unwrap_or_default(),
+        rtp_ports: read_rtp_ports(reader, &method, &phantoms, &monitored),
+        method,
         registration_window: reader.number("al_registrationwindow", 1..=1_000).unwrap_or(20),
         registration_rate: reader
             .number("al_registrationrate", 0..=10_000)
             .filter(|rate| *rate > 0),
         maxparties: read_maxparties(reader).unwrap_or(6),
-        phantom_password: read_phantom_password(reader),
+        phantom_password,
         rtp_address: read_rtp_address(reader),
-        rtp_ports: read_rtp_ports(reader, phantoms.len()),
         phantoms,
         peerphantoms,
         monitored,
@@ -326,7 +313,7 @@ fn read_aes(reader: &mut Reader) -> Aes {
     }
 }
 
-fn read_phantoms(reader: &mut Reader) -> BTreeSet<Extension> {
+pub(super) fn read_phantoms(reader: &mut Reader) -> BTreeSet<Extension> {
     const REMEDY: &str = "write al_phantoms = [\"78001-78050\"]";
     if !reader.has("al_phantoms") {
         reader.refuse("al_phantoms", "is missing", REMEDY);
@@ -338,7 +325,7 @@ fn read_phantoms(reader: &mut Reader) -> BTreeSet<Extension> {
     phantoms.unwrap_or_default()
 }
 
-fn read_phantom_password(reader: &mut Reader) -> Secret {
+pub(super) fn read_phantom_password(reader: &mut Reader) -> Secret {
     let code = required_secret(
         reader,
         "al_phantompassword",
@@ -419,22 +406,33 @@ fn read_rtp_address(reader: &mut Reader) -> IpAddr {
     address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))
 }
 
-fn read_rtp_ports(reader: &mut Reader, phantoms: usize) -> RtpPorts {
+fn read_rtp_ports(
+    reader: &mut Reader,
+    method: &Method,
+    phantoms: &BTreeSet<Extension>,
+    monitored: &Monitored,
+) -> RtpPorts {
+    let (devices, what) = match method {
+        Method::MultipleRegistration { .. } => (monitored.stations.len(), "stations"),
+        Method::SingleStepConference | Method::ServiceObserving { .. } => {
+            (phantoms.len(), "phantoms")
+        }
+    };
     let default = RtpPorts { first: 20_000, last: 21_999 };
     let ports = reader
         .parsed("al_rtpports", value::rtp_ports, "write al_rtpports = \"20000-21999\"")
         .unwrap_or(default);
-    if ports.pairs() < phantoms {
+    if ports.pairs() < devices {
         let must_be = format!(
-            "a range with two ports for each of the {phantoms} phantoms; {}-{} serves {}",
+            "a range with two ports for each of the {devices} {what}; {}-{} serves {}",
             ports.first,
             ports.last,
             ports.pairs()
         );
-        let last = usize::from(ports.first) + 2 * phantoms - 1;
+        let last = usize::from(ports.first) + 2 * devices - 1;
         let remedy = match u16::try_from(last) {
             Ok(last) => format!("for example \"{}-{last}\"", ports.first),
-            Err(_) => "begin lower, or take fewer phantoms".to_owned(),
+            Err(_) => format!("begin lower, or take fewer {what}"),
         };
         reader.refuse_value("al_rtpports", &must_be, &remedy);
     }

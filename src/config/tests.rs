@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
+use storage_core::Extension;
 use storage_core::record::VoiceFormat;
 
 use super::*;
@@ -122,7 +123,25 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_aesuser = 5", &["al_aesuser = 5: must be a text"]),
     ("al_aespassword = \"\"", &["al_aespassword: is empty"]),
     ("al_aespassword = 4711", &["al_aespassword: must be a text"]),
-    ("al_method = \"mr\"", &["al_method = \"mr\"", "in this version"]),
+    ("al_method = \"mr\"\nal_stations = []", &["al_stations", "with al_method = \"mr\""]),
+    ("al_method = \"so\"\nal_stations = [\"3100-3149\"]", &["al_observecode: is missing"]),
+    (
+        "al_method = \"so\"\nal_stations = [\"3100-3149\"]\nal_observecode = \"FAC 5\"",
+        &["al_observecode = \"FAC 5\"", "digits, * and #"],
+    ),
+    (
+        "al_method = \"so\"\nal_stations = [\"3100-3109\"]\nal_observecode = \"*55\"",
+        &["al_phantoms", "each of the 10 stations", "50 are there"],
+    ),
+    (
+        "al_method = \"mr\"\nal_rtpports = \"20000-20009\"\nal_stations = [\"3100-3109\"]",
+        &["10 stations", "serves 5", "\"20000-20019\""],
+    ),
+    (
+        "al_method = \"so\"\nal_stations = [\"3100-3149\"]\nal_observecode = \"*55\"\n\
+         al_serverrole = \"active\"\nal_peers = [\"1=127.0.0.1:7401\", \"2=127.0.0.1:7402\"]",
+        &["al_method = \"so\"", "in a group"],
+    ),
     ("al_method = \"tap\"", &["one of ssc, mr, so"]),
     ("al_registrationwindow = 0", &["al_registrationwindow = 0"]),
     ("al_registrationrate = -1", &["al_registrationrate = -1"]),
@@ -178,6 +197,31 @@ fn each_mistake_is_told_with_key_value_and_remedy() {
             assert!(told[0].contains(part), "{lines}: \"{part}\" is not in: {}", told[0]);
         }
     }
+}
+
+#[test]
+fn each_method_has_its_devices() {
+    let devices = |lines: &str| {
+        let config = parse(&with(lines)).unwrap();
+        let devices = config.recorder.unwrap().devices();
+        let text = |device: &Device| {
+            let station = device.station.as_ref().map_or("-", Extension::as_str);
+            format!("{} {} {station}", device.extension, device.password.expose())
+        };
+        (devices.iter().map(text).collect::<Vec<_>>(), config.warnings.len())
+    };
+    let (phantoms, warnings) = devices("al_phantoms = [\"78001\"]");
+    assert_eq!((phantoms, warnings), (vec!["78001 654321 -".to_owned()], 0));
+    let mr = "al_method = \"mr\"\nal_stations = [\"3101\", \"3100\"]\n";
+    // What is left of the phantoms has no effect.
+    assert_eq!(devices(mr), (["3100 3100 3100", "3101 3101 3101"].map(str::to_owned).into(), 2));
+    let code = "al_stationpassword = \"4711\"";
+    assert_eq!(devices(&format!("{mr}{code}")).0, ["3100 4711 3100", "3101 4711 3101"]);
+    let so = "al_method = \"so\"\nal_observecode = \"*55\"\n\
+              al_phantoms = [\"78001-78002\"]\nal_stations = [\"3101\", \"3100\"]";
+    assert_eq!(devices(so).0, ["78001 654321 3100", "78002 654321 3101"]);
+    let (_, warnings) = devices("al_observecode = \"*55\"");
+    assert_eq!(warnings, 1, "it belongs to another method");
 }
 
 #[test]
@@ -263,10 +307,10 @@ fn a_key_file_is_read_and_what_is_wrong_with_it_is_named_by_its_line() {
     let file = dir.path().join("keys");
     let line = format!("al_encryptionkeyfile = \"{}\"", file.display());
     let (one, two) = ("1a".repeat(31) + "00", "2b".repeat(31) + "00");
-    std::fs::write(&file, format!("# keys\nk2 {two}\nk1 {one}\n")).unwrap();
+    fs::write(&file, format!("# keys\nk2 {two}\nk1 {one}\n")).unwrap();
     let warnings = warned(&with(&line));
     assert!(warnings.iter().any(|warning| warning.contains("every user")), "{warnings:?}");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     let config = parse(&with(&line)).unwrap();
     assert!(config.warnings.iter().all(|warning| warning.key != "al_encryptionkeyfile"));
     let names: Vec<_> = config.storage.keys.names().map(ToString::to_string).collect();
@@ -278,7 +322,7 @@ fn a_key_file_is_read_and_what_is_wrong_with_it_is_named_by_its_line() {
         (format!("k1 {one}\nk2 {}\n", &two[1..]), "line 2 is not NAME and 64"),
         (format!("k1 {}\n", "00".repeat(32)), "line 1 is one byte over and over"),
     ] {
-        std::fs::write(&file, text).unwrap();
+        fs::write(&file, text).unwrap();
         let told = told(&with(&line));
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(

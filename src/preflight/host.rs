@@ -91,7 +91,7 @@ fn ephemeral_ports(recorder: &Recorder) -> Option<Finding> {
 
 /// Open files that a node with this configuration may need.
 fn files_needed(config: &Config) -> u64 {
-    let phantoms = config.recorder.as_ref().map_or(0, |recorder| recorder.phantoms.len());
+    let phantoms = config.recorder.as_ref().map_or(0, |recorder| recorder.devices().len());
     OTHER_FILES + 2 * phantoms as u64
 }
 

@@ -49,7 +49,7 @@ fn tcp(check: &'static str, key: &'static str, address: SocketAddr) -> Finding {
 fn rtp(recorder: &Recorder) -> Finding {
     const CHECK: &str = "RTP ports";
     let (address, ports) = (recorder.rtp_address, recorder.rtp_ports);
-    let wanted: Vec<_> = (0..recorder.phantoms.len())
+    let wanted: Vec<_> = (0..recorder.devices().len())
         .filter_map(|number| ports.pair(number))
         .flat_map(|rtp| [rtp, rtp + 1])
         .collect();

@@ -240,6 +240,7 @@ impl Controller {
             Order::Join { ticket, call, party, phantom } => {
                 self.link.join(mono, ticket.0, &call, party, &phantom);
             }
+            Order::Attach { device } => self.link.attach(mono, &device),
             Order::Leave { phantom, call } => self.link.leave(mono, &phantom, &call),
             Order::AskLinkage { call, party } => self.link.call_linkage(mono, &call, party),
             Order::SnapshotCall { call, party } => self.link.snapshot_call(mono, &call, party),

@@ -11,6 +11,7 @@ mod error;
 mod filter;
 mod monitor;
 mod naming;
+mod physical;
 mod session;
 mod snapshot;
 mod terminal;
@@ -227,6 +228,8 @@ impl Aes {
             "GetAgentState" => self.agent_state(switch, session, request),
             "SystemRegister" => Ok(self.system_register(session)),
             "RequestSystemStatus" => Ok(self.system_status_now()),
+            "SetHookswitchStatus" => self.set_hookswitch(now, switch, session, request),
+            "ButtonPress" => self.press_button(now, switch, session, request),
             "SetSessionCharacteristics" => Ok(crate::wire::av("SetSessionCharacteristicsResponse")),
             _ => self.call_request(now, switch, session, request),
         }

@@ -158,18 +158,27 @@ impl Switch {
         kind: Kind,
     ) -> Result<(), Refusal> {
         let (first, second) = (self.call(held)?, self.call(active)?);
+        let observes = |party: &Party| {
+            party.device.extension().is_some_and(|own| self.observed_by(own).is_some())
+        };
         let other = |party: &&Party| !party.device.is(station);
-        let parties = || first.parties.iter().chain(&second.parties).filter(other);
+        // An observer of the station may be in both, and is one party afterwards.
+        let again = |party: &&Party| !observes(party) || first.party(&party.device).is_none();
+        let parties =
+            || first.parties.iter().chain(second.parties.iter().filter(again)).filter(other);
         let staying = usize::from(kind == Kind::Conference);
         let all = parties().count() + staying;
         let people = parties().filter(|party| !party.recorder).count() + staying;
-        let limit = self.max_parties;
+        // With an observer in it, a call of six is denied already.
+        let observed = usize::from(parties().any(observes));
+        let limit = self.max_parties - observed;
         if second.parties.iter().filter(|party| !party.recorder).count() < 2
             && second.queued_at.is_none()
         {
             return Err(Refusal::WrongState(format!("{station} (nobody to connect to)")));
         }
-        let twice = first.parties.iter().filter(other).find(|p| second.party(&p.device).is_some());
+        let mut twice = first.parties.iter().filter(other).filter(|party| !observes(party));
+        let twice = twice.find(|party| second.party(&party.device).is_some());
         if let Some(party) = twice {
             return Err(Refusal::WrongState(party.number.0.clone()));
         }
@@ -254,7 +263,8 @@ fn parties_of(
     gone: &Option<Device>,
 ) -> Vec<Party> {
     let mut parties: Vec<Party> = held.to_vec();
-    parties.extend(active.iter().filter(|party| !party.device.is(station)).cloned());
+    let known = |party: &&Party| !held.iter().any(|other| other.device == party.device);
+    parties.extend(active.iter().filter(known).cloned());
     parties.retain(|party| Some(&party.device) != gone.as_ref());
     if let Some(party) = parties.iter_mut().find(|party| party.device.is(station)) {
         party.state = ConnectionState::Connected;

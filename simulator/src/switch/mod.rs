@@ -9,6 +9,7 @@ mod features;
 mod ids;
 mod join;
 mod merge;
+mod observe;
 mod refusal;
 mod registration;
 mod routing;
@@ -92,6 +93,7 @@ pub struct Switch {
     by_serial: BTreeMap<Serial, CallId>,
     calls_at: BTreeMap<Extension, Vec<CallId>>,
     registrations: BTreeMap<RegistrationKey, Registration>,
+    keypads: BTreeMap<Extension, observe::Keypad>,
     next_call_id: u32,
     next_serial: u32,
     next_ucid: u32,
@@ -130,6 +132,7 @@ impl Switch {
             by_serial: BTreeMap::new(),
             calls_at: BTreeMap::new(),
             registrations: BTreeMap::new(),
+            keypads: BTreeMap::new(),
             next_call_id: config.call_id_first,
             next_serial: 1,
             next_ucid: 1,

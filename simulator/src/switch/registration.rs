@@ -306,6 +306,7 @@ impl Switch {
         if held.dependency != Dependency::Main {
             return;
         }
+        self.forget_keypad(&key.0);
         if word == "FORCE_LOGIN" && !self.switches.reregistration_keeps_call {
             self.hang_up_all(&key.0);
         }

@@ -61,7 +61,8 @@ pub enum Fact {
         /// What is known now.
         draft: Draft,
     },
-    /// A phantom was asked into a call; what its port receives from now on is this segment.
+    /// A phantom was asked into a call, or a device that listens is to hear it; what its port receives
+    /// from `at` on is this segment.
     SegmentOpened {
         /// The new segment.
         segment: SegmentId,
@@ -95,7 +96,7 @@ pub enum Fact {
         /// When.
         at: WallTime,
     },
-    /// Media arrived and could not be kept.
+    /// Media arrived and could not be kept; or, of no packets, it is known why none came.
     Lost {
         /// The segment.
         segment: SegmentId,

@@ -347,6 +347,7 @@ impl Host {
         let mut calls = Calls::new(TriggerConfig {
             node: self.id,
             roster: Roster { phantoms, stations: stations.clone(), ..Roster::default() },
+            method: recorder_core::call::Method::Join,
             rules: Rules::read(&[]).expect("no rule is a rule"),
             max_parties: crate::switch::PARTIES_MAX,
             patience: recorder_core::call::Patience::default(),

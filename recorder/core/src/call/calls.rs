@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use storage_core::draft::{Draft, Ending};
-use storage_core::journal::Fact;
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId, Ucid};
 
 use super::event::{AgentEvent, CallEvent, CallSnapshot};
 use super::group::{Book, Claimed, Mandate, Over, Patience, Peer};
+use super::listen::Ears;
+use super::method::Method;
 use super::order::{Alarm, JoinRefusal, Order, Ticket};
 use super::pool::{PhantomState, Pool};
 use super::recording::{Active, Missed, Seeds};
@@ -33,6 +34,8 @@ pub struct TriggerConfig {
     pub node: NodeId,
     /// Who is who.
     pub roster: Roster,
+    /// How calls come to be heard.
+    pub method: Method,
     /// The recording rules.
     pub rules: Rules,
     /// `al_maxparties`: no phantom of ours makes a call reach more than this.
@@ -60,6 +63,7 @@ pub struct Calls {
     pub(super) mandated_at: MonoTime,
     pub(super) tracker: Tracker,
     pub(super) pool: Pool,
+    pub(super) ears: Ears,
     pub(super) timers: Timers,
     pub(super) orders: VecDeque<Order>,
     pub(super) work: BTreeMap<CallKey, Work>,
@@ -95,7 +99,8 @@ impl Calls {
             patience: config.patience,
             group: Book::new(),
             mandated_at: MonoTime::default(),
-            pool: Pool::new(&config.roster.phantoms),
+            pool: Pool::new(&config.method.devices(&config.roster)),
+            ears: Ears::new(&config.method),
             tracker: Tracker::new(config.roster),
             timers: Timers::default(),
             orders: VecDeque::new(),
@@ -207,8 +212,8 @@ impl Calls {
         if self.taps.contains_key(phantom) {
             // It was lost in a call and is still being taken out of it.
             self.pool.busy(phantom, PhantomState::Leaving);
-        } else if let Some(key) = self.tracker.call_of_phantom(phantom) {
-            self.evict(now, key, phantom);
+        } else {
+            self.evict_stray(now, phantom);
         }
         self.touch_waiting();
         self.settle(now);
@@ -217,6 +222,7 @@ impl Calls {
     /// A phantom is not registered any more: what it heard ends, another goes on.
     pub fn handle_phantom_lost(&mut self, now: Now, phantom: &Extension) {
         self.pool.lost(phantom);
+        self.ear_is_silent(phantom);
         self.end_tap_of_lost(now, phantom);
         self.settle(now);
     }
@@ -237,19 +243,14 @@ impl Calls {
         codec: &str,
         packetms: u32,
     ) {
-        let Some(tap) = self.taps.get_mut(phantom) else { return };
-        tap.media.get_or_insert(now.mono);
-        if let Some(segment) = tap.segment {
-            let codec = codec.to_owned();
-            let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
-            self.orders.push_back(Order::Capture(fact));
-        }
-        self.arm_tap(phantom);
+        self.ear_is_sent(now, phantom, source, codec, packetms);
+        self.tap_is_sent(now, phantom, source, codec, packetms);
         self.settle(now);
     }
 
     /// `MediaStopEvent` of a phantom. It may start again, as after a hold, so it ends nothing.
     pub fn handle_media_stopped(&mut self, now: Now, phantom: &Extension) {
+        self.ear_is_silent(phantom);
         if let Some(tap) = self.taps.get_mut(phantom) {
             tap.media = None;
         }
@@ -422,10 +423,11 @@ impl Calls {
         self.tracker.calls().map(|call| self.view(call)).collect()
     }
 
-    /// How many calls are in progress.
+    /// How many calls are in progress. One in which nobody is but recorders is none: so an observer
+    /// looks that dials.
     #[must_use]
     pub fn calls_active(&self) -> usize {
-        self.tracker.calls().count()
+        self.tracker.calls().filter(|call| call.real().next().is_some()).count()
     }
 
     /// Events of calls that were not tracked because there were impossibly many.
@@ -539,7 +541,7 @@ impl Calls {
     fn drain_changes(&mut self, now: Now) {
         while let Some(change) = self.tracker.poll_change() {
             match change {
-                Change::Updated(key) => self.touch_with_neighbours(key),
+                Change::Updated(key) => self.touch_with_neighbours(now, key),
                 Change::PhantomIn { call, phantom } => self.phantom_came(now, call, &phantom),
                 Change::PhantomOut { call, phantom } => self.phantom_went(now, call, &phantom),
                 Change::Merged { from, into } => self.call_merged(now, &from, into),
@@ -549,7 +551,8 @@ impl Calls {
         }
     }
 
-    fn touch_with_neighbours(&mut self, key: CallKey) {
+    fn touch_with_neighbours(&mut self, now: Now, key: CallKey) {
+        self.follow_ears(now, key);
         let Some(call) = self.tracker.call(key) else { return };
         self.touched.extend(self.tracker.linked(call));
         self.touched.insert(key);
@@ -557,6 +560,7 @@ impl Calls {
 
     /// Two calls are one: the longer recording goes on, the other ends where it is.
     fn call_merged(&mut self, now: Now, from: &TrackedCall, into: CallKey) {
+        self.follow_ears(now, from.key);
         for tap in self.taps.values_mut().filter(|tap| tap.call == from.key) {
             tap.call = into;
         }
@@ -573,6 +577,7 @@ impl Calls {
     }
 
     fn call_ended(&mut self, now: Now, call: &TrackedCall, end: CallEnd) {
+        self.follow_ears(now, call.key);
         // Others may see it still; if they do not, nobody goes on with its recording, and it is over.
         let lost_sight = matches!(end, CallEnd::Unseen | CallEnd::Unknown);
         let ending = match lost_sight && self.group.peers.values().any(|peer| peer.alive) {

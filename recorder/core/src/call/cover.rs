@@ -10,6 +10,9 @@
 //! | no | yes | doubtful |
 //! | yes | no | doubtful |
 //! | no | no | none |
+//!
+//! A device that listens is seen by nobody (see [`super::method`]): there the ledger is the only witness,
+//! and believed alone.
 
 use std::time::Duration;
 
@@ -74,6 +77,7 @@ impl Calls {
         let claimed =
             holder.is_some_and(|holder| holder.node != self.node && self.group.serves(holder.node));
         match (claimed, seen) {
+            (true, _) if !self.is_seen_in_calls() => Cover::Sure,
             (true, true) => Cover::Sure,
             (false, true) if !self.group.mandate.quorum => Cover::Sure,
             (false, false) => Cover::None,
@@ -94,7 +98,7 @@ impl Calls {
         // One that the group does not know yet may turn out to be a part of the other.
         self.group.get(name).is_some()
             && self.group.matches(call).any(is_elder)
-            && self.peer_is_in(call, |copy| copy == own.copy)
+            && (!self.is_seen_in_calls() || self.peer_is_in(call, |copy| copy == own.copy))
     }
 
     /// Whether and when this node may join the call, as far as the others matter.
@@ -103,6 +107,11 @@ impl Calls {
         let cover = self.cover(call);
         let (is_mine, lead_is_in) = (self.takes_over(call), self.lead_is_in(call));
         let mandate = self.group.mandate;
+        if !self.is_seen_in_calls() && mandate.duty != Duty::Lead && !self.has_device(now, key) {
+            // While its stations hold a call nobody hears it, and nobody claims it.
+            self.work_of(key).uncovered = None;
+            return Leave::No;
+        }
         let patience = self.patience;
         let seen = self.peer_is_in(call, |copy| copy == mandate.copy);
         let known = self.group.matches(call).any(|claimed| claimed.copy == mandate.copy);

@@ -7,6 +7,7 @@
 
 pub mod event;
 pub mod group;
+pub mod method;
 pub mod order;
 pub mod pattern;
 pub mod pool;
@@ -20,6 +21,7 @@ mod adopt;
 mod calls;
 mod cover;
 mod draft;
+mod listen;
 mod merge;
 mod orphan;
 mod party;
@@ -36,6 +38,7 @@ mod watchdog;
 
 pub use calls::{Calls, TriggerConfig};
 pub use group::{Claimed, Holder, Mandate, Over, Patience, Peer};
+pub use method::Method;
 pub use order::{Alarm, Claim, JoinRefusal, MissedReason, Order};
 pub use party::{Party, PartyKind};
 pub use request::{Action, Refusal, Request, Requester, Target};

@@ -69,6 +69,12 @@ pub enum Order {
         /// The call.
         call: CallId,
     },
+    /// A device that should hear its station hears nothing: see to it that it does, unless nothing
+    /// can be done about it. What becomes of it is reported as for any device.
+    Attach {
+        /// Which device; always one of ours.
+        device: Extension,
+    },
     /// Ask for the call's identity, and report with `handle_ucid`.
     AskLinkage {
         /// The call.

@@ -3,7 +3,7 @@
 
 use storage_core::draft::{Draft, Ending, Presence};
 use storage_core::journal::Fact;
-use storage_core::record::{Scope, TriggerKind};
+use storage_core::record::{GapCause, Scope, TriggerKind};
 use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
@@ -33,6 +33,8 @@ pub(super) struct Active {
     pub missed: Option<Order>,
     /// Its segments on which nothing was heard yet.
     pub unheard: Vec<SegmentId>,
+    /// Since when and why no device can hear its call, where that is the stations' doing.
+    pub deaf: Option<(WallTime, GapCause)>,
 }
 
 /// What a recording is opened with.
@@ -315,6 +317,7 @@ impl Active {
             inherited,
             missed: None,
             unheard: Vec::new(),
+            deaf: None,
         }
     }
 }

@@ -159,7 +159,7 @@ impl Calls {
         if !self.link_up {
             return Err(Refusal::Unavailable);
         }
-        if self.pool.next_free(now.mono).is_none() {
+        if !self.has_device(now, key) {
             return Err(Refusal::NoPhantom);
         }
         let by: Requester = request.by;

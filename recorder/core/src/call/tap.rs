@@ -10,6 +10,7 @@
 //!             left, seen leaving, not in the call
 //! ```
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use storage_core::journal::Fact;
@@ -90,20 +91,17 @@ impl Calls {
         if let Some(active) = self.recordings.get_mut(&recording) {
             active.unheard.push(segment);
         }
+        let since = self.heard_since(now, phantom, recording);
         // The segment is opened first: media may come before the switch has answered.
         self.orders.push_back(Order::Capture(Fact::SegmentOpened {
             segment,
             recordingid: recording,
             phantom: phantom.clone(),
-            at: now.wall,
+            at: since,
             key: None,
         }));
-        self.orders.push_back(Order::Join {
-            ticket,
-            call: id.clone(),
-            party,
-            phantom: phantom.clone(),
-        });
+        let join = Order::Join { ticket, call: id.clone(), party, phantom: phantom.clone() };
+        let phase = self.enter(join, phantom);
         let tap = Tap {
             phantom: phantom.clone(),
             call: key,
@@ -111,7 +109,7 @@ impl Calls {
             recording: Some(recording),
             segment: Some(segment),
             ticket,
-            phase: Phase::Asked { unwanted: false },
+            phase,
             since: now.mono,
             media: None,
             heard: false,
@@ -123,6 +121,7 @@ impl Calls {
         self.work_of(key).block = None;
         self.clear_stray_alarm(phantom);
         self.taps.insert(phantom.clone(), tap);
+        self.tell_of_ear(now, phantom, segment, since);
         self.arm_tap(phantom);
     }
 
@@ -137,6 +136,25 @@ impl Calls {
         if self.tracker.call(key).is_none() {
             self.tap_is_in(now, &phantom);
         }
+    }
+
+    /// The media of a phantom is now so: from where, which codec, how much in a packet.
+    pub(super) fn tap_is_sent(
+        &mut self,
+        now: Now,
+        phantom: &Extension,
+        source: Option<SocketAddr>,
+        codec: &str,
+        packetms: u32,
+    ) {
+        let Some(tap) = self.taps.get_mut(phantom) else { return };
+        tap.media.get_or_insert(now.mono);
+        if let Some(segment) = tap.segment {
+            let codec = codec.to_owned();
+            let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
+            self.orders.push_back(Order::Capture(fact));
+        }
+        self.arm_tap(phantom);
     }
 
     /// The switch has not let a phantom in.
@@ -158,8 +176,8 @@ impl Calls {
             Some(tap) if tap.call == key && matches!(tap.phase, Phase::Asked { .. }) => {
                 self.tap_is_in(now, phantom);
             }
-            Some(_) => {}
-            None => self.evict(now, key, phantom),
+            None if self.moves_devices() => self.evict(now, key, phantom),
+            Some(_) | None => {}
         }
     }
 
@@ -167,7 +185,8 @@ impl Calls {
     pub(super) fn phantom_went(&mut self, now: Now, key: CallKey, phantom: &Extension) {
         let Some(tap) = self.taps.get(phantom).filter(|tap| tap.call == key) else { return };
         let (phase, rest) = (tap.phase, tap.rest);
-        if matches!(phase, Phase::Asked { .. }) {
+        // One that listens follows its station, not the call.
+        if matches!(phase, Phase::Asked { .. }) || !self.moves_devices() {
             return;
         }
         self.drop_tap(now, phantom, rest);
@@ -186,8 +205,11 @@ impl Calls {
         }
     }
 
-    /// Orders a phantom out, for the first time or again.
+    /// Orders a phantom out, for the first time or again. One that listens is in no call by itself.
     pub(super) fn ask_out(&mut self, now: Now, phantom: &Extension) {
+        if !self.moves_devices() {
+            return self.drop_tap(now, phantom, Duration::ZERO);
+        }
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         if tap.phase != Phase::Leaving {
             tap.leaves = 0;
@@ -280,9 +302,9 @@ impl Calls {
         self.clear_stuck_alarm(phantom);
         self.timers.stop(&Timer::Tap(phantom.clone()));
         let Some(tap) = self.taps.remove(phantom) else { return };
-        self.pool.give_back(now.mono, phantom, rest);
+        self.pool.give_back(now.mono, phantom, self.rest_after(rest));
         self.touched.insert(tap.call);
-        self.wake_waiting(now);
+        self.device_freed(now);
         if let Some(id) = tap.recording {
             self.finish_if_quiet(now, id);
         }
@@ -327,14 +349,17 @@ impl Calls {
 
     /// A phantom that is in no use is taken out of whatever call it is seen in: it may have been asked
     /// into one before it was known to sit in another.
-    fn evict_stray(&mut self, now: Now, phantom: &Extension) {
+    pub(super) fn evict_stray(&mut self, now: Now, phantom: &Extension) {
+        if !self.moves_devices() {
+            return;
+        }
         if let Some(key) = self.tracker.call_of_phantom(phantom) {
             self.evict(now, key, phantom);
         }
     }
 
     /// A phantom of ours is in a call for no recording: a crash or a lost answer left it there.
-    pub(super) fn evict(&mut self, now: Now, key: CallKey, phantom: &Extension) {
+    fn evict(&mut self, now: Now, key: CallKey, phantom: &Extension) {
         let Some(call) = self.tracker.call(key) else { return };
         let tap = Tap {
             phantom: phantom.clone(),

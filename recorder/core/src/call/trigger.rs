@@ -117,6 +117,7 @@ impl Calls {
     }
 
     fn go_on(&mut self, now: Now, key: CallKey, id: RecordingId) {
+        self.leave_unheard(now, key, id);
         let Some(call) = self.tracker.call(key) else { return };
         let Some(active) = self.recordings.get(&id) else { return };
         if self.stopped_by_group(call).is_some_and(|take| take >= active.draft.take) {
@@ -126,7 +127,7 @@ impl Calls {
             return self.end_recording(now, id, None, Ending::Over);
         }
         let outlook = Outlook::of(call, active.draft.scope, &active.draft.extension);
-        let give_way = self.must_make_room(call);
+        let give_way = self.gives_way(call);
         match outlook {
             Outlook::Over => return self.end_recording(now, id, None, Ending::Over),
             Outlook::Alone | Outlook::Unserved => return self.fade(now, key, id, outlook),
@@ -242,7 +243,7 @@ impl Calls {
     /// Puts a phantom in if one may and can be. The recording is opened with its first attempt.
     fn try_join(&mut self, now: Now, key: CallKey, id: Option<RecordingId>) {
         let Some(call) = self.tracker.call(key) else { return };
-        let (places, room) = (self.places(call), self.has_room(call));
+        let (places, room) = (self.places(call), self.admits(call));
         let link_up = self.link_up;
         let work = self.work_of(key);
         if work.full_at.is_some_and(|full| places < full) {
@@ -260,9 +261,9 @@ impl Calls {
         if self.leaves_to_others(now, key) {
             return self.block(key, MissedReason::DiskFull);
         }
-        let Some(phantom) = self.pool.take(now.mono) else {
+        let Some(phantom) = self.take_device(now, key) else {
             self.block(key, MissedReason::NoPhantom);
-            return self.wake_waiting(now);
+            return self.wait_for_device(now);
         };
         let id = id.or_else(|| self.open_wanted(now, key));
         match id {
@@ -368,7 +369,7 @@ impl Calls {
     }
 
     /// Notes what stands in the way.
-    fn block(&mut self, key: CallKey, reason: MissedReason) {
+    pub(super) fn block(&mut self, key: CallKey, reason: MissedReason) {
         self.work_of(key).block = Some(reason);
     }
 

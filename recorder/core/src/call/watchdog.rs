@@ -93,13 +93,12 @@ impl Calls {
     /// what was still on its way.
     pub(super) fn phantom_strays(&mut self, now: Now, phantom: &Extension) {
         let idle = self.pool.state(now.mono, phantom) == Some(PhantomState::Free);
-        if !idle || self.taps.contains_key(phantom) {
+        // One that listens hears calls that are not recorded, too.
+        if !idle || self.taps.contains_key(phantom) || !self.moves_devices() {
             return;
         }
         self.raise(Alarm::StrayMedia { phantom: phantom.clone() });
-        if let Some(key) = self.tracker.call_of_phantom(phantom) {
-            self.evict(now, key, phantom);
-        }
+        self.evict_stray(now, phantom);
     }
 
     /// How many phantoms are in calls for a recording, and how many of them should hear something
@@ -178,6 +177,9 @@ impl Calls {
         let key = tap.call;
         tap.rest = LONG_REST;
         self.raise(Alarm::NoMedia { phantom: phantom.clone() });
+        if !self.moves_devices() {
+            return self.ear_is_deaf(now, phantom);
+        }
         self.ask_out(now, phantom);
         self.hold_back(now, key, MissedReason::NoMedia);
     }

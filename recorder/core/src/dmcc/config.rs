@@ -39,17 +39,73 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A phantom and where its media shall go.
+/// How a device comes to be sent the audio of calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Attachment {
+    /// A phantom, registered as MAIN, that is added to calls (dossier 7.2).
+    #[default]
+    Conference,
+    /// One more registration, INDEPENDENT, on a station's own extension (dossier 7.4).
+    Station,
+    /// A phantom, registered as MAIN, that observes a station (dossier 7.3).
+    Observer {
+        /// The station.
+        station: Extension,
+        /// The feature's access code: `0` to `9`, `*` and `#`.
+        code: String,
+    },
+}
+
+/// A phantom, or a registration on a station, and where its media shall go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhantomConfig {
     /// Its number on the switch.
     pub extension: Extension,
+    /// How it comes to hear calls.
+    pub attachment: Attachment,
     /// Its station security code.
     pub password: Secret,
     /// Where it receives RTP: an address that the switch can reach, and an even port.
     pub rtp: SocketAddr,
     /// Where it receives RTCP, normally the next port.
     pub rtcp: SocketAddr,
+}
+
+/// The instances of a station's extension that further registrations may have (dossier 4.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Tried in turn, without taking one from anybody: another recorder may have it.
+    pub instances: Vec<u8>,
+    /// Whether the first is this node's own by agreement: where all are taken, whoever has it is what
+    /// is left of an earlier session, and gives way.
+    pub first_is_own: bool,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { instances: register::STATION_INSTANCES.into(), first_is_own: false }
+    }
+}
+
+impl Places {
+    /// Of the recorder that has this place among those of its group, counted from 0.
+    #[must_use]
+    pub fn of_member(place: usize) -> Self {
+        let mut instances = Vec::from(register::STATION_INSTANCES);
+        instances.rotate_left(place % register::STATION_INSTANCES.len());
+        Self { instances, first_is_own: true }
+    }
+
+    /// The try of this number: which instance, and whether it is taken from whoever has it.
+    pub(super) fn get(&self, number: usize) -> Option<(u8, bool)> {
+        match self.instances.get(number) {
+            Some(instance) => Some((*instance, false)),
+            None if number == self.instances.len() && self.first_is_own => {
+                self.instances.first().map(|own| (*own, true))
+            }
+            None => None,
+        }
+    }
 }
 
 /// How to reach the switch through one AES, and what to watch there.
@@ -87,6 +143,8 @@ pub struct LinkConfig {
     pub registration_window: usize,
     /// Registration requests per second; 0 for no limit.
     pub registration_rate: u32,
+    /// Where further registrations on stations are tried, in this order.
+    pub places: Places,
     /// The protocol's open questions.
     pub dialect: Dialect,
 }
@@ -112,6 +170,7 @@ impl LinkConfig {
             packet_ms: 20,
             registration_window: 20,
             registration_rate: 0,
+            places: Places::default(),
             dialect: Dialect::default(),
         }
     }
@@ -132,6 +191,7 @@ mod tests {
         let mut config = LinkConfig::new("cm1", "recuser", Secret::new("Secret1!"));
         config.phantoms.push(PhantomConfig {
             extension: "41001".into(),
+            attachment: Attachment::Conference,
             password: Secret::new("123456"),
             rtp: "192.0.2.20:40000".parse().unwrap(),
             rtcp: "192.0.2.20:40001".parse().unwrap(),

@@ -3,7 +3,8 @@
 //! the step's request is the business of `devices`.
 //!
 //! ```text
-//! phantom: device ID, media monitor, call monitor, snapshot, registration
+//! phantom: device ID, media monitor, call monitor, snapshot, registration, observation
+//! further registration on a station: device ID of an instance, media monitor, registration
 //! station: device ID, call monitor, snapshot, agent
 //! VDN:     device ID, monitor of calls via it
 //! skill:   device ID, monitor of calls via it, monitor of its agents
@@ -11,7 +12,9 @@
 
 use storage_core::{CallId, Extension, MonoTime};
 
+use super::config::{Attachment, LinkConfig};
 use super::fields::{CrossRef, DeviceId};
+use super::observe::{Act, Observation};
 use super::request::MonitorKind;
 use super::terminal::{Terminal, TerminalStep};
 use crate::call::event::Monitor;
@@ -21,6 +24,8 @@ use crate::call::event::Monitor;
 pub(super) enum Role {
     Station,
     Phantom,
+    /// One more registration on a station; the station's calls are watched as that station's.
+    Further,
     Vdn,
     Skill,
 }
@@ -37,7 +42,7 @@ impl DeviceKey {
         let extension = self.extension.clone();
         match self.role {
             Role::Station => Monitor::Station(extension),
-            Role::Phantom => Monitor::Phantom(extension),
+            Role::Phantom | Role::Further => Monitor::Phantom(extension),
             Role::Vdn | Role::Skill => Monitor::Via(extension),
         }
     }
@@ -47,12 +52,18 @@ impl DeviceKey {
         matches!(self.role, Role::Station | Role::Phantom)
     }
 
+    /// Whether it is registered, so that media can be sent to it.
+    pub const fn is_terminal(&self) -> bool {
+        matches!(self.role, Role::Phantom | Role::Further)
+    }
+
     /// Its monitors, and whether the device is of use without it.
     const fn monitors(&self) -> &'static [(MonitorKind, bool)] {
         match self.role {
             Role::Station => &[(MonitorKind::Calls, true)],
             // A phantom without the second can still record; only its call is seen less well.
             Role::Phantom => &[(MonitorKind::Media, true), (MonitorKind::Calls, false)],
+            Role::Further => &[(MonitorKind::Media, true)],
             Role::Vdn => &[(MonitorKind::CallsVia, true)],
             Role::Skill => &[(MonitorKind::CallsVia, true), (MonitorKind::Agents, false)],
         }
@@ -70,6 +81,7 @@ pub(super) enum Step {
     CheckRegistration,
     Register,
     AskAgent,
+    Observe(Act),
 }
 
 /// One monitor of a device.
@@ -116,8 +128,12 @@ pub(super) struct Device {
     pub snapshot: Snapshot,
     /// Some call could not be asked for.
     pub call_missed: bool,
-    /// Phantoms only.
+    /// Of what is registered.
     pub terminal: Option<Terminal>,
+    /// Of phantoms that observe a station.
+    pub observation: Option<Observation>,
+    /// Which of the places on its extension is tried, by its number among them.
+    pub place: usize,
     /// When to ask for the agent; stations only.
     pub agent_at: Option<MonoTime>,
     pub agent: Option<String>,
@@ -132,7 +148,14 @@ pub(super) struct Device {
 }
 
 impl Device {
-    pub fn new(key: &DeviceKey) -> Self {
+    pub fn new(key: &DeviceKey, config: &LinkConfig) -> Self {
+        let attachment = config.phantom(&key.extension).map(|phantom| &phantom.attachment);
+        let observation = match attachment {
+            Some(Attachment::Observer { station, code }) if key.is_terminal() => {
+                Some(Observation::new(code, station))
+            }
+            _ => None,
+        };
         let watch = |(kind, needed): &(MonitorKind, bool)| Watch {
             kind: *kind,
             needed: *needed,
@@ -145,7 +168,9 @@ impl Device {
             watches: key.monitors().iter().map(watch).collect(),
             snapshot: Snapshot::Done { complete: true },
             call_missed: false,
-            terminal: (key.role == Role::Phantom).then(Terminal::new),
+            terminal: key.is_terminal().then(Terminal::new),
+            observation,
+            place: 0,
             agent_at: None,
             agent: None,
             open: false,
@@ -193,6 +218,9 @@ impl Device {
             Some(TerminalStep::Register) => return Some(Step::Register),
             None => {}
         }
+        if let Some(act) = self.observation.as_ref().and_then(|o| o.step(now)) {
+            return Some(Step::Observe(act));
+        }
         self.agent_at.filter(|at| *at <= now).map(|_| Step::AskAgent)
     }
 
@@ -203,7 +231,9 @@ impl Device {
             _ => None,
         });
         let terminal = self.terminal.as_ref().and_then(Terminal::next_time);
-        let times = waiting.chain(self.retry_at).chain(terminal).chain(self.agent_at);
+        let observation = self.observation.as_ref().and_then(Observation::next_time);
+        let times = waiting.chain(self.retry_at).chain(terminal).chain(observation);
+        let times = times.chain(self.agent_at);
         times.filter(|at| *at > now).min()
     }
 
@@ -248,6 +278,9 @@ impl Device {
         self.agent_at = None;
         for watch in &mut self.watches {
             watch.failures = 0;
+        }
+        if let Some(observation) = &mut self.observation {
+            observation.reset();
         }
         self.terminal.as_mut().is_some_and(Terminal::forget)
     }

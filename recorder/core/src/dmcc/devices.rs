@@ -8,18 +8,19 @@ use std::time::Duration;
 use storage_core::{Extension, MonoTime};
 
 use super::backoff::doubling;
-use super::config::LinkConfig;
+use super::config::{Attachment, LinkConfig};
 use super::context::{Answer, Context, Purpose};
 use super::device::{Device, DeviceKey, Role, Snapshot, Step, Watch, WatchState};
-use super::error::{CstaError, ErrorCategory};
+use super::error::CstaError;
 use super::event::MonitorEvent;
 use super::fields::{CrossRef, DeviceId};
 use super::governor::Governor;
 use super::notice::{LostCause, Notice};
 use super::register;
-use super::request::{MonitorKind, Registration, Request};
+use super::request::{MonitorKind, Request};
 use super::response::Response;
 use super::resync::Resync;
+use super::step::{clean_up, send_step};
 use super::terminal::Terminal;
 
 /// Open set-up requests at once, registrations not counted: enough for hundreds of devices to be
@@ -27,8 +28,6 @@ use super::terminal::Terminal;
 const WINDOW: usize = 64;
 /// How long to wait for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// H.323 retries may lie behind a registration (dossier 4.2).
-const REGISTRATION_PATIENCE: Duration = Duration::from_secs(60);
 /// A server that sends much that cannot be read makes us look around no more often than this.
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(10);
 pub(super) const RETRY_MIN: Duration = Duration::from_secs(5);
@@ -60,7 +59,11 @@ pub(super) struct Devices {
 
 impl Devices {
     pub fn new(config: &LinkConfig) -> Self {
-        let table = keys(config).map(|key| (key.clone(), Device::new(&key))).collect();
+        let device = |key: DeviceKey| {
+            let device = Device::new(&key, config);
+            (key, device)
+        };
+        let table = keys(config).map(device).collect();
         Self {
             table,
             monitors: BTreeMap::new(),
@@ -180,7 +183,10 @@ impl Devices {
             }
         }
         while let Some(extension) = self.governor.admit(cx.now) {
-            let key = DeviceKey { role: Role::Phantom, extension };
+            let Some(key) = self.terminal_key(&extension) else {
+                self.governor.done(&extension);
+                continue;
+            };
             let step = self.table.get(&key).and_then(|device| device.next_step(cx.now));
             if step == Some(Step::Register) {
                 self.take(cx, &key, &Step::Register);
@@ -215,6 +221,27 @@ impl Devices {
             .find(|key| self.table.contains_key(key))
     }
 
+    /// What is registered under this number.
+    fn terminal_key(&self, extension: &Extension) -> Option<DeviceKey> {
+        let roles = [Role::Phantom, Role::Further].into_iter();
+        roles
+            .map(|role| DeviceKey { role, extension: extension.clone() })
+            .find(|key| self.table.contains_key(key))
+    }
+
+    /// A device should be sent media and is not: its registration is looked at, or its observation
+    /// dialled again.
+    pub fn attach(&mut self, cx: &mut Context, extension: &Extension) {
+        let Some(key) = self.terminal_key(extension).filter(|_| self.live) else { return };
+        let Some(device) = self.table.get_mut(&key) else { return };
+        match &mut device.observation {
+            Some(observation) if observation.is_standing() => self.observation_ended(cx, &key),
+            Some(_) => {}
+            None => device.terminal.iter_mut().for_each(|terminal| terminal.check(cx.now)),
+        }
+        self.settle(cx.now, &key);
+    }
+
     /// The ID of one of our phantoms, registered or not.
     pub fn phantom_id(&self, extension: &Extension) -> Option<&DeviceId> {
         let key = DeviceKey { role: Role::Phantom, extension: extension.clone() };
@@ -237,7 +264,8 @@ impl Devices {
             self.remove(cx, &key);
         }
         for key in wanted {
-            let device = self.table.entry(key.clone()).or_insert_with(|| Device::new(&key));
+            let device = self.table.entry(key.clone());
+            let device = device.or_insert_with(|| Device::new(&key, cx.config));
             device.retry_at = None;
             device.told = false;
             if let Some(terminal) = &mut device.terminal {
@@ -250,12 +278,13 @@ impl Devices {
     }
 
     /// Watches these stations from now on.
-    pub fn watch_also(&mut self, now: MonoTime, stations: Vec<Extension>) {
+    pub fn watch_also(&mut self, cx: &Context, stations: Vec<Extension>) {
         for extension in stations {
             let key = DeviceKey { role: Role::Station, extension };
-            self.table.entry(key.clone()).or_insert_with(|| Device::new(&key));
+            let device = self.table.entry(key.clone());
+            device.or_insert_with(|| Device::new(&key, cx.config));
             if self.live {
-                self.settle(now, &key);
+                self.settle(cx.now, &key);
             }
         }
     }
@@ -314,7 +343,7 @@ impl Devices {
     fn take(&mut self, cx: &mut Context, key: &DeviceKey, step: &Step) {
         let Some(device) = self.table.get_mut(key) else { return };
         let purpose = Purpose::Device(key.clone(), step.clone());
-        let sent = send_step(cx, key, device.id.as_ref(), step, purpose);
+        let sent = send_step(cx, key, device, step, purpose);
         device.open = true;
         match step {
             Step::Register => {
@@ -363,6 +392,7 @@ impl Devices {
             Step::CheckRegistration => self.check_answered(cx, key, answer),
             Step::Register => self.registration_answered(cx, key, answer),
             Step::AskAgent => self.agent_answered(cx, key, answer),
+            Step::Observe(_) => self.observing_answered(cx, key, answer),
         }
         self.settle(cx.now, key);
     }
@@ -388,6 +418,21 @@ impl Devices {
         }
     }
 
+    /// The place on its extension that was tried is somebody else's: the next one is tried at once.
+    /// `false` after the last, when all are to be tried again later.
+    pub(super) fn try_next_place(&mut self, cx: &mut Context, key: &DeviceKey) -> bool {
+        let Some(device) = self.table.get_mut(key) else { return false };
+        let crossrefs: Vec<CrossRef> = device.watches.iter().filter_map(crossref_of).collect();
+        for crossref in &crossrefs {
+            self.monitors.remove(crossref);
+        }
+        clean_up(cx, device, &crossrefs, false);
+        device.forget_id(key);
+        let next = cx.config.places.get(device.place + 1).map(|_| device.place + 1);
+        device.place = next.unwrap_or(0);
+        next.is_some()
+    }
+
     pub(super) fn back_off(&mut self, cx: &mut Context, key: &DeviceKey) {
         let Some(device) = self.table.get_mut(key) else { return };
         device.failures = device.failures.saturating_add(1);
@@ -397,7 +442,13 @@ impl Devices {
 }
 
 fn keys(config: &LinkConfig) -> impl Iterator<Item = DeviceKey> {
-    let phantoms = config.phantoms.iter().map(|phantom| (Role::Phantom, &phantom.extension));
+    let phantoms = config.phantoms.iter().map(|phantom| {
+        let role = match phantom.attachment {
+            Attachment::Station => Role::Further,
+            Attachment::Conference | Attachment::Observer { .. } => Role::Phantom,
+        };
+        (role, &phantom.extension)
+    });
     let stations = config.stations.iter().map(|extension| (Role::Station, extension));
     let vdns = config.vdns.iter().map(|extension| (Role::Vdn, extension));
     let skills = config.skills.iter().map(|extension| (Role::Skill, extension));
@@ -424,55 +475,4 @@ fn disown(cx: &mut Context, answer: Answer) {
         // Not sent for want of an invoke ID: the session's end will clean up.
         let _ = cx.wire.send(cx.now, &request, PATIENCE, Purpose::Nothing);
     }
-}
-
-/// Unregister, stop monitors, release: the order of Avaya's samples (dossier 3.4; register
-/// no. 21). What cannot be sent is left to the session's end.
-fn clean_up(cx: &mut Context, device: &Device, crossrefs: &[CrossRef], standing: bool) {
-    let Some(id) = &device.id else { return };
-    let mut requests = Vec::new();
-    if standing {
-        requests.push(Request::UnregisterTerminal { device: id });
-    }
-    requests.extend(crossrefs.iter().map(|crossref| Request::MonitorStop { crossref }));
-    requests.push(Request::ReleaseDeviceId { device: id });
-    for request in requests {
-        let _ = cx.wire.send(cx.now, &request, PATIENCE, Purpose::Nothing);
-    }
-}
-
-fn send_step(
-    cx: &mut Context,
-    key: &DeviceKey,
-    id: Option<&DeviceId>,
-    step: &Step,
-    purpose: Purpose,
-) -> Result<(), CstaError> {
-    let missing = || CstaError::new(ErrorCategory::NotSent, "the device is not set up");
-    let (switch_name, extension) = (cx.config.switch_name.as_str(), &key.extension);
-    let id = || id.ok_or_else(missing);
-    let request = match step {
-        Step::AskId if key.role == Role::Phantom => Request::GetDeviceId { switch_name, extension },
-        Step::AskId => Request::GetThirdPartyDeviceId { switch_name, extension },
-        Step::StartMonitor(kind) => Request::MonitorStart { device: id()?, kind: *kind },
-        Step::StopMonitor(_, crossref) => Request::MonitorStop { crossref },
-        Step::SnapshotDevice => Request::SnapshotDevice { device: id()? },
-        Step::SnapshotCall(call) => Request::SnapshotCall { party: id()?, call },
-        Step::CheckRegistration => Request::GetRegistrationState { device: id()? },
-        Step::AskAgent => Request::GetAgentState { device: id()? },
-        Step::Register => {
-            let phantom = cx.config.phantom(extension).ok_or_else(missing)?;
-            Request::RegisterTerminal(Registration {
-                device: id()?,
-                password: &phantom.password,
-                rtp: phantom.rtp,
-                rtcp: phantom.rtcp,
-                codecs: &cx.config.codecs,
-                packet_ms: cx.config.packet_ms,
-                encryption: &cx.config.encryption,
-            })
-        }
-    };
-    let patience = if *step == Step::Register { REGISTRATION_PATIENCE } else { PATIENCE };
-    cx.wire.send(cx.now, &request, patience, purpose)
 }

@@ -156,6 +156,14 @@ impl Link {
         taps.leave(&mut cx, devices, phantom, call);
     }
 
+    /// A device that should be sent media is not: its registration is looked at, or its observation
+    /// dialled again. `PhantomLost` and `PhantomReady` follow where that changes anything.
+    pub fn attach(&mut self, now: MonoTime, device: &Extension) {
+        let (_, devices, _, mut cx) = self.parts(now);
+        devices.attach(&mut cx, device);
+        self.pump(now);
+    }
+
     /// Asks for the parties of a call. The outcome is `Snapshot`, `SnapshotCallGone` or
     /// `SnapshotRefused`.
     pub fn snapshot_call(&mut self, now: MonoTime, call: &CallId, party: Extension) {
@@ -188,7 +196,7 @@ impl Link {
         }
         self.config.stations.extend(new.iter().cloned());
         let (_, devices, _, cx) = self.parts(now);
-        devices.watch_also(cx.now, new);
+        devices.watch_also(&cx, new);
         self.pump(now);
     }
 

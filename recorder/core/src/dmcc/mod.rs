@@ -4,7 +4,7 @@
 //! ```text
 //! bytes ─▶ frame ─▶ xml ─▶ message {response, event, error} ─▶ link ─▶ Output, Notice
 //!                                                               │
-//!              session ── devices (device, terminal, governor, resync) ── taps
+//!        session ── devices (device, terminal, observe, governor, resync) ── taps
 //!                                                               │
 //! bytes ◀─ frame ◀─ xml ◀───────────── request ◀─────────────── wire
 //! ```
@@ -25,12 +25,14 @@ mod governor;
 mod link;
 pub mod message;
 pub mod notice;
+mod observe;
 pub mod register;
 pub mod request;
 pub mod response;
 mod resync;
 mod session;
 mod setup;
+mod step;
 mod taps;
 mod terminal;
 mod traffic;
@@ -40,7 +42,7 @@ pub mod xml;
 #[cfg(test)]
 mod tests;
 
-pub use config::{LinkConfig, PhantomConfig, Secret};
+pub use config::{Attachment, LinkConfig, PhantomConfig, Places, Secret};
 pub use error::{CstaError, ErrorCategory};
 pub use link::Link;
 pub use notice::{Counters, DownCause, Fault, LostCause, Notice, Output};

@@ -79,6 +79,9 @@ pub enum LostCause {
     /// The server does not know the device any more.
     #[error("the AES does not know the device any more")]
     DeviceLost,
+    /// It does not observe its station any more, or nothing is heard by it.
+    #[error("it hears nothing of its station: observing is dialled again")]
+    NotObserving,
     /// The configuration does not name it any more.
     #[error("taken out of the configuration")]
     Removed,

@@ -2,8 +2,8 @@
 //! settle is one constant, function or setting here and nowhere else, under its number. When a
 //! real AES proves a guess wrong, this is the file to change. Numbers from 25 on are ours.
 //!
-//! Points without an entry: those that concern the simulator alone (7, 21) or ways of recording
-//! that are not built yet (4, 20), and those that are met by not depending on them: any monitor
+//! Points without an entry: those that concern the simulator alone (7, 21) or what is not built yet
+//! (4), and those that are met by not depending on them: any monitor
 //! may be stopped by the server (8), devices are compared by what stands before the colon (9, in
 //! `Device::parse`), media events are not matched by call (10), a second start is an update (11),
 //! causes decide nothing (12), what survives a merge is read from its lists (13).
@@ -278,6 +278,32 @@ pub fn protocol_versions() -> Vec<String> {
 
 /// No. 19: events of a monitor whose answer has not come yet are held back, this many in all.
 pub const EARLY_EVENTS_MAX: usize = 256;
+
+/// No. 20: device instances for one more registration on a station, in the order in which they are
+/// tried: the one that is free must be guessed (dossier 4.3). Values above 2 are taken by newer
+/// releases only.
+pub const STATION_INSTANCES: [u8; 3] = [1, 2, 0];
+
+/// No. 14: a refused registration says that somebody else has this instance, or that the extension has
+/// as many registrations as it may.
+#[must_use]
+pub fn says_no_place(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["duplicatealias", "in use", "already registered", "maximum registrations"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+/// Dossier 6.11, not in the register: the button of a digit. That the ten digits are their own names is
+/// seen in one example; the two others follow the order on a telephone's keys.
+#[must_use]
+pub fn button(digit: char) -> String {
+    match digit {
+        '*' => "10".to_owned(),
+        '#' => "11".to_owned(),
+        digit => digit.to_string(),
+    }
+}
 
 /// No. 24: user-to-user information is kept as the raw bytes, protocol discriminator included.
 /// What is not hexadecimal is kept as the bytes of the text.

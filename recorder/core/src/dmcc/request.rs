@@ -66,11 +66,15 @@ pub enum MonitorKind {
     Agents,
 }
 
-/// How a phantom is to be registered.
+/// How a phantom, or one more terminal of a station, is to be registered.
 #[derive(Clone, Debug)]
 pub struct Registration<'a> {
-    /// The phantom.
+    /// The phantom, or the station's instance.
     pub device: &'a DeviceId,
+    /// INDEPENDENT of the station's telephone, rather than MAIN.
+    pub independent: bool,
+    /// Takes the place from whoever has it.
+    pub force: bool,
     /// Its security code.
     pub password: &'a Secret,
     /// Where it receives RTP.
@@ -107,12 +111,14 @@ pub enum Request<'a> {
         /// Our session.
         session: &'a str,
     },
-    /// `GetDeviceId`: a phantom of this session.
+    /// `GetDeviceId`: a phantom of this session, or an instance of a station.
     GetDeviceId {
         /// The switch connection.
         switch_name: &'a str,
-        /// The phantom.
+        /// The phantom or station.
         extension: &'a Extension,
+        /// Which of several registrations of the extension; left out for the first.
+        instance: Option<u8>,
     },
     /// `GetThirdPartyDeviceId`: a name for somebody else's device.
     GetThirdPartyDeviceId {
@@ -133,7 +139,7 @@ pub enum Request<'a> {
         /// The monitor.
         crossref: &'a CrossRef,
     },
-    /// `RegisterTerminalRequest`, MAIN and CLIENT.
+    /// `RegisterTerminalRequest`, CLIENT.
     RegisterTerminal(Registration<'a>),
     /// `UnregisterTerminalRequest`.
     UnregisterTerminal {
@@ -190,6 +196,20 @@ pub enum Request<'a> {
         /// The station.
         device: &'a DeviceId,
     },
+    /// `SetHookswitchStatus`.
+    SetHookswitch {
+        /// The phantom.
+        device: &'a DeviceId,
+        /// Lift the receiver, or put it down.
+        off: bool,
+    },
+    /// `ButtonPress`.
+    PressButton {
+        /// The phantom.
+        device: &'a DeviceId,
+        /// The button, as [`register::button`] names it.
+        button: &'a str,
+    },
     /// `SystemRegister` for the link between AES and switch.
     SystemRegister {
         /// The switch connection.
@@ -224,8 +244,11 @@ impl Body<'_> {
             Request::StartSession { config, session } => self.start_session(config, session),
             Request::KeepAlive { session, seconds } => self.keep_alive(session, seconds),
             Request::StopSession { session } => self.stop_session(session),
-            Request::GetDeviceId { switch_name, extension } => {
+            Request::GetDeviceId { switch_name, extension, instance } => {
                 self.ask_id("GetDeviceId", switch_name, extension);
+                if let Some(instance) = instance {
+                    self.xml.leaf("deviceInstance", &instance.to_string());
+                }
                 if self.dialect.shared_devices {
                     self.xml.leaf("controllableByOtherSessions", "true");
                 }
@@ -269,6 +292,15 @@ impl Body<'_> {
             Request::GetCallLinkage { party, call } => self.get_call_linkage(party, call),
             Request::GetAgentState { device } => {
                 self.about("GetAgentState", self.csta, "device", device);
+            }
+            Request::SetHookswitch { device, off } => {
+                self.about("SetHookswitchStatus", self.csta, "device", device);
+                self.xml.leaf("hookswitch", "0");
+                self.xml.leaf("hookswitchOnhook", if off { "false" } else { "true" });
+            }
+            Request::PressButton { device, button } => {
+                self.about("ButtonPress", self.csta, "device", device);
+                self.xml.leaf("button", button);
             }
             Request::SystemRegister { switch_name } => self.system_register(switch_name),
             Request::RequestSystemStatus => self.csta_root("RequestSystemStatus"),
@@ -412,10 +444,11 @@ impl Body<'_> {
     fn register_terminal(&mut self, registration: &Registration) {
         self.about("RegisterTerminalRequest", AVAYA, "device", registration.device);
         self.xml.open("loginInfo", &[]);
-        self.xml.leaf("forceLogin", "true");
+        self.xml.leaf("forceLogin", if registration.force { "true" } else { "false" });
         self.xml.leaf("password", registration.password.expose());
         self.xml.leaf("mediaMode", "CLIENT");
-        self.xml.leaf("dependencyMode", "MAIN");
+        let dependency = if registration.independent { "INDEPENDENT" } else { "MAIN" };
+        self.xml.leaf("dependencyMode", dependency);
         self.xml.close();
         self.xml.open("localMediaInfo", &[]);
         self.address("rtpAddress", registration.rtp);

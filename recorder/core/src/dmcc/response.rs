@@ -170,6 +170,8 @@ impl Response {
             | "MonitorStopResponse"
             | "UnregisterTerminalResponse"
             | "ReleaseDeviceIdResponse"
+            | "SetHookswitchStatusResponse"
+            | "ButtonPressResponse"
             | "SystemRegisterResponse" => Self::Done,
             _ => return Ok(None),
         }))

@@ -11,6 +11,7 @@ use super::device::{Device, DeviceKey, Role, Snapshot, WatchState};
 use super::devices::{Devices, RETRY_MAX, RETRY_MIN};
 use super::error::{CstaError, ErrorCategory};
 use super::notice::{Fault, LostCause, Notice};
+use super::observe::Observation;
 use super::register;
 use super::request::MonitorKind;
 use super::response::{RegistrationAnswer, RegistrationState, Response, SnapshotAnswer};
@@ -26,6 +27,10 @@ impl Devices {
             Ok(Response::DeviceId(id)) => device.id = Some(id),
             other => {
                 let error = refusal(cx, other);
+                let taken = key.role == Role::Further && error.is_busy();
+                if taken && self.try_next_place(cx, key) {
+                    return;
+                }
                 self.fail(cx, key, &error);
             }
         }
@@ -200,8 +205,13 @@ impl Devices {
         reason: String,
     ) {
         let wrong_code = register::wrong_security_code(code, &reason);
+        let taken = key.role == Role::Further && register::says_no_place(&reason);
+        let next = taken && self.try_next_place(cx, key);
         let device = self.table.get_mut(key);
         let Some(terminal) = device.and_then(|device| device.terminal.as_mut()) else { return };
+        if next {
+            return terminal.passed_over();
+        }
         if wrong_code {
             terminal.refused();
         } else {
@@ -224,17 +234,59 @@ impl Devices {
 
     /// A registration stands, by whatever way it became known.
     pub(super) fn registered(&mut self, cx: &mut Context, key: &DeviceKey) {
+        let mut device = self.table.get_mut(key);
+        let terminal = device.as_mut().and_then(|device| device.terminal.as_mut());
+        let Some(terminal) = terminal else { return };
+        if !terminal.registered(cx.now, cx.spread) {
+            return;
+        }
+        match device.and_then(|device| device.observation.as_mut()) {
+            Some(observation) => observation.begin(cx.now),
+            None => cx.wire.tell(Notice::PhantomReady { phantom: key.extension.clone() }),
+        }
+    }
+
+    /// The answer to a part of the dialogue by which a phantom comes to observe its station.
+    pub(super) fn observing_answered(&mut self, cx: &mut Context, key: &DeviceKey, answer: Answer) {
+        match answer {
+            Ok(Response::Done) => {
+                let device = self.table.get_mut(key);
+                let observation = device.and_then(|device| device.observation.as_mut());
+                if observation.is_some_and(|observation| observation.answered(cx.now)) {
+                    cx.wire.tell(Notice::PhantomReady { phantom: key.extension.clone() });
+                }
+            }
+            other => {
+                let error = refusal(cx, other);
+                self.observation_refused(cx, key, &error.to_string());
+            }
+        }
+    }
+
+    /// The switch does not let a phantom observe its station; it is dialled again later.
+    pub(super) fn observation_refused(&mut self, cx: &mut Context, key: &DeviceKey, why: &str) {
         let device = self.table.get_mut(key);
-        let Some(terminal) = device.and_then(|device| device.terminal.as_mut()) else { return };
-        if terminal.registered(cx.now, cx.spread) {
-            cx.wire.tell(Notice::PhantomReady { phantom: key.extension.clone() });
+        let observation = device.and_then(|device| device.observation.as_mut());
+        if observation.is_some_and(|observation| observation.again(cx.now, cx.spread)) {
+            self.tell_refused(cx, key, None, format!("observing: {why}"), true);
+        }
+    }
+
+    /// A phantom does not hear its station any more; it is dialled again.
+    pub(super) fn observation_ended(&mut self, cx: &mut Context, key: &DeviceKey) {
+        let device = self.table.get_mut(key);
+        let observation = device.and_then(|device| device.observation.as_mut());
+        if observation.is_some_and(|observation| observation.again(cx.now, cx.spread)) {
+            let (phantom, cause) = (key.extension.clone(), LostCause::NotObserving);
+            cx.wire.tell(Notice::PhantomLost { phantom, cause });
         }
     }
 
     /// A registration is gone; it comes back by its own step.
     pub(super) fn unregistered(&mut self, cx: &mut Context, key: &DeviceKey, cause: LostCause) {
-        let device = self.table.get_mut(key);
-        let Some(terminal) = device.and_then(|device| device.terminal.as_mut()) else { return };
+        let Some(device) = self.table.get_mut(key) else { return };
+        let Some(terminal) = device.terminal.as_mut() else { return };
+        device.observation.iter_mut().for_each(Observation::reset);
         if terminal.lost(cx.now, cx.spread) {
             let phantom = key.extension.clone();
             cx.wire.tell(Notice::PhantomLost { phantom, cause });

@@ -115,6 +115,12 @@ impl Terminal {
         self.not_before = now + spread.lengthened(doubling(RETRY_MIN, RETRY_MAX, self.failures));
     }
 
+    /// Somebody else has the place that was asked for, and another is asked for at once.
+    pub fn passed_over(&mut self) {
+        self.state = TerminalState::Wanted;
+        self.check_at = None;
+    }
+
     /// No answer came: it may be registered after all, so that is asked before the next try.
     pub fn unanswered(&mut self, now: MonoTime, spread: &mut Spread) {
         self.failed(now, spread);

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::backoff::doubling;
 use super::context::{Context, Purpose};
-use super::device::{DeviceKey, Role, Watch, WatchState};
+use super::device::{DeviceKey, Watch, WatchState};
 use super::devices::{Devices, PATIENCE, RETRY_MAX, RETRY_MIN};
 use super::event::{Event, MediaStart, MonitorEvent};
 use super::fields::CrossRef;
 use super::notice::{Fault, LostCause, Notice};
 use super::register;
 use super::request::{MonitorKind, Request};
-use crate::call::event::CallEvent;
+use crate::call::event::{CallChange, CallEvent};
 
 /// A monitor that stood this long has worked: losing it is no failure of its own.
 const WORKED: Duration = Duration::from_secs(30);
@@ -81,12 +81,18 @@ impl Devices {
         cx.wire.counters.events += 1;
         match event.event {
             Event::Call(change, facts) => {
+                if let CallChange::Failed(connection) = &*change
+                    && connection.device.number() == Some(&key.extension)
+                {
+                    self.observation_refused(cx, key, "the switch refuses it");
+                    self.settle(cx.now, key);
+                }
                 let monitor = key.monitor();
                 cx.wire.tell(Notice::Call(CallEvent { monitor, change: *change, facts: *facts }));
             }
             Event::Agent(agent) => self.agent_is(cx, agent),
             Event::MonitorStopped => self.monitor_stopped(cx, key, kind, &event.crossref),
-            event if key.role == Role::Phantom => self.terminal_event(cx, key, event),
+            event if key.is_terminal() => self.terminal_event(cx, key, event),
             _ => {}
         }
     }

@@ -243,7 +243,10 @@ impl Index {
         let placer = Placer::run(&settled)?;
         let Some(started) = placer.first else {
             settled.reject_foreign(1)?;
-            let disk_full = settled.facts.values().any(|facts| !facts.lost.is_empty());
+            let disk_full = settled
+                .facts
+                .values()
+                .any(|facts| facts.lost.iter().any(|lost| lost.cause == GapCause::DiskFull));
             let strangers = settled.ignored.strangers;
             return Err(Unplaceable::NoAudio { packets, strangers, disk_full });
         };

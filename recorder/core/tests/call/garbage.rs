@@ -6,7 +6,7 @@ use recorder_core::call::event::{
     AgentEvent, CallChange, CallEvent, CallFacts, CallSnapshot, Connection, Device, Merge,
     MergedParty, Monitor, OriginalCall, PartyState,
 };
-use recorder_core::call::{Action, JoinRefusal, Mandate, Request, Requester, Target};
+use recorder_core::call::{Action, JoinRefusal, Mandate, Method, Request, Requester, Target};
 use recorder_core::media::MediaNotice;
 use storage_core::record::Scope;
 use storage_core::{CallId, Duty, Extension, SegmentId};
@@ -245,14 +245,21 @@ struct Run {
     site: Site,
     watch: Watch,
     requests: u64,
+    devices: Vec<Extension>,
 }
 
 impl Run {
-    fn new() -> Self {
-        let setup = Setup { max_parties: 4, ..Setup::default() };
+    fn new(method: Method) -> Self {
+        let setup = Setup { max_parties: 4, method, ..Setup::default() };
         let mut site = Site::new(&setup);
         site.start(&setup);
-        Self { site, watch: Watch::new(&setup), requests: 0 }
+        let devices = setup.method.devices(&setup.roster).into_iter().collect();
+        Self { site, watch: Watch::new(&setup), requests: 0, devices }
+    }
+
+    /// The device of this number; one more than there are is nobody's.
+    fn device(&self, number: u8) -> Extension {
+        self.devices.get(usize::from(number) - 1).cloned().unwrap_or_else(|| phantom(number))
     }
 
     fn give(&mut self, input: &Input) {
@@ -290,6 +297,15 @@ impl Run {
     }
 
     fn tell(&mut self, input: &Input) {
+        let of_device = match input {
+            Input::PhantomReady(number)
+            | Input::PhantomLost(number)
+            | Input::PhantomRefused(number)
+            | Input::Media(number)
+            | Input::MediaStopped(number) => *number,
+            _ => 1,
+        };
+        let device = self.device(of_device);
         let (now, calls) = (self.site.now, &mut self.site.calls);
         match input {
             Input::Event(event) => calls.handle_call_event(now, event),
@@ -299,13 +315,11 @@ impl Run {
                 calls.handle_ucid(now, call, ucid(&number.to_string()));
             }
             Input::Agent(event) => calls.handle_agent(now, event),
-            Input::PhantomReady(number) => calls.handle_phantom_ready(now, &phantom(*number)),
-            Input::PhantomLost(number) => calls.handle_phantom_lost(now, &phantom(*number)),
-            Input::PhantomRefused(number) => calls.handle_phantom_refused(now, &phantom(*number)),
-            Input::Media(number) => {
-                calls.handle_media_started(now, &phantom(*number), None, "g711a", 20);
-            }
-            Input::MediaStopped(number) => calls.handle_media_stopped(now, &phantom(*number)),
+            Input::PhantomReady(_) => calls.handle_phantom_ready(now, &device),
+            Input::PhantomLost(_) => calls.handle_phantom_lost(now, &device),
+            Input::PhantomRefused(_) => calls.handle_phantom_refused(now, &device),
+            Input::Media(_) => calls.handle_media_started(now, &device, None, "g711a", 20),
+            Input::MediaStopped(_) => calls.handle_media_stopped(now, &device),
             Input::Notice(notice) => calls.handle_media_notice(now, notice),
             Input::Link(up) => calls.handle_link(now, *up),
             Input::Resync(true) => calls.begin_resync(now),
@@ -353,7 +367,25 @@ proptest! {
 
     #[test]
     fn nonsense_never_breaks_the_machine(inputs in collection::vec(input(), 1..120)) {
-        let mut run = Run::new();
+        let mut run = Run::new(Method::Join);
+        for input in &inputs {
+            run.give(input);
+        }
+        run.finish();
+    }
+
+    #[test]
+    fn nonsense_never_breaks_a_machine_that_listens(
+        inputs in collection::vec(input(), 1..120),
+        observes in any::<bool>(),
+    ) {
+        let stations = (1..4_u8).map(|n| Extension::new(format!("3100{n}")));
+        let device = |station: &Extension| match observes {
+            true => Extension::new(station.as_str().replace("3100", "7800")),
+            false => station.clone(),
+        };
+        let pairs = stations.map(|station| (station.clone(), device(&station)));
+        let mut run = Run::new(Method::Listen(pairs.collect()));
         for input in &inputs {
             run.give(input);
         }

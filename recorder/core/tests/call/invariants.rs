@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recorder_core::call::Order;
+use recorder_core::call::event::PartyState;
+use recorder_core::call::{Method, Order};
 use storage_core::journal::Fact;
 use storage_core::{Extension, MonoTime, RecordingId, SegmentId};
 
@@ -11,6 +12,8 @@ use crate::site::{Setup, Site};
 /// Keeps account of a machine's orders.
 pub struct Watch {
     phantoms: BTreeSet<Extension>,
+    /// The station of each device that listens.
+    stations: BTreeMap<Extension, Extension>,
     max_parties: usize,
     open: BTreeMap<SegmentId, (Extension, RecordingId)>,
     last_segment: SegmentId,
@@ -24,6 +27,13 @@ impl Watch {
     pub fn new(setup: &Setup) -> Self {
         Self {
             phantoms: setup.roster.phantoms.clone(),
+            stations: match &setup.method {
+                Method::Join => BTreeMap::new(),
+                Method::Listen(devices) => devices
+                    .iter()
+                    .map(|(station, device)| (device.clone(), station.clone()))
+                    .collect(),
+            },
             max_parties: setup.max_parties,
             open: BTreeMap::new(),
             last_segment: SegmentId(0),
@@ -39,6 +49,8 @@ impl Watch {
     }
 
     pub fn check(&mut self, site: &Site, order: &Order) {
+        let moves = matches!(order, Order::Join { .. } | Order::Leave { .. });
+        assert!(!moves || self.stations.is_empty(), "a device that listens is moved: {order:?}");
         match order {
             Order::Join { phantom, call, .. } => {
                 assert!(self.phantoms.contains(phantom), "joins with a strange phantom {phantom}");
@@ -89,6 +101,24 @@ impl Watch {
         }
     }
 
+    /// A device that listens has a segment open only while its station talks.
+    fn check_ears(&self, site: &Site) {
+        for (segment, (device, _)) in &self.open {
+            let Some(station) = self.stations.get(device) else { continue };
+            let mut calls = site.calls.tracker().calls_of(station);
+            let plausible = calls.any(|call| {
+                let party = call.party(station);
+                !call.is_confirmed() || party.is_some_and(|p| p.state == PartyState::Connected)
+            });
+            // After a loss of the link nothing is decided before the call is heard of again.
+            let doubtful = site.calls.tracker().calls().any(|call| !call.is_confirmed());
+            assert!(
+                plausible || doubtful,
+                "{segment} is open on {device}, and {station} is silent"
+            );
+        }
+    }
+
     /// Nothing is left over.
     pub fn check_end(&self, site: &Site) {
         assert!(self.open.is_empty(), "left open: {:?}", self.open);
@@ -108,6 +138,7 @@ pub fn take_orders(site: &mut Site, watch: &mut Watch) -> Vec<Order> {
         site.note(&order);
         orders.push(order);
     }
+    watch.check_ears(site);
     orders
 }
 

@@ -14,7 +14,7 @@ use recorder_core::call::event::{
 };
 use recorder_core::call::rule::RuleConfig;
 use recorder_core::call::{
-    Action, Claimed, Holder, JoinRefusal, Mandate, Over, Peer, Request, Requester, Target,
+    Action, Claimed, Holder, JoinRefusal, Mandate, Method, Over, Peer, Request, Requester, Target,
 };
 use recorder_core::media::MediaNotice;
 use storage_core::draft::{Draft, Presence, Stretch};
@@ -94,6 +94,17 @@ impl Player {
         let roster = &mut self.setup.roster;
         match word {
             "phantoms" => roster.phantoms = numbers(rest).collect(),
+            "registrations" => {
+                roster.phantoms.clear();
+                let own = numbers(rest).map(|station| (station.clone(), station));
+                self.setup.method = Method::Listen(own.collect());
+            }
+            "observers" => {
+                let pairs = args(rest).into_iter();
+                let pairs = pairs.map(|(device, station)| (station.into(), device.into()));
+                self.setup.method = Method::Listen(pairs.collect());
+                roster.phantoms = self.setup.method.devices(roster);
+            }
             "peers" => roster.peer_phantoms = numbers(rest).collect(),
             "stations" => roster.stations = numbers(rest).collect(),
             "vdns" => roster.vdns = numbers(rest).collect(),
@@ -296,6 +307,8 @@ impl Player {
                 }
             }
             "releases" => site.leave(&phantom()),
+            "hears" => site.hear(&phantom()),
+            "quiet" => site.calls.handle_media_stopped(now, &phantom()),
             "media" => site.calls.handle_media_started(now, &phantom(), None, "g711a", 20),
             "packet" => site.packet(&phantom()),
             "full" | "writes" => {

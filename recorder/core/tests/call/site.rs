@@ -6,7 +6,7 @@ use recorder_core::call::event::{CallChange, CallEvent, CallFacts, Connection, D
 use recorder_core::call::order::Ticket;
 use recorder_core::call::roster::Roster;
 use recorder_core::call::rule::{RuleConfig, Rules};
-use recorder_core::call::{Calls, Mandate, Order, Patience, TriggerConfig};
+use recorder_core::call::{Calls, Mandate, Method, Order, Patience, TriggerConfig};
 use recorder_core::media::MediaNotice;
 use storage_core::journal::Fact;
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, SegmentId, WallTime};
@@ -18,6 +18,7 @@ pub const EPOCH: i64 = 1_700_000_000_000;
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub roster: Roster,
+    pub method: Method,
     pub rules: Vec<RuleConfig>,
     pub max_parties: usize,
 }
@@ -32,7 +33,7 @@ impl Default for Setup {
             vdns: range(50100, 50100).collect(),
             skills: range(60001, 60001).collect(),
         };
-        Self { roster, rules: Vec::new(), max_parties: 6 }
+        Self { roster, method: Method::Join, rules: Vec::new(), max_parties: 6 }
     }
 }
 
@@ -52,6 +53,7 @@ impl Site {
         let calls = Calls::new(TriggerConfig {
             node: NodeId(1),
             roster: setup.roster.clone(),
+            method: setup.method.clone(),
             rules: Rules::read(&setup.rules).expect("the scenario's rules are right"),
             max_parties: setup.max_parties,
             patience: Patience::default(),
@@ -67,8 +69,8 @@ impl Site {
         self.calls.handle_link(self.now, true);
         self.calls.begin_resync(self.now);
         self.calls.end_resync(self.now, &[]);
-        for phantom in &setup.roster.phantoms {
-            self.calls.handle_phantom_ready(self.now, phantom);
+        for device in setup.method.devices(&setup.roster) {
+            self.calls.handle_phantom_ready(self.now, &device);
         }
         self.calls.set_mandate(self.now, Mandate::alone(Duty::Lead));
     }
@@ -108,6 +110,12 @@ impl Site {
         let connection = Connection { call, device: device.clone() };
         self.own_event(phantom, CallChange::ConnectionCleared { connection, releasing: device });
         self.calls.handle_left(self.now, phantom);
+    }
+
+    /// A device that listens is sent media; its first packet is captured if a segment is open.
+    pub fn hear(&mut self, device: &Extension) {
+        self.calls.handle_media_started(self.now, device, None, "g711a", 20);
+        self.packet(device);
     }
 
     /// The first packet of a phantom's segment is captured.

@@ -28,6 +28,7 @@ impl Writer {
                 format!("join call={call} party={party} phantom={phantom}")
             }
             Order::Leave { phantom, call } => format!("leave call={call} phantom={phantom}"),
+            Order::Attach { device } => format!("attach {device}"),
             Order::AskLinkage { call, party } => format!("ask identity call={call} party={party}"),
             Order::SnapshotCall { call, party } => format!("ask parties call={call} party={party}"),
             Order::Capture(fact) => self.fact(fact)?,
@@ -87,7 +88,11 @@ impl Writer {
             }
             Fact::SegmentClosed { segment, .. } => format!("close segment s{segment}"),
             Fact::MediaTerms { segment, codec, .. } => format!("media of s{segment} is {codec}"),
-            Fact::Lost { .. } | Fact::Sealed { .. } => return None,
+            Fact::Lost { segment, from, to, cause, .. } => {
+                let [from, to] = [from, to].map(|at| at.as_micros() / 1000 - EPOCH);
+                format!("before s{segment} nothing is heard from {from} to {to}: {cause:?}")
+            }
+            Fact::Sealed { .. } => return None,
         })
     }
 

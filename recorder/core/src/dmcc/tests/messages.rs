@@ -69,6 +69,8 @@ fn every_example_of_the_server_is_understood() {
         "SnapshotCall",
         "GetCallLinkageData",
         "GetAgentState",
+        "SetHookswitchStatus",
+        "ButtonPress",
         "SystemRegister",
     ];
     let mut count = 0;

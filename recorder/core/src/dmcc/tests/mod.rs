@@ -2,6 +2,7 @@
 //! scripted server. No time passes for real.
 
 mod messages;
+mod methods;
 mod recovery;
 mod registrations;
 mod requests;

@@ -94,8 +94,10 @@ fn session_requests() {
 #[test]
 fn device_requests() {
     let (phantom, station) = (Extension::new("41001"), Extension::new("31002"));
-    let ask = Request::GetDeviceId { switch_name: "cm1", extension: &phantom };
+    let ask = Request::GetDeviceId { switch_name: "cm1", extension: &phantom, instance: None };
     same(&ask, "GetDeviceId", 1, &["deviceInstance"]);
+    let ask = Request::GetDeviceId { switch_name: "cm1", extension: &phantom, instance: Some(1) };
+    same(&ask, "GetDeviceId", 1, &[]);
     let ask = Request::GetThirdPartyDeviceId { switch_name: "cm1", extension: &station };
     same(&ask, "GetThirdPartyDeviceId", 1, &[]);
     let device = DeviceId::new("41001:cm1:0.0.0.0:1");
@@ -111,6 +113,8 @@ fn a_registration() {
     let encryption = ["aes", "none"].map(str::to_owned);
     let request = Request::RegisterTerminal(Registration {
         device: &device,
+        independent: false,
+        force: true,
         password: &Secret::new("123456"),
         rtp: "192.0.2.20:40000".parse().unwrap(),
         rtcp: "192.0.2.20:40001".parse().unwrap(),
@@ -119,6 +123,32 @@ fn a_registration() {
         encryption: &encryption,
     });
     same(&request, "RegisterTerminalRequest", 1, &[]);
+}
+
+#[test]
+fn one_more_registration_on_a_station() {
+    let device = DeviceId::new("31002:cm1:0.0.0.0:1");
+    let request = Request::RegisterTerminal(Registration {
+        device: &device,
+        independent: true,
+        force: true,
+        password: &Secret::new("31002"),
+        rtp: "192.0.2.20:40002".parse().unwrap(),
+        rtcp: "192.0.2.20:40003".parse().unwrap(),
+        codecs: &["g711a".to_owned()],
+        packet_ms: 20,
+        encryption: &["none".to_owned()],
+    });
+    same(&request, "RegisterTerminalRequest", 2, &[]);
+}
+
+#[test]
+fn hookswitch_and_buttons() {
+    let device = DeviceId::new("41001:cm1:0.0.0.0:0");
+    same(&Request::SetHookswitch { device: &device, off: true }, "SetHookswitchStatus", 1, &[]);
+    same(&Request::PressButton { device: &device, button: "5" }, "ButtonPress", 1, &[]);
+    let down = Request::SetHookswitch { device: &device, off: false };
+    assert!(down.to_xml(&Dialect::default(), None).contains("<hookswitchOnhook>true<"));
 }
 
 #[test]
@@ -167,7 +197,7 @@ fn the_switches_of_the_register() {
     let start = Request::StartSession { config: &config, session: None };
     assert!(start.to_xml(&dialect, None).contains("xsi:type=\"av:SessionLoginInfo\""));
     let extension = Extension::new("41001");
-    let ask = Request::GetDeviceId { switch_name: "cm1", extension: &extension };
+    let ask = Request::GetDeviceId { switch_name: "cm1", extension: &extension, instance: None };
     assert!(!ask.to_xml(&dialect, None).contains("controllable"));
 }
 

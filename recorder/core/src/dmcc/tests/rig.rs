@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use storage_core::{Extension, MonoTime};
 
-use crate::dmcc::config::{LinkConfig, PhantomConfig, Secret};
+use crate::dmcc::config::{Attachment, LinkConfig, PhantomConfig, Secret};
 use crate::dmcc::frame::{Decoder, Invoke};
 use crate::dmcc::xml::{self, Element};
 use crate::dmcc::{Link, Notice, Output};
@@ -77,7 +77,9 @@ impl Aes {
             "GetDeviceId" | "GetThirdPartyDeviceId" => {
                 let name = sent.name();
                 let extension = sent.root.text_of("extension").unwrap();
-                format!("<{name}Response><device>{extension}:cm1::0</device></{name}Response>")
+                let instance = sent.root.text_of("deviceInstance").unwrap_or("0");
+                let device = format!("{extension}:cm1::{instance}");
+                format!("<{name}Response><device>{device}</device></{name}Response>")
             }
             "MonitorStart" => {
                 self.last_monitor += 1;
@@ -229,6 +231,7 @@ pub fn config(phantoms: u16, stations: u16) -> LinkConfig {
     config.phantoms = (0..phantoms)
         .map(|number| PhantomConfig {
             extension: Extension::new((41_001 + number).to_string()),
+            attachment: Attachment::Conference,
             password: Secret::new("123456"),
             rtp: ([192, 0, 2, 20], 20_000 + 2 * number).into(),
             rtcp: ([192, 0, 2, 20], 20_001 + 2 * number).into(),

@@ -1,0 +1,231 @@
+//! Devices that hear one station each, in whatever call it talks (see [`super::method`]). A device's
+//! audio belongs to the call in which its station is *connected*: where it has a call on hold, it
+//! hears nothing of it, or another one. So a segment is open on a device only while its station talks
+//! in the segment's call, and a recording goes on by the device of another station of the call where
+//! there is one. What is recorded at all is decided elsewhere.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use storage_core::journal::Fact;
+use storage_core::record::{GapCause, TriggerKind};
+use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
+
+use super::calls::Calls;
+use super::event::PartyState;
+use super::method::Method;
+use super::order::{MissedReason, Order};
+use super::pool::PhantomState;
+use super::tap::{Phase, Silence};
+use super::tracked::CallKey;
+
+/// The switch's word of a call comes so much later than the call's first audio at most; what the
+/// device has received since then belongs to it.
+const WORD: Duration = Duration::from_millis(250);
+
+/// What a device has received and nobody claimed is kept for so long by the media thread, in packets of
+/// 20 ms. A node that goes on with another's recording has heard the call all the time, so the hole
+/// that the other leaves is filled from this.
+const KEPT: Duration = Duration::from_millis(1_200);
+
+/// What the switch has said of a device's media.
+#[derive(Clone, Debug)]
+struct Terms {
+    source: Option<SocketAddr>,
+    codec: String,
+    packetms: u32,
+}
+
+/// One device.
+#[derive(Debug)]
+struct Ear {
+    station: Extension,
+    /// The media that it is being sent.
+    terms: Option<Terms>,
+    /// The call in which its station talks.
+    hears: Option<CallKey>,
+    /// When its station last stopped talking in a call.
+    quiet: WallTime,
+}
+
+/// All devices that listen; empty where phantoms are put into calls instead.
+#[derive(Debug, Default)]
+pub(super) struct Ears {
+    by_station: BTreeMap<Extension, Extension>,
+    ears: BTreeMap<Extension, Ear>,
+}
+
+impl Ears {
+    pub fn new(method: &Method) -> Self {
+        let Method::Listen(by_station) = method else { return Self::default() };
+        let ear = |(station, device): (&Extension, &Extension)| {
+            let quiet = WallTime::default();
+            let ear = Ear { station: station.clone(), terms: None, hears: None, quiet };
+            (device.clone(), ear)
+        };
+        Self { by_station: by_station.clone(), ears: by_station.iter().map(ear).collect() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_station.is_empty()
+    }
+}
+
+impl Calls {
+    /// The device by which this call can be heard now: that of a station which talks in it, rather
+    /// one that is being sent media, rather one that came earlier.
+    pub(super) fn ear_for(&self, now: Now, key: CallKey) -> Option<Extension> {
+        let call = self.tracker.call(key)?;
+        let talking = call.real().filter(|party| party.state == PartyState::Connected);
+        let mut devices: Vec<_> = talking
+            .filter_map(|party| {
+                let device = self.ears.by_station.get(party.name.number.as_ref()?)?;
+                let ear = self.ears.ears.get(device)?;
+                let free = self.pool.state(now.mono, device) == Some(PhantomState::Free);
+                let here = self.hears(&ear.station) == Some(key);
+                (free && here).then_some((ear.terms.is_none(), party.came, device))
+            })
+            .collect();
+        devices.sort_unstable_by_key(|(deaf, came, _)| (*deaf, *came));
+        devices.first().map(|(.., device)| (*device).clone())
+    }
+
+    /// Since when what a device has received belongs to the recording for which it is to hear its call
+    /// from now on.
+    pub(super) fn heard_since(&self, now: Now, device: &Extension, id: RecordingId) -> WallTime {
+        let Some(ear) = self.ears.ears.get(device) else { return now.wall };
+        let trigger = self.recordings.get(&id).map(|active| active.draft.trigger);
+        let before = match trigger {
+            Some(TriggerKind::Takeover | TriggerKind::Rescue) => KEPT,
+            _ => WORD,
+        };
+        (now.wall - before).max(ear.quiet).min(now.wall)
+    }
+
+    /// A segment was opened on a device that listens: what is known already is written down. That is
+    /// what the device is being sent, and why nothing was heard before.
+    pub(super) fn tell_of_ear(
+        &mut self,
+        now: Now,
+        device: &Extension,
+        segment: SegmentId,
+        since: WallTime,
+    ) {
+        let Some(ear) = self.ears.ears.get(device) else { return };
+        if let Some(Terms { source, codec, packetms }) = ear.terms.clone() {
+            let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
+            self.orders.push_back(Order::Capture(fact));
+        }
+        let Some(tap) = self.taps.get_mut(device) else { return };
+        tap.media = ear.terms.as_ref().map(|_| now.mono);
+        let active = tap.recording.and_then(|id| self.recordings.get_mut(&id));
+        if let Some((from, cause)) = active.and_then(|active| active.deaf.take()) {
+            let to = since.max(from);
+            let fact = Fact::Lost { segment, from, to, packets: 0, cause };
+            self.orders.push_back(Order::Capture(fact));
+        }
+    }
+
+    /// The media of a device is now so. Where its call is to be heard by another that is sent nothing
+    /// (a call may take one observer only), this one takes its part.
+    pub(super) fn ear_is_sent(
+        &mut self,
+        now: Now,
+        device: &Extension,
+        source: Option<SocketAddr>,
+        codec: &str,
+        packetms: u32,
+    ) {
+        let Some(ear) = self.ears.ears.get_mut(device) else { return };
+        ear.terms = Some(Terms { source, codec: codec.to_owned(), packetms });
+        let Some(key) = ear.hears.filter(|_| !self.taps.contains_key(device)) else { return };
+        let deaf = self.taps.values().find(|tap| {
+            tap.call == key && tap.recording.is_some() && tap.media.is_none() && !tap.heard
+        });
+        if let Some(deaf) = deaf.map(|tap| tap.phantom.clone()) {
+            self.drop_tap(now, &deaf, Duration::ZERO);
+        }
+    }
+
+    /// A device is sent no media.
+    pub(super) fn ear_is_silent(&mut self, device: &Extension) {
+        if let Some(ear) = self.ears.ears.get_mut(device) {
+            ear.terms = None;
+        }
+    }
+
+    /// Something about a call has changed: notes where its stations talk now.
+    pub(super) fn follow_ears(&mut self, now: Now, key: CallKey) {
+        if !self.listens() {
+            return;
+        }
+        let call = self.tracker.call(key);
+        let numbers = call.into_iter().flat_map(|call| call.real());
+        let numbers = numbers.filter_map(|party| party.name.number.as_ref());
+        let there = numbers.filter_map(|number| self.ears.by_station.get(number)).cloned();
+        let before = self.ears.ears.iter().filter(|(_, ear)| ear.hears == Some(key));
+        let devices: Vec<_> = there.chain(before.map(|(device, _)| device.clone())).collect();
+        for device in devices {
+            let Some(ear) = self.ears.ears.get(&device) else { continue };
+            let hears = self.hears(&ear.station);
+            if let Some(ear) = self.ears.ears.get_mut(&device)
+                && ear.hears != hears
+            {
+                if ear.hears.is_some() {
+                    ear.quiet = now.wall;
+                }
+                ear.hears = hears;
+                self.touched.extend(hears);
+            }
+        }
+    }
+
+    /// Ends the taps of a recording whose stations do not talk in its call any more.
+    pub(super) fn leave_unheard(&mut self, now: Now, key: CallKey, id: RecordingId) {
+        if !self.listens() {
+            return;
+        }
+        for device in self.taps_of(id) {
+            let Some(ear) = self.ears.ears.get(&device) else { continue };
+            if self.hears(&ear.station) == Some(key) {
+                continue;
+            }
+            let party = self.tracker.call(key).and_then(|call| call.party(&ear.station));
+            let held = party.is_some_and(|party| party.state == PartyState::Held);
+            let cause = if held { GapCause::Hold } else { GapCause::NoMedia };
+            if let Some(active) = self.recordings.get_mut(&id) {
+                active.deaf = Some((now.wall, cause));
+            }
+            self.drop_tap(now, &device, Duration::ZERO);
+        }
+    }
+
+    /// A device that should hear its station's call hears nothing. Another station's device takes its
+    /// part, if that is being sent media; else it goes on listening, and is attached anew.
+    pub(super) fn ear_is_deaf(&mut self, now: Now, device: &Extension) {
+        let Some(tap) = self.taps.get(device) else { return };
+        let (key, phase) = (tap.call, tap.phase);
+        let other = self.ear_for(now, key);
+        let other = other.and_then(|other| self.ears.ears.get(&other));
+        if phase == Phase::In && other.is_some_and(|other| other.terms.is_some()) {
+            self.hold_back(now, key, MissedReason::NoMedia);
+            return self.drop_tap(now, device, Duration::ZERO);
+        }
+        self.block(key, MissedReason::NoMedia);
+        if let Some(tap) = self.taps.get_mut(device) {
+            tap.since = now.mono;
+            tap.silence = tap.heard.then_some(Silence { seen: now.mono, held: false });
+        }
+        self.orders.push_back(Order::Attach { device: device.clone() });
+        self.arm_tap(device);
+    }
+
+    /// The call in which a station talks. Of several (an event was lost) it is the newest.
+    fn hears(&self, station: &Extension) -> Option<CallKey> {
+        let calls = self.tracker.calls_of(station).filter(|call| {
+            call.party(station).is_some_and(|party| party.state == PartyState::Connected)
+        });
+        calls.map(|call| call.key).max()
+    }
+}
