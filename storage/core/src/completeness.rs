@@ -7,6 +7,7 @@
 //! seconds).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -116,12 +117,17 @@ const SLIVER_MS: u64 = 2;
 /// What no recording tells the reason of.
 const UNEXPLAINED: &str = "unexplained";
 
-/// Joins the accounts of all nodes, holds them against the recordings, and adds up.
+/// Joins the accounts of all nodes, holds those calls that began within a time (its end is not in it)
+/// against the recordings, and adds up.
 #[must_use]
-pub fn reconcile(seen: Vec<SeenCall>, recordings: &[Recording]) -> Completeness {
+pub fn reconcile(
+    within: Range<WallTime>,
+    seen: Vec<SeenCall>,
+    recordings: &[Recording],
+) -> Completeness {
     let mut day = Completeness::default();
     let by_ucid = index(recordings);
-    for call in joined(seen) {
+    for call in joined(seen).into_iter().filter(|call| within.contains(&call.began)) {
         let found = recordings_of(&call, recordings, &by_ucid);
         day.add(account(&call, &found));
     }
@@ -438,6 +444,10 @@ mod tests {
         serde_json::from_value(record).unwrap()
     }
 
+    fn day_of(seen: Vec<SeenCall>, recordings: &[Recording]) -> Completeness {
+        reconcile(at(0)..at(86_400_000), seen, recordings)
+    }
+
     fn missing(day: &Completeness) -> Vec<(&str, u64)> {
         day.missingms.iter().map(|(cause, ms)| (cause.as_str(), *ms)).collect()
     }
@@ -495,7 +505,7 @@ mod tests {
                 vec![],
             ),
         ] {
-            let day = reconcile(vec![call.clone()], &recordings);
+            let day = day_of(vec![call.clone()], &recordings);
             assert_eq!(missing(&day), expected, "{call:?}");
             let counts = [day.recorded, day.partial, day.excluded, day.missed];
             let mut wanted = [0; 4];
@@ -509,7 +519,7 @@ mod tests {
     fn two_copies_fill_each_others_holes() {
         let one = recorded("1", 0, 10_000, &[(2_000, 3_000, GapCause::Takeover)]);
         let other = recorded("1", 0, 10_000, &[(2_500, 4_000, GapCause::Loss)]);
-        let day = reconcile(vec![seen(1, "1", 0, 10_000)], &[one, other]);
+        let day = day_of(vec![seen(1, "1", 0, 10_000)], &[one, other]);
         assert_eq!((day.partial, missing(&day)), (1, vec![("takeover", 500)]));
     }
 
@@ -519,15 +529,17 @@ mod tests {
         let nameless = seen(3, "", 6_000, 10_000);
         let next = SeenCall { block: Some("linkdown".to_owned()), ..seen(1, "2", 10_200, 12_000) };
         let recordings = [recorded("1", 0, 10_000, &[])];
-        let day = reconcile(vec![next, late, seen(1, "1", 0, 10_000), nameless], &recordings);
+        let day = day_of(vec![next, late, seen(1, "1", 0, 10_000), nameless], &recordings);
         assert_eq!((day.calls, day.recorded, day.missed), (2, 1, 1));
         assert_eq!(missing(&day), [("linkdown", 1_800)]);
         // The identity that a merge has taken away finds the recording, too.
         let merged = SeenCall { ucids: vec![ucid("9"), ucid("1")], ..seen(1, "", 0, 9_900) };
-        assert_eq!(reconcile(vec![merged], &recordings).recorded, 1);
+        assert_eq!(day_of(vec![merged], &recordings).recorded, 1);
+        let other_day = at(86_400_000)..at(2 * 86_400_000);
+        assert_eq!(reconcile(other_day, vec![seen(1, "1", 0, 10_000)], &recordings).calls, 0);
         // Without an identity a call is found by its number and its time.
         let (same, later) = (seen(1, "", 0, 10_000), seen(1, "", 20_000, 30_000));
-        let day = reconcile(vec![same, later], &[recorded("", 0, 10_000, &[])]);
+        let day = day_of(vec![same, later], &[recorded("", 0, 10_000, &[])]);
         assert_eq!((day.recorded, day.missed), (1, 1));
     }
 
@@ -552,7 +564,7 @@ mod tests {
             let gaps: Vec<_> =
                 pairs.map(|(number, pair)| (pair[0], pair[1], cause(number))).collect();
             let call = seen(1, "1", 0, 20_000);
-            let day = reconcile(vec![call], &[recorded("1", from, to, &gaps)]);
+            let day = day_of(vec![call], &[recorded("1", from, to, &gaps)]);
             let declared: u64 = gaps
                 .iter()
                 .filter(|gap| gap.2 != GapCause::Paused)
