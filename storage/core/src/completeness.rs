@@ -4,7 +4,8 @@
 //!
 //! Nodes see the same calls through AES servers of their own, so their accounts of one call are joined
 //! first: by the call's identity, or by its number where they overlap in time (numbers come back within
-//! seconds).
+//! seconds). A recording of a call whose end nobody saw (all nodes were away) stands for its call. What
+//! nobody saw and nobody recorded is not known here.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -127,11 +128,36 @@ pub fn reconcile(
 ) -> Completeness {
     let mut day = Completeness::default();
     let by_ucid = index(recordings);
-    for call in joined(seen).into_iter().filter(|call| within.contains(&call.began)) {
-        let found = recordings_of(&call, recordings, &by_ucid);
-        day.add(account(&call, &found));
+    let with_recordings = |call: SeenCall| {
+        let numbers = recordings_of(&call, recordings, &by_ucid);
+        (call, numbers)
+    };
+    let mut accounts: Vec<_> = joined(seen).into_iter().map(with_recordings).collect();
+    let mut used = vec![false; recordings.len()];
+    accounts.iter().flat_map(|(_, numbers)| numbers).for_each(|number| used[*number] = true);
+    let unseen = recordings.iter().zip(used).filter(|(_, used)| !used);
+    let unseen = joined(unseen.map(|(recording, _)| seen_by(recording)).collect());
+    accounts.extend(unseen.into_iter().map(with_recordings));
+    accounts.sort_by_key(|(call, _)| call.began);
+    for (call, numbers) in accounts.iter().filter(|(call, _)| within.contains(&call.began)) {
+        let found: Vec<_> = numbers.iter().filter_map(|number| recordings.get(*number)).collect();
+        day.add(account(call, &found));
     }
     day
+}
+
+/// The call of a recording, as far as that tells.
+fn seen_by(recording: &Recording) -> SeenCall {
+    SeenCall {
+        node: recording.node,
+        ucids: recording.ucid.iter().chain(&recording.formerucids).cloned().collect(),
+        callids: recording.callids.clone(),
+        began: recording.started,
+        ended: recording.ended,
+        due: Vec::new(),
+        rule: recording.rule.clone(),
+        block: None,
+    }
 }
 
 impl Completeness {
@@ -230,11 +256,11 @@ fn index(recordings: &[Recording]) -> BTreeMap<&Ucid, Vec<usize>> {
     by_ucid
 }
 
-fn recordings_of<'a>(
+fn recordings_of(
     call: &SeenCall,
-    recordings: &'a [Recording],
+    recordings: &[Recording],
     by_ucid: &BTreeMap<&Ucid, Vec<usize>>,
-) -> Vec<&'a Recording> {
+) -> Vec<usize> {
     let named = call.ucids.iter().filter_map(|ucid| by_ucid.get(ucid)).flatten().copied();
     let mut numbers: Vec<usize> = named.collect();
     if call.ucids.is_empty() {
@@ -250,18 +276,22 @@ fn recordings_of<'a>(
     numbers.dedup();
     // An identity is used again after years, and two calls that merged share theirs.
     let near =
-        |recording: &&Recording| recording.started <= call.ended && recording.ended >= call.began;
-    numbers.into_iter().filter_map(|number| recordings.get(number)).filter(near).collect()
+        |recording: &Recording| recording.started <= call.ended && recording.ended >= call.began;
+    numbers.retain(|number| recordings.get(*number).is_some_and(near));
+    numbers
 }
 
 fn account(call: &SeenCall, recordings: &[&Recording]) -> CallAccount {
-    let duems = call.due.iter().map(|due| due.to.millis_after(due.from)).sum();
-    let missing = missing(call, recordings);
-    let outcome = if call.due.is_empty() && recordings.is_empty() {
+    // What somebody asked for was due as long as it was recorded.
+    let asked = recordings.iter().map(|one| Due { from: one.started, to: one.ended });
+    let due = union(call.due.iter().copied().chain(asked).collect());
+    let duems = due.iter().map(|due| due.to.millis_after(due.from)).sum();
+    let missing = missing(call, &due, recordings);
+    let outcome = if due.is_empty() {
         Outcome::Excluded
-    } else if recordings.is_empty() && duems > 0 {
+    } else if recordings.is_empty() {
         Outcome::Missed
-    } else if missing.is_empty() {
+    } else if missing.is_empty() && recordings.iter().any(|recording| recording.complete) {
         Outcome::Recorded
     } else {
         Outcome::Partial
@@ -280,7 +310,7 @@ fn account(call: &SeenCall, recordings: &[&Recording]) -> CallAccount {
 }
 
 /// What was to be recorded and is in none of the recordings, by cause.
-fn missing(call: &SeenCall, recordings: &[&Recording]) -> BTreeMap<String, u64> {
+fn missing(call: &SeenCall, due: &[Due], recordings: &[&Recording]) -> BTreeMap<String, u64> {
     let mut by_cause = BTreeMap::new();
     let mut add = |cause: &str, ms: u64| {
         if ms > 0 {
@@ -288,7 +318,7 @@ fn missing(call: &SeenCall, recordings: &[&Recording]) -> BTreeMap<String, u64> 
         }
     };
     let heard = union(recordings.iter().flat_map(|recording| audio(recording)).collect());
-    for due in &call.due {
+    for due in due {
         for hole in outside(*due, &heard) {
             let mut left = hole.to.millis_after(hole.from);
             for (cause, part) in declared(hole, recordings) {
@@ -484,7 +514,7 @@ mod tests {
             ),
             (
                 SeenCall { block: Some("nophantom".to_owned()), ..seen(1, "1", 0, 10_000) },
-                vec![recorded("2", 0, 10_000, &[])],
+                vec![recorded("2", -20_000, -10_000, &[])],
                 Outcome::Missed,
                 vec![("nophantom", 10_000)],
             ),
@@ -543,6 +573,16 @@ mod tests {
         assert_eq!((day.recorded, day.missed), (1, 1));
     }
 
+    #[test]
+    fn a_recording_stands_for_its_call_if_nobody_saw_that_end() {
+        let cut = Recording { complete: false, ..recorded("1", 0, 10_000, &[]) };
+        let copy = Recording { copy: 2, ..recorded("3", 0, 5_000, &[]) };
+        let gaps = [(1_000, 2_000, GapCause::DiskFull)];
+        let day = day_of(vec![], &[cut, recorded("3", 100, 5_000, &gaps), copy]);
+        assert_eq!((day.calls, day.recorded, day.partial), (2, 1, 1));
+        assert_eq!((day.duems, missing(&day)), (15_000, vec![]));
+    }
+
     proptest! {
         /// What is due is heard, left out on purpose, or missing for a reason; nothing is counted twice.
         #[test]
@@ -565,14 +605,8 @@ mod tests {
                 pairs.map(|(number, pair)| (pair[0], pair[1], cause(number))).collect();
             let call = seen(1, "1", 0, 20_000);
             let day = day_of(vec![call], &[recorded("1", from, to, &gaps)]);
-            let declared: u64 = gaps
-                .iter()
-                .filter(|gap| gap.2 != GapCause::Paused)
-                .map(|(gap_from, gap_to, _)| {
-                    let place = |ms: &u64| (from + i64::try_from(*ms).unwrap()).clamp(0, 20_000);
-                    u64::try_from(place(gap_to) - place(gap_from)).unwrap()
-                })
-                .sum();
+            let missed = gaps.iter().filter(|gap| gap.2 != GapCause::Paused);
+            let declared: u64 = missed.map(|(gap_from, gap_to, _)| gap_to - gap_from).sum();
             let unexplained = missing(&day).iter().find(|one| one.0 == UNEXPLAINED).map_or(0, |one| one.1);
             let before = u64::try_from(from).unwrap();
             let after = u64::try_from((20_000 - to).max(0)).unwrap();
