@@ -18,8 +18,8 @@ use recorder::sealing::VoiceSettings;
 use recorder_core::call::{Order, Patience};
 use recorder_core::controller::GroupWord;
 use storage::{
-    Catalog, CatalogError, Journal, JournalError, JournalOptions, JournalReader, MemoryCatalog,
-    Recovered, SledCatalog, VoiceStore, reindex,
+    CallLog, Catalog, CatalogError, Journal, JournalError, JournalOptions, JournalReader,
+    MemoryCatalog, Recovered, SledCatalog, VoiceStore, reindex,
 };
 use storage_core::Role;
 use storage_core::naming::CATALOG_FOLDER;
@@ -32,6 +32,7 @@ use crate::alarms::Alarm;
 use crate::bridge::people::{self, Takeovers};
 use crate::bridge::{self, report_health};
 use crate::command::{Exit, Failure};
+use crate::completeness;
 use crate::config::{Config, LiveValues, Recorder};
 use crate::console::{self, NodeActions};
 use crate::group::GroupBackend;
@@ -40,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::node::{Node, Works};
 use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
+use crate::seen::SeenCalls;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
 
@@ -56,6 +58,8 @@ const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
 const SEAL_PATIENCE: Duration = Duration::from_secs(4);
 /// How often disk and media thread are looked at.
 const WATCH: Duration = Duration::from_secs(1);
+/// How often today's completeness is worked out for the metrics.
+const COMPLETENESS_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs a node until it is told to stop by SIGTERM or SIGINT.
 ///
@@ -179,9 +183,11 @@ impl Running {
             voices,
             hub: Arc::clone(&hub),
             works,
+            seen: CallLog::open(&config.datadir).map_err(fault)?,
             takeovers,
             syncs_told: Mutex::default(),
         });
+        tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
         tasks.push(tokio::spawn(watch_node(Arc::clone(&node), config.datadir.clone())));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
@@ -217,6 +223,24 @@ impl Running {
         self.web.stop().await;
         for task in self.tasks {
             task.abort();
+        }
+    }
+}
+
+/// Keeps the metrics of today's completeness, as far as this node knows, up to date.
+async fn tell_completeness(node: Arc<Node>) {
+    if node.works.is_none() {
+        return;
+    }
+    let mut beat = tokio::time::interval(COMPLETENESS_EVERY);
+    loop {
+        beat.tick().await;
+        let asked = Arc::clone(&node);
+        let report = spawn_blocking(move || completeness::of_day(&*asked, completeness::today()));
+        match report.await {
+            Ok(Ok(report)) => node.hub.metrics.set_completeness(&report.completeness),
+            Ok(Err(error)) => tracing::warn!(%error, "today's completeness is not known"),
+            Err(_) => return,
         }
     }
 }
@@ -378,8 +402,9 @@ impl Start<'_> {
             ],
             open: recovered.open,
         };
-        let outlet =
-            HubOutlet { hub: Arc::clone(self.hub), media: media.clone(), bridge: wires.orders };
+        let seen = SeenCalls::start(&self.config.datadir, Arc::clone(self.hub)).map_err(fault)?;
+        let (hub, media) = (Arc::clone(self.hub), media.clone());
+        let outlet = HubOutlet { hub, media, bridge: wires.orders, seen };
         Ok(Control::spawn(config, clock, wires.notices, Arc::new(outlet)))
     }
 }

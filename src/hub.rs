@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::alarms::{Alarm, Alarms};
 use crate::metrics::Metrics;
 use crate::preflight::connect_remedy;
+use crate::seen::SeenCalls;
 use crate::web::backend::{Event, Topic};
 
 /// Events that a slow watcher may be behind before it loses some.
@@ -225,6 +226,8 @@ pub struct HubOutlet {
     pub media: MediaHandle,
     /// What the group has to know.
     pub bridge: mpsc::Sender<Order>,
+    /// What the day's completeness has to know.
+    pub seen: SeenCalls,
 }
 
 impl HubOutlet {
@@ -262,6 +265,7 @@ impl Outlet for HubOutlet {
                     tracing::error!("the way to the group is choked");
                 }
             }
+            Told::Calls(Order::CallOver(call)) => self.seen.tell(*call),
             Told::Calls(order) => self.hub.tell_calls(order),
             Told::Link(notice) => self.hub.tell_link(&notice),
             Told::Unreachable(error) => {

@@ -9,6 +9,7 @@
 mod alarms;
 pub mod bridge;
 pub mod command;
+pub mod completeness;
 pub mod config;
 pub mod console;
 pub mod daemon;
@@ -20,6 +21,7 @@ pub mod metrics;
 mod node;
 pub mod peers;
 pub mod preflight;
+mod seen;
 pub mod users;
 pub mod web;
 mod wiring;

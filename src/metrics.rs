@@ -7,6 +7,7 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+use storage_core::completeness::Completeness;
 use storage_core::{Duty, Role};
 
 /// What every name begins with.
@@ -84,6 +85,10 @@ pub struct Metrics {
     pub capture_sync: Histogram,
     /// Recordings that wait to be sealed.
     pub seal_queue: IntGauge,
+    /// `completeness_calls{outcome=}`
+    pub completeness_calls: IntGaugeVec,
+    /// `completeness_missing_seconds{cause=}`
+    pub completeness_missing: GaugeVec,
     /// Attempts to seal that failed and are made again.
     pub seal_retries: IntCounter,
     /// Room on the file system of `al_datadir`.
@@ -175,6 +180,22 @@ impl Metrics {
                 SYNC_BUCKETS,
             ),
             seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
+            completeness_calls: gauges(
+                r,
+                "completeness_calls",
+                "Calls that began today (UTC) and are over, as this node knows them.",
+                &["outcome"],
+            ),
+            completeness_missing: kept(
+                r,
+                GaugeVec::new(
+                    opts(
+                        "completeness_missing_seconds",
+                        "What is missing of today's calls, as this node knows them.",
+                    ),
+                    &["cause"],
+                ),
+            ),
             seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
             disk_free_bytes: free_gauge(r),
             alarms: gauges(r, "alarms", "1 while the alarm is raised.", &["alarm"]),
@@ -186,6 +207,24 @@ impl Metrics {
     pub fn set_duty(&self, configured: Role, duty: Duty) {
         self.role.reset();
         self.role.with_label_values(&[configured.as_str(), duty.as_str()]).set(1);
+    }
+
+    /// Says what became of today's calls, and nothing of yesterday's.
+    pub fn set_completeness(&self, today: &Completeness) {
+        let int = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (outcome, calls) in [
+            ("recorded", today.recorded),
+            ("partial", today.partial),
+            ("excluded", today.excluded),
+            ("missed", today.missed),
+        ] {
+            self.completeness_calls.with_label_values(&[outcome]).set(int(calls));
+        }
+        self.completeness_missing.reset();
+        for (cause, ms) in &today.missingms {
+            let seconds = *ms as f64 / 1000.0;
+            self.completeness_missing.with_label_values(&[cause.as_str()]).set(seconds);
+        }
     }
 
     /// The page, in Prometheus' text format.

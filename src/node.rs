@@ -22,14 +22,15 @@ use recorder_core::dmcc::Fault;
 use recorder_core::media::srtp;
 use serde_json::{Map, Value, json};
 use storage::{
-    Catalog, CatalogError, FetchError, FetchFormat, JournalReader, VoiceError, VoiceStore,
+    CallLog, Catalog, CatalogError, FetchError, FetchFormat, JournalReader, VoiceError, VoiceStore,
 };
 use storage_core::query::Query;
-use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId};
+use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId, WallTime};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::spawn_blocking;
 
 use crate::bridge::people::Takeovers;
+use crate::completeness::SeenDay;
 use crate::hub::{Hub, call_body};
 use crate::metrics::{Metrics, raise};
 use crate::peers::{CaptureChunks, PeerService};
@@ -67,6 +68,8 @@ pub struct Node {
     pub hub: Arc<Hub>,
     /// What records.
     pub works: Option<Works>,
+    /// What it saw of calls.
+    pub seen: CallLog,
     /// What changes of the lead cost.
     pub takeovers: Arc<Takeovers>,
     /// Sync times already told to the metrics, by bucket.
@@ -185,6 +188,17 @@ impl Backend for Node {
             FetchFormat::Opus => true,
         };
         Ok(Box::new(OpenAudio { playback, opus }))
+    }
+
+    fn seen(&self, day: WallTime) -> Result<SeenDay, Failure> {
+        let read = self.seen.read(day).map_err(|error| {
+            tracing::error!(%error, "what was seen of calls");
+            Failure::new(Code::Internal, error.to_string())
+        })?;
+        if read.broken > 0 {
+            tracing::warn!(lines = read.broken, "what was seen of calls cannot be read in part");
+        }
+        Ok(SeenDay { calls: read.calls, unreachable: Vec::new() })
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {

@@ -10,6 +10,7 @@ mod key;
 mod output;
 mod recover;
 mod reindex;
+mod report;
 mod run;
 mod simulate;
 mod status;
@@ -116,6 +117,8 @@ enum Command {
     Demo(demo::Options),
     /// The simulated switch and its AES servers alone
     Simulate(simulate::Options),
+    /// Show what became of the calls of a day
+    Report(report::Options),
     /// The group as a running node sees it
     Status(status::Options),
     /// The line console of a running node
@@ -140,6 +143,7 @@ impl Command {
         match self {
             Self::Check(options) => options.json,
             Self::Demo(options) => options.json,
+            Self::Report(options) => options.json,
             Self::Status(options) => options.json,
             Self::Console(options) => options.json,
             Self::Cluster(options) => options.json(),
@@ -166,6 +170,7 @@ impl Command {
             Self::Check(options) => check::execute(&options).await,
             Self::Demo(options) => demo::execute(options).await,
             Self::Simulate(options) => simulate::execute(&options).await,
+            Self::Report(options) => report::execute(&options).await,
             Self::Status(options) => status::execute(&options).await,
             Self::Console(options) => console::execute(&options).await,
             Self::Cluster(options) => cluster::execute(&options).await,

@@ -12,12 +12,13 @@ use futures_util::future::BoxFuture;
 use recorder_core::call::CallView;
 use recorder_core::call::pool::PhantomState;
 use storage_core::record::Scope;
-use storage_core::{Extension, NodeId, RecordingId};
+use storage_core::{Extension, NodeId, RecordingId, WallTime};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::{Actions, Code, Failure, Measured, Status, group};
 use crate::alarms::Alarm;
+use crate::completeness::{self, Report};
 use crate::config::{self, Config, LiveSetting, LiveValues, Origin, Param, Params, SetError};
 use crate::node::Node;
 use crate::users::{self, UserRole, UsersError};
@@ -130,6 +131,11 @@ fn by() -> By {
 }
 
 impl Actions for NodeActions {
+    fn report(&self, day: WallTime) -> BoxFuture<'_, Result<Report, Failure>> {
+        let backend = Arc::clone(&self.backend);
+        Box::pin(async move { Ok(blocking(move || completeness::of_day(&*backend, day)).await??) })
+    }
+
     fn status(&self) -> Status {
         let control = self.node.view();
         Status {

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use cluster_core::{Cause, GroupView, Health, MemberView, Phantoms};
 use recorder_core::call::CallView;
 use recorder_core::call::pool::PhantomState;
+use storage_core::completeness::{CallAccount, Outcome};
 use storage_core::{NodeId, Role, WallTime};
 
 use super::line::HELP;
 use super::{Measured, Status};
 use crate::alarms::Alarm;
+use crate::completeness::Report;
 use crate::config::{LiveSetting, Origin, Param, Shown};
 
 /// More rows than this nobody reads on a console; the rest is counted.
@@ -53,6 +55,45 @@ pub(super) fn status(status: &Status) -> Vec<String> {
         lines.push(format!("{name:<24} {value}"));
     }
     lines
+}
+
+/// What became of a day's calls.
+pub(super) fn report(report: &Report) -> Vec<String> {
+    let all = &report.completeness;
+    let mut lines = Vec::new();
+    let seconds = |ms: u64| format!("{}.{:03} s", ms / 1000, ms % 1000);
+    for (name, value) in [
+        ("day (UTC)", report.day.clone()),
+        ("calls", all.calls.to_string()),
+        ("recorded", all.recorded.to_string()),
+        ("recorded in part", all.partial.to_string()),
+        ("excluded by rule", all.excluded.to_string()),
+        ("missed", all.missed.to_string()),
+        ("to be recorded", seconds(all.duems)),
+        ("missing of that", causes(&all.missingms)),
+    ] {
+        lines.push(format!("{name:<24} {value}"));
+    }
+    if !report.unreachable.is_empty() {
+        let names: Vec<_> = report.unreachable.iter().map(ToString::to_string).collect();
+        lines.push(format!("{:<24} {}", "cannot be reached", names.join(", ")));
+    }
+    for call in all.lacking.iter().take(ROWS_MAX) {
+        let outcome = if call.outcome == Outcome::Missed { "missed" } else { "in part" };
+        let ucid = call.ucid.as_ref().map_or("-", |ucid| ucid.as_str());
+        let CallAccount { began, missingms, callid, .. } = call;
+        lines.push(format!("{began} {outcome:<8} {callid:<6} {ucid:<20} {}", causes(missingms)));
+    }
+    let more = all.lacking.len().saturating_sub(ROWS_MAX);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+fn causes(missing: &BTreeMap<String, u64>) -> String {
+    let causes: Vec<_> = missing.iter().map(|(cause, ms)| format!("{cause} {ms} ms")).collect();
+    if causes.is_empty() { "nothing".to_owned() } else { causes.join(", ") }
 }
 
 fn member_line(member: &MemberView, view: &GroupView) -> String {

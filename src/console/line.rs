@@ -1,9 +1,10 @@
 //! From a line to a command, or to a mistake that names its remedy. Pure: any text in, no panic.
 
 use storage_core::record::Scope;
-use storage_core::{Extension, NodeId, RecordingId};
+use storage_core::{Extension, NodeId, RecordingId, WallTime};
 
 use super::{Code, Failure};
+use crate::completeness::{day_named, today};
 use crate::config::{CLUSTER_PORT, HostPort, LiveSetting, host_port, key_names, nearest};
 use crate::users::UserRole;
 use crate::web::backend::Code as Shared;
@@ -102,6 +103,13 @@ pub enum Command {
         /// Where it listens for its peers.
         place: HostPort,
     },
+    /// What became of the calls that began on this day.
+    Report {
+        /// Its begin.
+        day: WallTime,
+        /// As one line of JSON.
+        json: bool,
+    },
     /// A recording is given up that nobody will ever seal.
     Resolve(RecordingId),
     /// The end of the connection.
@@ -109,7 +117,7 @@ pub enum Command {
 }
 
 /// Each command with its words and what it does, as `help` prints them.
-pub(super) const HELP: [(&str, &str); 18] = [
+pub(super) const HELP: [(&str, &str); 19] = [
     ("help", "this list"),
     ("show status", "members, roles, duties, health, last takeover"),
     ("show calls|phantoms|peers|params|rules|alarms", "what there is of them now"),
@@ -124,13 +132,14 @@ pub(super) const HELP: [(&str, &str); 18] = [
     ("add member NODE HOST:PORT", "a member joins the group"),
     ("remove member NODE", "a member leaves the group for good"),
     ("replace member OLD NEW HOST:PORT", "a new member takes an old one's place"),
+    ("report [DAY] [json]", "what became of the calls of a UTC day; today if left out"),
     ("resolve RECORDINGID", "give up a recording whose audio is lost for good"),
     ("quit", "end this connection"),
     ("", ""),
     ("", "each answer ends with a line: ok, or error CODE message"),
 ];
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "help",
     "show",
     "set",
@@ -143,6 +152,7 @@ const VERBS: [&str; 13] = [
     "add",
     "remove",
     "replace",
+    "report",
     "resolve",
 ];
 
@@ -182,6 +192,7 @@ pub fn parse(line: &str) -> Result<Command, Failure> {
             let (old, new) = (member(old)?, member(new)?);
             Ok(Command::ReplaceMember { old, new, place: address(place)? })
         }
+        ("report", rest) => report(rest),
         ("resolve", [recording]) => recording.parse().map(Command::Resolve).map_err(|_| {
             let message = format!(
                 "{} is no recording's name; write it as `show calls` or a record has it",
@@ -217,6 +228,23 @@ fn unknown(verb: &str) -> Failure {
     Failure::new(Code::UnknownCommand, format!("there is no command {}; {remedy}", shown(verb)))
 }
 
+fn report(words: &[&str]) -> Result<Command, Failure> {
+    let (words, json) = match words {
+        [rest @ .., "json"] => (rest, true),
+        all => (all, false),
+    };
+    let day = match words {
+        [] => Some(today()),
+        [day] => day_named(day),
+        _ => None,
+    };
+    day.map(|day| Command::Report { day, json }).ok_or_else(|| {
+        Failure::new(
+            Shared::BadValue,
+            "write report, or report 2026-11-27, and json behind it for programs",
+        )
+    })
+}
 fn show(rest: &[&str]) -> Result<Command, Failure> {
     let [word] = rest else { return Err(show_usage()) };
     let word = word.to_ascii_lowercase();

@@ -26,10 +26,11 @@ use futures_util::future::BoxFuture;
 use recorder_core::call::CallView;
 use recorder_core::call::pool::PhantomState;
 use storage_core::record::Scope;
-use storage_core::{Extension, NodeId, RecordingId};
+use storage_core::{Extension, NodeId, RecordingId, WallTime};
 use tokio::sync::watch;
 
 use crate::alarms::Alarm;
+use crate::completeness::Report;
 use crate::config::{LiveSetting, Param};
 use crate::users::UserRole;
 use crate::web::backend;
@@ -146,6 +147,9 @@ pub trait Actions: Send + Sync + 'static {
 
     /// Who was asked to lead, as long as that holds.
     fn wish(&self) -> Option<NodeId>;
+
+    /// What became of the calls that began on a UTC day.
+    fn report(&self, day: WallTime) -> BoxFuture<'_, Result<Report, Failure>>;
 
     /// Recordings in progress on this node.
     fn recordings(&self) -> usize;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use recorder::clock::Clock;
+use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use super::group::{Asking, Patience};
@@ -22,6 +23,9 @@ pub(super) struct Desk {
     /// Set when the console stops: nothing waits any longer.
     pub(super) stop: watch::Sender<bool>,
 }
+
+/// A line of an answer is shorter than 64 KiB.
+const JSON_BYTES_MAX: usize = 48 * 1024;
 
 impl From<SetError> for Failure {
     fn from(error: SetError) -> Self {
@@ -63,6 +67,14 @@ impl Desk {
             Command::Help => out.lines(format::help()).await,
             Command::Show(topic) => out.lines(self.show(topic).await).await,
             Command::Set(setting) => self.set(setting, out).await?,
+            Command::Report { day, json } => {
+                let report = actions.report(day).await?;
+                if json {
+                    out.line(Value::Object(report.body(JSON_BYTES_MAX)).to_string()).await;
+                } else {
+                    out.lines(format::report(&report)).await;
+                }
+            }
             Command::Save => out.lines(actions.save().await?).await,
             Command::StartRecord(extension, scope) => {
                 let recording = actions.start_recording(extension, scope).await?;

@@ -16,10 +16,11 @@ use futures_util::future::{BoxFuture, join_all};
 use serde_json::{Map, Value};
 use storage::FetchFormat;
 use storage_core::query::Query;
-use storage_core::{Extension, NodeId, Recording, RecordingId, Role};
+use storage_core::{Extension, NodeId, Recording, RecordingId, Role, WallTime};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
 use crate::web::backend::{
@@ -364,6 +365,33 @@ impl Backend for GroupBackend {
         }
         let group = self.clone();
         self.peers.wait(async move { group.open_remote(record, format).await })
+    }
+
+    fn seen(&self, day: WallTime) -> Result<SeenDay, Failure> {
+        let mut seen = self.local.seen(day)?;
+        let sight = self.sight();
+        if !sight.has_peers() {
+            return Ok(seen);
+        }
+        let (group, nodes) = (self.clone(), sight.peers());
+        let answers = self.peers.wait(async move {
+            let asked = group.ask_all(nodes, |peers, node| async move {
+                peers.seen(node, day, SEARCH_WITHIN).await
+            });
+            Ok(asked.await)
+        })?;
+        let mut silent = Vec::new();
+        for (node, answer) in answers {
+            match answer {
+                Ok(calls) => seen.calls.extend(calls),
+                Err(error) => {
+                    tracing::debug!(%node, ?error, "a peer does not tell what it saw");
+                    silent.push(node);
+                }
+            }
+        }
+        seen.unreachable = sight.silent(silent);
+        Ok(seen)
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {

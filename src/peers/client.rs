@@ -8,14 +8,16 @@ use std::time::Duration;
 use cluster::{Group, RequestError, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use storage_core::completeness::SeenCall;
 use storage_core::query::{Position, Query};
-use storage_core::{Extension, NodeId, RecordingId, SegmentId};
+use storage_core::{Extension, NodeId, RecordingId, SegmentId, WallTime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::protocol::{
-    ANSWER_BYTES_MAX, Ask, FoundPage, Held, OwnedPage, PIECE_BYTES_MAX, decode_answer, encode_ask,
+    ANSWER_BYTES_MAX, Ask, FoundPage, Held, OwnedPage, PIECE_BYTES_MAX, SeenPage, decode_answer,
+    encode_ask,
 };
 use crate::web::backend::{Code, Failure, StartRequest, StopRequest, Target};
 
@@ -117,6 +119,27 @@ impl Peers {
     /// [`PeerError`].
     pub async fn calls(&self, node: NodeId, within: Duration) -> Result<Vec<Value>, PeerError> {
         self.ask(node, &Ask::Calls, within).await
+    }
+
+    /// What the peer saw of the calls that began on a day.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn seen(
+        &self,
+        node: NodeId,
+        day: WallTime,
+        within: Duration,
+    ) -> Result<Vec<SeenCall>, PeerError> {
+        let mut calls = Vec::new();
+        loop {
+            let ask = Ask::Seen { day, from: calls.len() };
+            let page: SeenPage = self.ask(node, &ask, within).await?;
+            calls.extend(page.calls);
+            if !page.more {
+                return Ok(calls);
+            }
+        }
     }
 
     /// Whether the station is in the call, as the peer sees it.

@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use storage::{FetchFormat, Page};
+use storage_core::completeness::SeenCall;
 use storage_core::query::{Order, Position, Query};
-use storage_core::{Extension, Recording, RecordingId, SegmentId};
+use storage_core::{Extension, Recording, RecordingId, SegmentId, WallTime};
 
 use crate::web::backend::{Code, Failure, StartRequest, StopRequest, Target};
 
@@ -30,6 +31,8 @@ pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PIECE_BYTES_MAX: usize = 256 * 1024;
 /// Records asked for by name at once.
 pub const RECORDS_MAX: usize = 256;
+/// Calls of a day told at once; one is some hundred bytes.
+pub const SEEN_MAX: usize = 5_000;
 /// Segments of one capture asked for at once.
 pub const SEGMENTS_MAX: usize = 4096;
 
@@ -70,6 +73,13 @@ pub enum Ask {
     },
     /// The calls in progress: a list of objects.
     Calls,
+    /// What was seen of the calls that began on a day: a [`SeenPage`].
+    Seen {
+        /// Any time of it.
+        day: WallTime,
+        /// Calls to leave out at the begin.
+        from: usize,
+    },
     /// Whether the station is in the call: true or false.
     Concerns {
         /// Which call.
@@ -120,6 +130,15 @@ pub struct OwnedPage {
     /// Goes on behind them; absent at the end.
     #[serde(default, with = "cursor", skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Position>,
+}
+
+/// Some of the calls of a day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenPage {
+    /// The calls, in the order in which they ended.
+    pub calls: Vec<SeenCall>,
+    /// Whether there are more.
+    pub more: bool,
 }
 
 /// A page of a search.

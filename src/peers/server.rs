@@ -10,13 +10,13 @@ use futures_util::stream::BoxStream;
 use serde::Serialize;
 use storage::FetchFormat;
 use storage_core::query::{Order, Position, Query};
-use storage_core::{NodeId, Recording, RecordingId, SegmentId};
+use storage_core::{NodeId, Recording, RecordingId, SegmentId, WallTime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
 use super::protocol::{
     Ask, AudioHead, AudioKind, FoundPage, Held, OwnedPage, PIECE_BYTES_MAX, Part, ProtocolError,
-    decode_ask, encode_answer,
+    SEEN_MAX, SeenPage, decode_ask, encode_answer,
 };
 use crate::web::backend::{Audio, Backend, Code, Failure};
 
@@ -128,6 +128,9 @@ impl Serving<'_> {
                 self.audio(recording, format, part, reply).await
             }
             Ask::Calls => whole(reply, Ok(self.service.calls().await.calls)).await,
+            Ask::Seen { day, from } => {
+                whole(reply, self.blocking(move |service| seen(service, day, from)).await).await
+            }
             Ask::Concerns { target, extension } => {
                 whole(reply, Ok(self.service.concerns(&target, &extension).await)).await
             }
@@ -247,6 +250,13 @@ fn owned(
     let records = found.recordings.into_iter().filter(|record| record.node == node).collect();
     let cursor = found.cursor.as_deref().and_then(Position::from_cursor);
     Ok(OwnedPage { records, cursor })
+}
+
+fn seen(service: &dyn PeerService, day: WallTime, from: usize) -> Result<SeenPage, Failure> {
+    let calls = service.seen(day)?.calls;
+    let more = calls.len() > from.saturating_add(SEEN_MAX);
+    let calls = calls.into_iter().skip(from).take(SEEN_MAX).collect();
+    Ok(SeenPage { calls, more })
 }
 
 /// A page, shorter than asked for where it would be too long to send.

@@ -7,9 +7,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use storage_core::query::Query;
 use storage_core::record::Scope;
-use storage_core::{Extension, RecordingId, Ucid};
+use storage_core::{Extension, RecordingId, Ucid, WallTime};
 
 use super::backend::{Code, Failure, FetchFormat, Target, Topic};
+use crate::completeness::{day_named, today};
 
 /// Filters of `listrecordings`.
 const FILTERS: [&str; 16] = [
@@ -99,6 +100,15 @@ impl<'a> Arguments<'a> {
             filters.insert("incomplete".to_owned(), flag.into());
         }
         Query::from_arguments(&filters).map_err(|error| bad(error.to_string()))
+    }
+
+    /// `day`, a UTC day; today where it is left out.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn day(&self) -> Result<WallTime, Failure> {
+        let Some(text) = self.word("day")? else { return Ok(today()) };
+        day_named(&text).ok_or_else(|| bad("`day` must be a day, written as 2026-11-27"))
     }
 
     /// `recordingid`, which must be there.

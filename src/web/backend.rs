@@ -12,11 +12,12 @@ pub use storage::FetchFormat;
 use storage::Page;
 use storage_core::query::Query;
 use storage_core::record::Scope;
-use storage_core::{Extension, NodeId, Recording, RecordingId, Role, Ucid};
+use storage_core::{Extension, NodeId, Recording, RecordingId, Role, Ucid, WallTime};
 use tokio::sync::broadcast;
 
 use std::sync::Arc;
 
+use crate::completeness::SeenDay;
 use crate::users::UserRole;
 
 /// A stable failure code of the outside contract (interface, section 3).
@@ -314,6 +315,12 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// `notfound`; `unavailable` for a form that cannot be had; `internal`.
     fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure>;
+
+    /// What was seen of the calls that began on a UTC day.
+    ///
+    /// # Errors
+    /// `internal` if it cannot be read.
+    fn seen(&self, day: WallTime) -> Result<SeenDay, Failure>;
 
     /// The calls in progress.
     fn calls(&self) -> BoxFuture<'static, CallList>;

@@ -32,6 +32,7 @@ use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
 use super::{Web, audio, perform, waveform, ws};
+use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
 /// As long as a session lasts, in seconds.
@@ -56,6 +57,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
         .route("/api/recordings/{id}/waveform", get(recording_waveform))
+        .route("/api/completeness", get(completeness))
         .route("/api/status", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
@@ -137,6 +139,7 @@ async fn page() -> &'static str {
      /api/recordings/RECORDINGID         one record\n\
      /api/recordings/RECORDINGID/audio   its voice file\n\
      /api/recordings/RECORDINGID/waveform  how loud it is where\n\
+     /api/completeness?day=2026-11-27    what became of that day's calls\n\
      /metrics                            Prometheus\n\
      /healthz, /readyz                   probes\n"
 }
@@ -268,6 +271,21 @@ async fn recording_waveform(
         }
     };
     Ok(Json(web.node.waveform(id, points).await?).into_response())
+}
+
+async fn completeness(
+    State(web): Shared,
+    headers: HeaderMap,
+    AddressQuery(pairs): AddressQuery<Vec<(String, String)>>,
+) -> Result<Response, Refusal> {
+    permitted(&web, &headers, "completeness")?;
+    let day = match last(&pairs, "day") {
+        None => today(),
+        Some(word) => day_named(word).ok_or_else(|| {
+            Failure::new(Code::BadValue, "`day` must be a day, written as 2026-11-27")
+        })?,
+    };
+    Ok(Json(web.node.completeness(day).await?).into_response())
 }
 
 /// What was given under a name; of several the last.

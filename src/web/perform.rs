@@ -85,6 +85,10 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
             Err(failure) => Err(failure),
         },
         Verb::ListCalls => node.calls().await,
+        Verb::Completeness => match arguments.day() {
+            Ok(day) => node.completeness(day).await,
+            Err(failure) => Err(failure),
+        },
         _ => Ok(node.backend.cluster_status()),
     };
     let text = match body {

@@ -53,6 +53,8 @@ pub enum Verb {
     Unsubscribe,
     /// `clusterstatus`
     ClusterStatus,
+    /// `completeness`
+    Completeness,
     /// A request of the contract that this version does not serve.
     Later,
 }
@@ -73,6 +75,8 @@ const CONTROL: &[UserRole] = &[UserRole::Agent, UserRole::Supervisor];
 const TAGGING: &[UserRole] = &[UserRole::Qa, UserRole::Supervisor, UserRole::Agent];
 const SUPERVISOR: &[UserRole] = &[UserRole::Supervisor];
 const ADMIN: &[UserRole] = &[UserRole::Admin];
+const COMPLETENESS: &[UserRole] =
+    &[UserRole::Qa, UserRole::Supervisor, UserRole::Auditor, UserRole::Admin];
 const AUDIT: &[UserRole] = &[UserRole::Auditor, UserRole::Admin];
 
 const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row {
@@ -97,6 +101,7 @@ pub const ROWS: &[Row] = &[
     row("subscribe", Verb::Subscribe, ANY),
     row("unsubscribe", Verb::Unsubscribe, ANY),
     row("clusterstatus", Verb::ClusterStatus, ANY),
+    row("completeness", Verb::Completeness, COMPLETENESS),
     row("legalhold", Verb::Later, ADMIN),
     row("deleterecording", Verb::Later, ADMIN),
     row("exportrecordings", Verb::Later, &[UserRole::Qa]),

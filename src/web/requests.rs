@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use storage_core::query::Query;
-use storage_core::{Recording, RecordingId};
+use storage_core::{Recording, RecordingId, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
@@ -20,6 +20,7 @@ use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;
 use super::session::Session;
 use super::waveform::waveform;
+use crate::completeness::{self, truncate};
 use crate::users::UserRole;
 
 /// Questions to catalog and disk at once, over all sockets.
@@ -137,18 +138,19 @@ impl Node {
         let CallList { mut calls, unreachable } = answer(self.backend.calls()).await?;
         let mut body = Map::new();
         body.insert("total".to_owned(), calls.len().into());
-        let mut room = REPLY_BYTES_MAX;
-        let fitting = calls.iter().take_while(|call| {
-            let bytes = call.to_string().len() + 1;
-            let fits = bytes <= room;
-            room = room.saturating_sub(bytes);
-            fits
-        });
-        let fitting = fitting.count();
-        calls.truncate(fitting);
+        truncate(&mut calls, REPLY_BYTES_MAX);
         body.insert("calls".to_owned(), calls.into());
         name_unreachable(&mut body, &unreachable)?;
         Ok(body)
+    }
+
+    /// `completeness`: as many of the calls that lack something as fit, and how many there are.
+    ///
+    /// # Errors
+    /// `unavailable`, `internal`.
+    pub async fn completeness(&self, day: WallTime) -> Result<Map<String, Value>, Failure> {
+        let report = self.ask(move |backend| completeness::of_day(backend, day)).await?;
+        Ok(report.body(REPLY_BYTES_MAX))
     }
 
     /// `startrecording`.

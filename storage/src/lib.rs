@@ -3,6 +3,7 @@
 //! here they meet a disk.
 
 mod block_list;
+pub mod call_log;
 pub mod catalog;
 mod catalog_keys;
 pub mod catalog_sled;
@@ -35,6 +36,7 @@ mod voice_out;
 pub mod voice_store;
 pub mod wav;
 
+pub use call_log::{CallLog, CallLogError, CallsRead};
 pub use catalog::{Catalog, CatalogError, MemoryCatalog, Page};
 pub use catalog_sled::{CatalogState, SledCatalog};
 pub use cipher_read::CipherDamage;

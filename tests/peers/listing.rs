@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use astlogger::peers::protocol::{ASK_BYTES_MAX, Ask, RECORDS_MAX, decode_answer, encode_ask};
+use astlogger::peers::protocol::{
+    ASK_BYTES_MAX, Ask, RECORDS_MAX, SEEN_MAX, decode_answer, encode_ask,
+};
 use astlogger::peers::{PeerError, Peers};
 use astlogger::web::backend::{Backend, Code, Failure, Target, Unreachable};
 use serde_json::{Value, json};
+use storage_core::completeness::SeenCall;
 use storage_core::query::{Order, Query};
-use storage_core::{Extension, NodeId, Role, SegmentId};
+use storage_core::{Extension, NodeId, Role, SegmentId, WallTime};
 
 use super::node::id;
 use super::site::{Member, Site, is_well, loses, within};
@@ -75,6 +78,33 @@ async fn a_recorder_lists_what_it_has_and_names_who_is_away() {
     let failure = active.ask(|backend| backend.recording(id(9))).await.unwrap_err();
     assert_eq!(failure.code, Code::NotFound);
     assert!(failure.message.contains("node 2 (backup)"), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_all_saw_of_a_days_calls_is_gathered_page_by_page() {
+    let (_site, [active, backup, witness]) = Site::of_three(Role::Backup).await;
+    let seen = |node: u16, number: i64| SeenCall {
+        node: NodeId(node),
+        ucids: Vec::new(),
+        callids: vec![number.to_string()],
+        began: WallTime::from_millis(number),
+        ended: WallTime::from_millis(number),
+        due: Vec::new(),
+        rule: String::new(),
+        block: None,
+    };
+    let many = i64::try_from(SEEN_MAX).unwrap() + 1;
+    *active.node.seen.lock().unwrap() = (0..many).map(|number| seen(1, number)).collect();
+    *backup.node.seen.lock().unwrap() = vec![seen(2, 7)];
+    is_well(&active).await;
+    let day = WallTime::default();
+    let told = witness.ask(move |backend| backend.seen(day)).await.unwrap();
+    let counted = |node: u16| told.calls.iter().filter(|call| call.node == NodeId(node)).count();
+    assert_eq!((counted(1), counted(2), told.unreachable.len()), (SEEN_MAX + 1, 1, 0));
+    drop(active);
+    loses(&backup, &[1]).await;
+    let told = backup.ask(move |backend| backend.seen(day)).await.unwrap();
+    assert_eq!((told.calls.len(), told.unreachable), (1, vec![missed(1, Role::Active)]));
 }
 
 fn call(ucid: &str, recorded: Option<u16>) -> Value {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use astlogger::completeness::SeenDay;
 use astlogger::peers::{CaptureChunks, PeerService};
 use astlogger::web::backend::{
     Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, StartRequest,
@@ -14,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Map, Value, json};
 use storage::{Catalog, MemoryCatalog};
+use storage_core::completeness::SeenCall;
 use storage_core::query::Query;
 use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
 use tokio::sync::{Semaphore, broadcast};
@@ -24,6 +26,7 @@ pub struct FakeNode {
     /// Copies of recordings that another node owns.
     pub copies: Mutex<Vec<RecordingId>>,
     pub calls: Mutex<Vec<Value>>,
+    pub seen: Mutex<Vec<SeenCall>>,
     pub concerned: Mutex<Vec<String>>,
     pub start_answer: Mutex<Result<RecordingId, Failure>>,
     /// A start takes a permit of these.
@@ -45,6 +48,7 @@ impl FakeNode {
             node,
             catalog: MemoryCatalog::new(),
             copies: Mutex::default(),
+            seen: Mutex::default(),
             calls: Mutex::default(),
             concerned: Mutex::default(),
             start_answer: Mutex::new(Ok(id(u64::from(node.0)))),
@@ -147,6 +151,11 @@ impl Backend for FakeNode {
         self.audio_open.fetch_add(1, Ordering::SeqCst);
         let (open, read) = (Arc::clone(&self.audio_open), Arc::clone(&self.audio_bytes));
         Ok(Box::new(Computed { id, bytes: record.bytes, open, read }))
+    }
+
+    fn seen(&self, _: WallTime) -> Result<SeenDay, Failure> {
+        let calls = self.seen.lock().unwrap().clone();
+        Ok(SeenDay { calls, unreachable: Vec::new() })
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {

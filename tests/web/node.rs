@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use argon2::password_hash::{PasswordHasher, SaltString};
+use astlogger::completeness::SeenDay;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
     Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, StartRequest,
@@ -155,6 +156,10 @@ impl Backend for FakeNode {
             open: Arc::clone(&self.audio_open),
             reads: Arc::clone(&self.audio_reads),
         }))
+    }
+
+    fn seen(&self, _: WallTime) -> Result<SeenDay, Failure> {
+        Ok(SeenDay::default())
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {

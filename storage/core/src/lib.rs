@@ -2,6 +2,7 @@
 //! media is kept. Pure: nothing here reads a clock, a file, a socket or a random source.
 
 pub mod cipher_file;
+pub mod completeness;
 pub mod draft;
 pub mod g711;
 pub mod hex;

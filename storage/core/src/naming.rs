@@ -12,6 +12,7 @@
 //! voice/.staged/RECORDINGID.REVISION.…    voice file and record that wait to be published
 //! voice/.publishing/RECORDINGID.REVISION.…  records whose publishing has begun
 //! pulled/                                 captures of other nodes while they are sealed
+//! calls/2026-11-23.jsonl                  calls that began on this UTC day, as this node saw them
 //! catalog/                                index; can be rebuilt from `voice`
 //! ```
 
@@ -33,6 +34,8 @@ pub const STAGED_FOLDER: &str = ".staged";
 pub const PUBLISHING_FOLDER: &str = ".publishing";
 /// Folder of other nodes' captures while they are needed here.
 pub const PULLED_FOLDER: &str = "pulled";
+/// Folder of the calls that were seen.
+pub const CALLS_FOLDER: &str = "calls";
 /// Folder of the index.
 pub const CATALOG_FOLDER: &str = "catalog";
 /// Room kept for facts when the disk is full, in [`CAPTURE_FOLDER`].
@@ -72,6 +75,13 @@ pub fn day_folder(started: WallTime) -> PathBuf {
         _ => folder.extend(["1970", "01", "01"]),
     }
     folder
+}
+
+/// Name of the file in [`CALLS_FOLDER`] for calls that began on the UTC day of a time.
+#[must_use]
+pub fn calls_file(began: WallTime) -> String {
+    let text = began.to_string();
+    format!("{}.jsonl", text.get(..10).unwrap_or("1970-01-01"))
 }
 
 /// Where a recording's voice file lies.

@@ -598,7 +598,8 @@ impl Calls {
         if let Some(id) = recording {
             self.end_recording(now, id, Some(call), ending);
         }
-        let work = self.work.remove(&call.key).unwrap_or_default();
+        let mut work = self.work.remove(&call.key).unwrap_or_default();
+        self.orders.extend(self.account_of(now, call, &mut work));
         if recording.is_none() {
             self.orders.extend(self.missed_order(call, &work));
         }

@@ -17,6 +17,7 @@ pub mod rule;
 pub mod tracker;
 pub mod view;
 
+mod account;
 mod adopt;
 mod calls;
 mod cover;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use storage_core::completeness::SeenCall;
 use storage_core::journal::Fact;
 use storage_core::record::{Scope, TriggerKind};
 use storage_core::{CallId, Extension, RecordingId, SegmentId, Ucid, WallTime};
@@ -132,6 +133,8 @@ pub enum Order {
         /// Why.
         reason: MissedReason,
     },
+    /// Write down what this node saw of a call that is over.
+    CallOver(Box<SeenCall>),
     /// Time from the switch's `Established` to the first packet in the capture.
     CaptureDelay(Duration),
 }

@@ -8,6 +8,7 @@ use storage_core::draft::Ending;
 use storage_core::record::{Scope, TriggerKind};
 use storage_core::{Duty, Extension, MonoTime, Now, RecordingId};
 
+use super::account::Account;
 use super::cover::Leave;
 
 use super::calls::Calls;
@@ -79,6 +80,8 @@ pub(super) struct Work {
     pub alarm: Option<Alarm>,
     /// When the switch is asked whether it still rings.
     pub doubted_at: Option<MonoTime>,
+    /// When it was to be recorded, whoever does it.
+    pub account: Account,
     /// Whether its identity was asked for.
     pub linkage_asked: bool,
     /// What people who watch were told last.
@@ -111,6 +114,7 @@ impl Calls {
             Some(id) => self.go_on(now, key, id),
             None => self.begin_if_wanted(now, key),
         }
+        self.note_due(now, key);
         self.watch_overdue(now, key);
         self.write_down(key);
         self.show(key);
@@ -210,7 +214,7 @@ impl Calls {
 
     /// Whether a call that is not recorded here is to be: by the rules, or because the group has
     /// begun to.
-    fn is_wanted(&self, key: CallKey) -> bool {
+    pub(super) fn is_wanted(&self, key: CallKey) -> bool {
         let Some(call) = self.tracker.call(key) else { return false };
         let stopped = self.work.get(&key).is_some_and(|work| work.stopped);
         if stopped || self.stopped_by_group(call).is_some() {
@@ -317,7 +321,7 @@ impl Calls {
         call.is_some_and(|call| self.rules.decide(&self.rule_facts(call)).record)
     }
 
-    fn rule_facts(&self, call: &TrackedCall) -> RuleFacts {
+    pub(super) fn rule_facts(&self, call: &TrackedCall) -> RuleFacts {
         let stations = || call.stations().filter_map(|party| party.name.number.as_ref());
         let text = |number: Option<&Extension>| number.map(ToString::to_string).unwrap_or_default();
         let mut parties = vec![call.calling_text(), call.called_text()];

@@ -67,6 +67,13 @@ impl Watch {
                 let took = site.now.mono.since(at).as_millis();
                 assert!(took <= 3_000, "request {request} took {took} ms");
             }
+            Order::CallOver(account) => {
+                assert!(account.began <= account.ended, "{account:?}");
+                assert!(!account.callids.is_empty(), "{account:?}");
+                let due = &account.due;
+                assert!(due.iter().all(|due| due.from < due.to), "{account:?}");
+                assert!(due.windows(2).all(|pair| pair[0].to <= pair[1].from), "{account:?}");
+            }
             _ => {}
         }
     }

@@ -113,6 +113,7 @@ impl Player {
             "rule" => self.setup.rules.push(rule(&args(rest))),
             "show" => self.writer.show_live = true,
             "group" => self.writer.show_group = true,
+            "accounts" => self.writer.show_accounts = true,
             "cold" => self.cold = true,
             "draft" => self.drafts.push(draft(&args(rest))),
             _ => self.fail(&format!("unknown word {word}")),

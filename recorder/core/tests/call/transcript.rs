@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use recorder_core::call::{Alarm, Claim, LiveEvent, Order};
 use serde_json::Value;
+use storage_core::completeness::SeenCall;
 use storage_core::draft::Draft;
 use storage_core::journal::Fact;
 use storage_core::{RecordingId, Ucid, WallTime};
@@ -19,6 +20,20 @@ pub struct Writer {
     pub show_live: bool,
     /// Whether what the group is told is written, too.
     pub show_group: bool,
+    /// Whether what is written down of a call that is over is written, too.
+    pub show_accounts: bool,
+}
+
+fn account(call: &SeenCall) -> String {
+    let at = |time: WallTime| time.as_millis() - EPOCH;
+    let due = call.due.iter().map(|due| format!("{}-{}", at(due.from), at(due.to)));
+    let due = due.collect::<Vec<_>>().join(",");
+    let SeenCall { rule, block, began, ended, .. } = call;
+    let ids = call.callids.join(",");
+    let ucids: Vec<_> = call.ucids.iter().map(|ucid| short(ucid.as_str())).collect();
+    let block = block.as_deref().map(|block| format!(" block={block}")).unwrap_or_default();
+    let (began, ended, ucids) = (at(*began), at(*ended), ucids.join(","));
+    format!("account calls={ids} ucids={ucids} {began}-{ended} due={due} rule={rule}{block}")
 }
 
 impl Writer {
@@ -55,6 +70,7 @@ impl Writer {
             Order::Missed { call, reason, .. } => {
                 format!("missed call={call} reason={}", reason.as_str())
             }
+            Order::CallOver(call) => self.show_accounts.then(|| account(call))?,
             Order::CaptureDelay(delay) => format!("captured after {} ms", delay.as_millis()),
         })
     }

@@ -1,0 +1,120 @@
+//! The day's completeness against real calls: what was recorded, in part, excluded and missed, told by
+//! command, WebSocket and HTTP, over a takeover and with recorders away.
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use astlogger::demo::{Cti, Shape};
+use common::Bench;
+use common::group::{GroupBench, ONE, TWO};
+use serde_json::{Value, json};
+use simulator::SiteConfig;
+
+/// Frames of a call before and after something happens.
+const SOME: u32 = 60;
+/// An answer that holds is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `astlogger report --json`.
+async fn report(config: &Path) -> Value {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_astlogger"))
+        .args(["report", "--json", "--config"])
+        .arg(config)
+        .output()
+        .await
+        .expect("the command runs");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
+}
+
+/// The report once it is so: calls are written down, and recordings published, some time after.
+async fn report_when(config: &Path, holds: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let told = report(config).await;
+        if holds(&told) {
+            return told;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {told:#}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn asked(cti: &mut Cti, request: Value) -> Value {
+    cti.ask(request).await.expect("a reply")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_call_of_the_day_is_accounted_for() {
+    let mut config = SiteConfig::demo(4, 1);
+    config.phantoms[0].extensions = "78001".to_owned();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let console = dir.path().join("console");
+    let rules = "[[al_rule]]\nname = \"private\"\nrecord = \"never\"\nextension = [\"31004\"]\n\
+                 [[al_rule]]\nname = \"rest\"\nrecord = \"always\"\n";
+    let settings = format!("al_consolelisten = {:?}\n{rules}", console.display().to_string());
+    let bench = Bench::start_with(config, &settings).await;
+    let recorded = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(recorded).await;
+    // There is no phantom for it; nor is one to be for the third.
+    let missed = bench.answered_call("5551230002", "31002").await;
+    let private = bench.answered_call("5551230004", "31004").await;
+    bench.frames(recorded, 120).await;
+    for call in [missed, private, recorded] {
+        bench.site.switch().hangup_all(call);
+    }
+    bench.published(1).await;
+    let whole = |told: &Value| told["calls"] == 3 && told["recorded"] == 1;
+    let told = report_when(&bench.node.config_path(), whole).await;
+    let counts = ["recorded", "partial", "excluded", "missed"].map(|name| told[name].clone());
+    assert_eq!(counts, [1, 0, 1, 1].map(Value::from), "{told:#}");
+    let lacking = &told["lacking"][0];
+    assert_eq!((&lacking["outcome"], &lacking["rule"]), (&json!("missed"), &json!("rest")));
+    let ms = lacking["missingms"]["nophantom"].as_u64().expect("the cause is named");
+    assert!(ms > 1_000 && told["missingms"]["nophantom"] == ms, "{told:#}");
+
+    let mut qa = bench.cti("qa").await;
+    let reply = asked(&mut qa, json!({"request": "completeness"})).await;
+    assert_eq!((&reply["result"], &reply["missed"]), (&json!("success"), &json!(1)), "{reply}");
+    let yesterday = json!({"request": "completeness", "day": "2020-02-30"});
+    assert_eq!(asked(&mut qa, yesterday).await["error"], "badvalue");
+    let long_ago = json!({"request": "completeness", "day": "2020-02-29"});
+    assert_eq!(asked(&mut qa, long_ago).await["calls"], 0);
+    let (status, _) = bench.node.get("/api/completeness").await.expect("HTTP");
+    assert_eq!(status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeovers_hole_is_missing_and_nothing_else_is() {
+    let shape = Shape { consoles: true, ..Shape::hot_standby(4) };
+    let mut bench = GroupBench::start(SiteConfig::demo(4, 2), &shape).await;
+    let calls = bench.calls(3).await;
+    bench.recorded_by(&calls, ONE).await;
+    bench.go_on(&calls, SOME).await;
+    bench.kill(ONE).await;
+    bench.recorded_by(&calls, TWO).await;
+    bench.go_on(&calls, SOME).await;
+    bench.hang_up(&calls);
+    bench.published(3).await;
+    let config = bench.group.members[&TWO].node.config_path();
+    // Who was killed cannot be asked, and that is said.
+    let told = report_when(&config, |told| told["calls"] == 3 && told["missed"] == 0).await;
+    assert_eq!(told["unreachable"][0]["node"], 1, "{told:#}");
+    bench.run().await;
+    let verdict = bench.assert_right(1).await;
+    let complete = |told: &Value| told["partial"] == 3 && told["unreachable"].is_null();
+    let told = report_when(&config, complete).await;
+    let causes: Vec<_> = told["missingms"].as_object().expect("causes").keys().collect();
+    assert_eq!(causes, ["takeover"], "{told:#}");
+    let holes: u64 = bench
+        .recordings()
+        .iter()
+        .flat_map(|(_, record)| record.gaps.iter().map(|gap| gap.endms - gap.startms))
+        .sum();
+    let missing = told["missingms"]["takeover"].as_u64().expect("milliseconds");
+    assert!(missing.abs_diff(holes) <= 6, "{missing} ms are told, {holes} are in the records");
+    assert_eq!(verdict.calls, 3);
+}
