@@ -1,5 +1,5 @@
-//! Encrypted media over real sockets: the switch chooses, sends keys and encrypts with code of its own,
-//! and every 20 ms is looked for in the files on disk. The keys must be nowhere.
+//! Encrypted media over real sockets: the switch chooses, sends keys and encrypts with code of its
+//! own, and every 20 ms is looked for in the files on disk. The keys must be nowhere.
 
 mod common;
 
@@ -17,7 +17,8 @@ const HMAC80: &str = "1-srtp-aescm128-hmac80";
 const HMAC32: &str = "2-srtp-aescm128-hmac32";
 const AUTHENTICATION: &str = "astlogger_srtp_refused_total{reason=\"authentication\"}";
 
-/// What the node offers, what the switch allows, how it writes keys, and whether the media is encrypted.
+/// What the node offers, what the switch allows, how it writes keys, and whether the media is
+/// encrypted.
 const AGREEMENTS: [(&str, &[&str], KeyText, bool); 6] = [
     ("\"srtp-aescm128-hmac80\"", &[HMAC80], KeyText::Hex, true),
     ("\"srtp-aescm128-hmac32\"", &[HMAC32], KeyText::Base64, true),
@@ -73,7 +74,8 @@ async fn each_agreement_gives_one_file_with_every_frame() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_change_in_mid_call_and_no_frame_is_lost() {
-    // The event comes after the first packets under its keys, and packets under the keys before after it.
+    // The event comes after the first packets under its keys, and packets under the keys before
+    // after it.
     let bench = srtp(|switches| switches.media_event_delay_ms = 60).await;
     bench.site.faults().rtp(|rtp| {
         (rtp.duplicate, rtp.reorder, rtp.delay_ms, rtp.jitter_ms) = (0.1, 0.1, 10, 120);

@@ -1,6 +1,6 @@
-//! `srtp`: what encrypted media costs the media thread: packets of G.711 through the recorder's decryption,
-//! beside what is done with plain ones, which is to look at their headers. Packets are made by the
-//! simulated switch's own code before the clock runs.
+//! `srtp`: what encrypted media costs the media thread: packets of G.711 through the recorder's
+//! decryption, beside what is done with plain ones, which is to look at their headers. Packets are
+//! made by the simulated switch's own code before the clock runs.
 
 use std::net::SocketAddr;
 use std::time::Instant;

@@ -214,8 +214,8 @@ impl Port {
         strays > 0
     }
 
-    /// The same for the open segment, where what comes is or may be encrypted: it is decrypted before it
-    /// is judged and kept, and what cannot be is not.
+    /// The same for the open segment, where what comes is or may be encrypted: it is decrypted
+    /// before it is judged and kept, and what cannot be is not.
     fn sweep_encrypted(
         &mut self,
         number: usize,

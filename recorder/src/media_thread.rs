@@ -111,8 +111,8 @@ impl MediaHandle {
         }
     }
 
-    /// Tells it how a phantom's media is protected. Never waits. `false`: it takes no more, and what comes
-    /// encrypted to that phantom is kept out.
+    /// Tells it how a phantom's media is protected. Never waits. `false`: it takes no more, and
+    /// what comes encrypted to that phantom is kept out.
     #[must_use]
     pub fn protect(&self, protected: Protected) -> bool {
         let taken = self.orders.try_send(Order::Protect(Box::new(protected))).is_ok();

@@ -1,5 +1,6 @@
-//! ffmpeg's SRTP, a third implementation, as the sender: what the recorder decrypts is byte for byte what
-//! ffmpeg writes into a plain file, across a rollover of the sequence number, reports included.
+//! ffmpeg's SRTP, a third implementation, as the sender: what the recorder decrypts is byte for
+//! byte what ffmpeg writes into a plain file, across a rollover of the sequence number, reports
+//! included.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;

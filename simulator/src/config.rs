@@ -154,13 +154,13 @@ pub struct Switches {
     pub merge_ucid: Survivor,
     /// Codecs of the switch, in its spelling.
     pub codecs: Vec<String>,
-    /// Media encryptions that the switch allows, in its spelling and its order of preference: the first
-    /// that a client offers, too, is taken. `aes` and SRTP as the codec-set form names it.
+    /// Media encryptions that the switch allows, in its spelling and its order of preference: the
+    /// first that a client offers, too, is taken. `aes` and SRTP as the codec-set form names it.
     pub encryption: Vec<String>,
     /// How keys are written in events.
     pub key_text: KeyText,
-    /// Sequence number of a stream's first packet, with the rollovers before it above 16 bits; absent: by
-    /// chance, without rollovers.
+    /// Sequence number of a stream's first packet, with the rollovers before it above 16 bits;
+    /// absent: by chance, without rollovers.
     pub rtp_first_index: Option<u64>,
     /// An RTCP sender report each so many packets; 0: none.
     pub report_packets: u32,

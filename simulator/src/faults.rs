@@ -175,7 +175,8 @@ impl FaultHandle {
         self.intrude(extension, packets, Intrusion::Stranger);
     }
 
-    /// The same from the media processor's own address and in the name of its stream, without its keys.
+    /// The same from the media processor's own address and in the name of its stream, without its
+    /// keys.
     pub fn forged_rtp(&self, extension: &str, packets: usize) {
         self.intrude(extension, packets, Intrusion::Forged);
     }

@@ -111,7 +111,8 @@ fn open_files(config: &Config) -> Finding {
     }
 }
 
-/// No file of this process's memory is written should it crash: keys of encrypted media may be in it.
+/// No file of this process's memory is written should it crash: keys of encrypted media may be in
+/// it.
 ///
 /// # Errors
 /// If the limit cannot be read or set.

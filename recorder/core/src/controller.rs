@@ -30,8 +30,8 @@ pub enum Action {
     Send(Vec<u8>),
     /// Append this to the capture journal, in this order.
     Capture(Fact),
-    /// Tell the media thread, in order with the facts: the media of a phantom is protected so from now
-    /// on. Keys are in it: it goes nowhere else.
+    /// Tell the media thread, in order with the facts: the media of a phantom is protected so from
+    /// now on. Keys are in it: it goes nowhere else.
     Protect {
         /// Which phantom.
         phantom: Extension,

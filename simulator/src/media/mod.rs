@@ -1,5 +1,5 @@
-//! Audio to registered terminals: who hears what (`plan`, pure), how packets are made (`stream`, `coder`
-//! and `srtp`, pure), and the thread that sends them on a 20 ms beat (`sender`).
+//! Audio to registered terminals: who hears what (`plan`, pure), how packets are made (`stream`,
+//! `coder` and `srtp`, pure), and the thread that sends them on a 20 ms beat (`sender`).
 
 mod coder;
 mod plan;

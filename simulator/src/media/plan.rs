@@ -1,5 +1,6 @@
 //! Who hears what: compares what each registration should hear with what it is sent, and says what
-//! to change and what to tell its owner; agrees on codec and encryption, and makes the keys. Sends nothing.
+//! to change and what to tell its owner; agrees on codec and encryption, and makes the keys. Sends
+//! nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -188,8 +189,8 @@ fn agree(client: &[String], switch: &[String]) -> Option<(String, Coding)> {
     })
 }
 
-/// The switch's first encryption that the client has, in the switch's spelling. A client that says nothing
-/// has none.
+/// The switch's first encryption that the client has, in the switch's spelling. A client that says
+/// nothing has none.
 fn agree_encryption(client: &[String], switch: &[String]) -> Option<String> {
     let nothing = ["none".to_owned()];
     let client = if client.is_empty() { &nothing } else { client };

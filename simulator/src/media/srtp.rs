@@ -1,6 +1,6 @@
-//! The encrypted side of a media processor: makes keys, and protects packets as RFC 3711 says, or as this
-//! simulator imagines Avaya's encryption from before it. Code of its own on other libraries than a
-//! recorder's, so that a misreading cannot agree with itself.
+//! The encrypted side of a media processor: makes keys, and protects packets as RFC 3711 says, or
+//! as this simulator imagines Avaya's encryption from before it. Code of its own on other libraries
+//! than a recorder's, so that a misreading cannot agree with itself.
 
 use std::fmt::Write as _;
 
@@ -82,8 +82,8 @@ impl Protection {
         }
     }
 
-    /// Keys and salts as they are written, as the client sees them: for what it sends, and for what it
-    /// receives.
+    /// Keys and salts as they are written, as the client sees them: for what it sends, and for what
+    /// it receives.
     #[must_use]
     pub fn texts(&self, text: KeyText) -> [KeyTexts; 2] {
         let write = |key: &[u8], salt: &[u8]| KeyTexts {
@@ -139,8 +139,8 @@ impl Shield {
         Self { scheme, media: side(0), reports: side(3) }
     }
 
-    /// Protects an RTP packet whose header has 12 bytes. `index`: its sequence number, with the number of
-    /// rollovers above.
+    /// Protects an RTP packet whose header has 12 bytes. `index`: its sequence number, with the
+    /// number of rollovers above.
     pub fn protect(&self, index: u64, packet: &mut Vec<u8>) {
         let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
         self.media.encrypt(ssrc, index, &mut packet[12..]);
@@ -150,8 +150,8 @@ impl Shield {
         }
     }
 
-    /// Protects an RTCP packet. The tag has 80 bits whatever that of media has (RFC 4568, 6.2.2); before SRTP
-    /// it stays as it is.
+    /// Protects an RTCP packet. The tag has 80 bits whatever that of media has (RFC 4568, 6.2.2);
+    /// before SRTP it stays as it is.
     pub fn protect_report(&self, index: u32, packet: &mut Vec<u8>) {
         if self.scheme == Scheme::OldAes {
             return;

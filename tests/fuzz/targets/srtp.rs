@@ -1,5 +1,5 @@
-//! Any bytes as protected datagrams to a phantom's port, under each suite and with keys that change:
-//! what has a tag is never opened, and nothing but what is due is counted.
+//! Any bytes as protected datagrams to a phantom's port, under each suite and with keys that
+//! change: what has a tag is never opened, and nothing but what is due is counted.
 #![no_main]
 
 use std::net::SocketAddr;

@@ -111,8 +111,9 @@ impl Dialect {
     }
 }
 
-/// No. 3: the suites whose names only are uncertain: RFC 3711 says what they are. No. 26: an RTCP packet
-/// under the shorter tag has the longer one all the same by RFC 4568, 6.2.2; some senders shorten both.
+/// No. 3: the suites whose names only are uncertain: RFC 3711 says what they are. No. 26: an RTCP
+/// packet under the shorter tag has the longer one all the same by RFC 4568, 6.2.2; some senders
+/// shorten both.
 const SRTP: [Suite; 2] = [
     Suite {
         name: "srtp-aescm128-hmac80",
@@ -128,10 +129,10 @@ const SRTP: [Suite; 2] = [
     },
 ];
 
-/// No. 25: Avaya's encryption from before SRTP. Known is no more than "AES-128 in counter mode" with a
-/// key and perhaps a salt. Assumed is the counter of RFC 3711, 4.1.1, with key and salt as they are told
-/// (no derivation; without a salt, zeros), no tag, a rollover counter that begins at 0 with the first
-/// packet heard, and plain RTCP.
+/// No. 25: Avaya's encryption from before SRTP. Known is no more than "AES-128 in counter mode"
+/// with a key and perhaps a salt. Assumed is the counter of RFC 3711, 4.1.1, with key and salt as
+/// they are told (no derivation; without a salt, zeros), no tag, a rollover counter that begins at
+/// 0 with the first packet heard, and plain RTCP.
 const AVAYA_AES: Suite = Suite {
     name: "aes",
     session_keys: SessionKeys::AsGiven,
@@ -170,7 +171,8 @@ fn media_keys(name: &str, key: &Secret, salt: &Secret) -> Result<MediaKeys, KeyF
     Ok(MediaKeys::new(suite, *key_bytes, *salt_bytes))
 }
 
-/// No. 3: a key or salt of a known length in hexadecimal or Base64, told apart by the text's length.
+/// No. 3: a key or salt of a known length in hexadecimal or Base64, told apart by the text's
+/// length.
 fn key_material(text: &str, into: &mut [u8]) -> Option<()> {
     let text = text.trim();
     let read = if text.len() == into.len() * 2 { hex(text) } else { base64(text) };

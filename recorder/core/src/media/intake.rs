@@ -113,8 +113,8 @@ impl Intake {
         self.open = None;
     }
 
-    /// Looks at where a datagram comes from, before it is decrypted: whether that can be worth it. What
-    /// was decrypted is still to be judged; only that counts as heard.
+    /// Looks at where a datagram comes from, before it is decrypted: whether that can be worth it.
+    /// What was decrypted is still to be judged; only that counts as heard.
     #[must_use]
     pub fn admits(&self, now: MonoTime, channel: Channel, source: SocketAddr) -> Admission {
         match &self.open {

@@ -1,17 +1,17 @@
-//! One cryptographic context (RFC 3711, 3.2): the packets that one key opens, stream by stream. It tells
-//! whether a packet is authentic and new, and decrypts it in place. Which context a packet should
-//! be tried with is decided elsewhere.
+//! One cryptographic context (RFC 3711, 3.2): the packets that one key opens, stream by stream. It
+//! tells whether a packet is authentic and new, and decrypts it in place. Which context a packet
+//! should be tried with is decided elsewhere.
 //!
 //! Where a stream is joined in its midst, the rollover counter is not known: it is guessed, and the
-//! tag tells when the guess is right. Where there is no tag, a stream is taken to begin with the first
-//! packet heard.
+//! tag tells when the guess is right. Where there is no tag, a stream is taken to begin with the
+//! first packet heard.
 
 use super::keys::MediaKeys;
 use super::transform::{Labels, Transform};
 use super::window::Window;
 
-/// The highest rollover counter that is guessed for a stream that is joined in its midst: one that has been
-/// up for 5.8 hours at 50 packets a second.
+/// The highest rollover counter that is guessed for a stream that is joined in its midst: one that
+/// has been up for 5.8 hours at 50 packets a second.
 pub const ROC_GUESS_MAX: u64 = 15;
 /// Streams remembered for each kind of packet; the one heard least lately gives way.
 const STREAMS_MAX: usize = 16;
@@ -97,7 +97,8 @@ impl Context {
     }
 
     /// Opens an RTP packet in place and tells how long it is now. `before` is the context that this
-    /// one has replaced: a stream that goes on under another key keeps its rollover counter (RFC 3711, 3.3.1).
+    /// one has replaced: a stream that goes on under another key keeps its rollover counter (RFC
+    /// 3711, 3.3.1).
     pub fn open_rtp(&mut self, packet: &mut [u8], before: Option<&Self>) -> Result<usize, Refusal> {
         let Head { ssrc, seq, payload } = head(packet).ok_or(Refusal::Malformed)?;
         let end = packet.len().checked_sub(self.keys.suite.rtp_tag_bytes);

@@ -1,6 +1,7 @@
-//! The way of protected packets through one phantom's port: which key a packet is tried with, and what
-//! waits because no key opens it yet. Media may overtake the event that brings its key, and packets
-//! under the key before may come after it, so neither is lost. Nothing leaves here that was not opened.
+//! The way of protected packets through one phantom's port: which key a packet is tried with, and
+//! what waits because no key opens it yet. Media may overtake the event that brings its key, and
+//! packets under the key before may come after it, so neither is lost. Nothing leaves here that was
+//! not opened.
 //!
 //! ```text
 //!   begin        offered encryption? ── no ──▶ Clear        what comes is plain
@@ -11,8 +12,8 @@
 //!                        └────────────────────▶ Keyed       new key first, then the one before
 //! ```
 //!
-//! Where a suite has no tag, nothing tells which key a packet was made with: then it is its time of arrival,
-//! before or after the event.
+//! Where a suite has no tag, nothing tells which key a packet was made with: then it is its time of
+//! arrival, before or after the event.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -26,8 +27,8 @@ use super::keys::{KeyFault, Protection};
 
 /// How long packets under the key before are still taken.
 pub const OLD_KEY_GRACE: Duration = Duration::from_secs(5);
-/// How long a packet that no key opens waits for one that does. A phantom that gets no further in so
-/// long is taken out of its call anyway.
+/// How long a packet that no key opens waits for one that does. A phantom that gets no further in
+/// so long is taken out of its call anyway.
 pub const HELD_FOR: Duration = Duration::from_secs(5);
 /// Packets that wait at one port: ten seconds of 20 ms.
 pub const HELD_MAX: usize = 512;

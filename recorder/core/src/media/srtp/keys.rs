@@ -21,7 +21,8 @@ pub enum SessionKeys {
     AsGiven,
 }
 
-/// How media is protected. The cipher is AES-128 in counter mode with the counter of RFC 3711, 4.1.1.
+/// How media is protected. The cipher is AES-128 in counter mode with the counter of RFC 3711,
+/// 4.1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suite {
     /// Its `al_mediaencryption` name.

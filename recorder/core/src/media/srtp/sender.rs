@@ -1,5 +1,5 @@
-//! A sender for tests: protects what the code under test is to open. It shares the cryptography with it,
-//! which published vectors and other programs judge; indices and layout are its own.
+//! A sender for tests: protects what the code under test is to open. It shares the cryptography
+//! with it, which published vectors and other programs judge; indices and layout are its own.
 
 use super::keys::MediaKeys;
 use super::transform::{Labels, Transform};

@@ -333,8 +333,9 @@ enum Fate {
 }
 
 proptest! {
-    /// However packets are lost, turned round and doubled, across a rollover and a change of keys whose
-    /// event comes some packets early or late: what is opened is exactly what arrived, once each.
+    /// However packets are lost, turned round and doubled, across a rollover and a change of keys
+    /// whose event comes some packets early or late: what is opened is exactly what arrived, once
+    /// each.
     #[test]
     fn what_arrives_is_opened_once(
         first in 65_400_u64..65_600,

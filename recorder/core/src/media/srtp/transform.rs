@@ -1,6 +1,6 @@
-//! The cryptography of RFC 3711: session keys from a master key, the key stream of AES in counter mode,
-//! tags of HMAC-SHA1. It knows no packet, no index and no replay. The library is seen here and
-//! nowhere else; it wipes its own copies of keys when they are dropped.
+//! The cryptography of RFC 3711: session keys from a master key, the key stream of AES in counter
+//! mode, tags of HMAC-SHA1. It knows no packet, no index and no replay. The library is seen here
+//! and nowhere else; it wipes its own copies of keys when they are dropped.
 
 use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, UnboundCipherKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -65,7 +65,8 @@ impl Transform {
         this
     }
 
-    /// Encrypts or decrypts: the counter begins at salt · 2¹⁶ ⊕ SSRC · 2⁶⁴ ⊕ index · 2¹⁶ (RFC 3711, 4.1.1).
+    /// Encrypts or decrypts: the counter begins at salt · 2¹⁶ ⊕ SSRC · 2⁶⁴ ⊕ index · 2¹⁶ (RFC 3711,
+    /// 4.1.1).
     pub fn apply(&self, ssrc: u32, index: u64, payload: &mut [u8]) {
         let mut counter = block(&self.salt.0);
         for (byte, with) in counter[4..8].iter_mut().zip(ssrc.to_be_bytes()) {
@@ -104,7 +105,8 @@ impl Covered {
     }
 }
 
-/// `AES_CM(master key, (label · 2⁴⁸ ⊕ master salt) · 2¹⁶)`, as long as wanted (RFC 3711, 4.3.1 to 4.3.3).
+/// `AES_CM(master key, (label · 2⁴⁸ ⊕ master salt) · 2¹⁶)`, as long as wanted (RFC 3711, 4.3.1 to
+/// 4.3.3).
 fn derive<const BYTES: usize>(
     master: &DecryptingKey,
     salt: &[u8; SALT_BYTES],

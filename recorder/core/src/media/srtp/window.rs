@@ -1,10 +1,11 @@
-//! Indices of packets: what the short number in a packet stands for once it has rolled over, and which
-//! have been seen (RFC 3711, 3.3.1 and 3.3.2). Nothing here is noted before a packet is authentic.
+//! Indices of packets: what the short number in a packet stands for once it has rolled over, and
+//! which have been seen (RFC 3711, 3.3.1 and 3.3.2). Nothing here is noted before a packet is
+//! authentic.
 
 use super::context::Refusal;
 
-/// How far behind the newest packet one may be, in packets: 2.5 s at 20 ms. What is older cannot be told
-/// from a replay.
+/// How far behind the newest packet one may be, in packets: 2.5 s at 20 ms. What is older cannot be
+/// told from a replay.
 const WINDOW: u64 = 128;
 
 /// The indices of one stream.
@@ -21,8 +22,8 @@ impl Window {
         Self { highest: index, seen: 1 }
     }
 
-    /// The index that a sequence number stands for: the nearest to the highest seen. `None`: it would be
-    /// before the stream's begin.
+    /// The index that a sequence number stands for: the nearest to the highest seen. `None`: it
+    /// would be before the stream's begin.
     pub const fn estimate(&self, seq: u16) -> Option<u64> {
         #[expect(clippy::cast_possible_truncation, reason = "the lower 16 bits are meant")]
         let steps = seq.wrapping_sub(self.highest as u16).cast_signed();
@@ -49,8 +50,8 @@ impl Window {
         Ok(())
     }
 
-    /// Goes on where the newest packet is, and forgets what was seen: where nothing is authenticated, a
-    /// copy of a packet is as good as the packet.
+    /// Goes on where the newest packet is, and forgets what was seen: where nothing is
+    /// authenticated, a copy of a packet is as good as the packet.
     pub fn follow(&mut self, index: u64) {
         self.highest = self.highest.max(index);
     }
