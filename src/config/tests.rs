@@ -262,10 +262,10 @@ fn a_key_file_is_read_and_what_is_wrong_with_it_is_named_by_its_line() {
     let file = dir.path().join("keys");
     let line = format!("al_encryptionkeyfile = \"{}\"", file.display());
     let (one, two) = ("1a".repeat(31) + "00", "2b".repeat(31) + "00");
-    std::fs::write(&file, format!("# keys\nk2 {two}\nk1 {one}\n")).unwrap();
+    fs::write(&file, format!("# keys\nk2 {two}\nk1 {one}\n")).unwrap();
     let warnings = warned(&with(&line));
     assert!(warnings.iter().any(|warning| warning.contains("every user")), "{warnings:?}");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     let config = parse(&with(&line)).unwrap();
     assert!(config.warnings.iter().all(|warning| warning.key != "al_encryptionkeyfile"));
     let names: Vec<_> = config.storage.keys.names().map(ToString::to_string).collect();
@@ -277,7 +277,7 @@ fn a_key_file_is_read_and_what_is_wrong_with_it_is_named_by_its_line() {
         (format!("k1 {one}\nk2 {}\n", &two[1..]), "line 2 is not NAME and 64"),
         (format!("k1 {}\n", "00".repeat(32)), "line 1 is one byte over and over"),
     ] {
-        std::fs::write(&file, text).unwrap();
+        fs::write(&file, text).unwrap();
         let told = told(&with(&line));
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
