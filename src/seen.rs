@@ -71,15 +71,15 @@ fn keep(mut log: CallLog, calls: &Receiver<SeenCall>, hub: &Hub) {
                 log.sync()
             }
         };
-        told(hub, done.err());
+        told(hub, done.as_ref().err());
         if matches!(call, Err(RecvTimeoutError::Disconnected)) {
             return;
         }
     }
 }
 
-fn told(hub: &Hub, error: Option<CallLogError>) {
-    let message = error.as_ref().map(ToString::to_string).unwrap_or_default();
+fn told(hub: &Hub, error: Option<&CallLogError>) {
+    let message = error.map(ToString::to_string).unwrap_or_default();
     hub.alarms.set(
         error.is_some(),
         Alarm {

@@ -18,7 +18,7 @@ use super::method::Method;
 use super::order::{MissedReason, Order};
 use super::pool::PhantomState;
 use super::tap::{Phase, Silence};
-use super::tracked::CallKey;
+use super::tracked::{CallKey, TrackedCall};
 
 /// The switch's word of a call comes so much later than the call's first audio at most; what the
 /// device has received since then belongs to it.
@@ -95,12 +95,15 @@ impl Calls {
     /// from now on.
     pub(super) fn heard_since(&self, now: Now, device: &Extension, id: RecordingId) -> WallTime {
         let Some(ear) = self.ears.ears.get(device) else { return now.wall };
-        let trigger = self.recordings.get(&id).map(|active| active.draft.trigger);
-        let before = match trigger {
+        let active = self.recordings.get(&id);
+        let before = match active.map(|active| active.draft.trigger) {
             Some(TriggerKind::Takeover | TriggerKind::Rescue) => KEPT,
             _ => WORD,
         };
-        (now.wall - before).max(ear.quiet).min(now.wall)
+        // What came before somebody answered is ringing.
+        let call = active.and_then(|active| self.tracker.call(active.call));
+        let answered = call.and_then(TrackedCall::began).map(|began| began.wall - WORD);
+        (now.wall - before).max(ear.quiet).max(answered.unwrap_or(ear.quiet)).min(now.wall)
     }
 
     /// A segment was opened on a device that listens: what is known already is written down. That is

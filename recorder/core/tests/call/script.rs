@@ -156,6 +156,7 @@ impl Player {
     }
 
     fn orders(&mut self, alone: Option<u64>) {
+        self.writer.now = self.site().now.wall;
         while let Some(order) = self.site().calls.poll_order() {
             self.site().note(&order);
             if let Some(line) = self.writer.line(&order) {

@@ -22,6 +22,8 @@ pub struct Writer {
     pub show_group: bool,
     /// Whether what is written down of a call that is over is written, too.
     pub show_accounts: bool,
+    /// The moment at which orders are given.
+    pub now: WallTime,
 }
 
 fn account(call: &SeenCall) -> String {
@@ -99,8 +101,11 @@ impl Writer {
     fn fact(&mut self, fact: &Fact) -> Option<String> {
         Some(match fact {
             Fact::Recording { draft } => return self.draft(draft),
-            Fact::SegmentOpened { segment, recordingid, phantom, .. } => {
-                format!("open segment s{segment} of {} phantom={phantom}", self.name(*recordingid))
+            Fact::SegmentOpened { segment, recordingid, phantom, at } => {
+                let name = self.name(*recordingid);
+                let before = self.now.micros_since(*at) / 1000;
+                let before = if before == 0 { String::new() } else { format!(" {before} ms ago") };
+                format!("open segment s{segment} of {name} phantom={phantom}{before}")
             }
             Fact::SegmentClosed { segment, .. } => format!("close segment s{segment}"),
             Fact::MediaTerms { segment, codec, .. } => format!("media of s{segment} is {codec}"),
