@@ -101,7 +101,7 @@ impl Writer {
     fn fact(&mut self, fact: &Fact) -> Option<String> {
         Some(match fact {
             Fact::Recording { draft } => return self.draft(draft),
-            Fact::SegmentOpened { segment, recordingid, phantom, at } => {
+            Fact::SegmentOpened { segment, recordingid, phantom, at, .. } => {
                 let name = self.name(*recordingid);
                 let before = self.now.micros_since(*at) / 1000;
                 let before = if before == 0 { String::new() } else { format!(" {before} ms ago") };
