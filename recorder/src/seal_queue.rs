@@ -187,10 +187,13 @@ impl SealQueue {
 
 #[cfg(test)]
 mod tests {
-    use storage_core::NodeId;
+    use storage_core::{NodeId, WallTime};
 
     use super::*;
-    use crate::media_thread::tests::id;
+
+    fn id(number: u8) -> RecordingId {
+        RecordingId::new(WallTime::default(), [number; 10])
+    }
 
     fn job(number: u8, revision: u32) -> SealJob {
         SealJob { revision, ..SealJob::alone(id(number), NodeId(1), 1) }

@@ -288,6 +288,7 @@ mod tests {
             ("subscribe", "y y y y y"),
             ("unsubscribe", "y y y y y"),
             ("clusterstatus", "y y y y y"),
+            ("completeness", "- y y y y"),
             ("legalhold", "- - - - y"),
             ("deleterecording", "- - - - y"),
             ("exportrecordings", "- - y - -"),
