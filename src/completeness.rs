@@ -105,7 +105,7 @@ pub fn of_day(backend: &dyn Backend, day: WallTime) -> Result<Report, Failure> {
     let recordings = recordings(backend, day..within.end + DAY, &mut unreachable)?;
     unreachable.sort_unstable();
     unreachable.dedup();
-    let completeness = reconcile(within, seen, &recordings);
+    let completeness = reconcile(within, Clock::wall(), seen, &recordings);
     let day = day.to_string().chars().take(10).collect();
     Ok(Report { day, completeness, unreachable })
 }

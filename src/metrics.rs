@@ -217,6 +217,7 @@ impl Metrics {
             ("partial", today.partial),
             ("excluded", today.excluded),
             ("missed", today.missed),
+            ("pending", today.pending),
         ] {
             self.completeness_calls.with_label_values(&[outcome]).set(int(calls));
         }

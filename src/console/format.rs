@@ -69,6 +69,7 @@ pub(super) fn report(report: &Report) -> Vec<String> {
         ("recorded in part", all.partial.to_string()),
         ("excluded by rule", all.excluded.to_string()),
         ("missed", all.missed.to_string()),
+        ("not published yet", all.pending.to_string()),
         ("to be recorded", seconds(all.duems)),
         ("missing of that", causes(&all.missingms)),
     ] {

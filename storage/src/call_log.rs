@@ -183,6 +183,7 @@ mod tests {
             ended: began,
             due: Vec::new(),
             rule: "all".to_owned(),
+            captured: false,
             block: None,
         }
     }

@@ -91,6 +91,7 @@ async fn what_all_saw_of_a_days_calls_is_gathered_page_by_page() {
         ended: WallTime::from_millis(number),
         due: Vec::new(),
         rule: String::new(),
+        captured: false,
         block: None,
     };
     let many = i64::try_from(SEEN_MAX).unwrap() + 1;

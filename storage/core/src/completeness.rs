@@ -44,6 +44,9 @@ pub struct SeenCall {
     /// The rule that decided; empty if none did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rule: String,
+    /// Whether this node captured anything of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub captured: bool,
     /// What stood in the way last of recording it, by its word in `calls_missed_total`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<String>,
@@ -61,6 +64,8 @@ pub enum Outcome {
     Excluded,
     /// Nothing of it is.
     Missed,
+    /// Something of it was captured and will be published soon.
+    Pending,
 }
 
 /// One call of a day.
@@ -101,6 +106,8 @@ pub struct Completeness {
     pub excluded: u64,
     /// Missed.
     pub missed: u64,
+    /// Captured, and not published yet.
+    pub pending: u64,
     /// What was to be recorded, milliseconds.
     pub duems: u64,
     /// What is missing of it, by cause.
@@ -113,6 +120,8 @@ pub struct Completeness {
 /// word of its end, without being missing. As the sealer sees it, see `begin_when_due` there.
 const BEGIN_TOLERANCE_MS: u64 = 1_000;
 const END_TOLERANCE_MS: u64 = 500;
+/// What is captured is published within, unless something is wrong: 10 min.
+const PUBLISHED_WITHIN_MICROS: i64 = 600_000_000;
 /// Rounding of records.
 const SLIVER_MS: u64 = 2;
 /// What no recording tells the reason of.
@@ -123,6 +132,7 @@ const UNEXPLAINED: &str = "unexplained";
 #[must_use]
 pub fn reconcile(
     within: Range<WallTime>,
+    now: WallTime,
     seen: Vec<SeenCall>,
     recordings: &[Recording],
 ) -> Completeness {
@@ -141,7 +151,7 @@ pub fn reconcile(
     accounts.sort_by_key(|(call, _)| call.began);
     for (call, numbers) in accounts.iter().filter(|(call, _)| within.contains(&call.began)) {
         let found: Vec<_> = numbers.iter().filter_map(|number| recordings.get(*number)).collect();
-        day.add(account(call, &found));
+        day.add(account(now, call, &found));
     }
     day
 }
@@ -156,6 +166,7 @@ fn seen_by(recording: &Recording) -> SeenCall {
         ended: recording.ended,
         due: Vec::new(),
         rule: recording.rule.clone(),
+        captured: true,
         block: None,
     }
 }
@@ -163,6 +174,10 @@ fn seen_by(recording: &Recording) -> SeenCall {
 impl Completeness {
     fn add(&mut self, call: CallAccount) {
         self.calls += 1;
+        if call.outcome == Outcome::Pending {
+            self.pending += 1;
+            return;
+        }
         self.duems += call.duems;
         for (cause, missing) in &call.missingms {
             *self.missingms.entry(cause.clone()).or_default() += missing;
@@ -172,6 +187,8 @@ impl Completeness {
             Outcome::Partial => &mut self.partial,
             Outcome::Excluded => &mut self.excluded,
             Outcome::Missed => &mut self.missed,
+            // Told above.
+            Outcome::Pending => return,
         };
         *count += 1;
         if matches!(call.outcome, Outcome::Partial | Outcome::Missed) {
@@ -218,6 +235,7 @@ fn join(call: &mut SeenCall, other: SeenCall) {
     if call.rule.is_empty() {
         call.rule = other.rule;
     }
+    call.captured |= other.captured;
     call.block = call.block.take().or(other.block);
     call.due.extend(other.due);
     call.due = union(std::mem::take(&mut call.due));
@@ -281,13 +299,16 @@ fn recordings_of(
     numbers
 }
 
-fn account(call: &SeenCall, recordings: &[&Recording]) -> CallAccount {
+fn account(now: WallTime, call: &SeenCall, recordings: &[&Recording]) -> CallAccount {
     // What somebody asked for was due as long as it was recorded.
     let asked = recordings.iter().map(|one| Due { from: one.started, to: one.ended });
     let due = union(call.due.iter().copied().chain(asked).collect());
     let duems = due.iter().map(|due| due.to.millis_after(due.from)).sum();
     let missing = missing(call, &due, recordings);
-    let outcome = if due.is_empty() {
+    let soon = call.captured && now.micros_since(call.ended) < PUBLISHED_WITHIN_MICROS;
+    let outcome = if recordings.is_empty() && soon {
+        Outcome::Pending
+    } else if due.is_empty() {
         Outcome::Excluded
     } else if recordings.is_empty() {
         Outcome::Missed
@@ -448,6 +469,7 @@ mod tests {
             ended: at(to),
             due: vec![due(from, to)],
             rule: "all".to_owned(),
+            captured: false,
             block: None,
         }
     }
@@ -475,7 +497,7 @@ mod tests {
     }
 
     fn day_of(seen: Vec<SeenCall>, recordings: &[Recording]) -> Completeness {
-        reconcile(at(0)..at(86_400_000), seen, recordings)
+        reconcile(at(0)..at(86_400_000), at(20_000), seen, recordings)
     }
 
     fn missing(day: &Completeness) -> Vec<(&str, u64)> {
@@ -546,6 +568,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_captured_and_not_published_yet_is_not_missed() {
+        let call = SeenCall { captured: true, ..seen(1, "1", 0, 10_000) };
+        let within = at(0)..at(86_400_000);
+        let day = reconcile(within.clone(), at(11_000), vec![call.clone()], &[]);
+        assert_eq!((day.pending, day.missed, day.duems), (1, 0, 0));
+        let published = [recorded("1", 0, 10_000, &[])];
+        let day = reconcile(within.clone(), at(11_000), vec![call.clone()], &published);
+        assert_eq!((day.pending, day.recorded), (0, 1));
+        let day = reconcile(within, at(11_000 + 600_000), vec![call], &[]);
+        assert_eq!((day.pending, day.missed, missing(&day)), (0, 1, vec![("unexplained", 10_000)]));
+    }
+
+    #[test]
     fn two_copies_fill_each_others_holes() {
         let one = recorded("1", 0, 10_000, &[(2_000, 3_000, GapCause::Takeover)]);
         let other = recorded("1", 0, 10_000, &[(2_500, 4_000, GapCause::Loss)]);
@@ -566,7 +601,10 @@ mod tests {
         let merged = SeenCall { ucids: vec![ucid("9"), ucid("1")], ..seen(1, "", 0, 9_900) };
         assert_eq!(day_of(vec![merged], &recordings).recorded, 1);
         let other_day = at(86_400_000)..at(2 * 86_400_000);
-        assert_eq!(reconcile(other_day, vec![seen(1, "1", 0, 10_000)], &recordings).calls, 0);
+        assert_eq!(
+            reconcile(other_day, at(0), vec![seen(1, "1", 0, 10_000)], &recordings).calls,
+            0
+        );
         // Without an identity a call is found by its number and its time.
         let (same, later) = (seen(1, "", 0, 10_000), seen(1, "", 20_000, 30_000));
         let day = day_of(vec![same, later], &[recorded("", 0, 10_000, &[])]);

@@ -60,6 +60,7 @@ impl Calls {
             ended: now.wall,
             due,
             rule,
+            captured: work.recorded,
             block: work.block.map(MissedReason::as_str).map(str::to_owned),
         })))
     }

@@ -35,7 +35,10 @@ fn account(call: &SeenCall) -> String {
     let ucids: Vec<_> = call.ucids.iter().map(|ucid| short(ucid.as_str())).collect();
     let block = block.as_deref().map(|block| format!(" block={block}")).unwrap_or_default();
     let (began, ended, ucids) = (at(*began), at(*ended), ucids.join(","));
-    format!("account calls={ids} ucids={ucids} {began}-{ended} due={due} rule={rule}{block}")
+    let captured = if call.captured { " captured" } else { "" };
+    format!(
+        "account calls={ids} ucids={ucids} {began}-{ended} due={due} rule={rule}{captured}{block}"
+    )
 }
 
 impl Writer {
