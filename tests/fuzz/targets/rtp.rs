@@ -1,5 +1,6 @@
-//! Any bytes as datagrams to a phantom's port, each with a length in front: parsed on their own,
-//! then captured, indexed and planned as a recording.
+//! Any bytes as datagrams to a phantom's two ports: parsed on their own, then captured, indexed and
+//! planned as a recording. The first byte chooses the codec that the switch names; each datagram has its
+//! length in front, in whose highest bit is the port.
 #![no_main]
 
 use std::net::SocketAddr;
@@ -11,35 +12,40 @@ use storage_core::journal_scan::{Found, Scanner};
 use storage_core::{Extension, RecordingId, SegmentId, WallTime};
 
 const SOURCE: ([u8; 4], u16) = ([127, 0, 0, 1], 4000);
+const CODECS: [&str; 6] = ["", "g711a", "g729", "g722", "l16", "opus"];
 
 fuzz_target!(|data: &[u8]| {
-    let segment = SegmentId(1);
+    let Some((&codec, data)) = data.split_first() else { return };
+    let (segment, source) = (SegmentId(1), SocketAddr::from(SOURCE));
     let mut index = Index::new();
     index.entry(&Entry::Fact(Fact::SegmentOpened {
         segment,
         recordingid: RecordingId::new(WallTime::from_millis(0), [0; 10]),
         phantom: Extension::new("78001"),
-        at: WallTime::from_millis(0), key: None }));
-    let mut frames = Vec::new();
-    let mut block = BlockWriter::begin(
-        &mut frames,
+        at: WallTime::from_millis(0),
+        key: None,
+    }));
+    index.entry(&Entry::Fact(Fact::MediaTerms {
         segment,
-        Channel::Rtp,
-        SocketAddr::from(SOURCE),
-        WallTime::default(),
-    );
+        at: WallTime::from_millis(0),
+        source: Some(source),
+        codec: CODECS[usize::from(codec) % CODECS.len()].to_owned(),
+        packetms: 20,
+    }));
+    let mut frames = Vec::new();
     let mut rest = data;
     let mut at = 0;
-    while let Some((&length, tail)) = rest.split_first() {
-        let (datagram, tail) = tail.split_at(usize::from(length).min(tail.len()));
+    while let Some((&head, tail)) = rest.split_first() {
+        let (datagram, tail) = tail.split_at(usize::from(head & 0x7f).min(tail.len()));
         rest = tail;
         at += 20;
+        let at = WallTime::from_millis(at);
         let _ = RtpPacket::parse(datagram);
-        if !block.push(WallTime::from_millis(at), datagram) {
-            break;
-        }
+        let channel = if head & 0x80 == 0 { Channel::Rtp } else { Channel::Rtcp };
+        let mut block = BlockWriter::begin(&mut frames, segment, channel, source, at);
+        assert!(block.push(at, datagram));
+        block.finish();
     }
-    block.finish();
     for found in Scanner::new(&frames) {
         if let Found::Frame { frame, .. } = found
             && let Ok(entry) = frame.entry()
@@ -47,5 +53,7 @@ fuzz_target!(|data: &[u8]| {
             index.entry(&entry);
         }
     }
-    drop(index.plan());
+    if let Ok(mut plan) = index.plan() {
+        plan.mask_keys();
+    }
 });
