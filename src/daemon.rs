@@ -58,8 +58,8 @@ const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
 const SEAL_PATIENCE: Duration = Duration::from_secs(4);
 /// How often disk and media thread are looked at.
 const WATCH: Duration = Duration::from_secs(1);
-/// How often today's completeness is worked out for the metrics.
-const COMPLETENESS_EVERY: Duration = Duration::from_secs(60);
+/// How often today's completeness is worked out for the metrics; it reads all of the day's records.
+const COMPLETENESS_EVERY: Duration = Duration::from_secs(300);
 
 /// Runs a node until it is told to stop by SIGTERM or SIGINT.
 ///
