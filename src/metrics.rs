@@ -85,10 +85,8 @@ pub struct Metrics {
     pub capture_sync: Histogram,
     /// Recordings that wait to be sealed.
     pub seal_queue: IntGauge,
-    /// `completeness_calls{outcome=}`
-    pub completeness_calls: IntGaugeVec,
-    /// `completeness_missing_seconds{cause=}`
-    pub completeness_missing: GaugeVec,
+    /// Completeness of today.
+    today: Today,
     /// Attempts to seal that failed and are made again.
     pub seal_retries: IntCounter,
     /// Room on the file system of `al_datadir`.
@@ -113,12 +111,11 @@ impl Metrics {
             raft_term: gauge(r, "raft_term", "Term of the group."),
             raft_leader: gauge(r, "raft_leader", "1 while this node leads the group."),
             peer_up: gauges(r, "peer_up", "1 while that member answers this node.", &["peer"]),
-            clock_offset: kept(
+            clock_offset: float_gauges(
                 r,
-                GaugeVec::new(
-                    opts("clock_offset_seconds", "How far that member's clock is ahead."),
-                    &["peer"],
-                ),
+                "clock_offset_seconds",
+                "How far that member's clock is ahead.",
+                &["peer"],
             ),
             takeovers: counter(r, "takeovers_total", "Times this node was given another's lead."),
             takeover_gap: histogram(
@@ -180,22 +177,7 @@ impl Metrics {
                 SYNC_BUCKETS,
             ),
             seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
-            completeness_calls: gauges(
-                r,
-                "completeness_calls",
-                "Calls that began today (UTC) and are over, as this node knows them.",
-                &["outcome"],
-            ),
-            completeness_missing: kept(
-                r,
-                GaugeVec::new(
-                    opts(
-                        "completeness_missing_seconds",
-                        "What is missing of today's calls, as this node knows them.",
-                    ),
-                    &["cause"],
-                ),
-            ),
+            today: Today::new(r),
             seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
             disk_free_bytes: free_gauge(r),
             alarms: gauges(r, "alarms", "1 while the alarm is raised.", &["alarm"]),
@@ -211,21 +193,7 @@ impl Metrics {
 
     /// Says what became of today's calls, and nothing of yesterday's.
     pub fn set_completeness(&self, today: &Completeness) {
-        let int = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        for (outcome, calls) in [
-            ("recorded", today.recorded),
-            ("partial", today.partial),
-            ("excluded", today.excluded),
-            ("missed", today.missed),
-            ("pending", today.pending),
-        ] {
-            self.completeness_calls.with_label_values(&[outcome]).set(int(calls));
-        }
-        self.completeness_missing.reset();
-        for (cause, ms) in &today.missingms {
-            let seconds = *ms as f64 / 1000.0;
-            self.completeness_missing.with_label_values(&[cause.as_str()]).set(seconds);
-        }
+        self.today.set(today);
     }
 
     /// The page, in Prometheus' text format.
@@ -236,6 +204,52 @@ impl Metrics {
             tracing::error!(%error, "the metrics page cannot be written");
             String::new()
         })
+    }
+}
+
+/// What became of today's calls.
+#[derive(Debug)]
+struct Today {
+    /// `completeness_calls{outcome=}`
+    calls: IntGaugeVec,
+    /// `completeness_missing_seconds{cause=}`
+    missing: GaugeVec,
+}
+
+impl Today {
+    fn new(r: &Registry) -> Self {
+        Self {
+            calls: gauges(
+                r,
+                "completeness_calls",
+                "Calls that began today (UTC) and are over, as this node knows them.",
+                &["outcome"],
+            ),
+            missing: float_gauges(
+                r,
+                "completeness_missing_seconds",
+                "What is missing of today's calls, as this node knows them.",
+                &["cause"],
+            ),
+        }
+    }
+
+    fn set(&self, today: &Completeness) {
+        let int = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (outcome, calls) in [
+            ("recorded", today.recorded),
+            ("partial", today.partial),
+            ("excluded", today.excluded),
+            ("missed", today.missed),
+            ("pending", today.pending),
+        ] {
+            self.calls.with_label_values(&[outcome]).set(int(calls));
+        }
+        self.missing.reset();
+        for (cause, ms) in &today.missingms {
+            let seconds = *ms as f64 / 1000.0;
+            self.missing.with_label_values(&[cause.as_str()]).set(seconds);
+        }
     }
 }
 
@@ -281,6 +295,10 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
 
 fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     kept(registry, IntGaugeVec::new(opts(name, help), labels))
+}
+
+fn float_gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    kept(registry, GaugeVec::new(opts(name, help), labels))
 }
 
 /// Bytes of a large disk do not fit the integers of some readers, so this one is a float.

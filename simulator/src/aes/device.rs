@@ -101,6 +101,21 @@ impl Aes {
             .ok_or(CstaError::Operation("invalidDeviceID"))
     }
 
+    /// The device that a request names, which this session must have registered.
+    pub(super) fn registered(
+        &self,
+        switch: &Switch,
+        session: u32,
+        request: &Element,
+    ) -> Result<OwnedDevice, CstaError> {
+        let device = self.owned(session, request.text_at(&["device"]))?;
+        if self.owns_registration(switch, session, &device.key()) {
+            Ok(device)
+        } else {
+            Err(CstaError::State("invalidDeviceState"))
+        }
+    }
+
     fn keep_device(&mut self, session: u32, text: &str, device: OwnedDevice) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.devices.insert(text.to_ascii_lowercase(), device);

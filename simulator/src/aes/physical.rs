@@ -17,10 +17,7 @@ impl Aes {
         session: u32,
         request: &Element,
     ) -> Result<Node, CstaError> {
-        let device = self.owned(session, request.text_at(&["device"]))?;
-        if !self.owns_registration(switch, session, &device.key()) {
-            return Err(CstaError::State("invalidDeviceState"));
-        }
+        let device = self.registered(switch, session, request)?;
         let on = request.flag("hookswitchOnhook");
         let on = on.ok_or(CstaError::Operation("invalidParameterValue"))?;
         switch.set_hookswitch(now, &device.extension, !on)?;
@@ -34,10 +31,7 @@ impl Aes {
         session: u32,
         request: &Element,
     ) -> Result<Node, CstaError> {
-        let device = self.owned(session, request.text_at(&["device"]))?;
-        if !self.owns_registration(switch, session, &device.key()) {
-            return Err(CstaError::State("invalidDeviceState"));
-        }
+        let device = self.registered(switch, session, request)?;
         let digit = match request.text_at(&["button"]) {
             STAR => Some('*'),
             POUND => Some('#'),

@@ -159,10 +159,7 @@ impl Aes {
         session: u32,
         request: &Element,
     ) -> Result<Node, CstaError> {
-        let device = self.owned(session, request.text_at(&["device"]))?;
-        if !self.owns_registration(switch, session, &device.key()) {
-            return Err(CstaError::State("invalidDeviceState"));
-        }
+        let device = self.registered(switch, session, request)?;
         switch.unregister(now, &device.key());
         Ok(av("UnregisterTerminalResponse")
             .with(terminal(&device.text))
@@ -176,10 +173,7 @@ impl Aes {
         session: u32,
         request: &Element,
     ) -> Result<Node, CstaError> {
-        let device = self.owned(session, request.text_at(&["device"]))?;
-        if !self.owns_registration(switch, session, &device.key()) {
-            return Err(CstaError::State("invalidDeviceState"));
-        }
+        let device = self.registered(switch, session, request)?;
         let info = request.child("localMediaInfo").ok_or(CstaError::Operation("generic"))?;
         switch.redirect(now, &device.key(), read_media(info)?);
         Ok(av("RedirectMediaResponse"))
