@@ -38,6 +38,7 @@ use crate::console::{self, NodeActions};
 use crate::group::GroupBackend;
 use crate::hub::{Hub, HubOutlet};
 use crate::metrics::Metrics;
+use crate::mirror::{self, MirrorStore, Outlet};
 use crate::node::{Node, Works};
 use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
@@ -132,6 +133,7 @@ struct RecordingParts {
     sealer: Sealer,
     media: MediaThread,
     bridge: bridge::Running,
+    mirrors: Arc<MirrorStore>,
 }
 
 impl Running {
@@ -168,7 +170,15 @@ impl Running {
             tasks.push(tokio::spawn(follow_live(live.subscribe(), Arc::clone(&control))));
             let media = node_works.media.clone();
             let hub = Arc::clone(hub);
-            tasks.push(tokio::spawn(report_health(group.clone(), control, media, hub, clock)));
+            tasks.push(tokio::spawn(report_health(
+                group.clone(),
+                control,
+                media,
+                Arc::clone(&hub),
+                clock,
+            )));
+            let (mirrors, peers) = (Arc::clone(&node_works.mirrors), Peers::new(group.clone()));
+            tasks.push(tokio::spawn(mirror::keep(mirrors, peers, hub, config.storage.mirror)));
             (recording, works) = (Some(parts), Some(node_works));
         }
         tasks.push(tokio::spawn(people::tell(
@@ -188,7 +198,8 @@ impl Running {
             syncs_told: Mutex::default(),
         });
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
-        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), config.datadir.clone())));
+        let (datadir, mirrored) = (config.datadir.clone(), config.storage.mirror);
+        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), datadir, mirrored)));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);
@@ -217,6 +228,7 @@ impl Running {
             let stopped = spawn_blocking(move || {
                 parts.sealer.stop(Duration::ZERO);
                 parts.media.stop();
+                parts.mirrors.stop();
             });
             drop(stopped.await);
         }
@@ -305,6 +317,9 @@ impl Start<'_> {
         let leftovers = self.leftovers(&reader)?;
         let pulled = PulledFolder::open(&self.config.datadir).map_err(fault)?;
         let pulled = pulled.encrypted(self.config.storage.keys.encrypt());
+        let mirrors = self.mirrors();
+        let lag_max = self.config.storage.mirror_lag;
+        let outlet = Outlet::new(self.config.nodeid, reader.clone(), clock, lag_max);
         let seal = SealQueue::new();
         let (notices, notices_taken) = mpsc::channel(NOTICE_QUEUE);
         let (orders, orders_taken) = mpsc::channel(ORDER_QUEUE);
@@ -315,7 +330,7 @@ impl Start<'_> {
             phantoms: wiring::phantom_addresses(self.recorder),
             journal,
             encrypted: wiring::offers_encryption(self.recorder),
-            sync_ms: u64::try_from(self.config.storage.sync.as_millis()).unwrap_or(u64::MAX),
+            sync_ms: self.sync_ms(),
             notices,
             complete,
         })
@@ -348,6 +363,7 @@ impl Start<'_> {
             media: handle.clone(),
             seal: seal.clone(),
             pulled,
+            mirrors: Arc::clone(&mirrors),
             voices: self.voices.clone(),
             catalog: Arc::clone(self.catalog),
             hub: Arc::clone(self.hub),
@@ -356,8 +372,30 @@ impl Start<'_> {
         let inputs =
             bridge::Inputs { orders: orders_taken, complete: complete_taken, sealed: sealed_taken };
         let bridge = bridge::spawn(parts, inputs, leftovers);
-        let works = Works { control: Arc::clone(&control), media: handle, seal, capture: reader };
-        Ok((RecordingParts { control, sealer, media, bridge }, works, clock))
+        let works = Works {
+            control: Arc::clone(&control),
+            media: handle,
+            seal,
+            capture: reader,
+            outlet: Arc::new(outlet),
+            mirrors: Arc::clone(&mirrors),
+        };
+        Ok((RecordingParts { control, sealer, media, bridge, mirrors }, works, clock))
+    }
+
+    fn sync_ms(&self) -> u64 {
+        u64::try_from(self.config.storage.sync.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What an earlier process has kept of others' captures. What cannot be read stays where it is.
+    fn mirrors(&self) -> Arc<MirrorStore> {
+        let Config { datadir, storage, .. } = self.config;
+        let (store, broken) =
+            MirrorStore::open(datadir.clone(), storage.keys.clone(), self.sync_ms());
+        for (node, error) in broken {
+            tracing::error!(%node, %error, "what is kept of its captures cannot be read");
+        }
+        Arc::new(store)
     }
 
     /// What an earlier process has left. Read before the recorder adds to it.
@@ -538,8 +576,9 @@ fn web_config(config: &Config) -> WebConfig {
     }
 }
 
-/// Looks at what nobody reports by himself: room on the disk, the media thread's flags.
-async fn watch_node(node: Arc<Node>, datadir: std::path::PathBuf) {
+/// Looks at what nobody reports by himself: room on the disk, the media thread's flags, how far the mirror
+/// is.
+async fn watch_node(node: Arc<Node>, datadir: std::path::PathBuf, mirrored: bool) {
     let mut beat = tokio::time::interval(WATCH);
     loop {
         beat.tick().await;
@@ -551,6 +590,9 @@ async fn watch_node(node: Arc<Node>, datadir: std::path::PathBuf) {
             let stats = works.media.stats();
             node.hub.alarms.set(stats.not_writing.is_set(), disk_full(&datadir));
             node.hub.alarms.set(stats.not_durable.is_set(), not_durable(&datadir));
+            if mirrored {
+                works.outlet.look(&node.group.view(), &node.hub);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! `daemon` builds a node from the crates below: `recorder` (the link to the AES, calls, media),
 //! `storage` (capture journal, voice files, catalog), `cluster` (roles and duties). `node` is what
 //! it says of itself, `group` what it says for its whole group, asking its `peers`: the `web` server
-//! sees that, the `console` the node; `hub` what becomes of everything the recorder tells. The map is in
+//! sees that, the `console` the node; `mirror` keeps what another node captures; `hub` what becomes of everything the recorder tells. The map is in
 //! `ARCHITECTURE.md`.
 
 mod alarms;
@@ -18,6 +18,7 @@ pub mod group;
 mod hub;
 mod local;
 pub mod metrics;
+pub mod mirror;
 mod node;
 pub mod peers;
 pub mod preflight;

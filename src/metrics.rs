@@ -2,13 +2,15 @@
 //! is the components' matter. What lives in atomics elsewhere is carried over when the page is asked
 //! for ([`raise`]), so that no hot path waits for anything here. The web server appends its own.
 
+use std::time::Duration;
+
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
 use storage_core::completeness::Completeness;
-use storage_core::{Duty, Role};
+use storage_core::{Duty, NodeId, Role};
 
 /// What every name begins with.
 const NAMESPACE: &str = "astlogger";
@@ -87,6 +89,8 @@ pub struct Metrics {
     pub seal_queue: IntGauge,
     /// Completeness of today.
     today: Today,
+    /// What mirrors have, and lack.
+    pub mirror: MirrorMetrics,
     /// Attempts to seal that failed and are made again.
     pub seal_retries: IntCounter,
     /// Room on the file system of `al_datadir`.
@@ -178,6 +182,7 @@ impl Metrics {
             ),
             seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
             today: Today::new(r),
+            mirror: MirrorMetrics::new(r),
             seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
             disk_free_bytes: free_gauge(r),
             alarms: gauges(r, "alarms", "1 while the alarm is raised.", &["alarm"]),
@@ -204,6 +209,60 @@ impl Metrics {
             tracing::error!(%error, "the metrics page cannot be written");
             String::new()
         })
+    }
+}
+
+/// Mirrored capture, by peer.
+#[derive(Debug)]
+pub struct MirrorMetrics {
+    /// `mirror_lag_seconds{peer=}`
+    lag: GaugeVec,
+    /// `mirror_durable_lag_seconds{peer=}`
+    durable_lag: GaugeVec,
+    /// `mirror_recordings{peer=}`
+    recordings: IntGaugeVec,
+}
+
+impl MirrorMetrics {
+    fn new(r: &Registry) -> Self {
+        Self {
+            lag: float_gauges(
+                r,
+                "mirror_lag_seconds",
+                "Age of the oldest audio captured here that its mirror there does not have.",
+                &["peer"],
+            ),
+            durable_lag: float_gauges(
+                r,
+                "mirror_durable_lag_seconds",
+                "Age of the oldest audio captured here that is not durable in its mirror there.",
+                &["peer"],
+            ),
+            recordings: gauges(
+                r,
+                "mirror_recordings",
+                "Recordings captured there that are kept here, too.",
+                &["peer"],
+            ),
+        }
+    }
+
+    /// Says who mirrors this node and what it lacks (of all, and of what is durable), and whose recordings
+    /// are kept here, and nothing of others.
+    pub fn set(&self, lags: &[(NodeId, Duration, Duration)], kept: &[(NodeId, usize)]) {
+        self.lag.reset();
+        self.durable_lag.reset();
+        self.recordings.reset();
+        for (peer, lag, durable) in lags {
+            let peer = peer.to_string();
+            self.lag.with_label_values(&[&peer]).set(lag.as_secs_f64());
+            self.durable_lag.with_label_values(&[&peer]).set(durable.as_secs_f64());
+        }
+        for (peer, recordings) in kept {
+            let peer = peer.to_string();
+            let recordings = i64::try_from(*recordings).unwrap_or(i64::MAX);
+            self.recordings.with_label_values(&[&peer]).set(recordings);
+        }
     }
 }
 

@@ -24,8 +24,9 @@ use serde_json::{Map, Value, json};
 use storage::{
     CallLog, Catalog, CatalogError, FetchError, FetchFormat, JournalReader, VoiceError, VoiceStore,
 };
+use storage_core::journal::Place;
 use storage_core::query::Query;
-use storage_core::{Duty, Extension, Recording, RecordingId, Role, SegmentId, WallTime};
+use storage_core::{Duty, Extension, NodeId, Recording, RecordingId, Role, SegmentId, WallTime};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::spawn_blocking;
 
@@ -33,6 +34,7 @@ use crate::bridge::people::Takeovers;
 use crate::completeness::SeenDay;
 use crate::hub::{Hub, call_body};
 use crate::metrics::{Metrics, raise};
+use crate::mirror::{Feed, MirrorStore, Outlet};
 use crate::peers::{CaptureChunks, PeerService};
 use crate::users::UserRole;
 use crate::web::backend::{
@@ -52,6 +54,10 @@ pub struct Works {
     pub seal: SealQueue,
     /// The captures.
     pub capture: JournalReader,
+    /// Gives them to whoever mirrors them.
+    pub outlet: Arc<Outlet>,
+    /// What it keeps of others' captures.
+    pub mirrors: Arc<MirrorStore>,
 }
 
 /// A node.
@@ -105,6 +111,7 @@ impl Node {
         raise(&metrics.seal_retries, works.seal.stats().retries.value());
         let waiting = works.seal.stats().waiting();
         metrics.seal_queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        metrics.mirror.set(&works.outlet.lags(&group), &works.mirrors.recordings());
     }
 
     /// The thread counts into buckets of its own; each count is told by its bucket's bound.
@@ -346,6 +353,11 @@ impl PeerService for Node {
             receiver.recv().await.map(|chunk| (chunk, receiver))
         });
         Ok(Box::pin(chunks))
+    }
+
+    fn mirror(&self, peer: NodeId, has: Option<(u64, Place)>) -> Result<(u64, Feed), Failure> {
+        let outlet = &self.works()?.outlet;
+        Ok((outlet.journal(), outlet.feed(peer, has)))
     }
 }
 

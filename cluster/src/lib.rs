@@ -37,5 +37,5 @@ pub use hello::{PROTOCOL_VERSION, speaker};
 pub use links::Counters;
 pub use log_store::LogError;
 pub use marker::{ClusterId, MarkerError};
-pub use request::{CHUNK_MAX, REQUEST_MAX, Reply, RequestError, Response};
+pub use request::{CHUNK_MAX, Ears, REQUEST_MAX, Reply, RequestError, Response, Talk};
 pub use tls::{TlsError, TlsFiles};

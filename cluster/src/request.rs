@@ -1,6 +1,7 @@
 //! Questions between members outside the log: list recordings, pull a segment. Each has a
 //! connection of its own, so that a long answer never stands in the way of a heartbeat, and TCP
-//! itself holds the sender back. What is asked and answered is the rest of the program's matter.
+//! itself holds the sender back. While an answer goes on, the asker may say something back: how much
+//! of it he has. What is asked and answered is the rest of the program's matter.
 
 use std::future::Future;
 use std::io;
@@ -9,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use storage_core::NodeId;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -23,6 +24,8 @@ use crate::links::{Shared, Wire, linger};
 pub const REQUEST_MAX: usize = 1024 * 1024;
 /// Longest piece of an answer, bytes.
 pub const CHUNK_MAX: usize = 1024 * 1024;
+/// Longest word that an asker says back.
+const WORD_MAX: usize = 4096;
 /// Requests that one member answers at once; more are told to come back.
 const SERVED_MAX: usize = 64;
 /// Neither side waits longer than this for the other to go on.
@@ -94,6 +97,12 @@ impl Response {
         }
     }
 
+    /// Says something back to whoever answers, which hears it if it listens ([`Reply::listen`]).
+    pub async fn tell(&mut self, word: &[u8]) -> Result<(), RequestError> {
+        let written = write(&mut self.wire, Kind::Chunk, word.to_vec()).await;
+        written.map_err(|source| RequestError::Broken { node: self.node, source })
+    }
+
     /// The whole answer, if it is no longer than `limit` bytes.
     pub async fn whole(mut self, limit: usize) -> Result<Vec<u8>, RequestError> {
         let mut whole = Vec::new();
@@ -161,14 +170,64 @@ impl Reply {
         Ok(())
     }
 
-    async fn frame(&mut self, kind: Kind, payload: Vec<u8>) -> io::Result<()> {
-        let bytes = Frame::new(kind, payload).to_bytes();
-        let write = async {
-            self.wire.write_all(&bytes).await?;
-            self.wire.flush().await
-        };
-        timeout(IDLE_MAX, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    /// Goes on answering, and hears what the asker says back. Such an answer has no end but that of
+    /// its connection.
+    #[must_use]
+    pub fn listen(self) -> (Talk, Ears) {
+        let (heard, said) = tokio::io::split(self.wire);
+        (Talk { wire: said, _place: self._place }, Ears(heard))
     }
+
+    async fn frame(&mut self, kind: Kind, payload: Vec<u8>) -> io::Result<()> {
+        write(&mut self.wire, kind, payload).await
+    }
+}
+
+/// An answer that goes on for as long as both sides want.
+pub struct Talk {
+    wire: WriteHalf<Wire>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Talk {
+    /// Sends a piece; waits while the asker does not read.
+    pub async fn send(&mut self, piece: &[u8]) -> io::Result<()> {
+        for chunk in piece.chunks(CHUNK_MAX) {
+            write(&mut self.wire, Kind::Chunk, chunk.to_vec()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the asker says back.
+pub struct Ears(ReadHalf<Wire>);
+
+impl Ears {
+    /// The next word.
+    ///
+    /// # Errors
+    /// If none comes for long, the connection has broken, or it is no word.
+    pub async fn word(&mut self) -> io::Result<Vec<u8>> {
+        let read = timeout(IDLE_MAX, frame::read(&mut self.0, WORD_MAX + 1)).await;
+        match read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+            Some(Frame { kind: Kind::Chunk, payload }) => Ok(payload),
+            Some(_) => Err(frame::invalid("an unexpected frame")),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+async fn write(
+    wire: &mut (impl AsyncWrite + Unpin),
+    kind: Kind,
+    payload: Vec<u8>,
+) -> io::Result<()> {
+    let bytes = Frame::new(kind, payload).to_bytes();
+    let write = async {
+        wire.write_all(&bytes).await?;
+        wire.flush().await
+    };
+    timeout(IDLE_MAX, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 type Answer = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -10,6 +10,8 @@ mod media_port;
 pub mod media_stats;
 pub mod media_thread;
 mod media_worker;
+pub mod mirror_keeper;
+pub mod mirrored;
 #[cfg(feature = "opus")]
 pub mod opus_file;
 #[cfg(feature = "opus")]

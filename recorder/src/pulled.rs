@@ -171,7 +171,8 @@ pub fn send_capture<E>(
     sender.end()
 }
 
-fn is_wanted(entry: &Entry<'_>, wanted: &BTreeSet<SegmentId>) -> bool {
+/// Whether an entry is a draft, or about one of these segments.
+pub(crate) fn is_wanted(entry: &Entry<'_>, wanted: &BTreeSet<SegmentId>) -> bool {
     match entry {
         Entry::Fact(
             Fact::SegmentOpened { segment, .. }

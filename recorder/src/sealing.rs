@@ -1,5 +1,5 @@
-//! Seals one recording: reads its captures twice, this node's and those pulled from others, and
-//! stages the voice file with its record. It decides nothing about when, how often, what to do
+//! Seals one recording: reads its captures twice, this node's, those pulled from others and those that are
+//! mirrored here, and stages the voice file with its record. It decides nothing about when, how often, what to do
 //! after a failure, or whether what is staged is published.
 //!
 //! A later revision may find the captures of the one before gone. Then the published file itself is
@@ -26,6 +26,7 @@ use storage_core::record::VoiceFormat;
 use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use crate::decode::Decoders;
+use crate::mirrored::MirroredCapture;
 use crate::published_file::PublishedFile;
 use crate::pulled::{PulledCapture, PulledError};
 
@@ -44,6 +45,9 @@ pub struct SealJob {
     pub local: Vec<RecordingId>,
     /// Captures of other nodes.
     pub pulled: Vec<PulledCapture>,
+    /// Captures of nodes that do not answer, from the mirrors that are kept here. They are not among the
+    /// captures that were looked at: their nodes may have more of them.
+    pub mirrored: Vec<MirroredCapture>,
     /// There are captures on nodes that do not answer.
     pub partial: bool,
 }
@@ -52,8 +56,8 @@ impl SealJob {
     /// A recording that only this node has captured, once.
     #[must_use]
     pub fn alone(recording: RecordingId, node: NodeId, copy: u8) -> Self {
-        let (local, pulled) = (vec![recording], Vec::new());
-        Self { recording, revision: 1, node, copy, local, pulled, partial: false }
+        let (local, pulled, mirrored) = (vec![recording], Vec::new(), Vec::new());
+        Self { recording, revision: 1, node, copy, local, pulled, mirrored, partial: false }
     }
 }
 
@@ -279,7 +283,7 @@ impl Sources<'_> {
     fn read(&mut self, mut turn: impl FnMut(Turn<'_>)) -> Result<u64, SealError> {
         let Self { job, capture, published } = self;
         let mut lost = 0;
-        let alone = published.is_none() && job.pulled.is_empty();
+        let alone = published.is_none() && job.pulled.is_empty() && job.mirrored.is_empty();
         if let Some(Published { record, file }) = published {
             turn(Turn::Source(Source::PUBLISHED));
             let read = entries(record, file, |entry| turn(Turn::Entry(entry)));
@@ -296,6 +300,11 @@ impl Sources<'_> {
             let clock_offset_us = Some(pulled.clock_offset_us());
             turn(Turn::Source(Source { node: pulled.node(), clock_offset_us }));
             lost += pulled.read(|entry| turn(Turn::Entry(entry)))?.bytes_lost;
+        }
+        for mirrored in &job.mirrored {
+            let clock_offset_us = Some(mirrored.clock_offset_us);
+            turn(Turn::Source(Source { node: mirrored.node, clock_offset_us }));
+            lost += mirrored.read(|entry| turn(Turn::Entry(entry)))?.bytes_lost;
         }
         Ok(lost)
     }
@@ -343,7 +352,9 @@ fn read_headers(sources: &mut Sources<'_>) -> Result<First, SealError> {
     };
     let SealJob { recording: recordingid, node, copy, .. } = *job;
     let draft = Draft { recordingid, node, copy, ..draft };
-    let captures = index.captures().map(|key| (key.node, key.segment)).collect();
+    let looked_at = index.captures().map(|key| (key.node, key.segment));
+    let is_mirrored = |node| job.mirrored.iter().any(|mirrored| mirrored.node == node);
+    let captures = looked_at.filter(|(node, _)| !is_mirrored(*node)).collect();
     Ok(First { draft, plan: index.plan(), captures, whole: bytes == 0 })
 }
 

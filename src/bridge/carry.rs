@@ -47,6 +47,7 @@ impl Shell {
         let (folder, offsets) =
             (self.parts.pulled.clone(), self.parts.group.view().clock_offset_us);
         let (node, pulls) = (self.parts.group.node(), Arc::clone(&self.pulls));
+        let mirrors = Arc::clone(&self.parts.mirrors);
         tokio::spawn(async move {
             let _place = match order.remote.is_empty() {
                 true => None,
@@ -54,6 +55,7 @@ impl Shell {
                 false => pulls.acquire_owned().await.ok(),
             };
             let recording = order.recording;
+            let mut mirrored = order.mirrored;
             let mut pulled = Vec::new();
             let mut partial = order.partial;
             for (from, segments) in &order.remote {
@@ -68,16 +70,23 @@ impl Shell {
                     Err(failure) => {
                         tracing::warn!(%recording, node = %from, %failure, "its part cannot be had now");
                         partial = true;
+                        // A later revision is made when its node has more, and from that node alone.
+                        if order.revision == 1 {
+                            mirrored.insert(*from, segments.clone());
+                        }
                     }
                 }
             }
             let local: Vec<RecordingId> = order.local.into_iter().collect();
-            if local.is_empty() && pulled.is_empty() {
+            let mirrored = mirrored.iter();
+            let mirrored: Vec<_> =
+                mirrored.filter_map(|(from, segments)| mirrors.capture(*from, segments)).collect();
+            if local.is_empty() && pulled.is_empty() && mirrored.is_empty() {
                 let _ = results.send(Done::SealRefused(recording));
                 return;
             }
             let (revision, copy) = (order.revision, order.copy);
-            let job = SealJob { recording, revision, node, copy, local, pulled, partial };
+            let job = SealJob { recording, revision, node, copy, local, pulled, mirrored, partial };
             if !seal.push(job) {
                 let _ = results.send(Done::SealRefused(recording));
             }

@@ -79,6 +79,27 @@ pub enum Output {
     },
 }
 
+/// What this node keeps of what other nodes captured.
+pub trait Mirrors {
+    /// Whether something of this capture is kept here.
+    fn holds(&self, node: NodeId, segment: SegmentId) -> bool;
+}
+
+/// A node that keeps nothing for others.
+#[derive(Clone, Copy, Debug)]
+pub struct NoMirrors;
+
+impl Mirrors for NoMirrors {
+    fn holds(&self, _: NodeId, _: SegmentId) -> bool {
+        false
+    }
+}
+
+/// Whether something of a recording is kept here for others.
+fn kept(slot: &Slot, mirrors: &dyn Mirrors) -> bool {
+    slot.stretches.iter().any(|stretch| mirrors.holds(stretch.node, stretch.segment))
+}
+
 /// A voice file to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealOrder {
@@ -94,7 +115,10 @@ pub struct SealOrder {
     pub own: BTreeSet<SegmentId>,
     /// Captures on other nodes that can be had.
     pub remote: BTreeMap<NodeId, Vec<SegmentId>>,
-    /// Whether captures are missing, because their node does not answer.
+    /// Captures of nodes that do not answer, as far as this node has mirrored them. They may lack what
+    /// was captured last, so they are not accounted for.
+    pub mirrored: BTreeMap<NodeId, Vec<SegmentId>>,
+    /// Whether captures are missing, in whole or in part, because their node does not answer.
     pub partial: bool,
 }
 
@@ -349,9 +373,9 @@ impl Bridge {
     }
 
     /// Compares what has changed with what the group has agreed on.
-    pub fn look(&mut self, state: &State, view: &GroupView) {
+    pub fn look(&mut self, state: &State, view: &GroupView, mirrors: &dyn Mirrors) {
         for name in std::mem::take(&mut self.dirty) {
-            self.look_at(name, state, view);
+            self.look_at(name, state, view, mirrors);
         }
         if !self.current {
             // Says nothing, and its answer comes after all that was agreed on before.
@@ -490,16 +514,22 @@ impl Bridge {
         self.outputs.push_back(Output::Drop { local });
     }
 
-    fn look_at(&mut self, name: RecordingId, state: &State, view: &GroupView) {
+    fn look_at(
+        &mut self,
+        name: RecordingId,
+        state: &State,
+        view: &GroupView,
+        mirrors: &dyn Mirrors,
+    ) {
         let slot = state.ledger().recording(name);
-        self.tell(name, slot, state);
+        self.tell(name, slot, state, mirrors);
         self.report(name, slot, state);
         self.end(name, slot);
         self.drop_superfluous(name, state);
         self.forget_sealing(name, slot);
         if let Some(slot) = slot {
             self.disown(slot);
-            self.obey(slot, state, view);
+            self.obey(slot, state, view, mirrors);
         } else {
             self.impossible.remove(&name);
         }
@@ -530,9 +560,21 @@ impl Bridge {
     }
 
     /// Tells the recorder how the recording stands, if that is new.
-    fn tell(&mut self, name: RecordingId, slot: Option<&Slot>, state: &State) {
+    fn tell(
+        &mut self,
+        name: RecordingId,
+        slot: Option<&Slot>,
+        state: &State,
+        mirrors: &dyn Mirrors,
+    ) {
         let call = state.ledger().call_of(name);
-        match slot.zip(call).map(|(slot, call)| words::claimed(self.node, slot, call)) {
+        let now = slot.zip(call).map(|(slot, call)| {
+            let mut claimed = words::claimed(self.node, slot, call);
+            // Whoever has the only mirror of it is to say that it is over.
+            claimed.ours |= slot.is_heir(self.node, &state.present()) && kept(slot, mirrors);
+            claimed
+        });
+        match now {
             Some(now) if self.told.get(&name) != Some(&now) => {
                 self.told.insert(name, now.clone());
                 self.outputs.push_back(Output::Word(GroupWord::Claimed(Box::new(now))));
@@ -661,13 +703,13 @@ impl Bridge {
     }
 
     /// Does what the ledger asks of this node.
-    fn obey(&mut self, slot: &Slot, state: &State, view: &GroupView) {
+    fn obey(&mut self, slot: &Slot, state: &State, view: &GroupView, mirrors: &dyn Mirrors) {
         let mut tasks = Vec::new();
         slot.tasks(self.node, &state.present(), &mut tasks);
         for task in tasks {
             match task {
                 Task::Leave(stretch) => self.leave(slot, stretch.segment, view),
-                Task::Seal { revision, .. } => self.seal(slot, revision, state),
+                Task::Seal { revision, .. } => self.seal(slot, revision, state, mirrors),
                 Task::Catalog { recording, revision, at } => {
                     let sha256 = slot.sealed.as_ref().map(|sealed| sealed.sha256);
                     self.list(recording, revision, sha256.unwrap_or_default(), at);
@@ -688,7 +730,7 @@ impl Bridge {
         }
     }
 
-    fn seal(&mut self, slot: &Slot, revision: u32, state: &State) {
+    fn seal(&mut self, slot: &Slot, revision: u32, state: &State, mirrors: &dyn Mirrors) {
         let name = slot.recording;
         if let Some(sealing) = self.sealing.get(&name) {
             // Staged; the log has not taken it yet.
@@ -730,6 +772,7 @@ impl Bridge {
             local: locals,
             own: BTreeSet::new(),
             remote: BTreeMap::new(),
+            mirrored: BTreeMap::new(),
             partial: false,
         };
         for stretch in slot.stretches.iter().filter(|s| !accounted(s.node, s.segment)) {
@@ -739,7 +782,14 @@ impl Bridge {
                 order.remote.entry(stretch.node).or_default().push(stretch.segment);
             } else {
                 order.partial = true;
+                if mirrors.holds(stretch.node, stretch.segment) {
+                    order.mirrored.entry(stretch.node).or_default().push(stretch.segment);
+                }
             }
+        }
+        // An heir that has inherited nothing leaves it to whoever has something.
+        if order.local.is_empty() && order.remote.is_empty() && order.mirrored.is_empty() {
+            return;
         }
         let locals = order.local.clone();
         self.sealing.insert(name, Sealing { revision, locals, seal: None, refused: false });

@@ -33,6 +33,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 use self::core::{About, Bridge, Output, SealOutcome};
 use self::people::Takeovers;
 use crate::hub::Hub;
+use crate::mirror::MirrorStore;
 use crate::peers::Peers;
 
 pub use catch_up::catch_up;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub seal: SealQueue,
     /// Where captures of other nodes are kept while they are needed.
     pub pulled: PulledFolder,
+    /// What is kept of others' captures in case their nodes are lost.
+    pub mirrors: Arc<MirrorStore>,
     /// Where voice files and records go.
     pub voices: VoiceStore,
     /// Lists all recordings of the group.
@@ -197,7 +200,8 @@ impl Shell {
     /// Compares, and carries out what comes of it.
     async fn act(&mut self) {
         let view = self.parts.group.view();
-        self.parts.group.read(|state| self.bridge.look(state, &view));
+        let mirrors = Arc::clone(&self.parts.mirrors);
+        self.parts.group.read(|state| self.bridge.look(state, &view, &*mirrors));
         let mut lists = BTreeMap::new();
         while let Some(output) = self.bridge.poll() {
             match output {

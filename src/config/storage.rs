@@ -39,6 +39,10 @@ pub struct Storage {
     pub mask_keys: bool,
     /// `al_syncms`: captured audio is durable within this time.
     pub sync: Duration,
+    /// `al_mirror`: whether captures and voice files of another recorder are kept here too.
+    pub mirror: bool,
+    /// `al_mirrorlagms`: a mirror of this node's captures that is longer behind is an alarm.
+    pub mirror_lag: Duration,
     /// `al_retentiondays`; absent: recordings stay.
     pub retention_days: Option<u32>,
     /// `al_mindiskfree`.
@@ -61,6 +65,8 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
             .unwrap_or(DEFAULT_OPUS_BITRATE),
         mask_keys: reader.word("al_keytones", &[("keep", false), ("mask", true)]).unwrap_or(false),
         sync: reader.span("al_syncms", 1, Duration::from_secs(1), 50..=60_000),
+        mirror: reader.flag("al_mirror", true),
+        mirror_lag: reader.span("al_mirrorlagms", 1, Duration::from_millis(300), 50..=600_000),
         retention_days: reader.number("al_retentiondays", 0..=36_500).filter(|days| *days > 0),
         mindiskfree: read_mindiskfree(reader),
         archive: read_archive(reader),

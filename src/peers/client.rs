@@ -9,6 +9,7 @@ use cluster::{Group, RequestError, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use storage_core::completeness::SeenCall;
+use storage_core::journal::Place;
 use storage_core::query::{Position, Query};
 use storage_core::{Extension, NodeId, RecordingId, SegmentId, WallTime};
 use tokio::runtime::Handle;
@@ -16,8 +17,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::protocol::{
-    ANSWER_BYTES_MAX, Ask, FoundPage, Held, OwnedPage, PIECE_BYTES_MAX, SeenPage, decode_answer,
-    encode_ask,
+    ANSWER_BYTES_MAX, Ask, FoundPage, Held, MirrorHead, MirrorPlace, OwnedPage, PIECE_BYTES_MAX,
+    SeenPage, decode_answer, encode_ask,
 };
 use crate::web::backend::{Code, Failure, StartRequest, StopRequest, Target};
 
@@ -198,6 +199,23 @@ impl Peers {
         Ok(stream)
     }
 
+    /// What the peer captures, as it captures it, from the place on before which everything of a journal
+    /// is there already. Tells which journal it is.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn mirror(
+        &self,
+        node: NodeId,
+        has: Option<(u64, Place)>,
+        within: Duration,
+    ) -> Result<(u64, Stream), PeerError> {
+        let has =
+            has.map(|(journal, Place { file, offset })| MirrorPlace { journal, file, offset });
+        let (head, stream) = self.open::<MirrorHead>(node, &Ask::Mirror { has }, within).await?;
+        Ok((head.journal, stream))
+    }
+
     /// The peer as it sees itself.
     ///
     /// # Errors
@@ -290,6 +308,15 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Says something back to the peer.
+    ///
+    /// # Errors
+    /// [`PeerError::Unanswered`] when the connection has broken.
+    pub async fn tell(&mut self, word: &[u8]) -> Result<(), PeerError> {
+        let told = self.response.tell(word).await;
+        told.map_err(|error| broken(self.node, &error))
+    }
+
     /// The next piece; `None` when the answer is whole.
     ///
     /// # Errors

@@ -98,6 +98,13 @@ pub enum Ask {
         /// Which stretches; [`SEGMENTS_MAX`] at most.
         segments: Vec<SegmentId>,
     },
+    /// What this node captures, from now on and for ever: a [`MirrorHead`], then a stream of messages
+    /// ([`storage_core::mirror_wire`]), to which the asker says how far he has taken them.
+    Mirror {
+        /// How much of which capture journal the asker has; nothing if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        has: Option<MirrorPlace>,
+    },
     /// The node as it sees itself: an object.
     Status,
 }
@@ -111,6 +118,24 @@ pub struct Part {
     pub length: u64,
     /// The audio's mark, as its head gave it: nothing is sent of any other.
     pub mark: String,
+}
+
+/// Everything before a place of a capture journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorPlace {
+    /// Which journal.
+    pub journal: u64,
+    /// Number of the file.
+    pub file: u32,
+    /// Offset in it.
+    pub offset: u32,
+}
+
+/// What is known of a capture journal before any of it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorHead {
+    /// Which journal it is.
+    pub journal: u64,
 }
 
 /// A record, and whether its audio lies on the node that tells.

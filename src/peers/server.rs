@@ -9,15 +9,17 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::Serialize;
 use storage::FetchFormat;
+use storage_core::journal::Place;
 use storage_core::query::{Order, Position, Query};
 use storage_core::{NodeId, Recording, RecordingId, SegmentId, WallTime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
 use super::protocol::{
-    Ask, AudioHead, AudioKind, FoundPage, Held, OwnedPage, PIECE_BYTES_MAX, Part, ProtocolError,
-    SEEN_MAX, SeenPage, decode_ask, encode_answer,
+    Ask, AudioHead, AudioKind, FoundPage, Held, MirrorHead, MirrorPlace, OwnedPage,
+    PIECE_BYTES_MAX, Part, ProtocolError, SEEN_MAX, SeenPage, decode_ask, encode_answer,
 };
+use crate::mirror::Feed;
 use crate::web::backend::{Audio, Backend, Code, Failure};
 
 /// Audio streamed to peers at once. The group serves 64 requests at once in all: listeners who
@@ -47,6 +49,15 @@ pub trait PeerService: Backend {
         recording: RecordingId,
         segments: &[SegmentId],
     ) -> Result<CaptureChunks, Failure>;
+
+    /// What this node captures, for a peer that has everything of a journal before a place.
+    ///
+    /// # Errors
+    /// `unavailable` where nothing is captured.
+    fn mirror(&self, peer: NodeId, has: Option<(u64, Place)>) -> Result<(u64, Feed), Failure> {
+        let _ = (peer, has);
+        Err(Failure::new(Code::Unavailable, "this node captures nothing"))
+    }
 }
 
 /// Answers the peers of this node from now on, as long as there is the service; false if somebody
@@ -95,7 +106,7 @@ enum Unsent {
 impl Serving<'_> {
     async fn answer(&self, from: NodeId, request: &[u8], reply: Reply) {
         let sent = match decode_ask(request) {
-            Ok(ask) => self.serve(ask, reply).await,
+            Ok(ask) => self.serve(from, ask, reply).await,
             Err(error) => {
                 tracing::warn!(peer = %from, %error, "a question of a peer is refused");
                 let code = match error {
@@ -111,7 +122,7 @@ impl Serving<'_> {
         }
     }
 
-    async fn serve(&self, ask: Ask, reply: Reply) -> Result<(), Unsent> {
+    async fn serve(&self, from: NodeId, ask: Ask, reply: Reply) -> Result<(), Unsent> {
         match ask {
             Ask::Records { ids } => {
                 whole(reply, self.blocking(move |service| records(service, &ids)).await).await
@@ -137,6 +148,7 @@ impl Serving<'_> {
             Ask::Start(request) => whole(reply, self.service.start_recording(request).await).await,
             Ask::Stop(request) => whole(reply, self.service.stop_recording(request).await).await,
             Ask::Capture { recording, segments } => self.capture(recording, segments, reply).await,
+            Ask::Mirror { has } => self.mirror(from, has, reply).await,
             Ask::Status => whole(reply, Ok(self.service.cluster_status())).await,
         }
     }
@@ -197,6 +209,23 @@ impl Serving<'_> {
             }
         }
         Ok(reply.end().await?)
+    }
+
+    async fn mirror(
+        &self,
+        from: NodeId,
+        has: Option<MirrorPlace>,
+        mut reply: Reply,
+    ) -> Result<(), Unsent> {
+        let has =
+            has.map(|MirrorPlace { journal, file, offset }| (journal, Place { file, offset }));
+        match self.service.mirror(from, has) {
+            Ok((journal, feed)) => {
+                reply.send(&encode_answer(Ok(MirrorHead { journal }))?).await?;
+                Ok(feed.run(reply).await?)
+            }
+            Err(failure) => whole::<bool>(reply, Err(failure)).await,
+        }
     }
 
     async fn blocking<T: Send + 'static>(

@@ -48,7 +48,7 @@ pub(crate) struct Relocation {
     pub new_len: u32,
 }
 
-/// The list. Runs are added in the order of their origin.
+/// The list, in the order of origin.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BlockList {
     bytes: Vec<u8>,
@@ -82,6 +82,36 @@ impl BlockList {
             self.encode(tail);
         }
         self.tail = Some(run);
+    }
+
+    /// Adds a run wherever its origin belongs. Where that is not behind all others, the list is made
+    /// anew.
+    pub fn insert(&mut self, run: Run) {
+        if self.tail.is_none_or(|tail| tail.origin < run.origin) {
+            return self.push(run);
+        }
+        let mut changed = Self::default();
+        let mut waiting = Some(run);
+        for known in self.iter() {
+            if let Some(run) = waiting.take_if(|run| run.origin < known.origin) {
+                changed.push(run);
+            }
+            changed.push(known);
+        }
+        waiting.into_iter().for_each(|run| changed.push(run));
+        *self = changed;
+    }
+
+    /// Whether a run begins with this origin.
+    pub fn begins_at(&self, origin: Place) -> bool {
+        // Mostly it is asked about what is newer than everything.
+        self.tail.is_some_and(|tail| origin <= tail.origin)
+            && self.iter().any(|run| run.origin == origin)
+    }
+
+    /// Whether nothing is in it.
+    pub const fn is_empty(&self) -> bool {
+        self.tail.is_none()
     }
 
     fn encode(&mut self, run: Run) {
@@ -308,6 +338,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn runs_may_come_in_any_order(
+            offsets in proptest::collection::btree_set(0_u32..1_000_000, 1..40),
+            shuffled in any::<u64>(),
+        ) {
+            // Each lies elsewhere than it was first, as in the mirror of another journal.
+            let run = |offset: u32| {
+                Run { origin: place(3, offset), at: place(1, offset / 2), len: 1 + offset % 7 }
+            };
+            let mut order: Vec<u32> = offsets.iter().copied().collect();
+            order.sort_by_key(|offset| u64::from(*offset).wrapping_mul(shuffled | 1));
+            let mut list = BlockList::default();
+            for (number, offset) in order.iter().enumerate() {
+                prop_assert_eq!(list.is_empty(), number == 0);
+                prop_assert!(!list.begins_at(place(3, *offset)));
+                list.insert(run(*offset));
+                prop_assert!(list.begins_at(place(3, *offset)));
+            }
+            let sorted: Vec<_> = offsets.into_iter().map(run).collect();
+            prop_assert_eq!(list.iter().collect::<Vec<_>>(), sorted);
+        }
+
         #[test]
         fn any_ascending_runs_come_back(
             steps in proptest::collection::vec(

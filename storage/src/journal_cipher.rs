@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use storage_core::journal::{EncryptedBlock, Entry, Fact, PacketBlock, trusted_frame};
+use storage_core::journal::{
+    EncryptedBlock, Entry, Fact, Frame, PacketBlock, Place, trusted_frame,
+};
 use storage_core::journal_cipher::{CipherRefused, encrypt_block};
 use storage_core::wrapped_key::{KeyUse, WrappedKey};
 use storage_core::{RecordingId, SegmentId};
@@ -116,6 +118,39 @@ impl Encryptor {
         Ok(())
     }
 
+    /// Takes up the segments of a mirror again, with the keys that an earlier process made for them.
+    pub fn adopt(&mut self, locked: &[(KeyUse, WrappedKey)]) -> Result<(), KeyError> {
+        for (made_for, wrapped) in locked {
+            if let KeyUse::Segment(recording, segment) = made_for {
+                let cipher = self.keys.unwrap(wrapped, made_for)?;
+                let wrapped = wrapped.clone();
+                let writing = Writing { recording: *recording, cipher, wrapped, next: 0 };
+                self.segments.insert(*segment, writing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the encrypted form of a block that another journal had at `origin`, as one moved from
+    /// there. What stands at one place there is the same for ever, so the place is the block's number,
+    /// and a mirror may go on with a segment after a restart.
+    pub fn encrypt_moved(
+        &self,
+        frame: &Frame<'_>,
+        origin: Place,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CipherRefused> {
+        let known = frame.segment().and_then(|segment| self.segments.get(&segment));
+        let cipher = &known.ok_or(CipherRefused)?.cipher;
+        let number = u64::from(origin.file) << 32 | u64::from(origin.offset);
+        let mut block = Vec::new();
+        let seal = |nonce, clear: &[u8], body: &mut [u8]| cipher.seal(nonce, clear, body);
+        encrypt_block(&mut block, frame, number, seal)?;
+        let (_, block) = trusted_frame(&block).ok_or(CipherRefused)?;
+        block.encode_moved(origin, out);
+        Ok(())
+    }
+
     /// How many of the bytes that were given last are in what was written of them.
     pub fn given(&self, written: usize) -> usize {
         let whole = self.ends.iter().take_while(|(_, end)| *end <= written);
@@ -125,14 +160,14 @@ impl Encryptor {
 
 /// Decrypts what is read of some recordings.
 #[derive(Debug)]
-pub(crate) struct Decryptor<'a> {
-    keys: &'a Keys,
+pub(crate) struct Decryptor {
+    keys: Keys,
     segments: BTreeMap<SegmentId, Cipher>,
     plain: Vec<u8>,
 }
 
-impl<'a> Decryptor<'a> {
-    pub const fn new(keys: &'a Keys) -> Self {
+impl Decryptor {
+    pub const fn new(keys: Keys) -> Self {
         Self { keys, segments: BTreeMap::new(), plain: Vec::new() }
     }
 
@@ -152,5 +187,10 @@ impl<'a> Decryptor<'a> {
     pub fn decrypt(&mut self, block: &EncryptedBlock<'_>) -> Option<PacketBlock<'_>> {
         let cipher = self.segments.get(&block.segment)?;
         block.open(&mut self.plain, |nonce, clear, body| cipher.open(nonce, clear, body))
+    }
+
+    /// No block of this segment comes any more.
+    pub fn forget(&mut self, segment: SegmentId) {
+        self.segments.remove(&segment);
     }
 }

@@ -84,9 +84,7 @@ impl Journal {
             let path = self.folder.join(naming::capture_file(*number));
             let removed = self.disk.remove(&path);
             removed.map_err(|error| JournalError::io("cannot remove", &path, error))?;
-            let mut shared = lock(&self.shared);
-            shared.index.remove_file(*number);
-            shared.names_changed();
+            lock(&self.shared).removed(*number);
         }
         Ok(numbers.len())
     }

@@ -31,8 +31,9 @@ use crate::disk::{Disk, DiskFile, RealDisk, is_full, write_all_at};
 use crate::journal_cipher::Encryptor;
 use crate::journal_clean::Cleaning;
 use crate::journal_error::JournalError;
+use crate::journal_identity::identity;
 use crate::journal_index::About;
-use crate::journal_open::{self, Recovered, Tail};
+use crate::journal_open::{self, Recovered, Scanned, Tail, Whose};
 use crate::journal_read::JournalReader;
 use crate::journal_reserve::Reserve;
 use crate::journal_sync::{Shared, SyncHandle, lock};
@@ -98,6 +99,19 @@ struct Parsed {
     offset: usize,
     len: usize,
     what: What,
+    /// Where another journal had it.
+    origin: Option<Place>,
+}
+
+/// What frames that are appended are to the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// New ones.
+    New,
+    /// Copies of what it knows; the caller tells it.
+    Moved,
+    /// Of another journal; they keep their places there.
+    Foreign,
 }
 
 #[derive(Debug)]
@@ -164,13 +178,40 @@ impl Journal {
         options: JournalOptions,
         keys: Keys,
     ) -> Result<(Self, Recovered), JournalError> {
+        let (mut journal, found) = Self::open_as(disk, dir, node, options, keys, Whose::Own)?;
+        for fact in found.closes {
+            match journal.append_fact(&fact) {
+                // They are closed at the next start; a full disk must not prevent this one.
+                Err(JournalError::Full { .. }) => break,
+                outcome => outcome?,
+            }
+        }
+        journal.sync()?;
+        Ok((journal, found.recovered))
+    }
+
+    /// Opens the journal of what `node` captured; appends nothing. Of what was found the index is taken.
+    pub(crate) fn open_as(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        node: NodeId,
+        options: JournalOptions,
+        keys: Keys,
+        whose: Whose,
+    ) -> Result<(Self, Scanned), JournalError> {
         let folder = dir.join(naming::CAPTURE_FOLDER);
         let made = disk.make_folder(&folder);
         made.map_err(|error| JournalError::io("cannot make folder", &folder, error))?;
-        let mut found = journal_open::scan(&*disk, &folder, Tail::Cut)?;
+        let mut found = journal_open::scan(&*disk, &folder, Tail::Cut, whose)?;
         found.check_keys(&folder, &keys)?;
         found.recovered.nodes.retain(|writer| *writer != node);
-        let mut shared = Shared::new(found.index);
+        let identity = identity(&*disk, &folder);
+        let mut shared = Shared::new(std::mem::take(&mut found.index), identity);
+        for number in &found.last_files {
+            let path = folder.join(naming::capture_file(*number));
+            let file = disk.open(&path).map_err(|e| JournalError::io("cannot open", &path, e))?;
+            shared.left(*number, &path, &file);
+        }
         let mut reserve = Reserve::new(folder.join(naming::RESERVE_FILE), options.reserve_bytes);
         reserve.take(&*disk);
         // A power cut may take segments out of the journal that others have heard of by then, and
@@ -187,13 +228,17 @@ impl Journal {
         let head = begin_file(&*disk, &folder, header, &mut shared, &mut reserve)?;
         let shared = Arc::new(Mutex::new(shared));
         let sync = SyncHandle::new(Arc::clone(&disk), folder.clone(), Arc::clone(&shared));
-        let mut journal = Self {
+        let mut encryptor = Encryptor::new(keys);
+        if whose == Whose::Other {
+            encryptor.adopt(&found.locked)?;
+        }
+        let journal = Self {
             disk,
             folder,
             options,
             shared,
             cleaning: None,
-            encryptor: Encryptor::new(keys),
+            encryptor,
             node,
             head,
             reserve,
@@ -203,15 +248,7 @@ impl Journal {
             encrypted: Vec::new(),
             _lock: None,
         };
-        for fact in found.closes {
-            match journal.append_fact(&fact) {
-                // They are closed at the next start; a full disk must not prevent this one.
-                Err(JournalError::Full { .. }) => break,
-                outcome => outcome?,
-            }
-        }
-        journal.sync()?;
-        Ok((journal, found.recovered))
+        Ok((journal, found))
     }
 
     /// Appends whole frames with one write. See the file's text for what happens if the disk is
@@ -221,12 +258,12 @@ impl Journal {
     /// [`JournalError`]; its [`JournalError::kept`] says how much was appended all the same.
     pub fn append(&mut self, frames: &[u8]) -> Result<(), JournalError> {
         if !self.encryptor.encrypts() {
-            return self.append_as(frames, false);
+            return self.append_as(frames, Kept::New);
         }
         let mut encrypted = std::mem::take(&mut self.encrypted);
         encrypted.clear();
         let outcome = self.encryptor.encrypt(frames, &mut encrypted).and_then(|()| {
-            let appended = self.append_as(&encrypted, false);
+            let appended = self.append_as(&encrypted, Kept::New);
             appended.map_err(|error| {
                 let kept = self.encryptor.given(error.kept());
                 error.with_kept(kept)
@@ -247,11 +284,11 @@ impl Journal {
         let encoding = encode_fact(&mut encoded, with_key.as_ref().unwrap_or(fact));
         let mut outcome = encoding.map_err(JournalError::from);
         if outcome.is_ok() {
-            outcome = self.append_as(&encoded, false);
+            outcome = self.append_as(&encoded, Kept::New);
             while matches!(outcome, Err(JournalError::Full { .. }))
                 && self.reserve.give(&*self.disk)
             {
-                outcome = self.append_as(&encoded, false);
+                outcome = self.append_as(&encoded, Kept::New);
             }
         }
         self.encoded = encoded;
@@ -297,6 +334,25 @@ impl Journal {
         lock(&self.shared).index.unattributed()
     }
 
+    /// Appends moved frames that were first appended in another journal, and enters them as such.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub(crate) fn append_foreign(&mut self, frames: &[u8]) -> Result<(), JournalError> {
+        self.append_as(frames, Kept::Foreign)
+    }
+
+    /// Bytes ever appended by this process, and how many of them are durable.
+    pub(crate) fn history(&self) -> (u64, u64) {
+        let shared = lock(&self.shared);
+        (shared.appended, shared.durable)
+    }
+
+    /// What encrypts here.
+    pub(crate) const fn encryptor(&mut self) -> &mut Encryptor {
+        &mut self.encryptor
+    }
+
     /// Number of the file that is appended to.
     pub(crate) const fn head_number(&self) -> u32 {
         self.head.number
@@ -319,7 +375,7 @@ impl Journal {
     /// Appends moved frames: the caller tells the index. The head is not changed in between, so
     /// [`Journal::next_place`] after [`Journal::make_room`] is where the first one goes.
     pub(crate) fn append_moved(&mut self, frames: &[u8]) -> Result<(), JournalError> {
-        self.append_as(frames, true)
+        self.append_as(frames, Kept::Moved)
     }
 
     /// Begins a new file if the present one is long enough, or failed.
@@ -350,11 +406,11 @@ impl Journal {
         Ok(())
     }
 
-    fn append_as(&mut self, frames: &[u8], moved: bool) -> Result<(), JournalError> {
+    fn append_as(&mut self, frames: &[u8], kept_as: Kept) -> Result<(), JournalError> {
         if frames.len() as u64 > FILE_BYTES_MAX {
             return Err(JournalError::TooMuch { bytes: frames.len() });
         }
-        parse(frames, moved, &mut self.parsed)?;
+        parse(frames, kept_as, &mut self.parsed)?;
         if frames.is_empty() {
             return Ok(());
         }
@@ -394,7 +450,8 @@ impl Journal {
         for frame in self.parsed.iter().take_while(|frame| frame.offset + frame.len <= kept) {
             let offset = offset32(self.head.length + frame.offset as u64);
             let at = Place { file: self.head.number, offset };
-            let run = Run::new(at, offset32(frame.len as u64));
+            let len = offset32(frame.len as u64);
+            let run = Run { origin: frame.origin.unwrap_or(at), at, len };
             match frame.what {
                 What::Block(segment) => shared.index.add_block(segment, run),
                 What::Fact(about) => shared.index.add_fact(about, run, history),
@@ -411,13 +468,13 @@ fn offset32(number: u64) -> u32 {
 }
 
 /// Takes frames apart as far as the index needs it.
-fn parse(frames: &[u8], moved: bool, parsed: &mut Vec<Parsed>) -> Result<(), JournalError> {
+fn parse(frames: &[u8], kept_as: Kept, parsed: &mut Vec<Parsed>) -> Result<(), JournalError> {
     parsed.clear();
     let mut offset = 0;
     while offset < frames.len() {
         let wrong = JournalError::NotFrames { offset };
         let Some((len, frame)) = trusted_frame(&frames[offset..]) else { return Err(wrong) };
-        let what = if moved {
+        let what = if kept_as == Kept::Moved {
             What::Other
         } else if let Some(segment) = frame.segment() {
             What::Block(segment)
@@ -426,7 +483,8 @@ fn parse(frames: &[u8], moved: bool, parsed: &mut Vec<Parsed>) -> Result<(), Jou
         } else {
             return Err(wrong);
         };
-        parsed.push(Parsed { offset, len, what });
+        let origin = frame.moved_from().filter(|_| kept_as == Kept::Foreign);
+        parsed.push(Parsed { offset, len, what, origin });
         offset += len;
     }
     Ok(())

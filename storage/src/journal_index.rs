@@ -170,7 +170,7 @@ impl Index {
             self.unattributed += 1;
             return;
         };
-        known.blocks.push(run);
+        known.blocks.insert(run);
         if let Some(open) = self.open.get_mut(&known.recording) {
             open.files.add(run.at.file);
         }
@@ -241,6 +241,17 @@ impl Index {
     /// The recordings that are not sealed.
     pub fn open_recordings(&self) -> impl Iterator<Item = RecordingId> {
         self.open.keys().copied()
+    }
+
+    /// Whether a recording is here and not sealed.
+    pub fn is_open(&self, id: RecordingId) -> bool {
+        self.open.contains_key(&id)
+    }
+
+    /// The segments of a recording in which something was heard.
+    pub fn heard(&self, id: RecordingId) -> Vec<SegmentId> {
+        let segments = self.open.get(&id).map(|open| open.segments.as_slice());
+        segments.into_iter().flatten().copied().filter(|s| self.is_heard(*s)).collect()
     }
 
     /// The lowest number that no segment has.
@@ -345,6 +356,29 @@ impl Index {
     /// Whether the fact at this place is needed.
     pub fn needs_fact(&self, about: About, at: Place) -> bool {
         self.fact_at(about, at).is_some()
+    }
+
+    /// Whether a block of this segment that was first appended at this place is known.
+    pub fn has_block(&self, segment: SegmentId, origin: Place) -> bool {
+        self.segments.get(&segment).is_some_and(|known| known.blocks.begins_at(origin))
+    }
+
+    /// Whether a segment has blocks here.
+    pub fn is_heard(&self, segment: SegmentId) -> bool {
+        self.segments.get(&segment).is_some_and(|known| !known.blocks.is_empty())
+    }
+
+    /// Whether a fact that was first appended at this place is known, or says nothing new any more.
+    pub fn has_fact(&self, about: About, origin: Place) -> bool {
+        let Some(id) = self.recording_of(about) else { return true };
+        if self.sealed.contains_key(&id) {
+            return true;
+        }
+        let Some(open) = self.open.get(&id) else { return false };
+        match about {
+            About::Draft(_) => open.draft.is_some_and(|draft| origin <= draft.origin),
+            _ => open.facts.iter().any(|run| run.origin == origin),
+        }
     }
 
     fn fact_at(&self, about: About, at: Place) -> Option<&Run> {

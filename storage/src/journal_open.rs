@@ -18,6 +18,9 @@ use crate::keys::Keys;
 
 /// How much is read at once.
 const WINDOW_BYTES: usize = 1 << 20;
+/// More files than are ever begun between two syncs. A power cut may take files out of the journal of
+/// whose places others have heard by then, and no such place must mean something else afterwards.
+const UNSYNCED_FILES_MAX: u32 = 16;
 
 /// What the journal held when it was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub(crate) struct Scanned {
     pub closes: Vec<Fact>,
     /// The data keys of what is not sealed.
     pub locked: Vec<(KeyUse, WrappedKey)>,
+    /// The files that an earlier process may have left before they were durable.
+    pub last_files: Vec<u32>,
 }
 
 impl Scanned {
@@ -76,8 +81,23 @@ pub(crate) enum Tail {
     Keep,
 }
 
+/// Who captured what a journal holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The node that writes it. Entries count in the order in which they were appended.
+    Own,
+    /// Another one, of whose journal it is a mirror: all entries are moved ones, and lie in any order.
+    /// Only the facts that recordings are sealed are its writer's, and hold whatever else there is.
+    Other,
+}
+
 /// Reads the whole journal.
-pub(crate) fn scan(disk: &dyn Disk, folder: &Path, tail: Tail) -> Result<Scanned, JournalError> {
+pub(crate) fn scan(
+    disk: &dyn Disk,
+    folder: &Path,
+    tail: Tail,
+    whose: Whose,
+) -> Result<Scanned, JournalError> {
     let listed = disk.list(folder).map_err(|e| JournalError::io("cannot list", folder, e))?;
     let mut numbers: Vec<_> =
         listed.iter().filter_map(|entry| naming::capture_number(&entry.name)).collect();
@@ -91,8 +111,9 @@ pub(crate) fn scan(disk: &dyn Disk, folder: &Path, tail: Tail) -> Result<Scanned
         FileScan { path, number: *number, file: &*file, collected: &mut collected }.run(last)?;
     }
     collected.recovered.files = numbers.len();
-    let next_file = numbers.last().map_or(1, |number| number + 1);
-    Ok(collected.finish(next_file))
+    let next_file = numbers.last().map_or(1, |number| number + 1 + UNSYNCED_FILES_MAX);
+    let last_files = numbers.split_off(numbers.len().saturating_sub(UNSYNCED_FILES_MAX as usize));
+    Ok(Scanned { last_files, ..collected.finish(next_file, whose) })
 }
 
 /// A frame that was found.
@@ -274,8 +295,10 @@ impl Collected {
 
     /// Enters what was found in the order in which it was first appended. Of a moved entry and
     /// its original, which a crash has left both, the later copy counts.
-    fn finish(mut self, next_file: u32) -> Scanned {
-        self.items.sort_by_key(|item| (item.origin, std::cmp::Reverse(item.at)));
+    fn finish(mut self, next_file: u32, whose: Whose) -> Scanned {
+        let last =
+            |what: &What| whose == Whose::Other && matches!(what, What::Fact(About::Sealed(_)));
+        self.items.sort_by_key(|item| (last(&item.what), item.origin, std::cmp::Reverse(item.at)));
         let mut before = None;
         for Item { origin, at, len, what } in self.items {
             let run = Run { origin, at, len };
@@ -306,7 +329,7 @@ impl Collected {
         let needed = keys.into_iter().filter(|(segment, _)| index.needs_block(*segment));
         let locked = needed.map(|(segment, (id, key))| (KeyUse::Segment(id, segment), key));
         let locked = locked.collect();
-        Scanned { index, recovered, next_file, closes, locked }
+        Scanned { index, recovered, next_file, closes, locked, last_files: Vec::new() }
     }
 }
 

@@ -2,10 +2,11 @@
 //! append, and decrypted where they are encrypted. It holds one stretch of a file at a time; the journal
 //! removes no file that a reader still needs.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use storage_core::journal::{Entry, Found, Scanner};
+use storage_core::journal::{Entry, Found, Place, Scanner};
 use storage_core::{RecordingId, SegmentId, naming};
 
 use crate::block_list::Run;
@@ -19,10 +20,10 @@ use crate::keys::Keys;
 /// Reads from the journal. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct JournalReader {
-    disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     folder: PathBuf,
-    shared: Arc<Mutex<Shared>>,
-    keys: Keys,
+    pub(crate) shared: Arc<Mutex<Shared>>,
+    pub(crate) keys: Keys,
 }
 
 /// What a read found.
@@ -60,6 +61,34 @@ impl JournalReader {
     #[must_use]
     pub fn recordings_of(&self, segments: &[SegmentId]) -> Vec<RecordingId> {
         lock(&self.shared).index.recordings_of(segments).into_iter().collect()
+    }
+
+    /// The segments of a recording in which something was heard; none if it is sealed.
+    #[must_use]
+    pub fn heard(&self, id: RecordingId) -> Vec<SegmentId> {
+        lock(&self.shared).index.heard(id)
+    }
+
+    /// Whether something that a segment heard is here, and its recording is not sealed.
+    #[must_use]
+    pub fn is_heard(&self, segment: SegmentId) -> bool {
+        lock(&self.shared).index.is_heard(segment)
+    }
+
+    /// Where the next entry goes.
+    #[must_use]
+    pub fn head(&self) -> Place {
+        lock(&self.shared).head()
+    }
+
+    /// Which journal this is, as long as its folder is not lost.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        lock(&self.shared).identity
+    }
+
+    pub(crate) fn open_file(&self, number: u32) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(&self.folder.join(naming::capture_file(number)))
     }
 
     /// Gives every entry of a recording to `entry`, in the order in which they were appended:
@@ -182,16 +211,16 @@ pub(crate) struct Source<'a> {
     reader: &'a JournalReader,
     file: Option<(u32, Arc<dyn DiskFile>)>,
     buffer: Vec<u8>,
-    decryptor: Decryptor<'a>,
+    decryptor: Decryptor,
     /// Why something cannot be decrypted at all.
     fault: Option<JournalError>,
     stats: ReadStats,
 }
 
 impl<'a> Source<'a> {
-    const fn new(reader: &'a JournalReader) -> Self {
+    fn new(reader: &'a JournalReader) -> Self {
         let stats = ReadStats { facts: 0, blocks: 0, packets: 0, bytes_lost: 0, unknown: 0 };
-        let decryptor = Decryptor::new(&reader.keys);
+        let decryptor = Decryptor::new(reader.keys.clone());
         Self { reader, file: None, buffer: Vec::new(), decryptor, fault: None, stats }
     }
 
@@ -242,8 +271,8 @@ impl<'a> Source<'a> {
     /// Reads a run and tells how many bytes there are.
     fn fill(&mut self, run: Run, buffer: &mut [u8]) -> usize {
         if self.file.as_ref().is_none_or(|(number, _)| *number != run.at.file) {
-            let path = self.reader.folder.join(naming::capture_file(run.at.file));
-            self.file = self.reader.disk.open(&path).ok().map(|file| (run.at.file, file));
+            let opened = self.reader.open_file(run.at.file);
+            self.file = opened.ok().map(|file| (run.at.file, file));
         }
         let Some((_, file)) = &self.file else { return 0 };
         read_around_at(&**file, buffer, u64::from(run.at.offset)).0

@@ -1,10 +1,11 @@
 //! What of the capture journal is durable: the state that its writer shares with readers, and the
 //! handle with which another thread makes it durable. One sync covers all calls.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use storage_core::journal::FILE_HEADER_BYTES;
+use storage_core::journal::{FILE_HEADER_BYTES, Place};
 
 use crate::disk::{Disk, DiskFile};
 use crate::journal_error::JournalError;
@@ -23,6 +24,12 @@ pub(crate) struct Shared {
     pub durable: u64,
     /// A sync has failed: nobody can tell what is durable, so nothing may be removed any more.
     pub distrust: bool,
+    /// Which journal this is; see [`crate::journal_identity`].
+    pub identity: u64,
+    /// How long the files are that this process has begun and not removed: whole frames only.
+    lengths: BTreeMap<u32, u64>,
+    /// Told whenever something was appended.
+    pub grown: Arc<Condvar>,
 }
 
 pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -32,8 +39,8 @@ pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Shared {
-    pub(crate) fn new(index: Index) -> Self {
-        Self { index, ..Self::default() }
+    pub(crate) fn new(index: Index, identity: u64) -> Self {
+        Self { index, identity, ..Self::default() }
     }
 
     /// A file was begun: it, its name and its header are to be made durable.
@@ -41,6 +48,11 @@ impl Shared {
         self.index.add_file(number);
         self.folder_unsynced = true;
         self.appended(number, path, file, FILE_HEADER_BYTES as u64);
+    }
+
+    /// An earlier process has left a file that may not be durable.
+    pub(crate) fn left(&mut self, number: u32, path: &Path, file: &Arc<dyn DiskFile>) {
+        self.unsynced.push((number, path.to_owned(), Arc::clone(file)));
     }
 
     /// So many bytes were appended to a file.
@@ -52,13 +64,30 @@ impl Shared {
         bytes: u64,
     ) {
         self.appended += bytes;
+        *self.lengths.entry(number).or_default() += bytes;
+        self.grown.notify_all();
         if self.unsynced.last().is_none_or(|(last, ..)| *last != number) {
             self.unsynced.push((number, path.to_owned(), Arc::clone(file)));
         }
     }
 
-    /// Names in the folder were changed.
-    pub(crate) fn names_changed(&mut self) {
+    /// Where the next byte goes.
+    pub(crate) fn head(&self) -> Place {
+        let head = self.lengths.last_key_value();
+        let (file, length) = head.map_or((0, 0), |(file, length)| (*file, *length));
+        Place { file, offset: u32::try_from(length).unwrap_or(u32::MAX) }
+    }
+
+    /// Where a file that this process has begun ends; `None` if it is gone.
+    pub(crate) fn end_of(&self, file: u32) -> Option<Place> {
+        let length = self.lengths.get(&file)?;
+        Some(Place { file, offset: u32::try_from(*length).unwrap_or(u32::MAX) })
+    }
+
+    /// A file was removed.
+    pub(crate) fn removed(&mut self, file: u32) {
+        self.lengths.remove(&file);
+        self.index.remove_file(file);
         self.folder_unsynced = true;
     }
 }

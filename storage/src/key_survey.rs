@@ -8,24 +8,36 @@ use std::path::{Path, PathBuf};
 use storage_core::key_file::KeyName;
 use storage_core::naming;
 
-use crate::disk::RealDisk;
+use crate::disk::{Disk, RealDisk};
 use crate::journal_error::JournalError;
-use crate::journal_open::{Tail, scan};
+use crate::journal_open::{Tail, Whose, scan};
 use crate::voice_file::VoiceError;
 use crate::voice_store::VoiceStore;
 
-/// Captured segments that are not sealed, by the key that each needs.
+/// Captured segments that are not sealed, this node's and those that it keeps for others, by the key
+/// that each needs.
 ///
 /// # Errors
 /// [`JournalError`] if the journal cannot be read. None is no error.
 pub fn captures(dir: &Path) -> Result<BTreeMap<KeyName, usize>, JournalError> {
     let mut needed = BTreeMap::new();
-    let folder = dir.join(naming::CAPTURE_FOLDER);
-    if !folder.is_dir() {
-        return Ok(needed);
-    }
-    for (_, key) in scan(&RealDisk, &folder, Tail::Keep)?.locked {
-        *needed.entry(key.name).or_default() += 1;
+    let mut survey = |dir: &Path, whose| -> Result<(), JournalError> {
+        let folder = dir.join(naming::CAPTURE_FOLDER);
+        if folder.is_dir() {
+            for (_, key) in scan(&RealDisk, &folder, Tail::Keep, whose)?.locked {
+                *needed.entry(key.name).or_default() += 1;
+            }
+        }
+        Ok(())
+    };
+    survey(dir, Whose::Own)?;
+    let mirrors = dir.join(naming::MIRROR_FOLDER);
+    if mirrors.is_dir() {
+        let listed = RealDisk.list(&mirrors);
+        let listed = listed.map_err(|error| JournalError::io("cannot list", &mirrors, error))?;
+        for peer in listed.iter().filter(|entry| entry.folder) {
+            survey(&mirrors.join(&peer.name), Whose::Other)?;
+        }
     }
     Ok(needed)
 }

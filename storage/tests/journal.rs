@@ -32,7 +32,8 @@ fn append(journal: &mut Journal, segment: u64, numbers: std::ops::Range<u64>) {
 
 fn files(disk: &FaultDisk) -> Vec<String> {
     let listed = disk.shared().list(&dir().join(naming::CAPTURE_FOLDER)).unwrap();
-    listed.into_iter().map(|entry| entry.name).collect()
+    let names = listed.into_iter().map(|entry| entry.name);
+    names.filter(|name| naming::capture_number(name).is_some()).collect()
 }
 
 /// Maintains until there is nothing more to do.

@@ -3,7 +3,7 @@
 //!
 //! * [`node`]: one member, behind inputs and one output to drain.
 //! * [`command`], [`state`], [`ledger`]: what the log holds and what it means.
-//! * [`role`]: who is to lead, and why.
+//! * [`role`]: who is to lead, and why; [`mirror`]: who keeps what another captures.
 //! * [`wire`]: the form of messages and entries.
 //! * [`view`]: what the rest of the program sees.
 
@@ -12,6 +12,7 @@ pub mod command;
 mod govern;
 pub mod ledger;
 mod micros;
+pub mod mirror;
 pub mod node;
 mod peers;
 mod phantoms;

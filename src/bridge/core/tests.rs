@@ -50,6 +50,18 @@ struct Pair {
     majority: bool,
     /// It is down, and says nothing.
     gone: Option<NodeId>,
+    /// What each keeps of others' captures.
+    mirrors: BTreeMap<NodeId, Mirror>,
+}
+
+/// Captures that are kept for others.
+#[derive(Debug, Default)]
+struct Mirror(BTreeSet<(NodeId, SegmentId)>);
+
+impl Mirrors for Mirror {
+    fn holds(&self, node: NodeId, segment: SegmentId) -> bool {
+        self.0.contains(&(node, segment))
+    }
 }
 
 impl Pair {
@@ -62,6 +74,7 @@ impl Pair {
             wanted: Vec::new(),
             majority: true,
             gone: None,
+            mirrors: [A, B].map(|node| (node, Mirror::default())).into(),
         };
         for (node, role) in [(A, Role::Active), (B, Role::Backup), (NodeId(3), Role::Witness)] {
             let (phantoms, program) = (Vec::new(), String::new());
@@ -115,7 +128,7 @@ impl Pair {
                 let state = self.state.clone();
                 let bridge = self.bridges.get_mut(&node).unwrap();
                 bridge.all_changed(&state);
-                bridge.look(&state, &view);
+                bridge.look(&state, &view, &self.mirrors[&node]);
                 while let Some(output) = self.bridges.get_mut(&node).unwrap().poll() {
                     let Output::Propose(about, command) = output else {
                         self.wanted.push((node, output));

@@ -45,25 +45,7 @@ impl<'a> BlockWriter<'a> {
         base: WallTime,
     ) -> Self {
         let start = begin_frame(out, Kind::Packets);
-        let mut head = [0; BLOCK_HEAD_BYTES];
-        head[..8].copy_from_slice(&segment.0.to_le_bytes());
-        head[8..16].copy_from_slice(&base.as_micros().to_le_bytes());
-        head[18..20].copy_from_slice(&source.port().to_le_bytes());
-        head[20] = match channel {
-            Channel::Rtp => 0,
-            Channel::Rtcp => 1,
-        };
-        match source.ip() {
-            IpAddr::V4(ip) => {
-                head[21] = 4;
-                head[24..28].copy_from_slice(&ip.octets());
-            }
-            IpAddr::V6(ip) => {
-                head[21] = 6;
-                head[24..40].copy_from_slice(&ip.octets());
-            }
-        }
-        out.extend_from_slice(&head);
+        out.extend_from_slice(&block_head(segment, channel, source, base, 0));
         Self { out, start, base, count: 0 }
     }
 
@@ -103,6 +85,35 @@ impl<'a> BlockWriter<'a> {
     }
 }
 
+fn block_head(
+    segment: SegmentId,
+    channel: Channel,
+    source: SocketAddr,
+    base: WallTime,
+    count: u16,
+) -> [u8; BLOCK_HEAD_BYTES] {
+    let mut head = [0; BLOCK_HEAD_BYTES];
+    head[..8].copy_from_slice(&segment.0.to_le_bytes());
+    head[8..16].copy_from_slice(&base.as_micros().to_le_bytes());
+    head[16..18].copy_from_slice(&count.to_le_bytes());
+    head[18..20].copy_from_slice(&source.port().to_le_bytes());
+    head[20] = match channel {
+        Channel::Rtp => 0,
+        Channel::Rtcp => 1,
+    };
+    match source.ip() {
+        IpAddr::V4(ip) => {
+            head[21] = 4;
+            head[24..28].copy_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            head[21] = 6;
+            head[24..40].copy_from_slice(&ip.octets());
+        }
+    }
+    head
+}
+
 impl Drop for BlockWriter<'_> {
     fn drop(&mut self) {
         if self.count == 0 {
@@ -130,6 +141,15 @@ pub struct PacketBlock<'a> {
 }
 
 impl<'a> PacketBlock<'a> {
+    /// Appends the block as one frame: the very bytes that it was read from.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let Self { segment, channel, source, base, count, packets } = *self;
+        let start = begin_frame(out, Kind::Packets);
+        out.extend_from_slice(&block_head(segment, channel, source, base, count));
+        out.extend_from_slice(packets);
+        finish_frame(out, start);
+    }
+
     /// Reads a payload; `None` if it contradicts itself.
     pub(crate) fn parse(payload: &'a [u8]) -> Option<Self> {
         let mut fields = Fields(payload);

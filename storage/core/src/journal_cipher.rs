@@ -14,7 +14,9 @@
 //! `number` (little-endian) and four zeros; that process counts it up for each block that it encrypts,
 //! whether or not the block then reaches the disk. A write that failed is not made good with the same
 //! number. After a restart the segment takes no more blocks: whoever goes on opens another one, with
-//! another key. Cleaning moves blocks as they are. So no number comes twice under one key.
+//! another key. Cleaning moves blocks as they are. So no number comes twice under one key. A mirror of
+//! another node's journal has keys of its own and numbers blocks by their places there, of which each
+//! means the same bytes for ever; it may go on after a restart.
 
 use crate::cipher_file::TAG_BYTES;
 use crate::ids::SegmentId;

@@ -4,6 +4,7 @@
 //! ```text
 //! lock                                    held by the process that works here
 //! capture/0000000001.alc                  capture journal
+//! capture/identity                        which journal it is
 //! voice/2026/11/23/RECORDINGID.wav|.opus  voice file, filed by the UTC day of its first audio
 //! voice/2026/11/23/RECORDINGID.json       its record
 //! voice/2026/11/23/RECORDINGID.wav.enc    an encrypted one (or .opus.enc) …
@@ -12,6 +13,8 @@
 //! voice/.staged/RECORDINGID.REVISION.…    voice file and record that wait to be published
 //! voice/.publishing/RECORDINGID.REVISION.…  records whose publishing has begun
 //! pulled/                                 captures of other nodes while they are sealed
+//! mirror/NODE/capture/0000000001.alc      what another node captured, for the day that it is lost
+//! mirror/NODE/position                    how much of that node's journal is durable here
 //! calls/2026-11-23.jsonl                  calls that began on this UTC day, as this node saw them
 //! catalog/                                index; can be rebuilt from `voice`
 //! ```
@@ -34,10 +37,16 @@ pub const STAGED_FOLDER: &str = ".staged";
 pub const PUBLISHING_FOLDER: &str = ".publishing";
 /// Folder of other nodes' captures while they are needed here.
 pub const PULLED_FOLDER: &str = "pulled";
+/// Folder of what other nodes captured and this one keeps for them.
+pub const MIRROR_FOLDER: &str = "mirror";
+/// How much of another node's journal is durable here, beside that [`CAPTURE_FOLDER`].
+pub const POSITION_FILE: &str = "position";
 /// Folder of the calls that were seen.
 pub const CALLS_FOLDER: &str = "calls";
 /// Folder of the index.
 pub const CATALOG_FOLDER: &str = "catalog";
+/// Which journal it is, in [`CAPTURE_FOLDER`].
+pub const IDENTITY_FILE: &str = "identity";
 /// Room kept for facts when the disk is full, in [`CAPTURE_FOLDER`].
 pub const RESERVE_FILE: &str = "reserve";
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use astlogger::bridge::core::{About, Bridge, Output, SealOutcome};
+use astlogger::bridge::core::{About, Bridge, NoMirrors, Output, SealOutcome};
 use astlogger::bridge::words;
 use cluster_core::command::{Announce, Grant, Proposal};
 use cluster_core::{
@@ -51,7 +51,7 @@ impl Group {
         let mut wanted = Vec::new();
         for _ in 0..8 {
             bridge.all_changed(&self.state);
-            bridge.look(&self.state, &view);
+            bridge.look(&self.state, &view, &NoMirrors);
             while let Some(output) = bridge.poll() {
                 if let Output::Propose(about, command) = output {
                     let outcome = self.apply(node, *command);
@@ -187,7 +187,7 @@ fn a_seal_that_was_answered_too_late_is_not_remembered_for_ever() {
     let staged = SealOutcome::Staged { from: at(100), to: at(9_000), sha256: [7; 32], captures };
     bridge.sealed(id(1), staged);
     let view = GroupView::alone(A, Role::Active);
-    bridge.look(&group.state, &view);
+    bridge.look(&group.state, &view, &NoMirrors);
     let mut late = BTreeMap::new();
     while let Some(output) = bridge.poll() {
         if let Output::Propose(about, command) = output {

@@ -218,7 +218,7 @@ impl Ledger {
         changes: &mut Vec<Change>,
     ) -> Outcome {
         self.on_slot(recording, present, changes, |slot, changes| {
-            slot.end_all(node, stopped)?;
+            slot.end_all(node, stopped, present)?;
             changes.push(Change::Over { recording });
             Ok(())
         })
@@ -398,6 +398,27 @@ impl Ledger {
         }
         // Nothing leaves the ledger closed before every claimed capture is accounted for.
         self.closed_slot(stretch.recording).map(|_| Fate::Drop)
+    }
+
+    /// The captures of a member that sealed recordings make superfluous, as far as their calls are open.
+    pub fn accounted(&self, node: NodeId) -> impl Iterator<Item = SegmentId> {
+        let slots = self.calls.values().flat_map(|call| &call.slots);
+        let sealed = slots.filter_map(|slot| slot.sealed.as_ref());
+        let all = sealed.flat_map(|sealed| sealed.accounted.iter());
+        all.filter(move |(of, _)| *of == node).map(|(_, segment)| *segment)
+    }
+
+    /// The captures of a member that open calls have.
+    pub fn claimed(&self, node: NodeId) -> impl Iterator<Item = SegmentId> {
+        let slots = self.calls.values().flat_map(|call| &call.slots);
+        let stretches = slots.flat_map(|slot| slot.stretches.iter());
+        stretches.filter(move |s| s.node == node).map(|stretch| stretch.segment)
+    }
+
+    /// Whether a capture is a part of a recording that has left the ledger, as far as that is remembered.
+    #[must_use]
+    pub fn is_closed(&self, node: NodeId, segment: SegmentId) -> bool {
+        self.closed_lookup.capture((node, segment)).is_some()
     }
 
     /// What this node has to do, oldest call first, at most `limit`.

@@ -237,12 +237,19 @@ impl Slot {
     }
 
     /// Ends the recording. Only the member that holds it can; where nobody does, any that has a
-    /// part of it.
-    pub(crate) fn end_all(&mut self, node: NodeId, stopped: bool) -> Result<(), Refusal> {
+    /// part of it; where none of these answers, any heir.
+    pub(crate) fn end_all(
+        &mut self,
+        node: NodeId,
+        stopped: bool,
+        present: &Present,
+    ) -> Result<(), Refusal> {
         if let Some(holder) = self.holder().filter(|holder| holder.node != node && !stopped) {
             return Err(Refusal::GoesOn(holder.node));
         }
-        if !self.stretches.iter().any(|s| s.node == node) && !stopped {
+        let concerned =
+            self.stretches.iter().any(|s| s.node == node) || self.is_heir(node, present);
+        if !concerned && !stopped {
             return Err(Refusal::UnknownStretch);
         }
         let over = if stopped { Over::Stopped } else { Over::Ended };
@@ -275,9 +282,8 @@ impl Slot {
         {
             return Ok(());
         }
-        let sealer = self.sealer(present);
-        if sealer != Some(seal.node) {
-            return Err(Refusal::NotSealer(sealer));
+        if !self.may_seal(seal.node, present) {
+            return Err(Refusal::NotSealer(self.sealer(present)));
         }
         if seal.revision != revision + 1 {
             return Err(Refusal::Stale);
@@ -356,6 +362,24 @@ impl Slot {
         answering.max_by_key(reserve).map(|s| s.node)
     }
 
+    /// Whether this member may write the file. Where nobody who has a part of it answers, that is any
+    /// heir: who really has a mirror of a capture is known to it alone. The log takes the first.
+    #[must_use]
+    pub fn may_seal(&self, node: NodeId, present: &Present) -> bool {
+        self.sealer(present) == Some(node) || self.is_heir(node, present)
+    }
+
+    /// Whether nobody who captured a part of this recording answers, and this member, a recorder, does:
+    /// what it has of it in a mirror is all that can be had.
+    #[must_use]
+    pub fn is_heir(&self, node: NodeId, present: &Present) -> bool {
+        self.sealed.is_none()
+            && self.holder().is_none()
+            && self.stretches.iter().all(|stretch| !present.up.contains(&stretch.node))
+            && present.up.contains(&node)
+            && present.catalogs.contains(&node)
+    }
+
     /// Whether a member with this duty is to join the call although it is (or was) recorded: nobody
     /// holds it, its holder does not answer, or the duty came with the calls in progress.
     #[must_use]
@@ -413,7 +437,7 @@ impl Slot {
                 tasks.push(Task::Leave(name));
             }
         }
-        if self.sealer(present) == Some(node) && self.sealable(present) {
+        if self.may_seal(node, present) && self.sealable(present) {
             let revision = self.sealed.as_ref().map_or(0, |sealed| sealed.revision) + 1;
             tasks.push(Task::Seal { recording, revision });
         }
