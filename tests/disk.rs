@@ -3,89 +3,19 @@
 
 mod common;
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::Duration;
 
 use astlogger::demo::{self, Node};
 use astlogger::users::{self, UserRole};
+use common::small_disk::{SmallDisk, skipped};
 use common::{Bench, LIMIT, PASSWORD};
 use serde_json::json;
 use simulator::SiteConfig;
 use storage_core::record::GapCause;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 
 /// Room for the journal's reserve, the catalog and some minutes of audio.
 const DISK_BYTES: usize = 40 << 20;
-
-/// A small file system, for as long as this lives.
-struct SmallDisk {
-    _namespace: Child,
-    _folder: TempDir,
-    /// Where the node's folder is, seen from everywhere.
-    node: PathBuf,
-}
-
-impl SmallDisk {
-    /// Mounts it as the data folder of a node's folder, in a mount namespace that a sleeping process
-    /// keeps; other processes reach it through that process. `None` where that is not allowed.
-    async fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let data = folder.path().join("node1/data");
-        std::fs::create_dir_all(&data).expect("writable");
-        let script = format!(
-            "mount -t tmpfs -o size={DISK_BYTES} none '{}' && echo mounted && exec sleep 300",
-            data.display()
-        );
-        for arguments in [&["-m"][..], &["-r", "-m"]] {
-            let mut namespace = Command::new("unshare")
-                .args(arguments)
-                .args(["sh", "-c", &script])
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .kill_on_drop(true)
-                .spawn()
-                .ok()?;
-            let mut line = String::new();
-            let output = namespace.stdout.take().expect("it is piped");
-            BufReader::new(output).read_line(&mut line).await.ok()?;
-            if line.trim() == "mounted" {
-                let pid = namespace.id().expect("it sleeps");
-                let inside = folder.path().strip_prefix("/").expect("an absolute path");
-                let node = Path::new("/proc").join(pid.to_string()).join("root");
-                let node = node.join(inside).join("node1");
-                return Some(Self { _namespace: namespace, _folder: folder, node });
-            }
-        }
-        None
-    }
-
-    /// Takes all room that is left.
-    fn fill(&self) {
-        let mut ballast = File::options().create(true).append(true).open(self.ballast());
-        let ballast = ballast.as_mut().expect("room for a name");
-        let mut piece = vec![0; 1 << 16];
-        while !piece.is_empty() {
-            if ballast.write_all(&piece).is_err() {
-                piece.truncate(piece.len() / 2);
-            }
-        }
-    }
-
-    /// Gives it back.
-    fn free(&self) {
-        std::fs::remove_file(self.ballast()).expect("it was filled");
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.node.join("data/ballast")
-    }
-}
 
 /// A site whose recorder writes to a small disk.
 async fn bench_on(disk: &SmallDisk) -> Bench {
@@ -99,13 +29,9 @@ async fn bench_on(disk: &SmallDisk) -> Bench {
     bench.started().await
 }
 
-fn skipped() {
-    eprintln!("SKIPPED: no small file system can be mounted here, so a FULL DISK IS NOT TESTED");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_told_declared_and_recovered_from() {
-    let Some(disk) = SmallDisk::mount().await else { return skipped() };
+    let Some(disk) = SmallDisk::mount(DISK_BYTES).await else { return skipped() };
     let bench = bench_on(&disk).await;
     let switch = bench.site.switch();
     let through = bench.answered_call("5551230001", "31001").await;
@@ -156,7 +82,7 @@ async fn a_full_disk_is_told_declared_and_recovered_from() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_on_a_full_disk_starts_and_loses_nothing_written() {
-    let Some(disk) = SmallDisk::mount().await else { return skipped() };
+    let Some(disk) = SmallDisk::mount(DISK_BYTES).await else { return skipped() };
     let mut bench = bench_on(&disk).await;
     let call = bench.answered_call("5551230001", "31001").await;
     bench.recorded(call).await;

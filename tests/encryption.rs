@@ -9,12 +9,12 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use astlogger::demo::{self, Cti, Heard, Published, Shape};
+use common::clear::in_clear;
 use common::group::{GroupBench, ONE, TWO, WITNESS};
 use common::{Bench, LIMIT};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use simulator::SiteConfig;
-use simulator::tone::{self, Law};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -40,40 +40,6 @@ fn key_file(dir: &Path, name: &str) -> PathBuf {
 
 fn setting(file: &Path) -> String {
     format!("al_encryptionkeyfile = \"{}\"\n", file.display())
-}
-
-/// How many time-coded frames can be read in each file below a folder, whatever file it is: as G.711,
-/// or as linear samples at either alignment.
-fn in_clear(dir: &Path) -> Vec<(PathBuf, usize)> {
-    let mut folders = vec![dir.to_owned()];
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            // What is removed meanwhile holds nothing.
-            let Ok(bytes) = std::fs::read(&path) else { continue };
-            // Room that is reserved.
-            if bytes.iter().all(|byte| *byte == 0) {
-                continue;
-            }
-            let linear = |bytes: &[u8]| {
-                let pairs = bytes.chunks_exact(2);
-                let samples: Vec<_> = pairs.map(|p| i16::from_le_bytes([p[0], p[1]])).collect();
-                tone::scan_pcm(Law::A, &samples).len()
-            };
-            let codes = tone::scan(Law::A, &bytes).len()
-                + linear(&bytes)
-                + linear(bytes.get(1..).unwrap_or_default());
-            if codes > 0 {
-                found.push((path, codes));
-            }
-        }
-    }
-    found
 }
 
 /// Plain copies of what is published, as a person makes them.

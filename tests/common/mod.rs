@@ -3,7 +3,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod clear;
 pub mod group;
+pub mod small_disk;
 
 use std::path::Path;
 use std::time::Duration;

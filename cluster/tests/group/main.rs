@@ -341,6 +341,13 @@ async fn requests_are_answered_with_back_pressure_and_told_when_they_fail() {
             b"broken" => {
                 reply.send(b"half").await.unwrap();
             }
+            b"talk" => {
+                let (mut talk, mut ears) = reply.listen();
+                talk.send(b"well?").await.unwrap();
+                while let Ok(word) = ears.word().await {
+                    talk.send(&word.repeat(2)).await.unwrap();
+                }
+            }
             _ => reply.fail("no such thing").await.unwrap(),
         }
     });
@@ -356,6 +363,16 @@ async fn requests_are_answered_with_back_pressure_and_told_when_they_fail() {
     assert!(
         matches!(failed, Err(RequestError::Failed { reason, .. }) if reason == "no such thing")
     );
+    // An answer to which the asker says something back, for as long as he likes.
+    let mut talk = backup.request(NodeId(1), b"talk".to_vec()).await.unwrap();
+    assert_eq!(talk.chunk().await.unwrap(), Some(b"well?".to_vec()));
+    for word in [&b"one"[..], b"two"] {
+        talk.tell(word).await.unwrap();
+        assert_eq!(talk.chunk().await.unwrap(), Some(word.repeat(2)));
+    }
+    // More than a word is refused.
+    talk.tell(&[0; 5000]).await.unwrap();
+    assert!(matches!(talk.chunk().await, Err(RequestError::Broken { .. })));
     let broken = backup.request(NodeId(1), b"broken".to_vec()).await.unwrap().whole(1000).await;
     assert!(matches!(broken, Err(RequestError::Broken { .. })));
     drop(witness);

@@ -5,10 +5,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use storage::testing::FaultDisk;
-use storage::{Journal, JournalOptions, Keys};
+use storage::{Journal, JournalOptions, JournalTail, Keys, MirrorJournal, Tailed};
 use storage_core::draft::{Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::Fact;
@@ -20,6 +21,7 @@ use storage_core::{NodeId, SegmentId, WallTime};
 
 use super::*;
 use crate::media_thread::tests::{Bench, PATIENCE, datagram, draft, id, until};
+use crate::mirrored::MirroredCapture;
 use crate::pulled::{PulledCapture, PulledFolder, send_capture};
 use crate::recovery::{RecoverEvent, recover};
 
@@ -415,8 +417,48 @@ fn pulled(
     offset_ms: i64,
     ended: Option<i64>,
 ) -> PulledCapture {
-    let dir = tempfile::tempdir().unwrap();
     let node = NodeId(node);
+    let (_dir, journal, recordingid) = captured_by(node, numbers, offset_ms, ended);
+    let mut writer = to.begin(node, offset_ms * 1000).unwrap();
+    let wanted = [SegmentId(1)].into_iter().collect();
+    send_capture(&journal.reader(), node, &[recordingid], &wanted, |chunk| writer.write(chunk))
+        .unwrap();
+    writer.finish().unwrap()
+}
+
+/// The same in a mirror below a folder.
+fn mirrored(
+    dir: &Path,
+    node: u16,
+    numbers: impl Iterator<Item = u16>,
+    offset_ms: i64,
+    ended: Option<i64>,
+) -> MirroredCapture {
+    let node = NodeId(node);
+    let (_dir, journal, _) = captured_by(node, numbers, offset_ms, ended);
+    let folder = crate::mirror_keeper::folder(dir, node);
+    let disk = storage::disk::RealDisk::shared();
+    let mut mirror = MirrorJournal::open(disk, &folder, node, Keys::default()).unwrap();
+    let mut tail = JournalTail::new(journal.reader(), None);
+    let mut frames = Vec::new();
+    loop {
+        match tail.next(&mut frames, Duration::ZERO).unwrap() {
+            Tailed::Live(_) => {}
+            Tailed::Frames => mirror.take(&frames).unwrap(),
+            Tailed::Mark { .. } => break,
+        }
+    }
+    MirroredCapture::of(node, offset_ms * 1000, mirror.reader(), &[SegmentId(1)]).unwrap()
+}
+
+/// Another node's journal with its capture of a call, and the name that it has there.
+fn captured_by(
+    node: NodeId,
+    numbers: impl Iterator<Item = u16>,
+    offset_ms: i64,
+    ended: Option<i64>,
+) -> (tempfile::TempDir, Journal, RecordingId) {
+    let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = Journal::open(dir.path(), node, JournalOptions::default()).unwrap();
     let recordingid = RecordingId::new(at(0), [node.0.to_le_bytes()[0]; 10]);
     let opened = at(offset_ms + 1_000);
@@ -440,11 +482,7 @@ fn pulled(
         })
         .collect();
     capture(&mut journal, 1, &packets);
-    let mut writer = to.begin(node, offset_ms * 1000).unwrap();
-    let wanted = [segment].into_iter().collect();
-    send_capture(&journal.reader(), node, &[recordingid], &wanted, |chunk| writer.write(chunk))
-        .unwrap();
-    writer.finish().unwrap()
+    (dir, journal, recordingid)
 }
 
 /// The frames of a file by their numbers, `None` for silence.
@@ -493,6 +531,56 @@ fn captures_of_two_nodes_become_one_file() {
     let partial = SealJob { partial: true, ..job };
     let again = published_job(&partial, &reader, &store, format);
     assert!(!again.complete);
+}
+
+#[test]
+fn what_a_mirror_has_is_sealed_and_accounts_for_nothing_until_its_node_is_back() {
+    let (dir, mut journal, store) = folder();
+    let pulls = PulledFolder::open(dir.path()).unwrap();
+    let (reader, format) = (journal.reader(), VoiceFormat::WavG711);
+    let name = RecordingId::new(at(0), [77; 10]);
+    // Nothing was captured here.
+    let lost = mirrored(dir.path(), 2, 0..100, 5_000, None);
+    let job = SealJob {
+        mirrored: vec![lost.clone()],
+        local: Vec::new(),
+        partial: true,
+        ..SealJob::alone(name, NodeId(1), 1)
+    };
+    let Sealed::Staged { staged, captures, .. } = seal(&job, &reader, &store, format).unwrap()
+    else {
+        panic!("not staged");
+    };
+    assert_eq!(captures, [], "its node may have more");
+    let first = store.publish_staged(&staged).unwrap();
+    assert!(!first.complete);
+    assert_eq!((first.node, first.segments[0].node), (NodeId(1), NodeId(2)));
+    assert_eq!(first.segments[0].clockoffsetms, Some(5_000.0));
+    assert_eq!(numbers(&store.voice_path(&first)), (0..100).map(Some).collect::<Vec<_>>());
+
+    // It comes back and has the end, too.
+    let whole = SealJob {
+        revision: 2,
+        pulled: vec![pulled(&pulls, 2, 0..130, 5_000, Some(2_600))],
+        ..SealJob::alone(name, NodeId(1), 1)
+    };
+    let second = published_job(&whole, &reader, &store, format);
+    assert!(second.complete && second.gaps.is_empty(), "{second:#?}");
+    assert_eq!(numbers(&store.voice_path(&second)), (0..130).map(Some).collect::<Vec<_>>());
+
+    // Beside a capture of this node's it fills what that lacks.
+    let id = id(1);
+    open(&mut journal, 1, id);
+    capture(&mut journal, 1, &numbered(80..150, 8));
+    let beside =
+        SealJob { mirrored: vec![lost], partial: true, ..SealJob::alone(id, NodeId(1), 1) };
+    let Sealed::Staged { staged, captures, .. } = seal(&beside, &reader, &store, format).unwrap()
+    else {
+        panic!("not staged");
+    };
+    assert_eq!(captures, [(NodeId(1), SegmentId(1))]);
+    let record = store.publish_staged(&staged).unwrap();
+    assert_eq!(numbers(&store.voice_path(&record)), (0..150).map(Some).collect::<Vec<_>>());
 }
 
 fn formats() -> Vec<VoiceFormat> {

@@ -380,3 +380,84 @@ fn a_recorder_that_starts_is_told_what_was_stopped_before() {
     let stopped = (id(1), Some(call::Over::Stopped));
     assert_eq!(words, [(A, stopped), (A, stopped)]);
 }
+
+/// Node A captures, its mirror on B holds that, and A is lost.
+fn lost(mirrored: bool) -> Pair {
+    let mut pair = Pair::new();
+    pair.on(A).captured(&claim(id(1), 5));
+    pair.settle();
+    if mirrored {
+        pair.mirrors.get_mut(&B).unwrap().0.insert((A, SegmentId(5)));
+    }
+    pair.gone = Some(A);
+    pair.grant(B, &[B, NodeId(3)]);
+    pair.settle();
+    pair
+}
+
+#[test]
+fn the_mirror_of_a_lost_recorder_seals_what_that_had_captured() {
+    let mut pair = lost(true);
+    let ours = |output: &Output| match output {
+        Output::Word(GroupWord::Claimed(claimed)) => Some(claimed.ours),
+        _ => None,
+    };
+    assert_eq!(pair.take(ours).last(), Some(&(B, true)), "it is to say when the call is over");
+    assert!(pair.seals().is_empty());
+    pair.on(B).over(id(1), false);
+    pair.settle();
+    let [(node, order)] = pair.seals().try_into().unwrap();
+    assert_eq!((node, order.revision, order.partial), (B, 1, true));
+    assert_eq!(order.mirrored, BTreeMap::from([(A, vec![SegmentId(5)])]));
+    assert!(order.local.is_empty() && order.remote.is_empty());
+    pair.stage(B, &order);
+    pair.list();
+    let slot = pair.state.ledger().recording(id(1)).unwrap();
+    assert_eq!((slot.sealed.as_ref().unwrap().node, slot.fate(A, SegmentId(5))), (B, Fate::Keep));
+    pair.settle();
+    assert!(pair.seals().is_empty(), "once is enough");
+
+    // It comes back: what it has is pulled from itself, and nothing from the mirror.
+    pair.gone = None;
+    pair.complete(A, id(1), 5, Some(false));
+    pair.grant(B, &[A, B, NodeId(3)]);
+    pair.settle();
+    let [(node, order)] = pair.seals().try_into().unwrap();
+    assert_eq!((node, order.revision, order.partial), (B, 2, false));
+    assert_eq!((order.remote[&A].clone(), order.mirrored.len()), (vec![SegmentId(5)], 0));
+    let captures = vec![(A, SegmentId(5))];
+    pair.on(B).sealed(id(1), SealOutcome::Same { captures });
+    pair.settle();
+    pair.list();
+    assert!(pair.state.ledger().is_empty());
+    assert_eq!(pair.drops(), [(A, id(1))]);
+}
+
+#[test]
+fn a_recorder_that_mirrors_nothing_of_it_leaves_a_recording_to_its_owner() {
+    let mut pair = lost(false);
+    let ours = |output: &Output| match output {
+        Output::Word(GroupWord::Claimed(claimed)) => Some(claimed.ours),
+        _ => None,
+    };
+    assert!(pair.take(ours).iter().all(|(node, ours)| *node == A || !ours));
+    pair.on(B).over(id(1), false);
+    pair.settle();
+    assert!(pair.seals().is_empty());
+    assert!(pair.state.ledger().recording(id(1)).is_some());
+}
+
+#[test]
+fn a_part_of_a_recording_that_is_mirrored_goes_in_with_this_nodes_own() {
+    let mut pair = lost(true);
+    pair.on(B).captured(&call::Claim { recording: id(2), name: id(1), ..claim(id(2), 9) });
+    pair.settle();
+    pair.on(B).ended(SegmentId(9), at(60_000));
+    pair.on(B).over(id(1), false);
+    pair.complete(B, id(2), 9, Some(false));
+    pair.settle();
+    let [(node, order)] = pair.seals().try_into().unwrap();
+    assert_eq!((node, order.partial), (B, true));
+    assert_eq!(order.local, BTreeSet::from([id(2)]));
+    assert_eq!(order.mirrored[&A], [SegmentId(5)]);
+}

@@ -580,3 +580,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn where_nobody_who_captured_answers_an_heir_ends_and_seals_the_recording() {
+    let mut book = Book::new();
+    book.claim(1, 1, 0);
+    assert!(matches!(book.over(2, false), Outcome::Refused(Refusal::GoesOn(NodeId(1)))));
+    book.down(1);
+    assert!(book.tasks(2).is_empty(), "it is not over yet");
+    assert!(matches!(book.over(3, false), Outcome::Refused(_)), "a witness inherits nothing");
+    assert_eq!(book.over(2, false), Outcome::Done);
+    let recording = book.stretch(1, 1).recording;
+    assert_eq!(book.tasks(2), [Task::Seal { recording, revision: 1 }]);
+    assert!(book.tasks(3).is_empty());
+    assert!(matches!(book.seal(3, 1, &[]), Outcome::Refused(Refusal::NotSealer(None))));
+    // What went in through a mirror is not accounted for.
+    assert_eq!(book.seal(2, 1, &[]), Outcome::Done);
+    assert_eq!(book.ledger.fate(&book.stretch(1, 1)), Some(Fate::Keep));
+    book.present.up.insert(NodeId(1));
+    assert_eq!(book.tasks(2)[0], Task::Seal { recording, revision: 2 });
+}
+
+#[test]
+fn whoever_captured_a_part_and_answers_goes_before_any_heir() {
+    let mut book = Book::new();
+    book.present.catalogs.insert(NodeId(3));
+    book.claim(1, 1, 0);
+    book.down(1);
+    book.lead(2, true);
+    book.claim(2, 1, 900);
+    book.end(2, 1, 60_000);
+    assert!(matches!(book.over(3, false), Outcome::Refused(Refusal::UnknownStretch)));
+    assert_eq!(book.over(2, false), Outcome::Done);
+    assert!(book.tasks(3).is_empty());
+    assert!(matches!(book.seal(3, 1, &[]), Outcome::Refused(Refusal::NotSealer(Some(NodeId(2))))));
+    assert_eq!(book.seal(2, 1, &[(2, 1)]), Outcome::Done);
+    // Its owner is back with all of it: the same node completes the recording.
+    book.present.up.insert(NodeId(1));
+    let recording = book.stretch(1, 1).recording;
+    assert!(book.tasks(2).contains(&Task::Seal { recording, revision: 2 }));
+    assert!(book.tasks(3).iter().all(|task| !matches!(task, Task::Seal { .. })));
+    assert_eq!(book.seal(2, 2, &[(2, 1), (1, 1)]), Outcome::Done);
+}

@@ -7,7 +7,7 @@
 //! | scope | the widest |
 //! | numbers, trunk, VDN, split, user data | the draft opened first of those that have it |
 //! | UCIDs, call ids, parties, pauses | all; each once |
-//! | end of a presence, a hold or a pause | the draft that ended last |
+//! | end of a presence, a hold or a pause | the draft that ended last, of those that saw the end |
 //! | end of the call | the latest, and whether it was cut short is said by that draft |
 
 use std::cmp::Ordering;
@@ -126,14 +126,18 @@ fn end(drafts: &[Draft]) -> (Option<WallTime>, bool) {
     }
 }
 
-/// Drafts in the order in which later ones know better how things ended.
+/// Drafts in the order in which later ones know better how things ended. One whose node was away then
+/// knows less than any that was there, however late its node came back and found the call gone.
 fn by_knowledge(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
     let mut drafts: Vec<&Draft> = drafts.iter().collect();
-    drafts.sort_by(|a, b| match (a.ended, b.ended) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        (None, Some(_)) => Ordering::Less,
-        (Some(_), None) => Ordering::Greater,
-        (None, None) => a.opened.cmp(&b.opened),
+    let away = |draft: &Draft| draft.cutshort;
+    drafts.sort_by(|a, b| {
+        away(b).cmp(&away(a)).then_with(|| match (a.ended, b.ended) {
+            (Some(a), Some(b)) => a.cmp(&b),
+            (None, Some(_)) => Ordering::Less,
+            (Some(_), None) => Ordering::Greater,
+            (None, None) => a.opened.cmp(&b.opened),
+        })
     });
     drafts.into_iter()
 }
