@@ -15,6 +15,7 @@ use storage_core::{Draft, NodeId, RecordingId, SegmentId, WallTime};
 
 use crate::Time;
 use crate::frames::Frames;
+use crate::mirror::Mirror;
 
 /// Audio of one segment as it was appended.
 #[derive(Clone, Debug)]
@@ -198,6 +199,8 @@ pub struct Disk {
     pub staged: BTreeMap<(RecordingId, u32), Voice>,
     pub published: BTreeMap<RecordingId, Voice>,
     pub catalog: BTreeMap<RecordingId, [u8; 32]>,
+    /// What it keeps of others' captures.
+    pub mirrors: BTreeMap<NodeId, Mirror>,
     pub full: bool,
     pub slow: bool,
 }

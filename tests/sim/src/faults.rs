@@ -14,11 +14,14 @@ use crate::{MS, SECOND, Time};
 impl World {
     /// One fault, and when the next one comes.
     pub fn fault(&mut self) {
-        if self.healing {
+        if self.healing || self.lost.is_some() {
             return;
         }
         let next = self.now + self.rng.range(150, 1_800) * MS;
         self.schedule(next, Event::Fault);
+        if self.plan.loses && self.now > self.plan.faults_ms * MS / 2 {
+            return self.lose();
+        }
         let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
         let victim = self.rng.pick(&ids);
         let other = self.rng.pick(&ids);

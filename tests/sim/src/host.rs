@@ -158,6 +158,13 @@ pub struct Port {
     pub hearing: Option<(u64, Time, WallTime)>,
 }
 
+impl Port {
+    /// The segment that is open on it, and what that hears since when.
+    pub fn heard(&self) -> Option<(SegmentId, (u64, Time, WallTime))> {
+        self.segment.zip(self.hearing)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     No,
@@ -619,7 +626,7 @@ impl Host {
         loop {
             let Some(process) = &mut self.process else { return any };
             let Some(recorder) = &mut process.recorder else { return any };
-            recorder.bridge.look(process.node.state(), &process.view);
+            recorder.bridge.look(process.node.state(), &process.view, &self.disk);
             let mut outputs = Vec::new();
             while let Some(output) = recorder.bridge.poll() {
                 outputs.push(output);

@@ -8,6 +8,9 @@
 //!   `switch`, `people`, `disk` and `net` are models; `faults` draws what goes wrong; `checker` has
 //!   the promises and their bounds.
 //!
+//! * `mirror` keeps what each recorder captures at another one; [`Plan::losing`] takes a recorder away with
+//!   its disk, and what was mirrored of it must be published all the same.
+//!
 //! Modelled: monitors of stations, own and peers' phantoms; single-step conferences with delay,
 //! refusal, lost requests and answers; deaf phantoms; the party limit; holds, consultations,
 //! transfers, conferences; numbers used again; sessions that are recovered, lost, cleaned up late;
@@ -47,6 +50,7 @@ mod disk;
 mod faults;
 mod frames;
 mod host;
+mod mirror;
 mod net;
 mod people;
 mod plan;

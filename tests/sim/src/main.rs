@@ -1,4 +1,5 @@
-//! `sim SEED [--trace]` runs one seed again and tells what happened; `sim --campaign FROM COUNT
+//! `sim SEED [--trace] [--loss]` runs one seed again (of those in which a recorder is lost) and tells what
+//! happened; `sim --campaign FROM COUNT
 //! [--jobs N]` runs many. The first line of a failure is the seed; the exit code tells which kind of
 //! promise was broken.
 
@@ -18,16 +19,18 @@ fn main() -> ExitCode {
         return campaign(from, count, jobs.unwrap_or(1));
     }
     let Some(seed) = number(0) else { return usage() };
-    one(seed, words.iter().any(|word| word == "--trace"))
+    let said = |flag: &str| words.iter().any(|word| word == flag);
+    let plan = if said("--loss") { Plan::losing(seed) } else { Plan::of(seed) };
+    one(plan, said("--trace"))
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: sim SEED [--trace] | sim --campaign FROM COUNT [--jobs N]");
+    eprintln!("usage: sim SEED [--trace] [--loss] | sim --campaign FROM COUNT [--jobs N]");
     ExitCode::from(2)
 }
 
-fn one(seed: u64, trace: bool) -> ExitCode {
-    let report = attempt(seed, true);
+fn one(plan: Plan, trace: bool) -> ExitCode {
+    let (seed, report) = (plan.seed, attempt(plan, true));
     if let Some(violation) = &report.violation {
         println!("seed {seed}: {:?}", violation.kind);
     }
@@ -50,8 +53,7 @@ fn one(seed: u64, trace: bool) -> ExitCode {
 }
 
 /// A panic in a core is a broken promise like any other.
-fn attempt(seed: u64, trace: bool) -> Report {
-    let plan = Plan::of(seed);
+fn attempt(plan: Plan, trace: bool) -> Report {
     std::panic::catch_unwind(|| run(plan, trace)).unwrap_or_else(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
@@ -86,7 +88,7 @@ fn campaign(from: u64, count: u64, jobs: u64) -> ExitCode {
                     if seed >= from + count {
                         return;
                     }
-                    let report = attempt(seed, false);
+                    let report = attempt(Plan::of(seed), false);
                     let (calls, published) = (report.calls as u64, report.published as u64);
                     let of = [report.steps, calls, published, report.crowded, report.doubled];
                     for (total, value) in totals.iter().zip(of) {

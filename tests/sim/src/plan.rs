@@ -28,6 +28,8 @@ pub struct Plan {
     pub calls: u64,
     /// For how many milliseconds faults happen.
     pub faults_ms: u64,
+    /// Whether a recorder is lost with its disk on the way; then nothing else goes wrong any more.
+    pub loses: bool,
 }
 
 impl Flavour {
@@ -52,6 +54,14 @@ impl Plan {
             4..=6 => (Flavour::ActiveActive, 8),
             _ => (Flavour::MixedFive, 6),
         };
-        Self { seed, flavour, identities: true, calls, faults_ms: 14_000 }
+        Self { seed, flavour, identities: true, calls, faults_ms: 14_000, loses: false }
+    }
+
+    /// The same with a recorder that is lost; of a group of three.
+    #[must_use]
+    pub const fn losing(seed: u64) -> Self {
+        let flavour =
+            if seed.is_multiple_of(3) { Flavour::ActiveActive } else { Flavour::HotStandby };
+        Self { flavour, loses: true, ..Self::of(seed) }
     }
 }

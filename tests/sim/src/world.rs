@@ -21,6 +21,7 @@ use crate::checker::{Checker, Kind, Violation};
 use crate::disk::{Disk, Voice};
 use crate::frames::Frames;
 use crate::host::{Host, Input, Out, is_snapshot};
+use crate::mirror::Loss;
 use crate::net::Net;
 use crate::people::{self, STATIONS, Step};
 use crate::plan::Plan;
@@ -94,6 +95,8 @@ pub enum Event {
         sha256: [u8; 32],
     },
     Restart(NodeId),
+    Mirror,
+    GiveUp,
     Resume(NodeId),
     DiskBack(NodeId),
     Fault,
@@ -136,6 +139,8 @@ pub struct World {
     drops: bool,
     pub healing: bool,
     pub next_id: u16,
+    /// The recorder that is lost, if one is.
+    pub lost: Option<Loss>,
     stations: BTreeSet<Extension>,
     gaps: BTreeMap<u64, Time>,
     excused: BTreeMap<(u64, NodeId), Time>,
@@ -214,6 +219,7 @@ impl World {
             drops: rng.chance(50),
             healing: false,
             next_id: u16::try_from(plan.flavour.roles().len()).unwrap_or(0) + 1,
+            lost: None,
             stations: stations.collect(),
             gaps: BTreeMap::new(),
             excused: BTreeMap::new(),
@@ -252,6 +258,7 @@ impl World {
         }
         self.schedule(2 * SECOND, Event::Fault);
         self.schedule(AUDIT, Event::Audit);
+        self.schedule(AUDIT, Event::Mirror);
     }
 
     fn go_on(&mut self) {
@@ -273,6 +280,7 @@ impl World {
         }
         if self.check.violations.is_empty() {
             self.judge();
+            self.judge_loss();
         }
         if let Some(violation) = self.check.violations.first().cloned() {
             self.trace(format!("VIOLATION {:?}: {}", violation.kind, violation.what));
@@ -377,6 +385,8 @@ impl World {
             Event::Spawn => self.spawn(),
             Event::Fault => self.fault(),
             Event::Audit => self.audit(),
+            Event::Mirror => self.mirror(),
+            Event::GiveUp => self.give_up(),
             Event::Restart(id) => self.start(id),
             Event::Resume(id) => self.resume(id),
             Event::DiskBack(id) => self.disk_back(id),
@@ -854,6 +864,7 @@ impl World {
             self.start(id);
             self.connect(id);
         }
+        self.schedule(self.now + 3 * SECOND, Event::GiveUp);
         let ids: Vec<NodeId> = self.hosts.keys().copied().collect();
         for id in &ids {
             for command in [

@@ -4,13 +4,17 @@
 use sim::{Flavour, Plan, run};
 
 fn campaign(flavour: Flavour) {
-    let wanted = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok());
-    let seeds = 0..wanted.unwrap_or(2000);
-    for seed in seeds.filter(|seed| Plan::of(*seed).flavour == flavour) {
-        let report = run(Plan::of(seed), false);
+    all_keep_their_promises(2000, Plan::of, |plan| plan.flavour == flavour);
+}
+
+fn all_keep_their_promises(seeds: u64, plan: fn(u64) -> Plan, wanted: impl Fn(&Plan) -> bool) {
+    let told = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    let seeds = 0..told.unwrap_or(seeds);
+    for seed in seeds.filter(|seed| wanted(&plan(*seed))) {
+        let report = run(plan(seed), false);
         if let Some(violation) = report.violation {
             println!("seed {seed}: {:?}", violation.kind);
-            let trace = run(Plan::of(seed), true).trace;
+            let trace = run(plan(seed), true).trace;
             let last = trace.len().saturating_sub(60);
             trace[last..].iter().for_each(|line| println!("{line}"));
             panic!("seed {seed}: {:?}: {}", violation.kind, violation.what);
@@ -32,6 +36,11 @@ fn active_active_gives_two() {
 #[test]
 fn five_members_of_all_roles_come_and_go() {
     campaign(Flavour::MixedFive);
+}
+
+#[test]
+fn what_was_mirrored_of_a_recorder_that_is_lost_is_published() {
+    all_keep_their_promises(600, Plan::losing, |_| true);
 }
 
 #[test]

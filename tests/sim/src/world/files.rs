@@ -64,6 +64,13 @@ impl World {
                 }
             }
         }
+        for (peer, segments) in &order.mirrored {
+            let Some(mirror) = self.hosts[&node].disk.mirrors.get(peer) else { continue };
+            for segment in segments {
+                pulled = true;
+                frames.unite(&mirror.frames(*segment));
+            }
+        }
         if order.local.is_empty() && !pulled {
             return (SealOutcome::Failed, None);
         }
