@@ -5,6 +5,7 @@
 
 mod batch;
 mod generator;
+mod mirrored;
 pub mod receiver;
 mod recorder;
 mod sweep;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 
 use self::generator::Generator;
@@ -60,6 +61,9 @@ pub struct Options {
     /// Also the recorder with encryption at rest, beside the one without.
     #[arg(long)]
     encryption: bool,
+    /// Also the recorder while another process mirrors what it captures, over a link with TLS.
+    #[arg(long)]
+    mirror: bool,
     /// Where the captures are written and removed again; a disk, not memory.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
@@ -76,6 +80,7 @@ pub struct Options {
 enum Subject {
     Recorder,
     Encrypting,
+    Mirrored,
     NotDurable,
     Reference,
     Together,
@@ -87,6 +92,7 @@ impl Subject {
     fn chosen(options: &Options) -> Vec<Self> {
         let mut all = vec![Self::Recorder];
         all.extend(options.encryption.then_some(Self::Encrypting));
+        all.extend(options.mirror.then_some(Self::Mirrored));
         all.extend([Self::NotDurable, Self::Reference, Self::Together]);
         if options.alternatives {
             all.extend([Self::Readiness, Self::OnePort]);
@@ -98,6 +104,7 @@ impl Subject {
         match self {
             Self::Recorder => "recorder",
             Self::Encrypting => "recorder, encrypting",
+            Self::Mirrored => "recorder, mirrored",
             Self::NotDurable => "recorder, never synced",
             Self::Reference => "100 ms sweep",
             Self::Together => "100 ms sweep, one file",
@@ -110,6 +117,7 @@ impl Subject {
         match self {
             Self::Recorder | Self::NotDurable => Kind::Recorder,
             Self::Encrypting => Kind::Encrypting,
+            Self::Mirrored => Kind::Mirrored,
             Self::Reference => Kind::Sweep,
             Self::Together => Kind::Together,
             Self::Readiness => Kind::Readiness,
@@ -186,7 +194,12 @@ pub fn run(options: &Options) -> Result<()> {
 fn measure(options: &Options, subject: Subject, streams: usize) -> Result<Run> {
     let folder = tempfile::Builder::new().prefix("capture-bench").tempdir_in(&options.dir)?;
     let softnet = kernel::softnet_drops()?;
+    let mirrors = subject == Subject::Mirrored;
+    if mirrors {
+        mirrored::certify(folder.path())?;
+    }
     let mut process = Process::start(options, subject, streams, folder.path())?;
+    let kept = mirrors.then(|| mirrored::keep(folder.path(), SYNC_MS)).transpose()?;
     let mut addresses = receiver::addresses(streams)?;
     if subject == Subject::OnePort {
         let port = addresses.first().copied();
@@ -201,6 +214,10 @@ fn measure(options: &Options, subject: Subject, streams: usize) -> Result<Run> {
     process.say("end")?;
     let mut run: Run = serde_json::from_str(&process.line()?)?;
     process.finish()?;
+    if let Some(kept) = kept {
+        let recordings = kept.stop()?;
+        ensure!(recordings == streams, "the mirror has {recordings} of {streams} calls");
+    }
     run.measured = Duration::from_secs(options.seconds);
     run.generator_late = generator.late;
     run.fate.sent = generator.sent;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use super::mirrored;
 use super::recorder::Recorder;
 use super::sweep::Sweep;
 use super::woken::Woken;
@@ -25,6 +26,8 @@ pub enum Kind {
     Recorder,
     /// The same with encryption at rest.
     Encrypting,
+    /// The same while another process mirrors what it captures.
+    Mirrored,
     /// The reference, a file a stream.
     Sweep,
     /// The reference, one file.
@@ -87,11 +90,16 @@ pub fn run(options: &Options) -> Result<()> {
     kernel::raise_file_limit()?;
     let addresses = addresses(options.streams)?;
     let base_bytes = kernel::resident_bytes()?;
+    let mut given = None;
     let receiver: Box<dyn Receiver> = match options.kind {
-        kind @ (Kind::Recorder | Kind::Encrypting) => {
+        kind @ (Kind::Recorder | Kind::Encrypting | Kind::Mirrored) => {
             let Options { folder, sync_ms, .. } = options;
             let keys = keys(kind == Kind::Encrypting)?;
-            Box::new(Recorder::start(folder, &addresses, SOURCE, *sync_ms, keys)?)
+            let recorder = Recorder::start(folder, &addresses, SOURCE, *sync_ms, keys)?;
+            if kind == Kind::Mirrored {
+                given = Some(mirrored::give(folder, recorder.reader())?);
+            }
+            Box::new(recorder)
         }
         Kind::Sweep => Box::new(Sweep::start(&options.folder, &addresses, false)?),
         Kind::Together => Box::new(Sweep::start(&options.folder, &addresses, true)?),
@@ -106,6 +114,7 @@ pub fn run(options: &Options) -> Result<()> {
     let end_bytes = kernel::resident_bytes()?;
     let socket_drops = kernel::socket_drops(RECEIVER_IP)?;
     let kept = receiver.stop()?;
+    drop(given);
     let run = Run {
         streams: options.streams,
         elapsed: end.at - begin.at,

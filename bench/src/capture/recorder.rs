@@ -60,6 +60,11 @@ impl Recorder {
         Ok(this)
     }
 
+    /// Reads what is captured.
+    pub fn reader(&self) -> JournalReader {
+        self.reader.clone()
+    }
+
     fn open_calls(&self, source: SocketAddrV4) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let media = self.thread.handle();

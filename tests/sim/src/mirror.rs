@@ -116,7 +116,8 @@ impl World {
         self.lost = Some(Loss { node, owed });
     }
 
-    /// An operator gives up a lost node, and what only its disk had.
+    /// An operator gives up a lost node, and what only its disk had: files that it had sealed, captures
+    /// that no mirror has.
     pub fn give_up(&mut self) {
         let Some(lost) = self.lost.as_ref().map(|loss| loss.node) else { return };
         let leader = self
@@ -133,7 +134,11 @@ impl World {
                 commands.push(Command::RemoveMember { node: lost });
             }
             let slots = state.ledger().calls().flat_map(|call| &call.slots);
-            let theirs = slots.filter(|slot| slot.sealed.as_ref().is_some_and(|s| s.node == lost));
+            let kept = |segment| self.hosts.values().any(|host| host.disk.holds(lost, segment));
+            let theirs = slots.filter(|slot| match &slot.sealed {
+                Some(sealed) => sealed.node == lost,
+                None => slot.stretches.iter().all(|s| s.node == lost && !kept(s.segment)),
+            });
             commands.extend(theirs.map(|slot| Command::Resolve { recording: slot.recording }));
         }
         let more = !commands.is_empty();

@@ -203,7 +203,12 @@ impl World {
     /// What must be true in the end, once everything has come to rest.
     pub(super) fn judge(&mut self) {
         let mut wrong = Vec::new();
+        let lost = self.lost.as_ref().map(|loss| loss.node);
         for (id, seals) in &self.check.sealed {
+            // A voice file that was agreed upon and lay on a lost disk only is not the mirror's matter.
+            if seals.last().is_some_and(|sealed| Some(sealed.node) == lost) {
+                continue;
+            }
             let sealed = seals.last().map(|sealed| sealed.sha256);
             let published = self.check.published.get(id).map(|voice| voice.sha256);
             if sealed != published {
@@ -242,6 +247,7 @@ impl World {
                 let owed = self.plan.flavour == Flavour::ActiveActive
                     && past.to > from + 2 * SECOND
                     && past.able.contains(&recorder)
+                    && lost != Some(recorder)
                     && !self.excused.contains_key(&(past.uid, recorder));
                 if owed && of_copy.is_empty() {
                     wrong.push(format!("call {} has no copy {copy}", past.uid));
