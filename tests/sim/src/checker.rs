@@ -83,6 +83,13 @@ impl Checker {
         self.violations.push(Violation { kind, what });
     }
 
+    /// A recording is given up: what was agreed on it binds nobody any more.
+    pub fn forget(&mut self, recording: RecordingId) {
+        self.sealed.remove(&recording);
+        self.published.remove(&recording);
+        self.acked.retain(|(_, known), _| *known != recording);
+    }
+
     pub fn applied(&mut self, node: &Node, applied: &[Applied]) {
         for entry in applied.iter().filter(|applied| applied.entry != Entry::Restored) {
             let print = print_of(entry);

@@ -141,6 +141,12 @@ impl World {
             });
             commands.extend(theirs.map(|slot| Command::Resolve { recording: slot.recording }));
         }
+        // What is given up may be published anew by whoever has a part of it still.
+        for command in &commands {
+            if let Command::Resolve { recording } = command {
+                self.check.forget(*recording);
+            }
+        }
         let more = !commands.is_empty();
         for command in commands {
             self.give(id, Input::Command(Box::new(command)));

@@ -50,6 +50,13 @@ impl World {
         let mut pulled = false;
         for (peer, segments) in &order.remote {
             if !self.reaches(node, *peer) {
+                // What cannot be pulled for the first revision comes from the mirror.
+                let mirror = self.hosts[&node].disk.mirrors.get(peer);
+                for segment in segments.iter().filter(|_| order.revision == 1) {
+                    let kept = mirror.map(|mirror| mirror.frames(*segment)).unwrap_or_default();
+                    pulled |= !kept.is_empty();
+                    frames.unite(&kept);
+                }
                 continue;
             }
             match self.pull(*peer, segments) {
