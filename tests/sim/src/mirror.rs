@@ -145,6 +145,10 @@ impl World {
         for command in &commands {
             if let Command::Resolve { recording } = command {
                 self.check.forget(*recording);
+                // Its seal may have been agreed upon only after it was lost.
+                if let Some(loss) = &mut self.lost {
+                    loss.owed.retain(|(name, ..)| name != recording);
+                }
             }
         }
         let more = !commands.is_empty();
