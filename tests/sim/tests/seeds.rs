@@ -40,7 +40,7 @@ fn five_members_of_all_roles_come_and_go() {
 
 #[test]
 fn what_was_mirrored_of_a_recorder_that_is_lost_is_published() {
-    all_keep_their_promises(250, Plan::losing, |_| true);
+    all_keep_their_promises(600, Plan::losing, |_| true);
 }
 
 #[test]
