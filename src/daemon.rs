@@ -42,6 +42,7 @@ use crate::node::{Node, Works};
 use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
 use crate::seen::SeenCalls;
+use crate::watchdog;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
 
@@ -189,6 +190,7 @@ impl Running {
         });
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
         tasks.push(tokio::spawn(watch_node(Arc::clone(&node), config.datadir.clone())));
+        tasks.push(tokio::spawn(watchdog::feed(Arc::clone(&node))));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);

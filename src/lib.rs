@@ -23,5 +23,6 @@ pub mod peers;
 pub mod preflight;
 mod seen;
 pub mod users;
+mod watchdog;
 pub mod web;
 mod wiring;

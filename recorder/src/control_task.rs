@@ -14,7 +14,7 @@ use storage_core::journal::Fact;
 use storage_core::{Draft, MonoTime, RecordingId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::aes_link::{AesEndpoint, AesLink, SocketEvent};
 use crate::clock::Clock;
@@ -89,6 +89,7 @@ enum Command {
     Calls(oneshot::Sender<Vec<CallView>>),
     Group(GroupWord),
     Drain(oneshot::Sender<()>),
+    Alive(oneshot::Sender<()>),
 }
 
 /// The running task.
@@ -169,6 +170,15 @@ impl Control {
         self.news.notified().await;
     }
 
+    /// Whether the task takes what it is told, and answers within so long.
+    pub async fn answers(&self, within: Duration) -> bool {
+        let (sender, receiver) = oneshot::channel();
+        let asked = async {
+            self.commands.send(Command::Alive(sender)).await.is_ok() && receiver.await.is_ok()
+        };
+        timeout(within, asked).await.unwrap_or(false)
+    }
+
     /// Whether the task still works; false means that it has panicked or was drained.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -215,6 +225,7 @@ impl Task {
                     Some(Command::Group(word)) => {
                         self.controller.handle_group(self.clock.now(), word);
                     }
+                    Some(Command::Alive(sender)) => drop(sender.send(())),
                     Some(Command::Drain(done)) => {
                         self.end().await;
                         let _ = done.send(());

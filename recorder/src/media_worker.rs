@@ -106,6 +106,7 @@ impl Worker {
         let mut beat = 0;
         let (mut next, mut next_fast) = (self.clock.mono(), self.clock.mono());
         loop {
+            self.stats.turns.add(1);
             let now = self.clock.mono();
             let eager = self.ports.iter().any(|port| port.is_eager(now));
             let due = if eager { next.min(next_fast) } else { next };
