@@ -32,6 +32,8 @@ pub mod scratch;
 pub mod staging;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod verify;
+mod verify_pair;
 pub mod voice_file;
 mod voice_out;
 pub mod voice_store;
