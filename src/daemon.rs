@@ -35,6 +35,7 @@ use crate::command::{Exit, Failure};
 use crate::completeness;
 use crate::config::{Config, LiveValues, Recorder};
 use crate::console::{self, NodeActions};
+use crate::copies;
 use crate::group::GroupBackend;
 use crate::hub::{Hub, HubOutlet};
 use crate::metrics::Metrics;
@@ -187,6 +188,7 @@ impl Running {
             takeovers,
             syncs_told: Mutex::default(),
         });
+        tasks.extend(keep_copies(config, &node));
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
         tasks.push(tokio::spawn(watch_node(Arc::clone(&node), config.datadir.clone())));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
@@ -423,6 +425,24 @@ async fn open_group(config: &Config) -> Result<Group, Failure> {
     }
 }
 
+/// Keeps the voice files of others here, where there are others, and brings back its own.
+fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
+    // A witness has no room for recordings; a node alone has nobody to fetch any from.
+    let works = node.works.as_ref().filter(|_| node.group.listens().is_some())?;
+    let parts = copies::Parts {
+        peers: Peers::new(node.group.clone()),
+        mirror: config.storage.mirror,
+        voices: node.voices.clone(),
+        catalog: Arc::clone(&node.catalog),
+        hub: Arc::clone(&node.hub),
+        media: works.media.clone(),
+        datadir: config.datadir.clone(),
+        reserve: config.storage.mindiskfree,
+        clock: Clock::start(),
+    };
+    Some(tokio::spawn(copies::run(parts)))
+}
+
 /// Hands on what is changed on the console.
 async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control>) {
     while live.changed().await.is_ok() {
@@ -489,6 +509,7 @@ fn open_catalog(
                 tracing::error!("{broken}");
             }
             tracing::info!(entered = reindexed.entered, "catalog compared with the files");
+            hub.entered_many();
             if compared.lacks_others() {
                 runtime.spawn(bridge::catch_up(peers, compared, hub));
             }

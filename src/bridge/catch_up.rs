@@ -1,5 +1,6 @@
-//! A catalog that was made anew knows the recordings whose files lie here. Those of the other nodes are
-//! asked for, so that they are found here even while their owner is away. What is sealed meanwhile is
+//! A catalog that was made anew knows the recordings whose files lie here. All others are asked for,
+//! so that they are found here even while their owner is away, or has lost them: this node itself,
+//! perhaps, with its disk. What is sealed meanwhile is
 //! listed by the ledger; which of two revisions counts is decided by their numbers.
 
 use std::sync::Arc;

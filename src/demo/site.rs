@@ -330,17 +330,37 @@ impl GroupSite {
         failed
     }
 
-    /// What is published on the disks of all nodes.
+    /// What is published on the disks of all nodes. Of a recording that lies on several of them (each
+    /// recorder keeps another's files, too) the one on its owner's disk is given, if it is there.
     ///
     /// # Errors
     /// If a record cannot be read.
     pub fn recordings(&self) -> Result<Vec<Published>> {
         let mut all = Vec::new();
-        for member in self.members.values() {
-            all.extend(member.node.recordings()?);
+        for (id, member) in &self.members {
+            all.extend(member.node.recordings()?.into_iter().map(|published| (*id, published)));
         }
-        Ok(all)
+        Ok(without_copies(all))
     }
+}
+
+/// Each recording once. Two of one name that differ, and are no revisions of each other, are two.
+fn without_copies(mut all: Vec<(NodeId, Published)>) -> Vec<Published> {
+    all.sort_by_key(|(at, (_, record))| {
+        (record.recordingid, std::cmp::Reverse(record.revision), *at != record.node)
+    });
+    let mut kept: Vec<Published> = Vec::new();
+    for (_, published) in all {
+        let is_copy = kept.last().is_some_and(|(_, before)| {
+            let (_, record) = &published;
+            before.recordingid == record.recordingid
+                && (before.sha256 == record.sha256 || before.revision > record.revision)
+        });
+        if !is_copy {
+            kept.push(published);
+        }
+    }
+    kept
 }
 
 /// Waits until what is seen of the nodes is as wished.
