@@ -23,9 +23,8 @@ use storage::{
 };
 use storage_core::Role;
 use storage_core::naming::CATALOG_FOLDER;
-use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::Alarm;
@@ -144,13 +143,13 @@ impl Running {
         let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
         let voices = voices.with_keys(config.storage.keys.clone());
         let unfinished = voices.finish().map_err(fault)?;
-        let catalog = open_catalog(&config.datadir, &voices, &hub, &group)?;
+        let (catalog, catching_up) = open_catalog(&config.datadir, &voices, &hub, &group)?;
         for record in &unfinished.published {
             tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
             hub.enter(record, &*catalog);
         }
         let live = watch::Sender::new(LiveValues::default());
-        let mut tasks = Vec::new();
+        let mut tasks = Vec::from_iter(catching_up);
         let (mut works, mut recording) = (None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
@@ -486,7 +485,7 @@ fn open_catalog(
     voices: &VoiceStore,
     hub: &Arc<Hub>,
     group: &Group,
-) -> Result<Arc<dyn Catalog>, Failure> {
+) -> Result<(Arc<dyn Catalog>, Option<JoinHandle<()>>), Failure> {
     let (catalog, state) = match SledCatalog::open(&datadir.join(CATALOG_FOLDER)) {
         Err(error @ (CatalogError::Full | CatalogError::Device { .. })) => {
             hub.alarms.raise(Alarm {
@@ -495,14 +494,23 @@ fn open_catalog(
                 message: format!("only recordings made from now on can be searched: {error}"),
                 remedy: "make room below al_datadir, then restart the node",
             });
-            return Ok(Arc::new(MemoryCatalog::default()));
+            return Ok((Arc::new(MemoryCatalog::default()), None));
         }
         opened => opened.map_err(unavailable)?,
     };
     let catalog = Arc::new(catalog);
     let (compared, voices) = (Arc::clone(&catalog), voices.clone());
-    let (hub, runtime) = (Arc::clone(hub), Handle::current());
-    let peers = Peers::new(group.clone());
+    let (in_line, when_in_line) = oneshot::channel();
+    let catching_up = group.listens().map(|_| {
+        let (peers, catalog) = (Peers::new(group.clone()), Arc::clone(&catalog));
+        let hub = Arc::clone(hub);
+        tokio::spawn(async move {
+            if when_in_line.await.is_ok() {
+                bridge::catch_up(peers, catalog, hub).await;
+            }
+        })
+    });
+    let hub = Arc::clone(hub);
     spawn_blocking(move || match reindex::at_start(&voices, &compared, &state) {
         Ok(reindexed) => {
             for broken in &reindexed.broken {
@@ -510,9 +518,8 @@ fn open_catalog(
             }
             tracing::info!(entered = reindexed.entered, "catalog compared with the files");
             hub.entered_many();
-            if compared.lacks_others() {
-                runtime.spawn(bridge::catch_up(peers, compared, hub));
-            }
+            // A node alone asks nobody.
+            let _ = in_line.send(());
         }
         Err(error) => hub.alarms.raise(Alarm {
             name: "catalog",
@@ -521,7 +528,7 @@ fn open_catalog(
             remedy: "run astlogger reindex while the node is stopped",
         }),
     });
-    Ok(catalog)
+    Ok((catalog, catching_up))
 }
 
 /// Recording does not depend on the console: a node goes on without.
