@@ -264,9 +264,10 @@ fn what_a_crash_left_open_is_sealed_offline_and_only_once() {
 #[test]
 fn the_copy_of_another_nodes_recording_is_not_added_to_offline() {
     let (dir, mut journal, store) = folder();
-    open(&mut journal, 1, id(1));
+    let id = id(1);
+    open(&mut journal, 1, id);
     capture(&mut journal, 1, &numbered(0..50, 8));
-    let mut record = published(&journal.reader(), &store, VoiceFormat::WavG711, id(1));
+    let mut record = published(&journal.reader(), &store, VoiceFormat::WavG711, id);
     drop(journal);
     let voice = std::fs::read(store.voice_path(&record)).unwrap();
     record.node = NodeId(2);
@@ -286,7 +287,7 @@ fn the_copy_of_another_nodes_recording_is_not_added_to_offline() {
         recover(copies.path(), NodeId(1), VoiceFormat::WavG711.into(), keys, &mut tell).unwrap();
     assert_eq!((recovery.published, recovery.failed), (0, 1));
     assert!(told[0].contains("node 2 has published it"), "{told:?}");
-    let left = kept.published(id(1)).unwrap().unwrap();
+    let left = kept.published(id).unwrap().unwrap();
     assert_eq!((left.revision, left.node), (1, NodeId(2)));
     kept.verify(&left).unwrap();
 }
