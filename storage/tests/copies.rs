@@ -231,7 +231,11 @@ fn copies_and_what_is_sealed_here_do_not_meet() {
         let other = Recording { revision: 3 - copied.revision, ..recording(1, STARTED) };
         let staged = store.stage(own, other).unwrap();
         writer.finish().unwrap();
-        assert_eq!(store.staged().unwrap(), [staged.clone()], "it waits for the group as before");
+        assert_eq!(
+            store.staged().unwrap(),
+            std::slice::from_ref(&staged),
+            "it waits for the group as before"
+        );
         store.publish_staged(&staged).unwrap();
         let published = store.published(recording_id(1)).unwrap().unwrap();
         assert_eq!((published.revision, &published.sha256), (2, &second.sha256));
