@@ -312,6 +312,27 @@ async fn a_corrupted_copy_is_named_and_comes_back_once_it_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voice_folder_that_was_lost_comes_back_with_a_start() {
+    let mut bench = GroupBench::hot_standby(2).await;
+    record(&bench, 0..2, ONE).await;
+    bench.quiet().await;
+    both_have(&bench, 2).await;
+    let before = same_files(&bench);
+    let data = bench.group.members[&ONE].node.data_dir();
+    for lost in [&["voice"][..], &["voice", "catalog"]] {
+        bench.terminate(ONE).await;
+        for folder in lost {
+            std::fs::remove_dir_all(data.join(folder)).expect("it is there");
+        }
+        bench.run().await;
+        both_have(&bench, 2).await;
+        assert!(same_files(&bench) == before, "{lost:?}");
+        assert_clean(&bench, 2);
+        assert_eq!(listed(&bench, ONE).await, before.keys().cloned().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_al_mirror_nothing_is_kept_of_others() {
     let settings = "al_mirror = false\n".to_owned();
     let shape = Shape { settings, ..Shape::hot_standby(2) };

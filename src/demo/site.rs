@@ -517,6 +517,34 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_is_no_recording_of_its_own_and_a_double_is() {
+        let published = |owner: u16, revision: u32, sha256: &str| {
+            let record = serde_json::json!({
+                "recordingid": "01890000-0000-7000-8000-000000000000", "revision": revision,
+                "callids": ["1"], "extension": "1", "agentid": "", "calling": "", "called": "",
+                "direction": "inbound", "trunkgroup": "", "trunkmember": "", "vdn": "", "split": "",
+                "userdata": "", "parties": [], "started": "2026-11-27T00:00:00Z",
+                "ended": "2026-11-27T00:00:00Z", "durationms": 0, "scope": "station",
+                "trigger": "rule", "rule": "", "copy": 1, "node": owner, "segments": [], "gaps": [],
+                "pauses": [], "complete": true, "format": "wav", "bytes": 0, "sha256": sha256,
+                "quality": { "lossratio": 0.0, "jitterms": 0.0, "clockdriftppm": 0.0 },
+                "tags": [], "notes": [], "hold": false,
+            });
+            (PathBuf::new(), serde_json::from_value(record).unwrap())
+        };
+        let on = |node: u16, published: Published| (NodeId(node), published);
+        let kept = |all| {
+            let revision = |(_, record): &Published| (record.node.0, record.revision);
+            without_copies(all).iter().map(revision).collect::<Vec<_>>()
+        };
+        let (first, second) = (published(2, 1, "a"), published(2, 2, "b"));
+        assert_eq!(kept(vec![on(1, first.clone()), on(2, first.clone())]), [(2, 1)]);
+        assert_eq!(kept(vec![on(1, first.clone()), on(2, second)]), [(2, 2)]);
+        let double = published(1, 1, "c");
+        assert_eq!(kept(vec![on(1, double), on(2, first)]).len(), 2);
+    }
+
+    #[test]
     fn a_lead_is_alone_if_nobody_else_says_so() {
         let sight = |node: u16, duty: &str| {
             let name = format!("astlogger_role{{configured=\"backup\",duty=\"{duty}\"}}");
