@@ -18,18 +18,17 @@ use recorder::sealing::VoiceSettings;
 use recorder_core::call::{Order, Patience};
 use recorder_core::controller::GroupWord;
 use storage::{
-    CallLog, Catalog, CatalogError, Journal, JournalError, JournalOptions, JournalReader,
-    MemoryCatalog, Recovered, SledCatalog, VoiceStore, reindex,
+    CallLog, Catalog, Journal, JournalError, JournalOptions, JournalReader, Recovered, VoiceStore,
 };
 use storage_core::Role;
-use storage_core::naming::CATALOG_FOLDER;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::Alarm;
 use crate::bridge::people::{self, Takeovers};
 use crate::bridge::{self, report_health};
+use crate::catalog::{self, Opened};
 use crate::command::{Exit, Failure};
 use crate::completeness;
 use crate::config::{Config, LiveValues, Recorder};
@@ -143,7 +142,8 @@ impl Running {
         let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
         let voices = voices.with_keys(config.storage.keys.clone());
         let unfinished = voices.finish().map_err(fault)?;
-        let (catalog, catching_up) = open_catalog(&config.datadir, &voices, &hub, &group)?;
+        let Opened { catalog, catching_up } =
+            catalog::open(&config.datadir, &voices, &hub, &group)?;
         for record in &unfinished.published {
             tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
             hub.enter(record, &*catalog);
@@ -476,59 +476,6 @@ fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
         tracing::error!(bytes = recovered.skipped_bytes, "the capture journal is damaged");
     }
     Ok((journal, recovered))
-}
-
-/// Opens the catalog and brings it in line with the files in the background, because recording
-/// must not wait for it; nor need it at all: on a full or failing disk the node records without.
-fn open_catalog(
-    datadir: &Path,
-    voices: &VoiceStore,
-    hub: &Arc<Hub>,
-    group: &Group,
-) -> Result<(Arc<dyn Catalog>, Option<JoinHandle<()>>), Failure> {
-    let (catalog, state) = match SledCatalog::open(&datadir.join(CATALOG_FOLDER)) {
-        Err(error @ (CatalogError::Full | CatalogError::Device { .. })) => {
-            hub.alarms.raise(Alarm {
-                name: "catalog",
-                subject: "start".to_owned(),
-                message: format!("only recordings made from now on can be searched: {error}"),
-                remedy: "make room below al_datadir, then restart the node",
-            });
-            return Ok((Arc::new(MemoryCatalog::default()), None));
-        }
-        opened => opened.map_err(unavailable)?,
-    };
-    let catalog = Arc::new(catalog);
-    let (compared, voices) = (Arc::clone(&catalog), voices.clone());
-    let (in_line, when_in_line) = oneshot::channel();
-    let catching_up = group.listens().map(|_| {
-        let (peers, catalog) = (Peers::new(group.clone()), Arc::clone(&catalog));
-        let hub = Arc::clone(hub);
-        tokio::spawn(async move {
-            if when_in_line.await.is_ok() {
-                bridge::catch_up(peers, catalog, hub).await;
-            }
-        })
-    });
-    let hub = Arc::clone(hub);
-    spawn_blocking(move || match reindex::at_start(&voices, &compared, &state) {
-        Ok(reindexed) => {
-            for broken in &reindexed.broken {
-                tracing::error!("{broken}");
-            }
-            tracing::info!(entered = reindexed.entered, "catalog compared with the files");
-            hub.entered_many();
-            // A node alone asks nobody.
-            let _ = in_line.send(());
-        }
-        Err(error) => hub.alarms.raise(Alarm {
-            name: "catalog",
-            subject: "start".to_owned(),
-            message: format!("the catalog could not be brought in line: {error}"),
-            remedy: "run astlogger reindex while the node is stopped",
-        }),
-    });
-    Ok((catalog, catching_up))
 }
 
 /// Recording does not depend on the console: a node goes on without.

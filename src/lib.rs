@@ -9,6 +9,7 @@
 
 mod alarms;
 pub mod bridge;
+mod catalog;
 pub mod command;
 pub mod completeness;
 pub mod config;

@@ -254,7 +254,7 @@ fn an_attempt_that_did_not_come_back_is_not_repeated() {
 #[test]
 fn a_catalog_remembers_until_when_others_were_asked_unless_it_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
-    let until = storage_core::WallTime::from_millis(1_795_000_000_123);
+    let until = WallTime::from_millis(1_795_000_000_123);
     let open = || SledCatalog::open(dir.path()).unwrap().0;
     let catalog = open();
     assert_eq!(catalog.others_until(), None);
