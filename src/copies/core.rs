@@ -248,10 +248,10 @@ impl Copies {
         self.missed && self.wanted.len() < WANTED_AGAIN && std::mem::take(&mut self.missed)
     }
 
-    /// The owner first, then whoever else should have it, then all others.
+    /// Whoever else should have it first (its owner, if this is not it), then all others.
     fn sources(&self, owner: NodeId) -> Vec<NodeId> {
         let kept_by = keepers(owner, &self.recorders);
-        let rank = |node: &NodeId| (*node != owner, !kept_by.contains(&Some(*node)), *node);
+        let rank = |node: &NodeId| (!kept_by.contains(&Some(*node)), *node);
         let mut sources: Vec<_> =
             self.reachable.iter().copied().filter(|node| *node != self.me).collect();
         sources.sort_by_key(rank);

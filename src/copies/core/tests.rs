@@ -64,6 +64,11 @@ fn what_is_lacking_is_fetched_from_its_owner_first() {
     assert_eq!(copies.next(at(1)), Some(Fetch { recording: id(1), from }));
     assert_eq!(copies.next(at(1)), None, "it is under way");
     copies.ended(at(2), id(1), Outcome::Settled);
+    let mut first = Copies::new(NodeId(1), true);
+    first.regrouped(at(0), nodes(&[1, 2, 3, 4]), nodes(&[1, 2, 3, 4]));
+    first.compared(at(0), listed(9, 4), Here::Lacking);
+    let from = vec![NodeId(4), NodeId(2), NodeId(3)];
+    assert_eq!(first.next(at(0)), Some(Fetch { recording: id(9), from }));
     // Its own was lost: the mirror has it, most likely.
     copies.compared(at(3), listed(2, 2), Here::Lacking);
     let from = vec![NodeId(3), NodeId(1), NodeId(4)];
