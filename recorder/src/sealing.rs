@@ -105,6 +105,13 @@ pub enum SealError {
     /// There is no such revision yet, or it cannot be read.
     #[error("the revision before is not there")]
     NotPublished,
+    /// What lies here is the copy of a recording that another node has published: its group knows whether
+    /// this capture still is to go into it.
+    #[error("node {node} has published it: start this node, and the group completes it")]
+    Elsewhere {
+        /// Who has it.
+        node: NodeId,
+    },
     /// Nothing could be heard in what could be read, and not all could.
     #[error("the disk does not give what was captured")]
     Unread,

@@ -80,6 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_opusbitrate", Kind::Number),
     key("al_keytones", Kind::Text),
     key("al_syncms", Kind::Measure),
+    key("al_mirror", Kind::Flag),
     key("al_maxpauses", Kind::Measure),
     key("al_retentiondays", Kind::Number),
     key("al_mindiskfree", Kind::Measure),

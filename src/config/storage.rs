@@ -47,6 +47,8 @@ pub struct Storage {
     pub archive: Option<Archive>,
     /// `al_catalogurl`; may hold a password.
     pub catalogurl: Option<Secret>,
+    /// Whether captures and voice files of another recorder are kept here too.
+    pub mirror: bool,
     /// What is in the file that `al_encryptionkeyfile` names; none: nothing is encrypted.
     pub keys: Keys,
 }
@@ -65,6 +67,7 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         mindiskfree: read_mindiskfree(reader),
         archive: read_archive(reader),
         catalogurl: read_catalogurl(reader),
+        mirror: reader.flag("al_mirror", true),
         keys: read_keys(reader),
     }
 }

@@ -260,6 +260,38 @@ fn what_a_crash_left_open_is_sealed_offline_and_only_once() {
     assert_eq!(events, [(heard, "published"), (silent, "missed")]);
 }
 
+/// A standby's capture of a recording whose copy lies here: the group decides about it.
+#[test]
+fn the_copy_of_another_nodes_recording_is_not_added_to_offline() {
+    let (dir, mut journal, store) = folder();
+    let id = id(1);
+    open(&mut journal, 1, id);
+    capture(&mut journal, 1, &numbered(0..50, 8));
+    let mut record = published(&journal.reader(), &store, VoiceFormat::WavG711, id);
+    drop(journal);
+    let voice = std::fs::read(store.voice_path(&record)).unwrap();
+    record.node = NodeId(2);
+    let copies = tempfile::tempdir().unwrap();
+    std::fs::rename(dir.path().join("capture"), copies.path().join("capture")).unwrap();
+    let kept = VoiceStore::open(copies.path()).unwrap();
+    let mut writer = kept.copy(&record).unwrap();
+    writer.write(&voice).unwrap();
+    writer.finish().unwrap();
+    let mut told = Vec::new();
+    let mut tell = |event: &RecoverEvent| {
+        let RecoverEvent::SetAside { error, .. } = event else { panic!("{event:?}") };
+        told.push(error.to_string());
+    };
+    let keys = Keys::default();
+    let recovery =
+        recover(copies.path(), NodeId(1), VoiceFormat::WavG711.into(), keys, &mut tell).unwrap();
+    assert_eq!((recovery.published, recovery.failed), (0, 1));
+    assert!(told[0].contains("node 2 has published it"), "{told:?}");
+    let left = kept.published(id).unwrap().unwrap();
+    assert_eq!((left.revision, left.node), (1, NodeId(2)));
+    kept.verify(&left).unwrap();
+}
+
 /// The sealer's thread beside a media thread on a disk in memory.
 struct Site {
     bench: Bench,

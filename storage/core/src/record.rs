@@ -293,8 +293,8 @@ pub struct Recording {
     pub bytes: u64,
     /// SHA-256 of the voice file, lower-case hex.
     pub sha256: String,
-    /// Whether the voice file lies encrypted on its owner's disk. Length and checksum are those of
-    /// the plain file all the same, because that is what everybody is given.
+    /// Whether the voice file beside this record lies encrypted; in a list, on its owner's disk. Length
+    /// and checksum are those of the plain file all the same, because that is what everybody is given.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
     /// What people called it.
