@@ -61,7 +61,7 @@ impl World {
     }
 
     /// A process is gone with what it heard since then.
-    pub(super) fn ring_saves_what_died(&mut self, victim: NodeId, from: Time) {
+    pub fn ring_saves_what_died(&mut self, victim: NodeId, from: Time) {
         for uid in self.switch.calls.keys().copied().collect::<Vec<_>>() {
             let call = &self.switch.calls[&uid];
             let hosts = &self.hosts;
