@@ -60,10 +60,7 @@ pub fn steps(scenario: Scenario) -> Vec<Act> {
     let returns = [Act::AwaitLeadAlone(ACTIVE), Act::Wait(AFTER)];
     let mut steps = match scenario {
         Scenario::Single | Scenario::All => return Vec::new(),
-        Scenario::HotStandby
-        | Scenario::ZeroHole
-        | Scenario::ActiveActive
-        | Scenario::Trunk => {
+        Scenario::HotStandby | Scenario::ZeroHole | Scenario::ActiveActive | Scenario::Trunk => {
             vec![Act::Kill(ACTIVE), Act::AwaitLead(OTHER), Act::Wait(BROKEN), Act::Start(ACTIVE)]
         }
         Scenario::Partition => vec![

@@ -296,13 +296,7 @@ impl Host {
     }
 
     /// Starts a process from what the disk holds.
-    pub fn start(
-        &mut self,
-        now: Time,
-        seed: u64,
-        stations: &BTreeSet<Extension>,
-        ring_s: u64,
-    ) {
+    pub fn start(&mut self, now: Time, seed: u64, stations: &BTreeSet<Extension>, ring_s: u64) {
         self.boot += 1;
         let config = NodeConfig {
             id: self.id,

@@ -24,7 +24,9 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: sim SEED [--trace] [--rings] | sim --campaign FROM COUNT [--jobs N] [--rings]");
+    eprintln!(
+        "usage: sim SEED [--trace] [--rings] | sim --campaign FROM COUNT [--jobs N] [--rings]"
+    );
     ExitCode::from(2)
 }
 

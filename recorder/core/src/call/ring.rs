@@ -150,7 +150,8 @@ impl Calls {
         let coming = leaving.count() + resting.unwrap_or_default();
         let rings = self.taps.values().filter(|tap| tap.ring.is_some());
         // The youngest has the least to lose.
-        let mut rings: Vec<_> = rings.map(|tap| (tap.ring, tap.phantom.clone(), tap.call)).collect();
+        let mut rings: Vec<_> =
+            rings.map(|tap| (tap.ring, tap.phantom.clone(), tap.call)).collect();
         rings.sort_unstable();
         for (_, phantom, key) in rings.into_iter().rev().take(waiting.saturating_sub(coming)) {
             self.take_out(now, &phantom);

@@ -385,8 +385,7 @@ impl Calls {
         let unwanted = tap.phase == Phase::Asked { unwanted: true };
         (tap.phase, tap.since) = (Phase::In, now.mono);
         self.touched.insert(tap.call);
-        let state =
-            if tap.ring.is_some() { PhantomState::Ring } else { PhantomState::Recording };
+        let state = if tap.ring.is_some() { PhantomState::Ring } else { PhantomState::Recording };
         self.pool.busy(phantom, state);
         if unwanted {
             self.ask_out(now, phantom);

@@ -38,7 +38,13 @@ impl Default for Setup {
             vdns: range(50100, 50100).collect(),
             skills: range(60001, 60001).collect(),
         };
-        Self { roster, method: Method::Join, rules: Vec::new(), max_parties: 6, ring: Duration::ZERO }
+        Self {
+            roster,
+            method: Method::Join,
+            rules: Vec::new(),
+            max_parties: 6,
+            ring: Duration::ZERO,
+        }
     }
 }
 

@@ -91,9 +91,8 @@ impl Host {
         let mut first = None;
         for mut heard in ring.heard.into_iter().filter(|_| !full) {
             let from = heard.from.max(now.saturating_sub(ring.reach));
-            heard.first = WallTime::from_micros(
-                heard.first.as_micros() + (from - heard.from).cast_signed(),
-            );
+            heard.first =
+                WallTime::from_micros(heard.first.as_micros() + (from - heard.from).cast_signed());
             heard.from = from;
             if heard.from < heard.to {
                 first.get_or_insert(heard.first);

@@ -67,7 +67,11 @@ impl World {
         }
         self.excuse_exhausted(uid);
         let call = &self.switch.calls[&uid];
-        if self.is_recorded(uid) || !call.is_wanted() || call.handled || call.legs.len() >= PARTIES_MAX {
+        if self.is_recorded(uid)
+            || !call.is_wanted()
+            || call.handled
+            || call.legs.len() >= PARTIES_MAX
+        {
             self.gaps.remove(&uid);
             return;
         }
