@@ -166,11 +166,16 @@ impl Calls {
         !self.ring.is_zero() && peer.stands_by && !self.group.matches(call).any(is_its)
     }
 
-    /// How many of the call's places are taken by phantoms that give way to people and to recordings.
+    /// How many of the call's places are taken by phantoms that give way to people and to recordings. One
+    /// whose node does not answer or cannot reach its AES stays where it is.
     pub(super) fn places_of_rings(&self, call: &TrackedCall) -> usize {
         let peers = call.parties.iter().filter(|party| party.kind == PartyKind::PeerPhantom);
         let numbers = peers.filter_map(|party| party.name.number.as_ref());
-        let peers = numbers.filter(|number| self.is_peers_ring(call, number)).count();
+        let can_leave = |phantom: &Extension| {
+            self.group.owner_of(phantom).is_some_and(|(node, _)| self.group.serves(node))
+        };
+        let leaves = |phantom: &&Extension| self.is_peers_ring(call, phantom) && can_leave(phantom);
+        let peers = numbers.filter(leaves).count();
         peers + self.without_recording(call).count()
     }
 
