@@ -34,7 +34,7 @@ fn five_members_of_all_roles_come_and_go() {
     campaign(Flavour::MixedFive);
 }
 
-/// A sixth of the seeds: only where somebody stands by there are rings.
+/// Fewer seeds, and only groups in which somebody stands by.
 #[test]
 fn with_a_ring_no_takeover_leaves_a_hole() {
     let wanted = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok());
@@ -52,7 +52,7 @@ fn with_a_ring_no_takeover_leaves_a_hole() {
         }
         ringed += report.ringed;
     }
-    assert!(ringed > 20, "the rings of {ringed} stretches were needed: that tries nothing");
+    assert!(ringed > 10, "the rings of {ringed} stretches were needed: that tries nothing");
 }
 
 #[test]
