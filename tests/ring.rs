@@ -44,6 +44,8 @@ async fn assert_whole(bench: &GroupBench) -> Verdict {
 async fn calls_in_any_state_go_on_without_a_hole_when_the_lead_is_killed() {
     let mut bench = group(12).await;
     let mut calls = bench.calls(4).await;
+    bench.recorded_by(&calls, ONE).await;
+    keeps_rings(&bench, TWO, &calls).await;
     let switch = bench.group.site.switch();
     // One is held, one is being transferred, one is a conference; one is in the midst of a consultation.
     let mut consultations = Vec::new();

@@ -45,6 +45,11 @@ impl Watch {
         }
     }
 
+    /// The phantoms that segments are open on.
+    pub fn recording(&self) -> BTreeSet<Extension> {
+        self.open.values().map(|(phantom, _)| phantom.clone()).collect()
+    }
+
     /// A request was made, which must be answered once and in time.
     pub fn asked(&mut self, request: u64, at: MonoTime) {
         self.asked.insert(request, at);
