@@ -65,11 +65,12 @@ async fn calls_in_any_state_go_on_without_a_hole_when_the_lead_is_killed() {
     keeps_rings(&bench, TWO, &calls).await;
     bench.kill(ONE).await;
     bench.metric(TWO, "astlogger_recordings_active", |count| count == 5.0).await;
+    bench.go_on(&calls, SOME).await;
+    bench.run().await;
     switch.retrieve("31001").expect("a held call");
     switch.conference("31004").expect("a held and an active call");
     bench.go_on(&calls[..4], SOME).await;
     bench.hang_up(&calls[..4]);
-    bench.run().await;
     let verdict = assert_whole(&bench).await;
     assert_eq!(verdict.calls_recorded, 7, "{verdict:?}");
     for (_, record) in bench.recordings() {

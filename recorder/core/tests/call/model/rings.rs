@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proptest::prelude::{any, proptest};
 use proptest::collection;
+use proptest::prelude::{any, proptest};
 use recorder_core::call::event::{CallChange, Connection, Device, PartyState};
 use recorder_core::call::{Mandate, Order, Peer};
 use storage_core::journal::Fact;
@@ -75,9 +75,9 @@ impl World {
         self.tell_call(id, &CallChange::Established { connection, answering: device });
     }
 
-    /// Its phantoms give way to people in a conference.
+    /// Its phantoms give way to people in a conference, and not to rings: those are to be gone.
     pub(super) fn lead_makes_room(legs: &mut Vec<Leg>) {
-        while legs.len() > PARTIES_MAX
+        while legs.iter().filter(|leg| !is_own(&leg.device)).count() > PARTIES_MAX
             && let Some(at) = legs.iter().position(|leg| is_leads(&leg.device))
         {
             legs.remove(at);
@@ -107,7 +107,10 @@ impl World {
         });
         let heard: BTreeSet<Extension> = opened.chain(recording).collect();
         for phantom in ringed {
-            assert!(heard.contains(&phantom), "{phantom} was in a call, and does not go on with it");
+            assert!(
+                heard.contains(&phantom),
+                "{phantom} was in a call, and does not go on with it"
+            );
         }
         self.told.extend(orders);
         for id in self.calls.keys().copied().collect::<Vec<_>>() {
@@ -126,7 +129,7 @@ proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 300, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn wherever_a_ring_was_a_call_goes_on_at_once_and_nobody_loses_his_place(
+    fn wherever_a_ring_was_a_call_goes_on_at_once(
         deeds in collection::vec(deed(), 1..60),
         after in collection::vec(deed(), 0..20),
         identities in any::<bool>(),
