@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::{MediaHandle, Protected};
-use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order};
+use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order, RingOrder};
 use recorder_core::dmcc::{DownCause, Notice};
 use serde_json::{Map, Value, json};
 use storage::Catalog;
@@ -279,6 +279,13 @@ impl Outlet for HubOutlet {
     fn protect(&self, protected: Protected) {
         if !self.media.protect(protected) {
             self.overflowed("the media thread takes no keys: a call is not decrypted".to_owned());
+        }
+    }
+
+    fn ring(&self, order: RingOrder) {
+        if !self.media.ring(order) {
+            let message = "the media thread takes no orders: a ring is not kept as it should be";
+            self.overflowed(message.to_owned());
         }
     }
 

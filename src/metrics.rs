@@ -57,6 +57,8 @@ pub struct Metrics {
     pub dmcc_malformed: IntCounter,
     /// `phantoms{state=}`: registered, free, in a call, refused, …
     pub phantoms: IntGaugeVec,
+    /// Rings kept in memory of calls that another node records.
+    pub rings: IntGauge,
     /// Calls in progress that the CTI link sees.
     pub calls_active: IntGauge,
     /// Events of calls that were not tracked because there were impossibly many.
@@ -137,6 +139,7 @@ impl Metrics {
             aes_reconnects: counter(r, "aes_reconnects_total", "DMCC sessions taken up again."),
             dmcc_malformed: counter(r, "dmcc_malformed_total", "DMCC frames not understood."),
             phantoms: gauges(r, "phantoms", "Phantoms by state.", &["state"]),
+            rings: gauge(r, "rings", "Rings kept of calls that another node records."),
             calls_active: gauge(r, "calls_active", "Calls in progress."),
             calls_refused: counter(r, "calls_refused_total", "Events of calls too many to track."),
             recordings_active: gauge(r, "recordings_active", "Recordings being captured."),

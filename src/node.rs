@@ -132,6 +132,7 @@ fn gather_control(metrics: &Metrics, view: &ControlView) {
         let count = view.phantoms.get(&state).copied().unwrap_or(0);
         metrics.phantoms.with_label_values(&[state.as_str()]).set(int(count));
     }
+    metrics.rings.set(int(view.rings));
     let counters = &view.counters;
     let sessions = counters.sessions_started + counters.sessions_recovered;
     raise(&metrics.aes_reconnects, sessions.saturating_sub(1));

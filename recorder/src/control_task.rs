@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use recorder_core::call::pool::PhantomState;
-use recorder_core::call::{CallView, Order, Refusal, Request, TriggerConfig};
+use recorder_core::call::{CallView, Order, Refusal, Request, RingOrder, TriggerConfig};
 use recorder_core::controller::{Action, Controller, GroupWord};
 use recorder_core::dmcc::{Counters, LinkConfig, Notice};
 use recorder_core::media::MediaNotice;
@@ -60,6 +60,9 @@ pub trait Outlet: Send + Sync + 'static {
     /// How the media of a phantom is protected, in order with the facts; for the media thread only.
     fn protect(&self, protected: Protected);
 
+    /// What is to become of a phantom's ring, in order with the facts; for the media thread only.
+    fn ring(&self, order: RingOrder);
+
     /// Something to know.
     fn tell(&self, told: Told);
 }
@@ -77,6 +80,8 @@ pub struct ControlView {
     pub phantoms: BTreeMap<PhantomState, usize>,
     /// Recordings in progress.
     pub recordings: usize,
+    /// Rings kept of calls that another node records.
+    pub rings: usize,
     /// Phantoms in calls, and those of them that should hear something and do not.
     pub hearing: (usize, usize),
     /// The link's counters.
@@ -256,6 +261,7 @@ impl Task {
                 Action::Protect { phantom, at, protection } => {
                     self.outlet.protect(Protected { phantom, at, protection });
                 }
+                Action::Ring(order) => self.outlet.ring(order),
                 Action::Tell(Order::Answer { request, result }) => self.answer(request, result),
                 Action::Tell(order) => self.outlet.tell(Told::Calls(order)),
                 Action::Link(notice) => self.outlet.tell(Told::Link(notice)),
@@ -337,6 +343,7 @@ impl Task {
             aes_up: self.controller.link().is_up(),
             phantoms: self.controller.call_machine().phantoms(self.clock.now()),
             recordings: self.controller.call_machine().recordings_active(),
+            rings: self.controller.call_machine().rings_active(),
             hearing: self.controller.call_machine().hearing(self.clock.now()),
             counters: self.controller.link().counters().clone(),
         };

@@ -7,6 +7,7 @@ pub mod decode;
 mod journal_sync;
 pub mod login_probe;
 mod media_port;
+mod media_ring;
 pub mod media_stats;
 pub mod media_thread;
 mod media_worker;

@@ -28,6 +28,8 @@ pub struct Plan {
     pub calls: u64,
     /// For how many milliseconds faults happen.
     pub faults_ms: u64,
+    /// Whoever stands by keeps a ring of so many seconds; 0: none.
+    pub ring_s: u64,
 }
 
 impl Flavour {
@@ -52,6 +54,12 @@ impl Plan {
             4..=6 => (Flavour::ActiveActive, 8),
             _ => (Flavour::MixedFive, 6),
         };
-        Self { seed, flavour, identities: true, calls, faults_ms: 14_000 }
+        Self { seed, flavour, identities: true, calls, faults_ms: 14_000, ring_s: 0 }
+    }
+
+    /// The same with rings on whoever stands by.
+    #[must_use]
+    pub const fn with_rings(self) -> Self {
+        Self { ring_s: 30, ..self }
     }
 }
