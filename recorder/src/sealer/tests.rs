@@ -22,6 +22,8 @@ use crate::media_thread::tests::{Bench, PATIENCE, datagram, draft, id, until};
 use crate::pulled::{PulledCapture, PulledFolder, send_capture};
 use crate::recovery::{RecoverEvent, recover};
 
+mod seams;
+
 const START_MS: i64 = 1_700_000_000_000;
 
 fn at(ms: i64) -> WallTime {

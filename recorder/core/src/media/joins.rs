@@ -12,6 +12,9 @@ use super::settle::Settled;
 /// a quarter of a millisecond in that time at the worst.
 const NEAR_SAMPLES: u64 = 5 * 8000;
 
+/// Cuts by wall time are in whole samples at either run.
+pub(crate) const ROUNDED_JOIN_TICKS: u64 = 2;
+
 /// A run: of whom, and which of his.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RunKey {

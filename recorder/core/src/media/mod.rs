@@ -15,6 +15,7 @@ pub mod intake;
 pub(crate) mod joins;
 pub mod keys;
 pub mod payload;
+pub(crate) mod pieces;
 pub(crate) mod placer;
 pub mod published;
 pub mod quality;

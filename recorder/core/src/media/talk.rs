@@ -52,7 +52,7 @@ pub fn talk(seed: u64, samples: usize) -> Vec<f32> {
     let mut voice = 110.0;
     while talk.len() < samples {
         let kind = dice.next() % 20;
-        if dice.next() % 12 == 0 {
+        if dice.next().is_multiple_of(12) {
             // The other one's turn.
             voice = if voice < 150.0 { 210.0 } else { 110.0 };
         }
