@@ -4,6 +4,7 @@ pub mod aes_link;
 pub mod clock;
 pub mod control_task;
 pub mod decode;
+mod excerpts;
 mod journal_sync;
 pub mod login_probe;
 mod media_port;

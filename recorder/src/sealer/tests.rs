@@ -13,8 +13,7 @@ use storage_core::draft::{Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::Fact;
 use storage_core::journal::{BlockWriter, Channel};
-use storage_core::record::GapCause;
-use storage_core::record::VoiceFormat;
+use storage_core::record::{GapCause, SeamMethod, VoiceFormat};
 use storage_core::{Draft, Recording, RecordingId};
 use storage_core::{NodeId, SegmentId, WallTime};
 
@@ -22,6 +21,8 @@ use super::*;
 use crate::media_thread::tests::{Bench, PATIENCE, datagram, draft, id, until};
 use crate::pulled::{PulledCapture, PulledFolder, send_capture};
 use crate::recovery::{RecoverEvent, recover};
+
+mod seams;
 
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -521,7 +522,13 @@ fn captures_of_two_nodes_become_one_file() {
         .iter()
         .map(|s| (s.node.0, s.phantom.as_str(), s.startms, s.endms, s.clockoffsetms))
         .collect();
-    assert_eq!(rows, [(1, "78001", 0, 2_000, None), (2, "78009", 2_000, 4_000, Some(3_600_000.0))]);
+    // Both hear the same: the first is left within its last second.
+    let [seam] = record.seams[..] else { panic!("{:?}", record.seams) };
+    let at = seam.atms;
+    assert!((1_200..2_000).contains(&at), "{seam:?}");
+    assert_eq!((seam.from, seam.to, seam.shiftms), (NodeId(1), NodeId(2), 0.0));
+    assert_eq!(seam.method, SeamMethod::Content);
+    assert_eq!(rows, [(1, "78001", 0, at, None), (2, "78009", at, 4_000, Some(3_600_000.0))]);
     let partial = SealJob { partial: true, ..job };
     let again = published_job(&partial, &reader, &store, format);
     assert!(!again.complete);
