@@ -18,12 +18,9 @@ use recorder::sealing::VoiceSettings;
 use recorder_core::call::{Order, Patience};
 use recorder_core::controller::GroupWord;
 use storage::{
-    CallLog, Catalog, CatalogError, Journal, JournalError, JournalOptions, JournalReader,
-    MemoryCatalog, Recovered, SledCatalog, VoiceStore, reindex,
+    CallLog, Catalog, Journal, JournalError, JournalOptions, JournalReader, Recovered, VoiceStore,
 };
 use storage_core::Role;
-use storage_core::naming::CATALOG_FOLDER;
-use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -31,10 +28,12 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::alarms::Alarm;
 use crate::bridge::people::{self, Takeovers};
 use crate::bridge::{self, report_health};
+use crate::catalog::{self, Opened};
 use crate::command::{Exit, Failure};
 use crate::completeness;
 use crate::config::{Config, LiveValues, Recorder};
 use crate::console::{self, NodeActions};
+use crate::copies;
 use crate::group::GroupBackend;
 use crate::hub::{Hub, HubOutlet};
 use crate::metrics::Metrics;
@@ -43,6 +42,7 @@ use crate::node::{Node, Works};
 use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
 use crate::seen::SeenCalls;
+use crate::watchdog;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
 
@@ -145,13 +145,14 @@ impl Running {
         let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
         let voices = voices.with_keys(config.storage.keys.clone());
         let unfinished = voices.finish().map_err(fault)?;
-        let catalog = open_catalog(&config.datadir, &voices, &hub, &group)?;
+        let Opened { catalog, catching_up } =
+            catalog::open(&config.datadir, &voices, &hub, &group)?;
         for record in &unfinished.published {
             tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
             hub.enter(record, &*catalog);
         }
         let live = watch::Sender::new(LiveValues::default());
-        let mut tasks = Vec::new();
+        let mut tasks = Vec::from_iter(catching_up);
         let (mut works, mut recording) = (None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
@@ -197,9 +198,11 @@ impl Running {
             takeovers,
             syncs_told: Mutex::default(),
         });
+        tasks.extend(keep_copies(config, &node));
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
         let (datadir, mirrored) = (config.datadir.clone(), config.storage.mirror);
         tasks.push(tokio::spawn(watch_node(Arc::clone(&node), datadir, mirrored)));
+        tasks.push(tokio::spawn(watchdog::feed(Arc::clone(&node))));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);
@@ -461,6 +464,24 @@ async fn open_group(config: &Config) -> Result<Group, Failure> {
     }
 }
 
+/// Keeps the voice files of others here, where there are others, and brings back its own.
+fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
+    // A witness has no room for recordings; a node alone has nobody to fetch any from.
+    let works = node.works.as_ref().filter(|_| node.group.listens().is_some())?;
+    let parts = copies::Parts {
+        peers: Peers::new(node.group.clone()),
+        mirror: config.storage.mirror,
+        voices: node.voices.clone(),
+        catalog: Arc::clone(&node.catalog),
+        hub: Arc::clone(&node.hub),
+        media: works.media.clone(),
+        datadir: config.datadir.clone(),
+        reserve: config.storage.mindiskfree,
+        clock: Clock::start(),
+    };
+    Some(tokio::spawn(copies::run(parts)))
+}
+
 /// Hands on what is changed on the console.
 async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control>) {
     while live.changed().await.is_ok() {
@@ -495,50 +516,6 @@ fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
         tracing::error!(bytes = recovered.skipped_bytes, "the capture journal is damaged");
     }
     Ok((journal, recovered))
-}
-
-/// Opens the catalog and brings it in line with the files in the background, because recording
-/// must not wait for it; nor need it at all: on a full or failing disk the node records without.
-fn open_catalog(
-    datadir: &Path,
-    voices: &VoiceStore,
-    hub: &Arc<Hub>,
-    group: &Group,
-) -> Result<Arc<dyn Catalog>, Failure> {
-    let (catalog, state) = match SledCatalog::open(&datadir.join(CATALOG_FOLDER)) {
-        Err(error @ (CatalogError::Full | CatalogError::Device { .. })) => {
-            hub.alarms.raise(Alarm {
-                name: "catalog",
-                subject: "start".to_owned(),
-                message: format!("only recordings made from now on can be searched: {error}"),
-                remedy: "make room below al_datadir, then restart the node",
-            });
-            return Ok(Arc::new(MemoryCatalog::default()));
-        }
-        opened => opened.map_err(unavailable)?,
-    };
-    let catalog = Arc::new(catalog);
-    let (compared, voices) = (Arc::clone(&catalog), voices.clone());
-    let (hub, runtime) = (Arc::clone(hub), Handle::current());
-    let peers = Peers::new(group.clone());
-    spawn_blocking(move || match reindex::at_start(&voices, &compared, &state) {
-        Ok(reindexed) => {
-            for broken in &reindexed.broken {
-                tracing::error!("{broken}");
-            }
-            tracing::info!(entered = reindexed.entered, "catalog compared with the files");
-            if compared.lacks_others() {
-                runtime.spawn(bridge::catch_up(peers, compared, hub));
-            }
-        }
-        Err(error) => hub.alarms.raise(Alarm {
-            name: "catalog",
-            subject: "start".to_owned(),
-            message: format!("the catalog could not be brought in line: {error}"),
-            remedy: "run astlogger reindex while the node is stopped",
-        }),
-    });
-    Ok(catalog)
 }
 
 /// Recording does not depend on the console: a node goes on without.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::{MediaHandle, Protected};
-use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order};
+use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order, RingOrder};
 use recorder_core::dmcc::{DownCause, Notice};
 use serde_json::{Map, Value, json};
 use storage::Catalog;
@@ -22,9 +22,20 @@ use crate::web::backend::{Event, Topic};
 
 /// Events that a slow watcher may be behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 4096;
+/// Entries into the catalog that whoever follows them may be behind before he has to look at all.
+const ENTRIES_BEHIND_MAX: usize = 4096;
 
 const LOOK_AT_AES: &str =
     "look at the AES and the network to it; calls in progress go on being captured";
+
+/// Something that the catalog lists from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// This recording, or another revision of it.
+    One(RecordingId),
+    /// More than is told one by one.
+    Many,
+}
 
 /// What is told goes through here.
 pub struct Hub {
@@ -33,6 +44,7 @@ pub struct Hub {
     /// What is wrong now.
     pub alarms: Alarms,
     events: broadcast::Sender<Arc<Event>>,
+    entries: broadcast::Sender<Entered>,
 }
 
 impl Hub {
@@ -41,13 +53,26 @@ impl Hub {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
         let alarms = Alarms::new(events.clone(), Arc::clone(&metrics));
-        Self { metrics, alarms, events }
+        let (entries, _) = broadcast::channel(ENTRIES_BEHIND_MAX);
+        Self { metrics, alarms, events, entries }
     }
 
     /// Everything that happens from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
+    }
+
+    /// What is entered into the catalog from now on.
+    #[must_use]
+    pub fn entered(&self) -> broadcast::Receiver<Entered> {
+        self.entries.subscribe()
+    }
+
+    /// The catalog was brought in line as a whole.
+    pub fn entered_many(&self) {
+        // Where copies are not kept nobody follows it.
+        drop(self.entries.send(Entered::Many));
     }
 
     /// Tells those who watch.
@@ -87,6 +112,9 @@ impl Hub {
                 remedy: "its files are safe; it is entered at the next start or by astlogger reindex",
             },
         );
+        if entered.is_ok() {
+            drop(self.entries.send(Entered::One(recording.recordingid)));
+        }
         entered.is_ok()
     }
 
@@ -251,6 +279,13 @@ impl Outlet for HubOutlet {
     fn protect(&self, protected: Protected) {
         if !self.media.protect(protected) {
             self.overflowed("the media thread takes no keys: a call is not decrypted".to_owned());
+        }
+    }
+
+    fn ring(&self, order: RingOrder) {
+        if !self.media.ring(order) {
+            let message = "the media thread takes no orders: a ring is not kept as it should be";
+            self.overflowed(message.to_owned());
         }
     }
 

@@ -3,15 +3,18 @@
 //! `daemon` builds a node from the crates below: `recorder` (the link to the AES, calls, media),
 //! `storage` (capture journal, voice files, catalog), `cluster` (roles and duties). `node` is what
 //! it says of itself, `group` what it says for its whole group, asking its `peers`: the `web` server
-//! sees that, the `console` the node; `mirror` keeps what another node captures; `hub` what becomes of everything the recorder tells. The map is in
+//! sees that, the `console` the node; `mirror` keeps what another node captures, `copies` the voice files
+//! of other members; `hub` what becomes of everything the recorder tells. The map is in
 //! `ARCHITECTURE.md`.
 
 mod alarms;
 pub mod bridge;
+mod catalog;
 pub mod command;
 pub mod completeness;
 pub mod config;
 pub mod console;
+pub mod copies;
 pub mod daemon;
 pub mod demo;
 pub mod group;
@@ -24,5 +27,6 @@ pub mod peers;
 pub mod preflight;
 mod seen;
 pub mod users;
+mod watchdog;
 pub mod web;
 mod wiring;

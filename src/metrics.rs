@@ -47,6 +47,10 @@ pub struct Metrics {
     pub open_recordings: IntGauge,
     /// Recordings of which this node's journal holds captures that are not superfluous yet.
     pub captures_owed: IntGauge,
+    /// Voice files that should lie here, too, and do not yet.
+    pub copies_pending: IntGauge,
+    /// Voice files that were fetched from other members, to be kept here.
+    pub copies: IntCounter,
     /// 1 while the DMCC session is up.
     pub aes_up: IntGauge,
     /// Sessions that had to be taken up again.
@@ -55,6 +59,8 @@ pub struct Metrics {
     pub dmcc_malformed: IntCounter,
     /// `phantoms{state=}`: registered, free, in a call, refused, …
     pub phantoms: IntGaugeVec,
+    /// Rings kept in memory of calls that another node records.
+    pub rings: IntGauge,
     /// Calls in progress that the CTI link sees.
     pub calls_active: IntGauge,
     /// Events of calls that were not tracked because there were impossibly many.
@@ -131,10 +137,13 @@ impl Metrics {
             rescues: counter(r, "rescues_total", "Calls recorded because nobody else did."),
             open_recordings: gauge(r, "open_recordings", "Calls in the group's ledger."),
             captures_owed: gauge(r, "captures_owed", "Recordings captured here and still owed."),
+            copies_pending: gauge(r, "copies_pending", "Voice files that should lie here, too."),
+            copies: counter(r, "copies_total", "Voice files fetched from other members."),
             aes_up: gauge(r, "aes_up", "1 while the DMCC session is up."),
             aes_reconnects: counter(r, "aes_reconnects_total", "DMCC sessions taken up again."),
             dmcc_malformed: counter(r, "dmcc_malformed_total", "DMCC frames not understood."),
             phantoms: gauges(r, "phantoms", "Phantoms by state.", &["state"]),
+            rings: gauge(r, "rings", "Rings kept of calls that another node records."),
             calls_active: gauge(r, "calls_active", "Calls in progress."),
             calls_refused: counter(r, "calls_refused_total", "Events of calls too many to track."),
             recordings_active: gauge(r, "recordings_active", "Recordings being captured."),

@@ -22,7 +22,8 @@ use recorder_core::dmcc::Fault;
 use recorder_core::media::srtp;
 use serde_json::{Map, Value, json};
 use storage::{
-    CallLog, Catalog, CatalogError, FetchError, FetchFormat, JournalReader, VoiceError, VoiceStore,
+    CallLog, Catalog, CatalogError, FetchError, FetchFormat, JournalReader, Lies, VoiceError,
+    VoiceStore,
 };
 use storage_core::journal::Place;
 use storage_core::query::Query;
@@ -138,6 +139,7 @@ fn gather_control(metrics: &Metrics, view: &ControlView) {
         let count = view.phantoms.get(&state).copied().unwrap_or(0);
         metrics.phantoms.with_label_values(&[state.as_str()]).set(int(count));
     }
+    metrics.rings.set(int(view.rings));
     let counters = &view.counters;
     let sessions = counters.sessions_started + counters.sessions_recovered;
     raise(&metrics.aes_reconnects, sessions.saturating_sub(1));
@@ -179,16 +181,18 @@ impl Backend for Node {
 
     fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure> {
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
-        let record = self.recording(id)?.ok_or_else(unknown)?;
-        let playback =
-            Playback::open(&self.voices, &record, format).map_err(|error| match error {
-                // It is there, and is not to be had by anything that this program could do.
-                FetchError::Format { .. }
-                | FetchError::Voice(VoiceError::Key { .. } | VoiceError::Erased { .. }) => {
-                    Failure::new(Code::Unavailable, error.to_string())
-                }
-                _ => Failure::new(Code::Internal, error.to_string()),
-            })?;
+        let known = self.recording(id)?.ok_or_else(unknown)?;
+        // As it lies here; and if it has just been sealed anew, what is there now.
+        let record = match self.voices.lies(&known) {
+            Ok(Lies::This(record) | Lies::Later(record)) => *record,
+            Ok(Lies::Nothing | Lies::Earlier) => {
+                let message = format!("the voice file of {id} is not here");
+                return Err(Failure::new(Code::NotFound, message));
+            }
+            Err(error) => return Err(audio_failure(&error.into())),
+        };
+        let playback = Playback::open(&self.voices, &record, format);
+        let playback = playback.map_err(|error| audio_failure(&error))?;
         let opus = match format {
             FetchFormat::Original => record.format.extension() == "opus",
             FetchFormat::Wav => false,
@@ -314,7 +318,10 @@ impl Backend for Node {
 
 impl PeerService for Node {
     fn holds(&self, record: &Recording) -> bool {
-        self.voices.voice(record).is_ok()
+        match self.voices.lies(record) {
+            Ok(Lies::This(record)) => self.voices.voice(&record).is_ok(),
+            _ => false,
+        }
     }
 
     fn capture(
@@ -359,6 +366,18 @@ impl PeerService for Node {
         let outlet = &self.works()?.outlet;
         Ok((outlet.journal(), outlet.feed(peer, has)))
     }
+}
+
+fn audio_failure(error: &FetchError) -> Failure {
+    let code = match error {
+        // It is there, and is not to be had by anything that this program could do.
+        FetchError::Format { .. }
+        | FetchError::Voice(VoiceError::Key { .. } | VoiceError::Erased { .. }) => {
+            Code::Unavailable
+        }
+        _ => Code::Internal,
+    };
+    Failure::new(code, error.to_string())
 }
 
 /// A witness is of use while it is in contact with a majority.

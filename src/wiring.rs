@@ -162,6 +162,7 @@ pub fn trigger_config(
         rules: recorder.rules.clone(),
         max_parties: recorder.maxparties as usize,
         patience: call::Patience { rescue: recorder.rescue, follow: recorder.follow },
+        ring: recorder.standby_ring,
         id_seed,
         first_segment,
     }

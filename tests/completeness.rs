@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use astlogger::demo::{Cti, Shape};
+use astlogger::demo::{self, Cti, DueCall, Shape};
 use common::Bench;
 use common::group::{GroupBench, ONE, TWO};
 use serde_json::{Value, json};
@@ -85,6 +85,74 @@ async fn each_call_of_the_day_is_accounted_for() {
     assert_eq!(asked(&mut qa, long_ago).await["calls"], 0);
     let (status, _) = bench.node.get("/api/completeness").await.expect("HTTP");
     assert_eq!(status, 401);
+}
+
+/// What the report says is missing of a call, milliseconds; `None` if it says that nothing is.
+fn told_missing(told: &Value, call: &DueCall) -> Option<u64> {
+    let lacking = told["lacking"].as_array().expect("a list");
+    let ucid = json!(call.ucids[0]);
+    let of_it = lacking.iter().find(|lacking| lacking["ucid"] == ucid)?;
+    Some(of_it["missingms"].as_object()?.values().filter_map(Value::as_u64).sum())
+}
+
+/// One packet in a hundred is lost on its way, one call in fifty hears nothing for a while, and another one
+/// finds no phantom: each of these is told, by call and to the frame, and nothing else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_faults_in_a_hundredth_of_all_the_report_finds_each() {
+    const CALLS: usize = 50;
+    const FRAMES: u32 = 400;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let console = dir.path().join("console");
+    let settings = format!("al_consolelisten = {:?}\n", console.display().to_string());
+    let bench = Bench::start_with(SiteConfig::demo(CALLS + 1, 1), &settings).await;
+    let (switch, faults) = (bench.site.switch(), bench.site.faults());
+    let mut calls = Vec::new();
+    for number in 1..=CALLS {
+        let caller = format!("55512{number:05}");
+        calls.push(bench.answered_call(&caller, &format!("31{number:03}")).await);
+    }
+    for call in &calls {
+        bench.recorded(*call).await;
+    }
+    faults.drop_rtp(0.01);
+    let begun = switch.call(calls[CALLS - 1]).expect("it is up").frames;
+    bench.frames(calls[CALLS - 1], begun + FRAMES / 2).await;
+    let mute = switch.call(calls[0]).expect("it is up").recorders()[0].to_owned();
+    faults.mute_phantom(&mute, 25);
+    bench.frames(calls[CALLS - 1], begun + FRAMES).await;
+    faults.drop_rtp(0.0);
+    // The last packets arrive: what is lost behind them nobody could know of.
+    bench.frames(calls[CALLS - 1], begun + FRAMES + 25).await;
+    for call in &calls {
+        switch.hangup_all(*call);
+    }
+    bench.published(CALLS).await;
+    faults.refuse_joins(0, u32::MAX);
+    let refused = bench.answered_call("5551299999", &format!("31{:03}", CALLS + 1)).await;
+    bench.frames(refused, 60).await;
+    switch.hangup_all(refused);
+
+    let all = |told: &Value| told["calls"] == CALLS + 1 && told["pending"] == 0;
+    let told = report_when(&bench.node.config_path(), all).await;
+    assert_eq!((&told["missed"], &told["excluded"]), (&json!(1), &json!(0)), "{told:#}");
+    let published = bench.node.recordings().expect("records can be read");
+    let mut lost = 0;
+    for call in demo::due_calls(&bench.site.history(), |call| call.answered) {
+        let truth =
+            demo::judge(std::slice::from_ref(&call), &published).expect("files can be read");
+        let missing = 20 * (truth.packets_sent - truth.packets_in_files);
+        let named = told_missing(&told, &call);
+        lost += missing;
+        match named {
+            None => assert_eq!((missing, truth.calls_missed), (0, 0), "{call:?}: {told:#}"),
+            Some(ms) if truth.calls_missed == 1 => assert!(ms >= 1_000, "{call:?}: {told:#}"),
+            // Each hole is told in whole milliseconds.
+            Some(ms) => {
+                assert!(ms.abs_diff(missing) <= missing / 20, "{missing} of {call:?}: {told:#}")
+            }
+        }
+    }
+    assert!(lost >= CALLS as u64 * 20, "too little was lost to prove anything: {lost} ms");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

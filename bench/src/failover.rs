@@ -31,6 +31,9 @@ pub struct Options {
     /// Milliseconds that an AES takes for each request.
     #[arg(long, default_value_t = 20)]
     delay: u64,
+    /// Whoever stands by keeps a ring (`al_standbyring`).
+    #[arg(long)]
+    ring: bool,
     /// What happens to the lead.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Fault::ALL)]
     faults: Vec<Fault>,
@@ -99,8 +102,10 @@ pub fn run(options: &Options) -> Result<()> {
         wrong.extend(holes.faults.iter().map(|text| format!("{}: {text}", fault.name())));
     }
     println!(
-        "\nFailover: {} calls in progress, each AES request answered {} ms later\n\n{table}",
-        options.calls, options.delay
+        "\nFailover: {} calls in progress, each AES request answered {} ms later{}\n\n{table}",
+        options.calls,
+        options.delay,
+        if options.ring { ", with a standby ring" } else { "" },
     );
     // A short hole in a wrong file is no result.
     if !wrong.is_empty() {

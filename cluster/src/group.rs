@@ -384,6 +384,16 @@ impl Group {
         }
     }
 
+    /// How often the member's thread has come round, which it does several times a second; absent for a
+    /// node without peers, which has none.
+    #[must_use]
+    pub fn turns(&self) -> Option<u64> {
+        match &self.inner.kind {
+            Kind::Alone { .. } => None,
+            Kind::Member(member) => Some(member.shared.pulse.turns()),
+        }
+    }
+
     /// Where this member listens; absent for a node without peers.
     #[must_use]
     pub fn listens(&self) -> Option<SocketAddr> {

@@ -84,17 +84,25 @@ impl Unhurried {
 pub(crate) struct Pulse {
     clock: Clock,
     last_us: AtomicU64,
+    turns: AtomicU64,
     stood_in_us: AtomicU64,
 }
 
 impl Pulse {
     const fn new(clock: Clock) -> Self {
-        Self { clock, last_us: AtomicU64::new(0), stood_in_us: AtomicU64::new(0) }
+        let [last_us, turns, stood_in_us] = [const { AtomicU64::new(0) }; 3];
+        Self { clock, last_us, turns, stood_in_us }
     }
 
     /// The thread came round.
     pub(crate) fn beat(&self) {
         self.last_us.store(self.clock.mono().as_micros(), Ordering::Relaxed);
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it did.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     /// Whether it did so in this span until now.

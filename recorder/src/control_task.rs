@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use recorder_core::call::pool::PhantomState;
-use recorder_core::call::{CallView, Order, Refusal, Request, TriggerConfig};
+use recorder_core::call::{CallView, Order, Refusal, Request, RingOrder, TriggerConfig};
 use recorder_core::controller::{Action, Controller, GroupWord};
 use recorder_core::dmcc::{Counters, LinkConfig, Notice};
 use recorder_core::media::MediaNotice;
@@ -14,7 +14,7 @@ use storage_core::journal::Fact;
 use storage_core::{Draft, MonoTime, RecordingId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::aes_link::{AesEndpoint, AesLink, SocketEvent};
 use crate::clock::Clock;
@@ -60,6 +60,9 @@ pub trait Outlet: Send + Sync + 'static {
     /// How the media of a phantom is protected, in order with the facts; for the media thread only.
     fn protect(&self, protected: Protected);
 
+    /// What is to become of a phantom's ring, in order with the facts; for the media thread only.
+    fn ring(&self, order: RingOrder);
+
     /// Something to know.
     fn tell(&self, told: Told);
 }
@@ -77,6 +80,8 @@ pub struct ControlView {
     pub phantoms: BTreeMap<PhantomState, usize>,
     /// Recordings in progress.
     pub recordings: usize,
+    /// Rings kept of calls that another node records.
+    pub rings: usize,
     /// Phantoms in calls, and those of them that should hear something and do not.
     pub hearing: (usize, usize),
     /// The link's counters.
@@ -89,6 +94,7 @@ enum Command {
     Calls(oneshot::Sender<Vec<CallView>>),
     Group(GroupWord),
     Drain(oneshot::Sender<()>),
+    Alive(oneshot::Sender<()>),
 }
 
 /// The running task.
@@ -169,6 +175,15 @@ impl Control {
         self.news.notified().await;
     }
 
+    /// Whether the task takes what it is told, and answers within so long.
+    pub async fn answers(&self, within: Duration) -> bool {
+        let (sender, receiver) = oneshot::channel();
+        let asked = async {
+            self.commands.send(Command::Alive(sender)).await.is_ok() && receiver.await.is_ok()
+        };
+        timeout(within, asked).await.unwrap_or(false)
+    }
+
     /// Whether the task still works; false means that it has panicked or was drained.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -215,6 +230,7 @@ impl Task {
                     Some(Command::Group(word)) => {
                         self.controller.handle_group(self.clock.now(), word);
                     }
+                    Some(Command::Alive(sender)) => drop(sender.send(())),
                     Some(Command::Drain(done)) => {
                         self.end().await;
                         let _ = done.send(());
@@ -245,6 +261,7 @@ impl Task {
                 Action::Protect { phantom, at, protection } => {
                     self.outlet.protect(Protected { phantom, at, protection });
                 }
+                Action::Ring(order) => self.outlet.ring(order),
                 Action::Tell(Order::Answer { request, result }) => self.answer(request, result),
                 Action::Tell(order) => self.outlet.tell(Told::Calls(order)),
                 Action::Link(notice) => self.outlet.tell(Told::Link(notice)),
@@ -326,6 +343,7 @@ impl Task {
             aes_up: self.controller.link().is_up(),
             phantoms: self.controller.call_machine().phantoms(self.clock.now()),
             recordings: self.controller.call_machine().recordings_active(),
+            rings: self.controller.call_machine().rings_active(),
             hearing: self.controller.call_machine().hearing(self.clock.now()),
             counters: self.controller.link().counters().clone(),
         };

@@ -12,6 +12,7 @@ use storage_core::journal::{BlockWriter, Channel};
 use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId, WallTime};
 
 use crate::clock::Clock;
+use crate::media_ring::Ring;
 use crate::media_stats::MediaStats;
 use crate::rtp_socket::{Batch, BindError, Datagram, PhantomSockets, RtpSocket};
 
@@ -38,6 +39,8 @@ pub(crate) struct Port {
     pub known: bool,
     /// When the open segment was opened, as long as no packet of it is in the capture.
     pub awaiting: Option<MonoTime>,
+    /// What keeps the packets of the open segment as long as nothing of it is written down.
+    pub ring: Option<Ring>,
     /// Packets of the open segment that could not be kept and are not in the journal as a fact.
     pub lost: Option<LostSpan>,
     /// It was said of the open segment that nothing can be decrypted.
@@ -157,6 +160,7 @@ impl Port {
             recording: None,
             known: false,
             awaiting: None,
+            ring: None,
             lost: None,
             undecryptable_told: false,
             unclaimed: VecDeque::new(),
@@ -290,6 +294,7 @@ impl Port {
         self.count_refused(stats);
         self.recording = None;
         self.awaiting = None;
+        self.ring = None;
     }
 
     fn count_refused(&mut self, stats: &MediaStats) {

@@ -96,6 +96,8 @@ pub struct MediaStats {
     pub orders_refused: Counter,
     /// Notices given up because the control plane did not take them.
     pub notices_lost: Counter,
+    /// Turns of the thread: at least two a second while it gets on.
+    pub turns: Counter,
     /// Times that a sweep began later than its beat by more than a beat.
     pub sweeps_late: Counter,
     /// How long it takes to make the journal durable.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use recorder_core::call::RingOrder;
 use recorder_core::media::MediaNotice;
 use recorder_core::media::srtp::Protection;
 use storage::Journal;
@@ -82,6 +83,8 @@ pub(crate) enum Order {
     Fact(Box<Fact>),
     /// To decrypt by; never written down.
     Protect(Box<Protected>),
+    /// To keep in memory; never written down.
+    Ring(Box<RingOrder>),
     /// To end.
     Stop,
 }
@@ -116,6 +119,14 @@ impl MediaHandle {
     #[must_use]
     pub fn protect(&self, protected: Protected) -> bool {
         let taken = self.orders.try_send(Order::Protect(Box::new(protected))).is_ok();
+        self.stats.orders_refused.add((!taken).into());
+        taken
+    }
+
+    /// Tells it what is to become of a phantom's ring. Never waits. `false`: it takes no more.
+    #[must_use]
+    pub fn ring(&self, order: RingOrder) -> bool {
+        let taken = self.orders.try_send(Order::Ring(Box::new(order))).is_ok();
         self.stats.orders_refused.add((!taken).into());
         taken
     }

@@ -14,15 +14,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use recorder_core::call::{RingChange, RingOrder};
 use recorder_core::media::{Hearing, MediaNotice};
 use storage::{Journal, JournalError};
 use storage_core::journal::{Channel, Fact};
 use storage_core::record::GapCause;
-use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId};
+use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId, WallTime};
 use tokio::sync::mpsc::Sender;
 
 use crate::clock::Clock;
 use crate::media_port::{Gathered, Port, Sweep};
+use crate::media_ring::{Mark, Ring};
 use crate::media_stats::MediaStats;
 use crate::media_thread::{Order, Protected};
 use crate::rtp_socket::Batch;
@@ -106,6 +108,7 @@ impl Worker {
         let mut beat = 0;
         let (mut next, mut next_fast) = (self.clock.mono(), self.clock.mono());
         loop {
+            self.stats.turns.add(1);
             let now = self.clock.mono();
             let eager = self.ports.iter().any(|port| port.is_eager(now));
             let due = if eager { next.min(next_fast) } else { next };
@@ -162,6 +165,7 @@ impl Worker {
                 Order::Stop => return false,
                 Order::Fact(fact) => self.act(batch, *fact),
                 Order::Protect(protected) => self.protect(*protected),
+                Order::Ring(order) => self.ring(batch, &order),
             }
             // One that is taken from the queue must be acted upon: none is taken after the last.
             if taken == ORDERS_AT_ONCE {
@@ -180,6 +184,11 @@ impl Worker {
     fn act(&mut self, batch: &mut Batch, fact: Fact) {
         let now = self.clock.mono();
         match &fact {
+            Fact::SegmentOpened { segment, recordingid, at, .. } if self.is_ring(*segment) => {
+                let (segment, recording, since) = (*segment, *recordingid, *at);
+                self.note(fact);
+                return self.pour(batch, now, segment, recording, since);
+            }
             Fact::SegmentOpened { segment, recordingid, phantom, at, .. } => {
                 if let Some(number) = self.open(batch, now, *segment, phantom) {
                     let port = &mut self.ports[number];
@@ -205,6 +214,52 @@ impl Worker {
             Fact::Recording { .. } | Fact::Lost { .. } | Fact::Sealed { .. } => {}
         }
         self.note(fact);
+    }
+
+    /// Begins, changes or ends a ring. Nothing of it is written down.
+    fn ring(&mut self, batch: &mut Batch, RingOrder { phantom, segment, change }: &RingOrder) {
+        let now = self.clock.mono();
+        match change {
+            RingChange::Begin { since, reach } => {
+                if let Some(number) = self.open(batch, now, *segment, phantom) {
+                    let port = &mut self.ports[number];
+                    port.ring = Some(Ring::new(*reach));
+                    let (gathered, stats) = (&mut self.gathered, &*self.stats);
+                    port.begin(*since, &mut Sweep { now, batch, gathered, stats });
+                }
+            }
+            RingChange::Source(source) => {
+                if let Some(number) = self.by_segment.get(segment) {
+                    self.ports[*number].intake.terms(now, *source);
+                }
+            }
+            RingChange::End => self.close(batch, now, *segment),
+        }
+    }
+
+    fn is_ring(&self, segment: SegmentId) -> bool {
+        let number = self.by_segment.get(&segment);
+        number.is_some_and(|number| self.ports[*number].ring.is_some())
+    }
+
+    /// A ring becomes the begin of its segment, whose fact is put down already.
+    fn pour(
+        &mut self,
+        batch: &mut Batch,
+        now: MonoTime,
+        segment: SegmentId,
+        recording: RecordingId,
+        since: WallTime,
+    ) {
+        let Some(number) = self.by_segment.get(&segment).copied() else { return };
+        // What waits at the sockets comes after what the ring holds, and before what comes from now on.
+        self.sweep(batch, now, |this, _| Due { rtp: this == number, rtcp: this == number });
+        let port = &mut self.ports[number];
+        (port.recording, port.awaiting) = (Some(recording), Some(now));
+        if let Some(ring) = port.ring.take() {
+            ring.pour(since, &mut self.gathered);
+        }
+        self.write_packets();
     }
 
     /// Decrypts by other terms from now on.
@@ -266,6 +321,7 @@ impl Worker {
         for number in 0..self.ports.len() {
             let port = &mut self.ports[number];
             let due = due(number, port);
+            let mark = Mark::of(&self.gathered);
             let mut sweep = Sweep { now, batch, gathered: &mut self.gathered, stats: &self.stats };
             if due.rtp
                 && port.sweep(number, Channel::Rtp, &mut sweep)
@@ -276,6 +332,14 @@ impl Worker {
             }
             if due.rtcp {
                 port.sweep(number, Channel::Rtcp, &mut sweep);
+            }
+            if let Some(ring) = &mut port.ring
+                && let Some(received) = ring.keep(&mut self.gathered, mark, Clock::wall())
+                && port.awaiting.take().is_some()
+                && let Some(segment) = port.intake.segment()
+            {
+                let captured = self.clock.now();
+                self.outbox.push_back(MediaNotice::FirstPacket { segment, received, captured });
             }
             if self.gathered.bytes.len() >= APPEND_BYTES {
                 self.write_packets();

@@ -121,7 +121,7 @@ fn by_name(capture: &JournalReader, found: &Recovered) -> BTreeMap<RecordingId, 
 }
 
 /// Seals and publishes one. There may be an earlier revision, sealed by this node and published
-/// before the crash; nothing of it is lost.
+/// before the crash; nothing of it is lost. The copy of another node's recording is not added to.
 fn publish(
     capture: &JournalReader,
     store: &VoiceStore,
@@ -134,6 +134,9 @@ fn publish(
         let before = store.published(recordingid)?;
         let mut drafts = local.iter().filter_map(|id| capture.outline(*id).ok()?.draft);
         let (node, copy) = drafts.next().map_or((node, 1), |draft| (draft.node, draft.copy));
+        if let Some(owner) = before.as_ref().map(|before| before.node).filter(|o| *o != node) {
+            return Err(SealError::Elsewhere { node: owner });
+        }
         let revision = before.as_ref().map_or(1, |before| before.revision + 1);
         let local = local.to_vec();
         let job = SealJob { revision, local, ..SealJob::alone(recordingid, node, copy) };

@@ -13,8 +13,8 @@ use recorder_core::media::Codec;
 use recorder_core::media::published::entries;
 use recorder_core::media::render::Pass;
 use recorder_core::media::{
-    Coded, Heard, Index, Plan, Render, RenderError, Sound, Source, Unplaceable, VoiceSink,
-    add_sound, begin_when_due, draft_of, merge_drafts, record, revised, shifted,
+    Coded, Fades, Heard, Index, Part, Plan, Render, RenderError, Sound, Source, Unplaceable,
+    VoiceSink, add_sound, begin_when_due, draft_of, merge_drafts, record, revised, shifted,
 };
 use storage::{
     FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceForm,
@@ -26,6 +26,7 @@ use storage_core::record::VoiceFormat;
 use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use crate::decode::Decoders;
+use crate::excerpts::excerpts;
 use crate::mirrored::MirroredCapture;
 use crate::published_file::PublishedFile;
 use crate::pulled::{PulledCapture, PulledError};
@@ -109,6 +110,13 @@ pub enum SealError {
     /// There is no such revision yet, or it cannot be read.
     #[error("the revision before is not there")]
     NotPublished,
+    /// What lies here is the copy of a recording that another node has published: its group knows whether
+    /// this capture still is to go into it.
+    #[error("node {node} has published it: start this node, and the group completes it")]
+    Elsewhere {
+        /// Who has it.
+        node: NodeId,
+    },
     /// Nothing could be heard in what could be read, and not all could.
     #[error("the disk does not give what was captured")]
     Unread,
@@ -219,8 +227,13 @@ pub fn seal(
         let file = PublishedFile::open(store, &record)?;
         sources.published = Some(Published { record, file });
     }
-    let First { draft, plan, captures, whole } = read_headers(&mut sources)?;
-    let mut plan = match plan {
+    let First { draft, mut index, captures, whole } = read_headers(&mut sources)?;
+    if let Some(listening) = index.listening() {
+        let read = |entry: &mut dyn FnMut(&Entry<'_>)| sources.entries(entry);
+        let heard = excerpts(listening.plan(), read)?;
+        index.join(listening.joins(&heard));
+    }
+    let mut plan = match index.plan() {
         Ok(plan) => plan,
         // What could not be read may have been audio.
         Err(Unplaceable::NoAudio { .. }) if !whole => return Err(SealError::Unread),
@@ -308,12 +321,23 @@ impl Sources<'_> {
         }
         Ok(lost)
     }
+
+    /// Gives all entries.
+    fn entries(&mut self, entry: &mut dyn FnMut(&Entry<'_>)) -> Result<(), SealError> {
+        let read = self.read(|turn| {
+            if let Turn::Entry(found) = turn {
+                entry(&found);
+            }
+        });
+        read.map(drop)
+    }
 }
 
 /// What the first reading found.
 struct First {
     draft: Draft,
-    plan: Result<Plan, Unplaceable>,
+    /// Where its audio lies.
+    index: Index,
     captures: Vec<(NodeId, SegmentId)>,
     /// Whether the disk gave everything that was captured.
     whole: bool,
@@ -355,7 +379,7 @@ fn read_headers(sources: &mut Sources<'_>) -> Result<First, SealError> {
     let looked_at = index.captures().map(|key| (key.node, key.segment));
     let is_mirrored = |node| job.mirrored.iter().any(|mirrored| mirrored.node == node);
     let captures = looked_at.filter(|(node, _)| !is_mirrored(*node)).collect();
-    Ok(First { draft, plan: index.plan(), captures, whole: bytes == 0 })
+    Ok(First { draft, index, captures, whole: bytes == 0 })
 }
 
 /// Second reading: the audio, in order.
@@ -370,13 +394,13 @@ fn write(
     let law = sources.published.as_ref().and_then(|before| before.file.law()).unwrap_or(plan.law);
     let voice = Voice::create(store, settings, record, plan, law)?;
     let (sound, decoders) = (Sound::new(&plan.gaps), Decoders::default());
-    let mut voice = Listened { voice, sound, decoders };
+    let mut voice = Listened { voice, sound, decoders, fades: Fades::new(plan) };
     let mut render = Render::new(plan);
     loop {
         let mut outcome = Ok(());
-        sources.read(|turn| {
-            if let (Ok(()), Turn::Entry(entry)) = (&outcome, turn) {
-                outcome = render.entry(&entry, &mut voice);
+        sources.entries(&mut |entry| {
+            if outcome.is_ok() {
+                outcome = render.entry(entry, &mut voice);
             }
         })?;
         outcome.map_err(render_error)?;
@@ -386,7 +410,7 @@ fn write(
     }
 }
 
-fn render_error(error: RenderError<SealError>) -> SealError {
+pub(crate) fn render_error(error: RenderError<SealError>) -> SealError {
     match error {
         RenderError::Sink(error) => error,
         RenderError::Changed { ordinal } => SealError::Changed { ordinal },
@@ -461,23 +485,55 @@ struct Listened<'p> {
     voice: Voice,
     sound: Sound<'p>,
     decoders: Decoders,
+    fades: Fades<'p>,
+}
+
+/// Writes linear samples, but for those that lead from one capture over to another.
+fn write_linear(
+    (voice, sound, fades): (&mut Voice, &mut Sound<'_>, &mut Fades<'_>),
+    mut samples: &[i16],
+) -> Result<(), SealError> {
+    while let Some(part) = fades.next(samples.len()) {
+        let (written, rest) = match part {
+            Part::Kept(count) => samples.split_at(count),
+            Part::Replaced(with) => (with, &samples[with.len()..]),
+        };
+        sound.linear(written);
+        voice.linear(written)?;
+        samples = rest;
+    }
+    Ok(())
 }
 
 impl VoiceSink for Listened<'_> {
     type Error = SealError;
 
-    fn audio(&mut self, law: Law, samples: &[u8]) -> Result<(), SealError> {
-        self.sound.audio(law, samples);
-        self.voice.audio(law, samples)
+    fn audio(&mut self, law: Law, mut samples: &[u8]) -> Result<(), SealError> {
+        while let Some(part) = self.fades.next(samples.len()) {
+            match part {
+                Part::Kept(count) => {
+                    let (kept, rest) = samples.split_at(count);
+                    self.sound.audio(law, kept);
+                    self.voice.audio(law, kept)?;
+                    samples = rest;
+                }
+                Part::Replaced(with) => {
+                    self.sound.linear(with);
+                    self.voice.linear(with)?;
+                    samples = &samples[with.len()..];
+                }
+            }
+        }
+        Ok(())
     }
 
     fn coded(&mut self, packet: Coded<'_>) -> Result<(), SealError> {
-        let samples = self.decoders.decode(&packet);
-        self.sound.linear(samples);
-        self.voice.linear(samples)
+        let Self { voice, sound, decoders, fades } = self;
+        write_linear((voice, sound, fades), decoders.decode(&packet))
     }
 
     fn silence(&mut self, samples: u64) -> Result<(), SealError> {
+        self.fades.silence(samples);
         self.sound.silence(samples);
         self.voice.silence(samples)
     }

@@ -1,81 +1,125 @@
-//! A catalog that was made anew knows the recordings whose files lie here. Those of the other nodes are
-//! asked for, so that they are found here even while their owner is away. What is sealed meanwhile is
-//! listed by the ledger; which of two revisions counts is decided by their numbers.
+//! Keeps the catalog complete beyond what the ledger has this node list: one that was made anew, whose
+//! disk was lost, perhaps, asks the other recorders for everything; one that was away for a while for
+//! what was sealed meanwhile. Whom it asks when is decided in [`super::rounds`]; which of two revisions
+//! counts is decided by their numbers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_core::GroupView;
+use recorder::clock::Clock;
 use storage::{Catalog, SledCatalog};
-use storage_core::NodeId;
+use storage_core::query::Position;
+use storage_core::{NodeId, Role, WallTime};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::rounds::Rounds;
 use crate::hub::Hub;
 use crate::peers::Peers;
 
 /// Records asked for at once.
 const PAGE: usize = 500;
 const PAGE_WITHIN: Duration = Duration::from_secs(10);
-/// A peer that did not answer is asked again after so long.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Between two pages: it is in no hurry.
+const PAGE_REST: Duration = Duration::from_millis(20);
+/// No call lasts longer than this: what began before is sealed.
+const CALL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Nothing happens.
+const IDLE: Duration = Duration::from_secs(3600);
 
-/// Walks through the recordings of all peers, however long one of them is away, and then marks the
-/// catalog as whole. Begins again at the next start if this one is ended before that. A node alone
-/// leaves the mark: should it become a member one day, it has not asked anybody yet.
+/// Asks as long as the node runs. A node alone asks nobody, and remembers so: should it become a member
+/// one day, its catalog lacks what the others have. A witness lists nothing.
 pub async fn catch_up(peers: Peers, catalog: Arc<SledCatalog>, hub: Arc<Hub>) {
-    let mut view = peers.group().view_watch();
-    // A group that has no members yet is one that this node has not heard of yet.
-    let Ok(members) =
-        view.wait_for(|view| !view.members.is_empty()).await.map(|view| others(&view))
-    else {
-        return;
-    };
-    if members.is_empty() {
-        return;
-    }
-    for node in members {
-        walk(&peers, node, &catalog, &hub).await;
-    }
-    if let Err(error) = catalog.has_others() {
-        tracing::warn!(%error, "the other nodes' recordings will be asked for again");
+    let mut views = peers.group().view_watch();
+    let mut rounds = Rounds::default();
+    let clock = Clock::start();
+    let mut complete = None;
+    loop {
+        regroup(&mut rounds, clock, &views.borrow_and_update());
+        let now = clock.mono();
+        if let Some(node) = rounds.due(now) {
+            let from = Clock::wall();
+            let behind = since(&catalog);
+            let told = walk(&peers, node, behind, &catalog, &hub).await;
+            regroup(&mut rounds, clock, &views.borrow_and_update());
+            rounds.asked(clock.mono(), node, from, told);
+            let until = rounds.complete_until();
+            if let Some(until) = until.filter(|until| complete < Some(*until)) {
+                complete = Some(until);
+                if let Err(error) = catalog.has_others(until) {
+                    tracing::warn!(%error, "the others' recordings will be asked for again");
+                }
+            }
+            continue;
+        }
+        let wakes = rounds.wakes().map_or(IDLE, |at| at.since(now));
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            () = sleep_until(Instant::now() + wakes) => {}
+        }
     }
 }
 
-fn others(view: &GroupView) -> Vec<NodeId> {
-    view.members.iter().map(|member| member.node).filter(|node| *node != view.node).collect()
+fn regroup(rounds: &mut Rounds, clock: Clock, view: &GroupView) {
+    let records = |role: Option<Role>| role.is_some_and(|role| role != Role::Witness);
+    let i_record = view.member(view.node).is_some_and(|member| records(member.role));
+    let others =
+        || view.members.iter().filter(|m| i_record && m.node != view.node && records(m.role));
+    let all = others().map(|member| member.node).collect();
+    let reachable: BTreeSet<_> = others().filter(|m| m.reachable).map(|m| m.node).collect();
+    rounds.regrouped(clock.mono(), all, &reachable);
 }
 
-async fn walk(peers: &Peers, node: NodeId, catalog: &Arc<SledCatalog>, hub: &Arc<Hub>) {
-    let (mut cursor, mut entered) = (None, 0_u64);
+/// Behind which place something may be missing; `None`: anywhere.
+fn since(catalog: &SledCatalog) -> Option<Position> {
+    let complete: WallTime = catalog.others_until()?;
+    Some(Position::at(complete - CALL_MAX))
+}
+
+/// Enters what a peer lists. False if it did not tell everything.
+async fn walk(
+    peers: &Peers,
+    node: NodeId,
+    behind: Option<Position>,
+    catalog: &Arc<SledCatalog>,
+    hub: &Arc<Hub>,
+) -> bool {
+    let (mut cursor, mut entered) = (behind, 0_u64);
     loop {
         let page = match peers.records_since(node, cursor, PAGE, PAGE_WITHIN).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(%node, ?error, "its recordings are asked for again");
-                sleep(AGAIN).await;
-                if !peers.group().view().members.iter().any(|member| member.node == node) {
-                    return;
-                }
-                continue;
+                return false;
             }
         };
         let (entering, hub) = (Arc::clone(catalog), Arc::clone(hub));
         let entered_now = spawn_blocking(move || {
-            let newer = page.records.iter().filter(|record| {
+            let mut whole = true;
+            let mut count = 0_u64;
+            for record in &page.records {
                 let known = entering.get(record.recordingid).ok().flatten();
-                known.is_none_or(|known| known.revision < record.revision)
-            });
-            let count = newer.filter(|record| hub.enter(record, &*entering)).count();
-            (count as u64, page.cursor)
+                if known.is_none_or(|known| known.revision < record.revision) {
+                    let done = hub.enter(record, &*entering);
+                    whole &= done;
+                    count += u64::from(done);
+                }
+            }
+            (whole, count, page.cursor)
         });
         // A panic there has been reported by the runtime.
-        let Ok((count, next)) = entered_now.await else { return };
+        let Ok((true, count, next)) = entered_now.await else { return false };
         entered += count;
         match next {
             Some(next) => cursor = Some(next),
             None => break,
         }
+        sleep(PAGE_REST).await;
     }
-    tracing::info!(peer = %node, entered, "its recordings are in the catalog");
+    if entered > 0 {
+        tracing::info!(peer = %node, entered, "what it lists is in the catalog, too");
+    }
+    true
 }

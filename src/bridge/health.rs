@@ -39,7 +39,8 @@ impl Signs {
         let count = |states: &[PhantomState]| {
             states.iter().filter_map(|state| self.phantoms.get(state)).sum::<usize>()
         };
-        let free = count(&[PhantomState::Free, PhantomState::Resting]);
+        // What keeps a ring gives way to a recording.
+        let free = count(&[PhantomState::Free, PhantomState::Resting, PhantomState::Ring]);
         let used = count(&[PhantomState::Joining, PhantomState::Recording, PhantomState::Leaving]);
         let phantoms = match (free, used) {
             (0, 0) => Phantoms::None,
@@ -122,6 +123,7 @@ mod tests {
             (Signs { disk: false, ..signs(3, 1) }, false),
             (signs(0, 0), false),
             (signs(0, 4), true),
+            (Signs { phantoms: [(PhantomState::Ring, 4)].into(), ..signs(0, 0) }, true),
             (Signs { deaf: 2, ..signs(3, 2) }, true),
             (Signs { deaf: 3, ..signs(3, 5) }, false),
             (Signs { deaf: 3, ..signs(3, 9) }, true),

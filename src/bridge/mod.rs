@@ -9,6 +9,7 @@ pub mod health;
 pub mod people;
 mod pull;
 mod report;
+mod rounds;
 pub mod words;
 
 use std::collections::{BTreeMap, VecDeque};

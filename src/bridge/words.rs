@@ -216,6 +216,7 @@ pub fn peers(view: &GroupView) -> BTreeMap<NodeId, Peer> {
         copy: member.copy,
         alive: is_alive(view, member.node),
         serves: member.serves,
+        stands_by: member.duty == Duty::Standby,
         phantoms: expand(&member.phantoms),
     };
     view.members.iter().filter(records).map(|member| (member.node, peer(member))).collect()

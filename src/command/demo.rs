@@ -12,6 +12,8 @@ pub enum Scenario {
     /// Active and backup: the active is killed mid-call and comes back; one file per call
     #[default]
     HotStandby,
+    /// As hot-standby, with a standby ring: one file per call, and nothing is missing
+    ZeroHole,
     /// Active and parallel: the active is killed; two files per call
     ActiveActive,
     /// An agent starts trunk recording, the caller is transferred, the recorder killed
@@ -28,8 +30,9 @@ pub enum Scenario {
 
 impl Scenario {
     /// All that can be played by themselves.
-    pub const EACH: [Self; 6] = [
+    pub const EACH: [Self; 7] = [
         Self::HotStandby,
+        Self::ZeroHole,
         Self::ActiveActive,
         Self::Trunk,
         Self::Partition,
@@ -42,6 +45,7 @@ impl Scenario {
     pub const fn name(self) -> &'static str {
         match self {
             Self::HotStandby => "hot-standby",
+            Self::ZeroHole => "zero-hole",
             Self::ActiveActive => "active-active",
             Self::Trunk => "trunk",
             Self::Partition => "partition",

@@ -15,6 +15,7 @@ mod run;
 mod simulate;
 mod status;
 mod user;
+mod verify;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -135,6 +136,8 @@ enum Command {
     Recover(recover::Options),
     /// Rebuild the catalog from the files
     Reindex(reindex::Options),
+    /// Check voice files against their records
+    Verify(verify::Options),
 }
 
 impl Command {
@@ -152,6 +155,7 @@ impl Command {
             Self::Decrypt(options) => options.json,
             Self::Recover(options) => options.json,
             Self::Reindex(options) => options.json,
+            Self::Verify(options) => options.json,
             Self::Run(_) | Self::Simulate(_) => false,
         }
     }
@@ -179,6 +183,7 @@ impl Command {
             Self::Decrypt(options) => decrypt::execute(&options),
             Self::Recover(options) => recover::execute(&options),
             Self::Reindex(options) => reindex::execute(&options),
+            Self::Verify(options) => verify::execute(&options),
         }
     }
 }

@@ -75,6 +75,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_mediaencryption", Kind::List),
     key("al_rescuems", Kind::Measure),
     key("al_followms", Kind::Measure),
+    key("al_standbyring", Kind::Measure),
     key("al_hold", Kind::Text),
     key("al_voiceformat", Kind::Text),
     key("al_opusbitrate", Kind::Number),

@@ -14,6 +14,7 @@ mod params;
 mod reader;
 mod recorder;
 mod remark;
+mod ring;
 mod rules;
 mod save;
 mod source;
@@ -118,6 +119,7 @@ impl Config {
             warnings: Vec::new(),
         };
         later::settle(&mut config, &mut reader);
+        ring::settle(&config, &mut reader);
         let (wrong, warnings) = reader.finish();
         if !wrong.is_empty() {
             return Err(ConfigError { file: source.file.clone(), remarks: wrong });

@@ -13,6 +13,7 @@ use storage_core::Extension;
 
 use super::method::{self, Method};
 use super::reader::Reader;
+use super::ring;
 use super::rules;
 use super::value::{self, HostPort, RtpPorts};
 
@@ -55,6 +56,7 @@ pub(super) const KEYS: &[&str] = &[
     "al_mediaencryption",
     "al_rescuems",
     "al_followms",
+    "al_standbyring",
     "al_hold",
     "al_maxpauses",
     "al_rule",
@@ -187,6 +189,8 @@ pub struct Recorder {
     pub rescue: Duration,
     /// `al_followms`.
     pub follow: Duration,
+    /// `al_standbyring`: so much of each call that another node records is kept in memory; zero: nothing.
+    pub standby_ring: Duration,
     /// `al_hold`.
     pub hold: HoldAudio,
     /// `al_maxpauses`: a pause ends by itself after this time.
@@ -221,6 +225,7 @@ pub(super) fn read(reader: &mut Reader) -> Recorder {
         mediaencryption,
         rescue: read_rescue(reader),
         follow: read_follow(reader),
+        standby_ring: ring::read(reader),
         hold: reader.word("al_hold", &holds).unwrap_or_default(),
         max_pause: reader.span("al_maxpauses", 1_000, DEFAULT_MAX_PAUSE, 1_000..=86_400_000),
         rules: rules::read(reader),

@@ -73,6 +73,7 @@ fn a_minimal_recorder_gets_the_documented_defaults() {
     assert_eq!(config.storage.opusbitrate, 24_000);
     assert_eq!(config.storage.mindiskfree, DiskShare::Percent(5));
     assert_eq!(config.storage.retention_days, None);
+    assert!(config.storage.mirror);
     let recorder = config.recorder.unwrap();
     assert_eq!(recorder.aes.place.to_string(), "127.0.0.1:4721");
     assert_eq!(recorder.aes.servername, "127.0.0.1");
@@ -123,6 +124,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_aesuser = 5", &["al_aesuser = 5: must be a text"]),
     ("al_aespassword = \"\"", &["al_aespassword: is empty"]),
     ("al_aespassword = 4711", &["al_aespassword: must be a text"]),
+    ("al_mirror = \"no\"", &["al_mirror = \"no\": must be true or false"]),
     ("al_method = \"mr\"\nal_stations = []", &["al_stations", "with al_method = \"mr\""]),
     ("al_method = \"so\"\nal_stations = [\"3100-3149\"]", &["al_observecode: is missing"]),
     (

@@ -60,7 +60,7 @@ pub fn steps(scenario: Scenario) -> Vec<Act> {
     let returns = [Act::AwaitLeadAlone(ACTIVE), Act::Wait(AFTER)];
     let mut steps = match scenario {
         Scenario::Single | Scenario::All => return Vec::new(),
-        Scenario::HotStandby | Scenario::ActiveActive | Scenario::Trunk => {
+        Scenario::HotStandby | Scenario::ZeroHole | Scenario::ActiveActive | Scenario::Trunk => {
             vec![Act::Kill(ACTIVE), Act::AwaitLead(OTHER), Act::Wait(BROKEN), Act::Start(ACTIVE)]
         }
         Scenario::Partition => vec![
@@ -166,6 +166,7 @@ mod tests {
     fn whatever_breaks_is_repaired_and_the_active_leads_in_the_end() {
         for scenario in [
             Scenario::HotStandby,
+            Scenario::ZeroHole,
             Scenario::ActiveActive,
             Scenario::Trunk,
             Scenario::Partition,

@@ -75,7 +75,10 @@ pub async fn play(
     group.site.stop().await;
     let mut verdict = judge_copies(&due, &published, copies(scenario))?;
     verdict.faults.extend(faults);
-    let hole = verdict.takeover_gap_ms_max;
+    let (hole, declared) = (verdict.takeover_gap_ms_max, verdict.packets_in_declared_gaps);
+    if scenario == Scenario::ZeroHole && declared > 0 {
+        verdict.faults.push(format!("{declared} packets are missing, and none should be"));
+    }
     if hole > longest_hole_ms(scenario) {
         verdict.faults.push(format!("nobody took over in time: {hole} ms of a call are missing"));
     }
@@ -93,10 +96,10 @@ const fn copies(scenario: Scenario) -> u8 {
     }
 }
 
-/// How long the hole of a takeover may be in a call; with two copies there is none.
+/// How long the hole of a takeover may be in a call; with two copies or a ring there is none.
 const fn longest_hole_ms(scenario: Scenario) -> u64 {
     match scenario {
-        Scenario::ActiveActive => 0,
+        Scenario::ActiveActive | Scenario::ZeroHole => 0,
         _ => HOLE_MAX_MS,
     }
 }
@@ -109,7 +112,7 @@ fn shape(scenario: Scenario, agents: usize) -> Shape {
         _ => Shape::hot_standby(stations),
     };
     shape.wires = scenario == Scenario::Partition;
-    script::rules(scenario).clone_into(&mut shape.settings);
+    script::settings(scenario).clone_into(&mut shape.settings);
     shape
 }
 
@@ -117,7 +120,10 @@ async fn set_up(scenario: Scenario, calls: u32, folder: &Path) -> Result<GroupSi
     let agents = script::agents_for(scenario, calls);
     let shape = shape(scenario, agents);
     let binary = std::env::current_exe().context("cannot find this program's own file")?;
-    let config = SiteConfig::demo(agents, shape.recorders());
+    let mut config = SiteConfig::demo(agents, shape.recorders());
+    if scenario == Scenario::ZeroHole {
+        config.max_parties = script::PARTIES_WITH_RINGS;
+    }
     let mut group = GroupSite::prepare(&binary, folder, config, &shape).await?;
     script::make_users(&group.member(fault::ACTIVE)?.node.users_path())?;
     group.share_users()?;

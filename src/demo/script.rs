@@ -53,9 +53,14 @@ pub const fn monitored(scenario: Scenario, agents: usize) -> usize {
     }
 }
 
-/// Rules of the recorders' configuration.
-pub const fn rules(scenario: Scenario) -> &'static str {
+/// Parties that the switch puts into a call where rings are kept: three people in a conference that is made
+/// of two calls, and of each the phantom that records and that of the ring.
+pub const PARTIES_WITH_RINGS: usize = 7;
+
+/// Settings and rules of the recorders' configuration.
+pub const fn settings(scenario: Scenario) -> &'static str {
     match scenario {
+        Scenario::ZeroHole => "al_standbyring = \"30s\"\nal_maxparties = 7\n",
         Scenario::Trunk => "[[al_rule]]\nname = \"on demand\"\nrecord = \"ondemand\"\n",
         _ => "",
     }

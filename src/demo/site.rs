@@ -330,17 +330,37 @@ impl GroupSite {
         failed
     }
 
-    /// What is published on the disks of all nodes.
+    /// What is published on the disks of all nodes. Of a recording that lies on several of them (each
+    /// recorder keeps another's files, too) the one on its owner's disk is given, if it is there.
     ///
     /// # Errors
     /// If a record cannot be read.
     pub fn recordings(&self) -> Result<Vec<Published>> {
         let mut all = Vec::new();
-        for member in self.members.values() {
-            all.extend(member.node.recordings()?);
+        for (id, member) in &self.members {
+            all.extend(member.node.recordings()?.into_iter().map(|published| (*id, published)));
         }
-        Ok(all)
+        Ok(without_copies(all))
     }
+}
+
+/// Each recording once. Two of one name that differ, and are no revisions of each other, are two.
+fn without_copies(mut all: Vec<(NodeId, Published)>) -> Vec<Published> {
+    all.sort_by_key(|(at, (_, record))| {
+        (record.recordingid, std::cmp::Reverse(record.revision), *at != record.node)
+    });
+    let mut kept: Vec<Published> = Vec::new();
+    for (_, published) in all {
+        let is_copy = kept.last().is_some_and(|(_, before)| {
+            let (_, record) = &published;
+            before.recordingid == record.recordingid
+                && (before.sha256 == record.sha256 || before.revision > record.revision)
+        });
+        if !is_copy {
+            kept.push(published);
+        }
+    }
+    kept
 }
 
 /// Waits until what is seen of the nodes is as wished.
@@ -494,6 +514,34 @@ mod tests {
         assert_eq!((all, phantoms.len()), (32, 32));
         assert_eq!(group.member(NodeId(2)).unwrap().aes, Some(1));
         assert!(group.member(NodeId(4)).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_no_recording_of_its_own_and_a_double_is() {
+        let published = |owner: u16, revision: u32, sha256: &str| {
+            let record = serde_json::json!({
+                "recordingid": "01890000-0000-7000-8000-000000000000", "revision": revision,
+                "callids": ["1"], "extension": "1", "agentid": "", "calling": "", "called": "",
+                "direction": "inbound", "trunkgroup": "", "trunkmember": "", "vdn": "", "split": "",
+                "userdata": "", "parties": [], "started": "2026-11-27T00:00:00Z",
+                "ended": "2026-11-27T00:00:00Z", "durationms": 0, "scope": "station",
+                "trigger": "rule", "rule": "", "copy": 1, "node": owner, "segments": [], "gaps": [],
+                "pauses": [], "complete": true, "format": "wav", "bytes": 0, "sha256": sha256,
+                "quality": { "lossratio": 0.0, "jitterms": 0.0, "clockdriftppm": 0.0 },
+                "tags": [], "notes": [], "hold": false,
+            });
+            (PathBuf::new(), serde_json::from_value(record).unwrap())
+        };
+        let on = |node: u16, published: Published| (NodeId(node), published);
+        let kept = |all| {
+            let revision = |(_, record): &Published| (record.node.0, record.revision);
+            without_copies(all).iter().map(revision).collect::<Vec<_>>()
+        };
+        let (first, second) = (published(2, 1, "a"), published(2, 2, "b"));
+        assert_eq!(kept(vec![on(1, first.clone()), on(2, first.clone())]), [(2, 1)]);
+        assert_eq!(kept(vec![on(1, first.clone()), on(2, second)]), [(2, 2)]);
+        let double = published(1, 1, "c");
+        assert_eq!(kept(vec![on(1, double), on(2, first)]).len(), 2);
     }
 
     #[test]

@@ -172,6 +172,8 @@ impl GroupBackend {
                 }
                 Err(error) => error.into_failure(),
             }
+        } else if owner == self.node() {
+            Failure::new(Code::NotFound, format!("the voice file of {id} is not here"))
         } else {
             let message = format!("{} cannot be reached", sight.name(owner));
             Failure::new(Code::Unavailable, message)
@@ -355,10 +357,13 @@ impl Backend for GroupBackend {
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
         let record = self.recording(id)?.ok_or_else(unknown)?;
         if record.node == self.node() {
-            return self.local.open_audio(id, format);
-        }
-        // A whole copy here is as good as the owner's.
-        if self.local.holds(&record)
+            match self.local.open_audio(id, format) {
+                // Its disk was lost, perhaps: another has a copy.
+                Err(failure) if failure.code == Code::NotFound && self.sight().has_peers() => {}
+                opened => return opened,
+            }
+        } else if self.local.holds(&record)
+            // A whole copy here is as good as the owner's.
             && let Ok(audio) = self.local.open_audio(id, format)
         {
             return Ok(audio);

@@ -116,7 +116,7 @@ impl Outlet {
     }
 
     fn keeper(&self, view: &GroupView) -> Option<NodeId> {
-        mirror::keeper_of(&mirror::recorders(view), self.node)
+        mirror::mirror_of(self.node, &mirror::recorders(view))
     }
 
     fn not_mirrored(&self, peer: NodeId) -> Alarm {

@@ -8,17 +8,18 @@ use std::time::Duration;
 use cluster::{Group, RequestError, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use storage::FetchFormat;
 use storage_core::completeness::SeenCall;
 use storage_core::journal::Place;
 use storage_core::query::{Position, Query};
-use storage_core::{Extension, NodeId, RecordingId, SegmentId, WallTime};
+use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::protocol::{
-    ANSWER_BYTES_MAX, Ask, FoundPage, Held, MirrorHead, MirrorPlace, OwnedPage, PIECE_BYTES_MAX,
-    SeenPage, decode_answer, encode_ask,
+    ANSWER_BYTES_MAX, Ask, AudioHead, FoundPage, Held, MirrorHead, MirrorPlace, OwnedPage,
+    PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
 };
 use crate::web::backend::{Code, Failure, StartRequest, StopRequest, Target};
 
@@ -87,7 +88,8 @@ impl Peers {
         self.ask(node, &Ask::Records { ids }, within).await
     }
 
-    /// A page of the records of all recordings that the peer owns, oldest first.
+    /// A page of the records of all recordings that the peer lists, oldest first. (One of an earlier
+    /// version tells those that it owns.)
     ///
     /// # Errors
     /// [`PeerError`].
@@ -98,7 +100,7 @@ impl Peers {
         limit: usize,
         within: Duration,
     ) -> Result<OwnedPage, PeerError> {
-        self.ask(node, &Ask::RecordsSince { cursor, limit }, within).await
+        self.ask(node, &Ask::RecordsSince { cursor, limit, all: true }, within).await
     }
 
     /// A page of the recordings in the peer's catalog.
@@ -214,6 +216,23 @@ impl Peers {
             has.map(|(journal, Place { file, offset })| MirrorPlace { journal, file, offset });
         let (head, stream) = self.open::<MirrorHead>(node, &Ask::Mirror { has }, within).await?;
         Ok((head.journal, stream))
+    }
+
+    /// The voice file that a record speaks of, as it was published.
+    ///
+    /// # Errors
+    /// [`PeerError`]; refused if the peer has it not, or another revision of it.
+    pub async fn voice_file(
+        &self,
+        node: NodeId,
+        record: &Recording,
+        within: Duration,
+    ) -> Result<Stream, PeerError> {
+        let part = Part { offset: 0, length: record.bytes, mark: record.sha256.clone() };
+        let (recording, format) = (record.recordingid, FetchFormat::Original);
+        let ask = Ask::Audio { recording, format, part: Some(part) };
+        let (_, stream) = self.open::<AudioHead>(node, &ask, within).await?;
+        Ok(stream)
     }
 
     /// The peer as it sees itself.

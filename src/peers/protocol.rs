@@ -45,7 +45,7 @@ pub enum Ask {
         /// Which; [`RECORDS_MAX`] at most.
         ids: Vec<RecordingId>,
     },
-    /// The records of all recordings that this node owns, oldest first: an [`OwnedPage`]. For a
+    /// The records of recordings that this node lists, oldest first: an [`OwnedPage`]. For a
     /// walk through all of them; what is sealed during the walk is not in it for certain.
     RecordsSince {
         /// Go on behind this place.
@@ -53,6 +53,9 @@ pub enum Ask {
         cursor: Option<Position>,
         /// Records to look at, 1 to 1000; a page may have fewer, and still go on.
         limit: usize,
+        /// All, or only those that it owns: a node that has lost its disk asks for its own, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
     },
     /// A page of recordings: a [`FoundPage`].
     Search {
@@ -147,7 +150,7 @@ pub struct Held {
     pub held: bool,
 }
 
-/// Some of the records that a node owns.
+/// Some of the records that a node tells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnedPage {
     /// The records.
@@ -505,8 +508,8 @@ mod tests {
         let format = FetchFormat::Wav;
         vec![
             Ask::Records { ids: (0..RECORDS_MAX as i64).map(id).collect() },
-            Ask::RecordsSince { cursor: None, limit: 1 },
-            Ask::RecordsSince { cursor: Some(cursor()), limit: 1000 },
+            Ask::RecordsSince { cursor: None, limit: 1, all: false },
+            Ask::RecordsSince { cursor: Some(cursor()), limit: 1000, all: true },
             Ask::Search { query: Box::default() },
             Ask::Search { query: Box::new(query()) },
             Ask::Audio { recording: id(1), format, part: None },
@@ -559,7 +562,7 @@ mod tests {
     #[test]
     fn a_later_program_is_understood_as_far_as_it_can_be() {
         let more = json!({"version": 1, "ask": {"recordssince": {"limit": 9, "new": [1]}}, "x": 1});
-        let expected = Ask::RecordsSince { cursor: None, limit: 9 };
+        let expected = Ask::RecordsSince { cursor: None, limit: 9, all: false };
         assert_eq!(decode_ask(more.to_string().as_bytes()), Ok(expected));
         let other = json!({"version": 2, "ask": "somethingelse"}).to_string();
         let error = decode_ask(other.as_bytes()).unwrap_err();
@@ -576,7 +579,7 @@ mod tests {
         let none = Ask::Records { ids: Vec::new() };
         assert_eq!(decode_ask(&encode_ask(&none)), Err(ProtocolError::Count(0)));
         for limit in [0, 1001, usize::MAX] {
-            let ask = Ask::RecordsSince { cursor: None, limit };
+            let ask = Ask::RecordsSince { cursor: None, limit, all: false };
             assert_eq!(decode_ask(&encode_ask(&ask)), Err(ProtocolError::Count(limit)));
         }
         let long = vec![b' '; ASK_BYTES_MAX + 1];

@@ -127,9 +127,9 @@ impl Serving<'_> {
             Ask::Records { ids } => {
                 whole(reply, self.blocking(move |service| records(service, &ids)).await).await
             }
-            Ask::RecordsSince { cursor, limit } => {
-                let node = self.server.node;
-                let page = self.blocking(move |service| owned(service, node, cursor, limit));
+            Ask::RecordsSince { cursor, limit, all } => {
+                let owner = (!all).then_some(self.server.node);
+                let page = self.blocking(move |service| since(service, owner, cursor, limit));
                 whole(reply, page.await).await
             }
             Ask::Search { query } => {
@@ -269,14 +269,15 @@ fn records(service: &dyn PeerService, ids: &[RecordingId]) -> Result<Vec<Held>, 
     Ok(found)
 }
 
-fn owned(
+fn since(
     service: &dyn PeerService,
-    node: NodeId,
+    owner: Option<NodeId>,
     cursor: Option<Position>,
     limit: usize,
 ) -> Result<OwnedPage, Failure> {
     let found = search(service, Query { cursor, limit, order: Order::Oldest, ..Query::default() })?;
-    let records = found.recordings.into_iter().filter(|record| record.node == node).collect();
+    let told = |record: &Recording| owner.is_none_or(|owner| record.node == owner);
+    let records = found.recordings.into_iter().filter(told).collect();
     let cursor = found.cursor.as_deref().and_then(Position::from_cursor);
     Ok(OwnedPage { records, cursor })
 }

@@ -7,6 +7,7 @@ mod disk;
 mod encryption;
 mod host;
 mod ports;
+mod ring;
 mod tls;
 
 use serde::Serialize;
@@ -96,6 +97,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.push(disk::users_file(config));
     if config.recorder.is_some() {
         findings.push(phantoms_disjoint(config));
+        findings.extend(ring::examine(config));
         findings.push(aes_login(config).await);
     }
     findings

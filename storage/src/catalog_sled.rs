@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use storage_core::query::{Order, Position, Query};
-use storage_core::{Recording, RecordingId};
+use storage_core::{Recording, RecordingId, WallTime};
 
 use crate::catalog::{Catalog, CatalogError, Page, PageBuilder};
 use crate::catalog_keys::{
@@ -115,18 +115,31 @@ impl SledCatalog {
         self.engine.place.end_rebuild()
     }
 
-    /// Whether it was made anew, and the recordings of other nodes may not be in it yet.
+    /// Until when the recordings that other nodes list have been put into it; `None` if that was never
+    /// so, or not since it was made anew.
     #[must_use]
-    pub fn lacks_others(&self) -> bool {
-        self.engine.place.own_only().exists()
+    pub fn others_until(&self) -> Option<WallTime> {
+        let place = &self.engine.place;
+        let text = std::fs::read_to_string(place.others_until()).ok()?;
+        text.trim().parse().ok().filter(|_| !place.own_only().exists())
     }
 
-    /// The recordings of all other nodes have been put into it.
+    /// What other nodes list has been put into it, as far as it was published by this time.
     ///
     /// # Errors
     /// [`CatalogError`].
-    pub fn has_others(&self) -> Result<(), CatalogError> {
-        self.engine.place.unmark(&self.engine.place.own_only())
+    pub fn has_others(&self, until: WallTime) -> Result<(), CatalogError> {
+        let place = &self.engine.place;
+        let failed = |error| io_failed("written", &error);
+        let (path, new) = (place.others_until(), place.folder.join("others-until.new"));
+        let written = File::create(&new).and_then(|mut file| {
+            writeln!(file, "{until}")?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)
+        });
+        written.map_err(failed)?;
+        sync_folder(&place.folder).map_err(failed)?;
+        place.unmark(&place.own_only())
     }
 
     fn change(&self, what: What) -> Result<bool, CatalogError> {
@@ -216,6 +229,11 @@ impl Place {
     /// There from the begin of a rebuild until others have been asked for theirs.
     fn own_only(&self) -> PathBuf {
         self.folder.join("own-only")
+    }
+
+    /// Until when they have been asked, as text.
+    fn others_until(&self) -> PathBuf {
+        self.folder.join("others-until")
     }
 
     /// Opens what is there if it is sound; else moves it aside and makes a new one.

@@ -80,7 +80,8 @@ pub fn voices(dir: &Path) -> Result<VoiceKeys, VoiceError> {
 pub(crate) fn keys_files(store: &VoiceStore) -> Result<Vec<PathBuf>, VoiceError> {
     let mut files = Vec::new();
     let mut folders = store.day_folders()?;
-    folders.push(store.path(naming::staged_folder()));
+    let staged = naming::staged_folder();
+    folders.extend([naming::of_copies(&staged), staged].map(|folder| store.path(folder)));
     for folder in folders {
         let listed = match store.disk().list(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+const NAME: &str = "lock";
+
 /// Held while this lives.
 #[derive(Debug)]
 pub struct DataLock {
@@ -44,7 +46,7 @@ impl DataLock {
     /// # Errors
     /// [`LockError::Held`] names the process that has it.
     pub fn take(dir: &Path) -> Result<Self, LockError> {
-        let path = dir.join("lock");
+        let path = dir.join(NAME);
         let failed = |source| LockError::Io { path: path.clone(), source };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -62,6 +64,12 @@ impl DataLock {
             Err((_, error)) => Err(failed(error.into())),
         }
     }
+}
+
+/// Whether a process works in the folder now.
+pub fn is_held(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join(NAME)) else { return false };
+    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
 }
 
 /// "astlogger (process 4711)", or less if less is known.
@@ -88,7 +96,10 @@ mod tests {
         let first = DataLock::take(dir.path()).unwrap();
         let text = DataLock::take(dir.path()).unwrap_err().to_string();
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+        assert!(is_held(dir.path()));
         drop(first);
+        assert!(!is_held(dir.path()));
+        assert!(!is_held(&dir.path().join("elsewhere")));
         DataLock::take(dir.path()).unwrap();
     }
 }

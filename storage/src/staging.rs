@@ -22,6 +22,9 @@
 //! .staged/ID.REV.key ──with the key before──▶ ID.key ──▶ ID.wav.enc, ID.json ──▶ ID.key alone
 //! ```
 //!
+//! What comes from another member takes the same way in folders of its own ([`naming::of_copies`]), so
+//! that it never meets what this node seals of the same recording; of the two the later revision stays.
+//!
 //! A later revision replaces the earlier one, which may lie in another day's folder (audio from
 //! before its begin was found) or be of another form. The earlier one goes when the later one is
 //! durable. Where both have one name, the older record stands beside the newer voice file for a
@@ -62,7 +65,8 @@ impl Staged {
 pub struct Unfinished {
     /// Recordings whose publishing had begun and is complete now.
     pub published: Vec<Recording>,
-    /// Files removed that were half written; their recordings are still in the capture journal.
+    /// Files removed that were half written; their recordings are still in the capture journal, or
+    /// with another member.
     pub removed: usize,
 }
 
@@ -81,13 +85,13 @@ impl VoiceStore {
         record.encrypted = key.is_some();
         file.sync().map_err(|error| VoiceError::io("cannot sync", &sealing_voice, error))?;
         let staged = Staged { record };
-        let sealing_record = self.path(naming::sealing_record_file(id, staged.record.revision));
+        let sealing_record = self.work(naming::sealing_record_file(id, staged.record.revision));
         self.write_record(&sealing_record, &staged.record)?;
-        let sealing_keys = self.path(naming::sealing_keys_file(id, staged.record.revision));
+        let sealing_keys = self.work(naming::sealing_keys_file(id, staged.record.revision));
         if let Some(key) = key {
             self.write_keys(&sealing_keys, &KeysFile::new(id, key))?;
         }
-        let folder = self.path(naming::staged_folder());
+        let folder = self.work(naming::staged_folder());
         let record_path = self.staged_record(&staged.record);
         if self.remove_if_there(&record_path)? {
             // From here on the older attempt is no whole pair. It may have been of another form.
@@ -134,7 +138,7 @@ impl VoiceStore {
             }
             Err(error) => return Err(VoiceError::io("cannot rename", &from, error)),
         }
-        self.sync_folder(&self.path(naming::publishing_folder()))?;
+        self.sync_folder(&self.work(naming::publishing_folder()))?;
         self.complete(record.clone())
     }
 
@@ -144,12 +148,12 @@ impl VoiceStore {
     /// # Errors
     /// [`VoiceError`].
     pub fn staged(&self) -> Result<Vec<Staged>, VoiceError> {
-        let folder = self.path(naming::staged_folder());
+        let folder = self.work(naming::staged_folder());
         let names = self.names(&folder)?;
         let mut whole = Vec::new();
         let mut kept = Vec::new();
         for (id, revision) in names.iter().filter_map(|name| naming::revision_of(name)) {
-            let path = self.path(naming::staged_record_file(id, revision));
+            let path = self.work(naming::staged_record_file(id, revision));
             let Ok(record) = self.read_record(&path) else { continue };
             let (voice, keys) = (self.staged_voice(&record), self.staged_keys(&record));
             let same = (record.recordingid, record.revision) == (id, revision);
@@ -174,7 +178,7 @@ impl VoiceStore {
     /// [`VoiceError`]; it may be tried again.
     pub fn discard(&self, staged: &Staged) -> Result<(), VoiceError> {
         self.remove_if_there(&self.staged_record(&staged.record))?;
-        self.sync_folder(&self.path(naming::staged_folder()))?;
+        self.sync_folder(&self.work(naming::staged_folder()))?;
         self.remove_if_there(&self.staged_voice(&staged.record))?;
         self.remove_if_there(&self.staged_keys(&staged.record))?;
         Ok(())
@@ -186,13 +190,27 @@ impl VoiceStore {
     /// # Errors
     /// [`VoiceError`].
     pub fn finish(&self) -> Result<Unfinished, VoiceError> {
+        let mut unfinished = self.finish_work()?;
+        let copies = self.copies();
+        let of_copies = copies.finish_work()?;
+        unfinished.published.extend(of_copies.published);
+        unfinished.removed += of_copies.removed;
+        // One whose publishing has not begun comes again.
+        for staged in copies.staged()? {
+            copies.discard(&staged)?;
+            unfinished.removed += 1;
+        }
+        Ok(unfinished)
+    }
+
+    fn finish_work(&self) -> Result<Unfinished, VoiceError> {
         let mut unfinished = Unfinished::default();
-        let sealing = self.path(naming::sealing_folder());
+        let sealing = self.work(naming::sealing_folder());
         for name in self.names(&sealing)? {
             self.remove(&sealing.join(name))?;
             unfinished.removed += 1;
         }
-        let publishing = self.path(naming::publishing_folder());
+        let publishing = self.work(naming::publishing_folder());
         let mut notes: Vec<_> = self.names(&publishing)?;
         // Of two revisions of one recording the later one counts.
         notes.sort_by_key(|name| naming::revision_of(name));
@@ -222,6 +240,7 @@ impl VoiceStore {
 
     /// Gives voice and record their final names. The note that this has begun is durable.
     fn complete(&self, mut record: Recording) -> Result<Recording, VoiceError> {
+        let _alone = self.alone(record.recordingid);
         let before = self.revisions_of(&record)?;
         if let Some(newest) = before.iter().max_by_key(|before| before.revision) {
             if newest.revision > record.revision {
@@ -256,7 +275,7 @@ impl VoiceStore {
         self.remove_older(&record, &before)?;
         self.settle_keys(&record, &folder)?;
         self.remove_if_there(&self.note(&record))?;
-        self.sync_folder(&self.path(naming::publishing_folder()))?;
+        self.sync_folder(&self.work(naming::publishing_folder()))?;
         Ok(record)
     }
 
@@ -271,7 +290,7 @@ impl VoiceStore {
         let both = before.and_then(|before| new.beside(&before));
         if let Some(both) = both {
             let Recording { recordingid, revision, .. } = *record;
-            let written = self.path(naming::publishing_keys_file(recordingid, revision));
+            let written = self.work(naming::publishing_keys_file(recordingid, revision));
             self.write_keys(&written, &both)?;
             self.rename(&written, &placed)?;
         } else {
@@ -351,26 +370,26 @@ impl VoiceStore {
     /// Whether a staged file belongs to a record that is being published.
     fn is_begun(&self, name: &str) -> bool {
         let record = naming::staged_record_of(name);
-        let note = record.map(|record| self.path(naming::publishing_folder()).join(record));
+        let note = record.map(|record| self.work(naming::publishing_folder()).join(record));
         note.is_some_and(|note| self.exists(&note))
     }
 
     fn staged_voice(&self, record: &Recording) -> PathBuf {
         let Recording { recordingid, revision, format, encrypted, .. } = record;
-        let path = self.path(naming::staged_voice_file(*recordingid, *revision, *format));
+        let path = self.work(naming::staged_voice_file(*recordingid, *revision, *format));
         if *encrypted { naming::encrypted(path) } else { path }
     }
 
     fn staged_keys(&self, record: &Recording) -> PathBuf {
-        self.path(naming::staged_keys_file(record.recordingid, record.revision))
+        self.work(naming::staged_keys_file(record.recordingid, record.revision))
     }
 
     fn staged_record(&self, record: &Recording) -> PathBuf {
-        self.path(naming::staged_record_file(record.recordingid, record.revision))
+        self.work(naming::staged_record_file(record.recordingid, record.revision))
     }
 
     fn note(&self, record: &Recording) -> PathBuf {
-        self.path(naming::publishing_record_file(record.recordingid, record.revision))
+        self.work(naming::publishing_record_file(record.recordingid, record.revision))
     }
 
     fn exists(&self, path: &Path) -> bool {

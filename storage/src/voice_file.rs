@@ -184,15 +184,13 @@ struct Begun {
     key: Option<FileKey>,
 }
 
-/// Begins a file below the data folder `dir`, encrypted if there are keys.
+/// Begins a file of this name, encrypted if there are keys.
 fn begin(
     disk: &dyn Disk,
-    dir: &Path,
+    path: PathBuf,
     keys: &Keys,
     id: RecordingId,
-    format: VoiceFormat,
 ) -> Result<Begun, VoiceError> {
-    let path = dir.join(naming::sealing_voice_file(id, format));
     let data_key = || {
         let file = FilePrefix(random()?);
         let made = keys.data_key(&KeyUse::Voice(id, file))?;
@@ -212,13 +210,13 @@ fn begin(
 }
 
 impl VoiceWriter {
-    /// Begins a file of so many samples below the data folder `dir`.
+    /// Begins a file of so many samples under this temporary name; an encrypted one has another ending.
     ///
     /// # Errors
     /// [`VoiceError`]; in all methods here.
     pub fn create(
         disk: &dyn Disk,
-        dir: &Path,
+        path: PathBuf,
         keys: &Keys,
         id: RecordingId,
         form: VoiceForm,
@@ -227,7 +225,7 @@ impl VoiceWriter {
         let too_long = VoiceError::TooLong { samples };
         let count = u32::try_from(samples).ok().filter(|_| samples <= SAMPLES_MAX);
         let count = count.ok_or(too_long)?;
-        let Begun { path, mut out, key } = begin(disk, dir, keys, id, form.format())?;
+        let Begun { path, mut out, key } = begin(disk, path, keys, id)?;
         let begun = match form {
             VoiceForm::G711(law) => out.write(&g711_header(law, count)),
             VoiceForm::Pcm => out.write(&pcm_header(count)),
@@ -327,19 +325,24 @@ impl std::fmt::Debug for EncodedWriter {
 }
 
 impl EncodedWriter {
-    /// Begins a file below the data folder `dir`.
+    /// Begins a file under this temporary name; an encrypted one has another ending.
     ///
     /// # Errors
     /// [`VoiceError`]; in all methods here.
     pub fn create(
         disk: &dyn Disk,
-        dir: &Path,
+        path: PathBuf,
         keys: &Keys,
         id: RecordingId,
         format: VoiceFormat,
     ) -> Result<Self, VoiceError> {
-        let Begun { path, out, key } = begin(disk, dir, keys, id, format)?;
+        let Begun { path, out, key } = begin(disk, path, keys, id)?;
         Ok(Self { id, format, path, out, key })
+    }
+
+    /// Where it is written.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Adds bytes.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use storage_core::cipher_file::{CipherHeader, HEADER_BYTES, Layout};
 use storage_core::record::VoiceFormat;
@@ -18,6 +18,8 @@ use crate::voice_out::hash;
 
 /// Longest record that is read. One of a day-long call with thousands of gaps is far below.
 const RECORD_BYTES_MAX: usize = 16 << 20;
+/// Recordings that may be published at once, if they fall into different ones of so many parts.
+const PUBLISHING_AT_ONCE: usize = 16;
 
 /// The folder. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,6 +27,11 @@ pub struct VoiceStore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     keys: Keys,
+    /// What is on its way lies with what comes from other members.
+    copies: bool,
+    /// Of one recording one revision is published at a time: what this node has sealed, or what comes
+    /// from another member.
+    publishing: Arc<[Mutex<()>; PUBLISHING_AT_ONCE]>,
 }
 
 /// A voice file that is there and has the right length; if it is encrypted, with its data key.
@@ -50,7 +57,8 @@ impl VoiceStore {
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, VoiceError> {
         let folders =
             [naming::sealing_folder(), naming::staged_folder(), naming::publishing_folder()];
-        for folder in folders {
+        let of_copies = folders.each_ref().map(|folder| naming::of_copies(folder));
+        for folder in folders.into_iter().chain(of_copies) {
             let folder = dir.join(folder);
             let made = disk.make_folder(&folder);
             made.map_err(|error| VoiceError::io("cannot make folder", &folder, error))?;
@@ -60,13 +68,19 @@ impl VoiceStore {
 
     /// The store of a folder that nothing is to be made or written in.
     pub(crate) fn at(disk: Arc<dyn Disk>, dir: &Path) -> Self {
-        Self { disk, dir: dir.to_owned(), keys: Keys::default() }
+        let publishing = Arc::default();
+        Self { disk, dir: dir.to_owned(), keys: Keys::default(), copies: false, publishing }
     }
 
     /// The same with keys: what is written is encrypted, and what is encrypted can be read.
     #[must_use]
     pub fn with_keys(self, keys: Keys) -> Self {
         Self { keys, ..self }
+    }
+
+    /// The same folder for what comes from another member: it is written and staged apart.
+    pub(crate) fn copies(&self) -> Self {
+        Self { copies: true, ..self.clone() }
     }
 
     /// Begins a voice file of so many samples under its temporary name. One that an earlier
@@ -80,7 +94,8 @@ impl VoiceStore {
         form: VoiceForm,
         samples: u64,
     ) -> Result<VoiceWriter, VoiceError> {
-        VoiceWriter::create(&*self.disk, &self.dir, &self.keys, id, form, samples)
+        let path = self.work(naming::sealing_voice_file(id, form.format()));
+        VoiceWriter::create(&*self.disk, path, &self.keys, id, form, samples)
     }
 
     /// Begins a voice file whose bytes the caller makes, under its temporary name.
@@ -92,7 +107,8 @@ impl VoiceStore {
         id: RecordingId,
         format: VoiceFormat,
     ) -> Result<EncodedWriter, VoiceError> {
-        EncodedWriter::create(&*self.disk, &self.dir, &self.keys, id, format)
+        let path = self.work(naming::sealing_voice_file(id, format));
+        EncodedWriter::create(&*self.disk, path, &self.keys, id, format)
     }
 
     /// The record of a recording whose audio began at `started`.
@@ -270,6 +286,19 @@ impl VoiceStore {
         let file = self.disk.create(path).map_err(failed)?;
         write_all_at(&*file, bytes, 0).map_err(|(_, error)| failed(error))?;
         file.sync().map_err(failed)
+    }
+
+    /// Where something on its way lies.
+    pub(crate) fn work(&self, relative: PathBuf) -> PathBuf {
+        self.path(if self.copies { naming::of_copies(&relative) } else { relative })
+    }
+
+    /// Nobody else publishes this recording as long as this is held.
+    pub(crate) fn alone(&self, id: RecordingId) -> MutexGuard<'_, ()> {
+        let place = id.0.as_u64_pair().1 % PUBLISHING_AT_ONCE as u64;
+        let place = &self.publishing[usize::try_from(place).unwrap_or(0)];
+        // What is half done is completed at the next start.
+        place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a file of this store lies.

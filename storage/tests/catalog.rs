@@ -252,6 +252,27 @@ fn an_attempt_that_did_not_come_back_is_not_repeated() {
 }
 
 #[test]
+fn a_catalog_remembers_until_when_others_were_asked_unless_it_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let until = WallTime::from_millis(1_795_000_000_123);
+    let open = || SledCatalog::open(dir.path()).unwrap().0;
+    let catalog = open();
+    assert_eq!(catalog.others_until(), None);
+    catalog.has_others(until).unwrap();
+    assert_eq!(catalog.others_until(), Some(until));
+    drop(catalog);
+    let catalog = open();
+    assert_eq!(catalog.others_until(), Some(until));
+    catalog.begin_rebuild().unwrap();
+    catalog.end_rebuild().unwrap();
+    assert_eq!(catalog.others_until(), None);
+    drop(catalog);
+    assert_eq!(open().others_until(), None);
+    std::fs::write(dir.path().join("others-until"), "x").unwrap();
+    assert_eq!(open().others_until(), None);
+}
+
+#[test]
 fn a_rebuild_begins_from_nothing() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());

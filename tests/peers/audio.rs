@@ -166,6 +166,22 @@ async fn a_copy_serves_when_the_owner_is_down() {
     blocking(move || compare(&mut *audio, recording, 0, MIB).unwrap()).await;
 }
 
+/// Whether its owner has lost its disk, or is asked itself: the copy is given out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_serves_when_the_owner_has_lost_the_file() {
+    let (_site, [active, backup, witness]) = Site::of_three(Role::Backup).await;
+    let recording = active.node.list(1, 1, MIB);
+    backup.node.list(1, 1, MIB);
+    active.node.lost.lock().unwrap().push(recording);
+    let Err(failure) = open(&active, recording).await else { panic!("opened") };
+    assert_eq!(failure.code, Code::NotFound, "{failure}");
+    backup.node.copies.lock().unwrap().push(recording);
+    for member in [&active, &witness] {
+        let mut audio = open(member, recording).await.unwrap();
+        blocking(move || compare(&mut *audio, recording, 0, MIB).unwrap()).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recording_that_is_replaced_meanwhile_is_not_mixed_up() {
     let (_site, [active, _backup, witness]) = Site::of_three(Role::Backup).await;

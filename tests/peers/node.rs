@@ -25,6 +25,8 @@ pub struct FakeNode {
     pub catalog: MemoryCatalog,
     /// Copies of recordings that another node owns.
     pub copies: Mutex<Vec<RecordingId>>,
+    /// Its own recordings whose files it has lost.
+    pub lost: Mutex<Vec<RecordingId>>,
     pub calls: Mutex<Vec<Value>>,
     pub seen: Mutex<Vec<SeenCall>>,
     pub concerned: Mutex<Vec<String>>,
@@ -48,6 +50,7 @@ impl FakeNode {
             node,
             catalog: MemoryCatalog::new(),
             copies: Mutex::default(),
+            lost: Mutex::default(),
             seen: Mutex::default(),
             calls: Mutex::default(),
             concerned: Mutex::default(),
@@ -215,7 +218,9 @@ impl Backend for FakeNode {
 
 impl PeerService for FakeNode {
     fn holds(&self, record: &Recording) -> bool {
-        record.node == self.node || self.copies.lock().unwrap().contains(&record.recordingid)
+        let of =
+            |list: &Mutex<Vec<RecordingId>>| list.lock().unwrap().contains(&record.recordingid);
+        record.node == self.node && !of(&self.lost) || of(&self.copies)
     }
 
     /// Each segment is three chunks of its number; segment 13 breaks.

@@ -14,6 +14,7 @@ use super::{Fault, Options};
 
 const RECORDERS: [NodeId; 2] = [NodeId(1), NodeId(2)];
 const LIMIT: Duration = Duration::from_secs(60);
+const RING: &str = "al_standbyring = \"30s\"\n";
 /// Calls are heard for so long before and after each takeover.
 const SETTLE: Duration = Duration::from_millis(1_500);
 /// An AES refuses connections for so long.
@@ -26,6 +27,7 @@ const LINK_SETTLES: Duration = Duration::from_millis(200);
 pub struct Stage {
     group: GroupSite,
     fault: Fault,
+    ring: bool,
 }
 
 impl Stage {
@@ -38,14 +40,17 @@ impl Stage {
     ) -> Result<Self> {
         let calls = usize::from(options.calls);
         let away = fault == Fault::HostGone;
-        let shape = Shape { wires: away, relays: away, ..Shape::hot_standby(calls) };
+        let mut shape = Shape { wires: away, relays: away, ..Shape::hot_standby(calls) };
+        if options.ring {
+            RING.clone_into(&mut shape.settings);
+        }
         let config = SiteConfig::demo(calls, shape.recorders());
         let mut group = GroupSite::prepare(binary, folder, config, &shape).await?;
         for aes in 0..shape.recorders() {
             group.site.faults().delay_requests(aes, options.delay);
         }
         group.start(LIMIT).await?;
-        Ok(Self { group, fault })
+        Ok(Self { group, fault, ring: options.ring })
     }
 
     /// Strikes as often as asked for, and reads the files.
@@ -97,6 +102,7 @@ impl Stage {
             calls.push(call);
         }
         self.records(RECORDERS[0], calls.len()).await?;
+        self.keeps_rings(calls.len()).await?;
         Ok(calls)
     }
 
@@ -115,7 +121,18 @@ impl Stage {
         sleep(SETTLE).await;
         self.repair(lead).await?;
         self.group.leads(other, LIMIT).await?;
+        self.keeps_rings(calls).await?;
         Ok(at)
+    }
+
+    /// Waits until whoever stands by keeps a ring of each call, if it is to.
+    async fn keeps_rings(&self, calls: usize) -> Result<()> {
+        if !self.ring {
+            return Ok(());
+        }
+        let what = format!("one node keeps {calls} rings");
+        let all = |sight: &Sight| sight.value("astlogger_rings") as usize >= calls;
+        self.group.until(&what, LIMIT, |seen| seen.iter().any(all)).await
     }
 
     async fn records(&self, node: NodeId, calls: usize) -> Result<()> {

@@ -32,6 +32,7 @@ pub use command::{
     Standing, StretchRef, Terms,
 };
 pub use ledger::{ClosedSlot, Fate, Ledger, Over, Slot, Stretch, Task};
+pub use mirror::mirror_of;
 pub use node::{Node, NodeConfig, Stored};
 pub use peers::PeerEvent;
 pub use proposals::ProposeError;

@@ -1,6 +1,6 @@
-//! Who keeps the captures of whom, for the day that their node is lost: each recorder those of the one
-//! before it in the order of numbers, and the first those of the last. Every member works it out from the
-//! members' roles alone. Whether it really has them is known to it only.
+//! Who keeps what another recorder has as well (its captures while it makes them, its voice files), so that
+//! the loss of one of them loses nothing: the same answer on every member that knows the same recorders.
+//! Whether it really has them is known to whoever keeps them only.
 
 use std::collections::BTreeSet;
 
@@ -16,20 +16,22 @@ pub fn recorders(view: &GroupView) -> BTreeSet<NodeId> {
     members.map(|member| member.node).collect()
 }
 
-/// Who keeps what `node` captures; nobody if there is no other recorder.
+/// The recorder that keeps what `owner` has too: the next one in the order of their numbers, and after
+/// the last the first. So with two recorders each keeps the other's. `None` if there is no other.
+/// A witness is no recorder. The owner need not be one any more: a successor is found all the same.
 #[must_use]
-pub fn keeper_of(recorders: &BTreeSet<NodeId>, node: NodeId) -> Option<NodeId> {
-    let mut after = recorders.range(node..).filter(|other| **other != node);
-    after.next().or_else(|| recorders.first()).copied().filter(|other| *other != node)
+pub fn mirror_of(owner: NodeId, recorders: &BTreeSet<NodeId>) -> Option<NodeId> {
+    let next = recorders.iter().find(|recorder| **recorder > owner);
+    next.or(recorders.first()).copied().filter(|mirror| *mirror != owner)
 }
 
-/// Whose captures `node` keeps; nobody's if there is no other recorder, or it is none itself.
+/// Whose things `node` keeps; nobody's if there is no other recorder, or it is none itself.
 #[must_use]
 pub fn kept_by(recorders: &BTreeSet<NodeId>, node: NodeId) -> Option<NodeId> {
     recorders
         .iter()
         .copied()
-        .find(|other| keeper_of(recorders, *other) == Some(node))
+        .find(|other| mirror_of(*other, recorders) == Some(node))
         .filter(|_| recorders.contains(&node))
 }
 
@@ -44,29 +46,37 @@ mod tests {
     }
 
     #[test]
-    fn the_next_recorder_keeps_what_this_one_captures() {
-        let keeper = |all: &[u16], node| keeper_of(&nodes(all), NodeId(node)).map(|node| node.0);
-        assert_eq!([keeper(&[1, 2], 1), keeper(&[1, 2], 2)], [Some(2), Some(1)]);
-        assert_eq!([keeper(&[1, 4, 9], 4), keeper(&[1, 4, 9], 9)], [Some(9), Some(1)]);
-        assert_eq!([keeper(&[1], 1), keeper(&[], 1)], [None, None]);
-        // One that has left the group is kept by whoever is next by now.
-        assert_eq!(keeper(&[1, 3], 2), Some(3));
+    fn each_recorder_is_mirrored_by_the_next() {
+        // Owner, recorders, mirror.
+        for (owner, recorders, mirror) in [
+            (1, &[1, 2][..], Some(2)),
+            (2, &[1, 2], Some(1)),
+            (1, &[1, 2, 4], Some(2)),
+            (2, &[1, 2, 4], Some(4)),
+            (4, &[1, 2, 4], Some(1)),
+            (3, &[1, 2, 4], Some(4)),
+            (9, &[1, 2, 4], Some(1)),
+            (1, &[1], None),
+            (2, &[1], Some(1)),
+            (1, &[], None),
+        ] {
+            assert_eq!(mirror_of(NodeId(owner), &nodes(recorders)), mirror.map(NodeId), "{owner}");
+        }
         assert_eq!(kept_by(&nodes(&[1, 2]), NodeId(3)), None, "a witness keeps nothing");
     }
 
     proptest! {
+        /// Each keeps for exactly one other, so nobody has more to keep than the rest.
         #[test]
-        fn each_recorder_keeps_for_one_and_is_kept_by_one(
-            numbers in proptest::collection::btree_set(1_u16..50, 2..9)
-        ) {
-            let recorders: BTreeSet<NodeId> = numbers.into_iter().map(NodeId).collect();
-            let keepers: BTreeSet<_> =
-                recorders.iter().map(|node| keeper_of(&recorders, *node).unwrap()).collect();
-            prop_assert_eq!(&keepers, &recorders);
-            for node in &recorders {
-                let kept = kept_by(&recorders, *node).unwrap();
-                prop_assert!(kept != *node);
-                prop_assert_eq!(keeper_of(&recorders, kept), Some(*node));
+        fn the_burden_is_shared(numbers in proptest::collection::btree_set(1..200_u16, 2..20)) {
+            let recorders: BTreeSet<_> = numbers.into_iter().map(NodeId).collect();
+            let mirrors = recorders.iter().filter_map(|owner| mirror_of(*owner, &recorders));
+            let kept: BTreeSet<_> = mirrors.collect();
+            prop_assert_eq!(&kept, &recorders);
+            for owner in &recorders {
+                prop_assert_ne!(mirror_of(*owner, &recorders), Some(*owner));
+                let kept = kept_by(&recorders, *owner).unwrap();
+                prop_assert_eq!(mirror_of(kept, &recorders), Some(*owner));
             }
         }
     }

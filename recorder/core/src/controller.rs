@@ -12,7 +12,7 @@ use storage_core::{Draft, Extension, MonoTime, NodeId, Now, RecordingId, Segment
 use crate::call::order::Ticket;
 use crate::call::{
     CallView, Calls, Claimed, JoinRefusal, Mandate, Order, Over, Patience, Peer, Request,
-    TriggerConfig,
+    RingOrder, TriggerConfig,
 };
 use crate::dmcc::{CstaError, Link, LinkConfig, Notice, Output};
 use crate::media::MediaNotice;
@@ -30,6 +30,8 @@ pub enum Action {
     Send(Vec<u8>),
     /// Append this to the capture journal, in this order.
     Capture(Fact),
+    /// Tell the media thread, in order with the facts: what is to become of a phantom's ring.
+    Ring(RingOrder),
     /// Tell the media thread, in order with the facts: the media of a phantom is protected so from
     /// now on. Keys are in it: it goes nowhere else.
     Protect {
@@ -245,6 +247,7 @@ impl Controller {
             Order::AskLinkage { call, party } => self.link.call_linkage(mono, &call, party),
             Order::SnapshotCall { call, party } => self.link.snapshot_call(mono, &call, party),
             Order::Capture(fact) => self.actions.push_back(Action::Capture(fact)),
+            Order::Ring(order) => self.actions.push_back(Action::Ring(order)),
             told => self.actions.push_back(Action::Tell(told)),
         }
     }

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
+use recorder_core::call::RingChange;
 use recorder_core::media::RtpPacket;
 use storage::testing::FaultDisk;
 use storage::{JournalOptions, JournalReader};
 use storage_core::draft::Draft;
 use storage_core::journal::{Channel, Entry};
 use storage_core::record::GapCause;
-use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
+use storage_core::{NodeId, Now, RecordingId, SegmentId, WallTime};
 
 use super::*;
 
@@ -172,6 +173,29 @@ impl Bench {
         });
         read.unwrap();
         facts
+    }
+}
+
+impl Bench {
+    fn ring(&self, phantom: usize, segment: u64, change: RingChange) {
+        let (phantom, segment) = (extension(phantom), SegmentId(segment));
+        assert!(self.media.ring(RingOrder { phantom, segment, change }));
+    }
+
+    fn begin_ring(&mut self, phantom: usize, segment: u64, reach: Duration) {
+        self.ring(phantom, segment, RingChange::Begin { since: Clock::wall(), reach });
+        let source = self.sender.local_addr().unwrap();
+        self.ring(phantom, segment, RingChange::Source(Some(source)));
+    }
+
+    /// Waits until the first packet of a segment, or of a ring, is told.
+    fn heard(&mut self, segment: u64) -> (WallTime, Now) {
+        let segment = SegmentId(segment);
+        let of_it = |n: &MediaNotice| matches!(n, MediaNotice::FirstPacket { segment: of, .. } if *of == segment);
+        let MediaNotice::FirstPacket { received, captured, .. } = self.notice(of_it) else {
+            unreachable!("it was looked for")
+        };
+        (received, captured)
     }
 }
 
@@ -392,5 +416,151 @@ fn a_slow_disk_cache_does_not_hold_up_the_capture() {
     let stats = bench.media.stats();
     until("a slow sync is seen", || stats.sync_time.snapshot().0[9] > 0);
     bench.disk.set_sync_delay(Duration::ZERO);
+    bench.thread.stop();
+}
+
+#[test]
+fn a_ring_becomes_its_segments_begin_and_nothing_is_lost_in_between() {
+    let mut bench = Bench::start(2);
+    let id = id(1);
+    bench.begin_ring(0, 7, Duration::from_secs(30));
+    let begun = Clock::wall();
+    bench.send(0, 0);
+    let (received, _) = bench.heard(7);
+    assert!(received >= begun);
+    // Sent without a pause, before, while and after the order is taken.
+    for seq in 1..400 {
+        bench.send(0, seq);
+        std::thread::sleep(Duration::from_micros(500));
+        if seq == 200 {
+            assert!(bench.reader.open_recordings().is_empty(), "a ring is in no journal");
+            assert_eq!(bench.media.stats().packets.value(), 0);
+            bench.media.send(Fact::Recording { draft: draft(id, None) }).unwrap();
+            let (segment, phantom) = (SegmentId(7), extension(0));
+            let opened =
+                Fact::SegmentOpened { segment, recordingid: id, phantom, at: begun, key: None };
+            bench.media.send(opened).unwrap();
+        }
+    }
+    let (first, captured) = bench.heard(7);
+    assert_eq!(first, received, "the segment begins with what the ring held first");
+    assert!(captured.wall > received);
+    bench.close(7, id);
+    assert_eq!(bench.ended(), id);
+    let captured = bench.captured(id);
+    let sequence: Vec<u16> = captured.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(sequence, (0..400).collect::<Vec<_>>(), "each once, in order");
+    assert!(captured.is_sorted_by_key(|(_, at)| *at));
+    assert_eq!(captured[0].1, received, "with the kernel's time of receiving");
+    bench.thread.stop();
+}
+
+#[test]
+fn a_ring_keeps_its_last_seconds_only() {
+    let mut bench = Bench::start(1);
+    let id = id(1);
+    let reach = Duration::from_millis(400);
+    bench.begin_ring(0, 1, reach);
+    bench.send(0, 0);
+    let (first, _) = bench.heard(1);
+    let mut seq = 1;
+    until("more has come than a ring takes", || {
+        bench.send(0, seq);
+        seq += 1;
+        std::thread::sleep(Duration::from_millis(5));
+        Clock::wall().micros_since(first) > 1_500_000
+    });
+    let now = Clock::wall();
+    bench.media.send(Fact::Recording { draft: draft(id, None) }).unwrap();
+    let (segment, phantom, at) = (SegmentId(1), extension(0), now - reach);
+    bench
+        .media
+        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None })
+        .unwrap();
+    bench.heard(1);
+    bench.close(1, id);
+    bench.ended();
+    let captured = bench.captured(id);
+    assert!(captured.iter().all(|(_, received)| *received >= at), "nothing older");
+    let reaches_back = now.micros_since(captured[0].1);
+    assert!(reaches_back > 250_000, "{reaches_back} us: but for a sweep's length all of it");
+    assert_eq!(captured.last().unwrap().0, seq - 1);
+    assert!(captured.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "without a hole");
+    bench.thread.stop();
+}
+
+#[test]
+fn what_a_ring_held_is_gone_with_it_and_its_phantom_serves_again() {
+    let mut bench = Bench::start(1);
+    let id = id(1);
+    bench.begin_ring(0, 1, Duration::from_secs(30));
+    bench.send(0, 0);
+    bench.heard(1);
+    bench.ring(0, 1, RingChange::End);
+    bench.open_and_wait(0, 2, id);
+    bench.send(0, 1);
+    bench.heard(2);
+    bench.close(2, id);
+    bench.ended();
+    let sequence: Vec<u16> = bench.captured(id).iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(sequence, [1]);
+    bench.thread.stop();
+}
+
+#[test]
+fn strangers_are_kept_out_of_a_ring_and_its_silence_is_told() {
+    let mut bench = Bench::start(1);
+    bench.begin_ring(0, 1, Duration::from_secs(30));
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    bench.send(0, 0);
+    bench.heard(1);
+    let stats = bench.media.clone();
+    until("a stranger is kept out after the grace", || {
+        stranger.send_to(&datagram(9), bench.ports[0]).unwrap();
+        stats.stats().strangers.value() > 0
+    });
+    bench.notice(|n| *n == MediaNotice::Silent { segment: SegmentId(1) });
+    bench.send(0, 1);
+    bench.notice(|n| *n == MediaNotice::Audible { segment: SegmentId(1) });
+    bench.thread.stop();
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_of_a_ring_is_accounted_for() {
+    const RINGED: u16 = 100;
+    let mut bench = Bench::start(1);
+    let id = id(1);
+    bench.begin_ring(0, 1, Duration::from_secs(30));
+    for seq in 0..RINGED {
+        bench.send(0, seq);
+    }
+    bench.heard(1);
+    let at = Clock::wall() - Duration::from_secs(10);
+    bench.media.send(Fact::Recording { draft: draft(id, None) }).unwrap();
+    until("the recording is in the journal", || bench.reader.open_recordings().contains(&id));
+    bench.disk.set_capacity(Some(bench.disk.used()));
+    let (segment, phantom) = (SegmentId(1), extension(0));
+    bench
+        .media
+        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None })
+        .unwrap();
+    let media = bench.media.clone();
+    let mut seq = RINGED;
+    until("media is lost", || {
+        bench.send(0, seq);
+        seq += 1;
+        media.stats().lost_packets.value() >= u64::from(RINGED)
+    });
+    bench.disk.set_capacity(None);
+    until("media is kept again", || {
+        bench.send(0, seq);
+        seq += 1;
+        !media.stats().not_writing.is_set()
+    });
+    bench.close(1, id);
+    bench.ended();
+    let kept = bench.captured(id).len() as u64;
+    let lost = media.stats().lost_packets.value();
+    assert_eq!(kept + lost, u64::from(seq), "each packet is accounted for");
     bench.thread.stop();
 }

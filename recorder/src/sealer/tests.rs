@@ -14,8 +14,7 @@ use storage_core::draft::{Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::Fact;
 use storage_core::journal::{BlockWriter, Channel};
-use storage_core::record::GapCause;
-use storage_core::record::VoiceFormat;
+use storage_core::record::{GapCause, SeamMethod, VoiceFormat};
 use storage_core::{Draft, Recording, RecordingId};
 use storage_core::{NodeId, SegmentId, WallTime};
 
@@ -24,6 +23,8 @@ use crate::media_thread::tests::{Bench, PATIENCE, datagram, draft, id, until};
 use crate::mirrored::MirroredCapture;
 use crate::pulled::{PulledCapture, PulledFolder, send_capture};
 use crate::recovery::{RecoverEvent, recover};
+
+mod seams;
 
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -260,6 +261,38 @@ fn what_a_crash_left_open_is_sealed_offline_and_only_once() {
     assert_eq!((recovery.published, recovery.missed, recovery.failed), (0, 0, 0));
     events.sort_unstable();
     assert_eq!(events, [(heard, "published"), (silent, "missed")]);
+}
+
+/// A standby's capture of a recording whose copy lies here: the group decides about it.
+#[test]
+fn the_copy_of_another_nodes_recording_is_not_added_to_offline() {
+    let (dir, mut journal, store) = folder();
+    let id = id(1);
+    open(&mut journal, 1, id);
+    capture(&mut journal, 1, &numbered(0..50, 8));
+    let mut record = published(&journal.reader(), &store, VoiceFormat::WavG711, id);
+    drop(journal);
+    let voice = std::fs::read(store.voice_path(&record)).unwrap();
+    record.node = NodeId(2);
+    let copies = tempfile::tempdir().unwrap();
+    std::fs::rename(dir.path().join("capture"), copies.path().join("capture")).unwrap();
+    let kept = VoiceStore::open(copies.path()).unwrap();
+    let mut writer = kept.copy(&record).unwrap();
+    writer.write(&voice).unwrap();
+    writer.finish().unwrap();
+    let mut told = Vec::new();
+    let mut tell = |event: &RecoverEvent| {
+        let RecoverEvent::SetAside { error, .. } = event else { panic!("{event:?}") };
+        told.push(error.to_string());
+    };
+    let keys = Keys::default();
+    let recovery =
+        recover(copies.path(), NodeId(1), VoiceFormat::WavG711.into(), keys, &mut tell).unwrap();
+    assert_eq!((recovery.published, recovery.failed), (0, 1));
+    assert!(told[0].contains("node 2 has published it"), "{told:?}");
+    let left = kept.published(id).unwrap().unwrap();
+    assert_eq!((left.revision, left.node), (1, NodeId(2)));
+    kept.verify(&left).unwrap();
 }
 
 /// The sealer's thread beside a media thread on a disk in memory.
@@ -527,7 +560,13 @@ fn captures_of_two_nodes_become_one_file() {
         .iter()
         .map(|s| (s.node.0, s.phantom.as_str(), s.startms, s.endms, s.clockoffsetms))
         .collect();
-    assert_eq!(rows, [(1, "78001", 0, 2_000, None), (2, "78009", 2_000, 4_000, Some(3_600_000.0))]);
+    // Both hear the same: the first is left within its last second.
+    let [seam] = record.seams[..] else { panic!("{:?}", record.seams) };
+    let at = seam.atms;
+    assert!((1_200..2_000).contains(&at), "{seam:?}");
+    assert_eq!((seam.from, seam.to, seam.shiftms), (NodeId(1), NodeId(2), 0.0));
+    assert_eq!(seam.method, SeamMethod::Content);
+    assert_eq!(rows, [(1, "78001", 0, at, None), (2, "78009", at, 4_000, Some(3_600_000.0))]);
     let partial = SealJob { partial: true, ..job };
     let again = published_job(&partial, &reader, &store, format);
     assert!(!again.complete);

@@ -12,6 +12,7 @@
 //! voice/.sealing/RECORDINGID.wav|.opus    voice file while it is written
 //! voice/.staged/RECORDINGID.REVISION.…    voice file and record that wait to be published
 //! voice/.publishing/RECORDINGID.REVISION.…  records whose publishing has begun
+//! voice/.copies/…                         the same three for what comes from another member
 //! pulled/                                 captures of other nodes while they are sealed
 //! mirror/NODE/capture/0000000001.alc      what another node captured, for the day that it is lost
 //! mirror/NODE/position                    how much of that node's journal is durable here
@@ -35,6 +36,9 @@ pub const SEALING_FOLDER: &str = ".sealing";
 pub const STAGED_FOLDER: &str = ".staged";
 /// Folder of the records that are being published, below [`VOICE_FOLDER`].
 pub const PUBLISHING_FOLDER: &str = ".publishing";
+/// Folder of what comes from other members and has no final name yet, below [`VOICE_FOLDER`]: whatever
+/// this node seals itself is never mixed up with it.
+pub const COPIES_FOLDER: &str = ".copies";
 /// Folder of other nodes' captures while they are needed here.
 pub const PULLED_FOLDER: &str = "pulled";
 /// Folder of what other nodes captured and this one keeps for them.
@@ -218,6 +222,13 @@ pub fn sealing_folder() -> PathBuf {
     Path::new(VOICE_FOLDER).join(SEALING_FOLDER)
 }
 
+/// Where something that lies below [`VOICE_FOLDER`] on its way lies if it comes from another member.
+#[must_use]
+pub fn of_copies(path: &Path) -> PathBuf {
+    let below = path.strip_prefix(VOICE_FOLDER).unwrap_or(path);
+    Path::new(VOICE_FOLDER).join(COPIES_FOLDER).join(below)
+}
+
 /// What a file in a day's folder is by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Named {
@@ -302,6 +313,7 @@ mod tests {
             assert_eq!(record, Some(revision_name(id, 3)), "{ending}");
         }
         assert_eq!(staged_record_of(&format!("{id}.x.wav")), None);
+        assert_eq!(of_copies(&staged_folder()), Path::new("voice/.copies/.staged"));
         assert_eq!(decrypted(&format!("{id}.wav.enc")), Some(format!("{id}.wav").as_str()));
         for (name, keys) in [("{}.key", true), ("{}.2.key", true), ("{}.json", false)] {
             assert_eq!(is_keys_file(&name.replace("{}", &id.to_string())), keys, "{name}");

@@ -35,6 +35,12 @@ impl Position {
         Self { started_ms: recording.started.as_millis(), id: recording.recordingid }
     }
 
+    /// Before all recordings that began at this time or later, and behind all others.
+    #[must_use]
+    pub const fn at(started: WallTime) -> Self {
+        Self { started_ms: started.as_millis(), id: RecordingId(uuid::Uuid::nil()) }
+    }
+
     /// The recording that stands there.
     #[must_use]
     pub const fn id(&self) -> RecordingId {

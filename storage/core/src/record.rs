@@ -154,6 +154,35 @@ pub struct Segment {
     pub clockoffsetms: Option<f64>,
 }
 
+/// How it was found where a capture lies beside another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeamMethod {
+    /// By what both of them hear.
+    Content,
+    /// By the clocks of their nodes: they do not overlap, or what they hear does not tell.
+    Time,
+}
+
+/// Where one capture ends and another one goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seam {
+    /// Where the later one goes on.
+    pub atms: u64,
+    /// The node that captured what is before it.
+    pub from: NodeId,
+    /// The node that captured what is behind it; the same one where a phantom was replaced.
+    pub to: NodeId,
+    /// How the later one's place was found.
+    pub method: SeamMethod,
+    /// By how much the later one was moved from where the clocks put it, milliseconds; positive for
+    /// later.
+    pub shiftms: f64,
+    /// How sure that is, 0 to 1; absent where it was not found by content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+}
+
 /// What the network did to the audio.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
@@ -268,6 +297,9 @@ pub struct Recording {
     pub node: NodeId,
     /// Its stretches of media.
     pub segments: Vec<Segment>,
+    /// Where captures were joined, in order; none if there is only one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seams: Vec<Seam>,
     /// Where no audio is, and why.
     pub gaps: Vec<Gap>,
     /// Where somebody paused it.
@@ -293,8 +325,8 @@ pub struct Recording {
     pub bytes: u64,
     /// SHA-256 of the voice file, lower-case hex.
     pub sha256: String,
-    /// Whether the voice file lies encrypted on its owner's disk. Length and checksum are those of
-    /// the plain file all the same, because that is what everybody is given.
+    /// Whether the voice file beside this record lies encrypted; in a list, on its owner's disk. Length
+    /// and checksum are those of the plain file all the same, because that is what everybody is given.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
     /// What people called it.

@@ -163,6 +163,7 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         gaps: Vec::new(),
         keysms: Vec::new(),
         masked: Vec::new(),
+        seams: Vec::new(),
         pauses: Vec::new(),
         complete: true,
         cutshort: false,

@@ -41,6 +41,8 @@ pub enum Kind {
     Unrest = 15,
     /// A core panicked.
     Panic = 16,
+    /// A takeover left a hole although a ring had heard it.
+    Hole = 17,
 }
 
 /// A promise that was broken.

@@ -81,6 +81,7 @@ impl World {
         let slow = self.hosts[&id].disk.slow;
         let synced = now - self.rng.range(0, if slow { 1_500 * MS } else { SECOND }).min(now);
         let torn = self.rng.chance(50);
+        self.ring_saves_what_died(id, now - lag.min(now));
         let Some(host) = self.hosts.get_mut(&id) else { return };
         if host.process.is_none() {
             return;

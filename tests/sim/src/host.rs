@@ -31,7 +31,7 @@ use storage_core::{
     CallId, Extension, MonoTime, NodeId, Now, RecordingId, Role, SegmentId, Ucid, WallTime,
 };
 
-use crate::disk::{Disk, Voice};
+use crate::disk::{Disk, Heard1, Voice};
 use crate::frames::Frames;
 use crate::{EPOCH, MS, SECOND, Time};
 
@@ -146,6 +146,13 @@ enum Asked {
     Other,
 }
 
+/// A ring.
+#[derive(Clone, Debug, Default)]
+pub struct Ring {
+    reach: Time,
+    heard: Vec<Heard1>,
+}
+
 /// A phantom's port.
 #[derive(Clone, Debug, Default)]
 pub struct Port {
@@ -154,6 +161,8 @@ pub struct Port {
     told: bool,
     silent: bool,
     quiet_since: Time,
+    /// What it keeps in memory, as long as its segment is a ring only.
+    ring: Option<Ring>,
     /// Which call it hears, since when.
     pub hearing: Option<(u64, Time, WallTime)>,
 }
@@ -294,7 +303,7 @@ impl Host {
     }
 
     /// Starts a process from what the disk holds.
-    pub fn start(&mut self, now: Time, seed: u64, stations: &BTreeSet<Extension>) {
+    pub fn start(&mut self, now: Time, seed: u64, stations: &BTreeSet<Extension>, ring_s: u64) {
         self.boot += 1;
         let config = NodeConfig {
             id: self.id,
@@ -325,7 +334,7 @@ impl Host {
             recorder: None,
         });
         if self.role != Role::Witness {
-            self.start_recorder(now, seed, stations);
+            self.start_recorder(now, seed, stations, ring_s);
         }
         let phantoms: BTreeSet<Extension> = self.phantoms.iter().cloned().collect();
         let announce = Announce {
@@ -338,7 +347,13 @@ impl Host {
         self.settle(now);
     }
 
-    fn start_recorder(&mut self, now: Time, seed: u64, stations: &BTreeSet<Extension>) {
+    fn start_recorder(
+        &mut self,
+        now: Time,
+        seed: u64,
+        stations: &BTreeSet<Extension>,
+        ring_s: u64,
+    ) {
         let mut bridge = Bridge::new(self.id);
         let locals: Vec<RecordingId> = self.disk.journal.open.keys().copied().collect();
         for local in locals {
@@ -358,6 +373,7 @@ impl Host {
             rules: Rules::read(&[]).expect("no rule is a rule"),
             max_parties: crate::switch::PARTIES_MAX,
             patience: recorder_core::call::Patience::default(),
+            ring: Duration::from_secs(ring_s),
             id_seed: u128::from(seed) << 64 | u128::from(self.boot) << 16 | u128::from(self.id.0),
             first_segment: self.disk.journal.begin(),
         });
@@ -599,6 +615,7 @@ impl Host {
                 Order::AskLinkage { call, .. } => self.out.push(Out::AskLinkage { call }),
                 Order::SnapshotCall { call, .. } => self.out.push(Out::SnapshotCall { call }),
                 Order::Capture(fact) => self.capture(now, fact),
+                Order::Ring(order) => self.ring(now, &order),
                 Order::Claim(claim) => recorder.bridge.captured(&claim),
                 Order::SegmentEnded { segment, at } => recorder.bridge.ended(segment, at),
                 Order::RecordingOver { name, stopped } => recorder.bridge.over(name, stopped),

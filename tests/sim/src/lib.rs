@@ -17,7 +17,7 @@
 //! snapshots; the capture journal with its unsynced tail and a full disk; log writes; staging,
 //! publishing, pulling, listing; crash, power cut, hang, cuts one way and both, loss, delay,
 //! duplicates, turned and drifting clocks; drains, planned take-overs, roles and members that change;
-//! orderly stops; people who stop and start recordings.
+//! orderly stops; people who stop and start recordings; rings of whoever stands by (`--rings`).
 //! Not modelled: bytes on any wire, samples and codecs, DMCC's own machine, agents, VDNs and skills,
 //! the placing of captures by clock, catalogs that were away when a recording was closed.
 //!

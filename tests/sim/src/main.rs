@@ -1,6 +1,6 @@
-//! `sim SEED [--trace] [--loss]` runs one seed again (of those in which a recorder is lost) and tells what
-//! happened; `sim --campaign FROM COUNT
-//! [--jobs N]` runs many. The first line of a failure is the seed; the exit code tells which kind of
+//! `sim SEED [--trace]` runs one seed again and tells what happened; `sim --campaign FROM COUNT
+//! [--jobs N]` runs many; with `--rings` whoever stands by keeps a ring, with `--loss` a recorder is lost
+//! with its disk. The first line of a failure is the seed; the exit code tells which kind of
 //! promise was broken.
 
 use std::process::ExitCode;
@@ -13,19 +13,26 @@ use sim::{Kind, Plan, Report, Violation, run};
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+    let said = |flag: &str| words.iter().any(|word| word == flag);
+    let (rings, loses) = (said("--rings"), said("--loss"));
+    let plan = |seed| {
+        let plan = if loses { Plan::losing(seed) } else { Plan::of(seed) };
+        if rings { plan.with_rings() } else { plan }
+    };
     if words.first().is_some_and(|word| word == "--campaign") {
         let (Some(from), Some(count)) = (number(1), number(2)) else { return usage() };
         let jobs = words.iter().position(|word| word == "--jobs").and_then(|at| number(at + 1));
-        return campaign(from, count, jobs.unwrap_or(1));
+        return campaign(from, count, jobs.unwrap_or(1), plan);
     }
     let Some(seed) = number(0) else { return usage() };
-    let said = |flag: &str| words.iter().any(|word| word == flag);
-    let plan = if said("--loss") { Plan::losing(seed) } else { Plan::of(seed) };
-    one(plan, said("--trace"))
+    one(plan(seed), said("--trace"))
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: sim SEED [--trace] [--loss] | sim --campaign FROM COUNT [--jobs N]");
+    eprintln!(
+        "usage: sim SEED [--trace] [--rings] [--loss] | \
+         sim --campaign FROM COUNT [--jobs N] [--rings] [--loss]"
+    );
     ExitCode::from(2)
 }
 
@@ -70,15 +77,16 @@ fn attempt(plan: Plan, trace: bool) -> Report {
             published: 0,
             crowded: 0,
             doubled: 0,
+            ringed: 0,
             lasted: 0,
         }
     })
 }
 
-fn campaign(from: u64, count: u64, jobs: u64) -> ExitCode {
+fn campaign(from: u64, count: u64, jobs: u64, plan: impl Fn(u64) -> Plan + Sync) -> ExitCode {
     let next = AtomicU64::new(from);
     let failed = Mutex::new(Vec::new());
-    let totals = [const { AtomicU64::new(0) }; 5];
+    let totals = [const { AtomicU64::new(0) }; 6];
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -88,9 +96,11 @@ fn campaign(from: u64, count: u64, jobs: u64) -> ExitCode {
                     if seed >= from + count {
                         return;
                     }
-                    let report = attempt(Plan::of(seed), false);
+                    let report = attempt(plan(seed), false);
                     let (calls, published) = (report.calls as u64, report.published as u64);
-                    let of = [report.steps, calls, published, report.crowded, report.doubled];
+                    let ringed = report.ringed as u64;
+                    let of =
+                        [report.steps, calls, published, report.crowded, report.doubled, ringed];
                     for (total, value) in totals.iter().zip(of) {
                         total.fetch_add(value, Ordering::Relaxed);
                     }
@@ -106,12 +116,12 @@ fn campaign(from: u64, count: u64, jobs: u64) -> ExitCode {
         }
     });
     let seconds = began.elapsed().as_secs_f64();
-    let [steps, calls, published, crowded, doubled] = totals.map(AtomicU64::into_inner);
+    let [steps, calls, published, crowded, doubled, ringed] = totals.map(AtomicU64::into_inner);
     let failed = failed.into_inner().unwrap_or_default();
     println!(
         "{count} seeds in {seconds:.1} s ({:.1} a second), {} failed; {calls} calls, {published} \
          recordings, {steps} events, {crowded} conferences without room, \
-         {doubled} recordings doubled by merges",
+         {doubled} recordings doubled by merges, {ringed} stretches that only a ring heard",
         count as f64 / seconds,
         failed.len()
     );

@@ -59,7 +59,7 @@ impl World {
         self.schedule(self.now + BEAT, Event::Mirror);
         let recorders: BTreeSet<NodeId> = self.recorders();
         for owner in &recorders {
-            let Some(keeper) = mirror::keeper_of(&recorders, *owner) else { continue };
+            let Some(keeper) = mirror::mirror_of(*owner, &recorders) else { continue };
             let lag = self.rng.range(0, LAG);
             let until = self.now.saturating_sub(lag);
             let well = |host: &Host| host.recorder().is_some() && !host.hung;
@@ -93,7 +93,7 @@ impl World {
         let recorders = self.recorders();
         let choice: Vec<NodeId> = recorders.iter().copied().collect();
         let node = self.rng.pick(&choice);
-        let Some(keeper) = mirror::keeper_of(&recorders, node) else { return };
+        let Some(keeper) = mirror::mirror_of(node, &recorders) else { return };
         let kept = self.hosts[&keeper].disk.mirrors.get(&node).cloned().unwrap_or_default();
         let mut owed = Vec::new();
         for segment in kept.open.values().flat_map(|held| held.segments.keys()) {

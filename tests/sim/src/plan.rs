@@ -30,6 +30,8 @@ pub struct Plan {
     pub faults_ms: u64,
     /// Whether a recorder is lost with its disk on the way; then nothing else goes wrong any more.
     pub loses: bool,
+    /// Whoever stands by keeps a ring of so many seconds; 0: none.
+    pub ring_s: u64,
 }
 
 impl Flavour {
@@ -54,7 +56,7 @@ impl Plan {
             4..=6 => (Flavour::ActiveActive, 8),
             _ => (Flavour::MixedFive, 6),
         };
-        Self { seed, flavour, identities: true, calls, faults_ms: 14_000, loses: false }
+        Self { seed, flavour, identities: true, calls, faults_ms: 14_000, loses: false, ring_s: 0 }
     }
 
     /// The same with a recorder that is lost; of a group of three.
@@ -63,5 +65,11 @@ impl Plan {
         let flavour =
             if seed.is_multiple_of(3) { Flavour::ActiveActive } else { Flavour::HotStandby };
         Self { flavour, loses: true, ..Self::of(seed) }
+    }
+
+    /// The same with rings on whoever stands by.
+    #[must_use]
+    pub const fn with_rings(self) -> Self {
+        Self { ring_s: 30, ..self }
     }
 }

@@ -4,6 +4,7 @@
 mod aes;
 mod audit;
 mod files;
+mod rings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,6 +149,7 @@ pub struct World {
     /// How often in a row the removal of a phantom was lost.
     removals_lost: BTreeMap<Extension, u8>,
     past: Vec<Past>,
+    rings: rings::Rings,
     doubled: u64,
     verbose: bool,
     lines: Vec<String>,
@@ -176,6 +178,8 @@ pub struct Report {
     pub crowded: u64,
     /// Pairs of recordings of merged calls that both have more than a few seconds.
     pub doubled: u64,
+    /// Stretches that only a ring heard, and that had to be published.
+    pub ringed: usize,
     /// Simulated microseconds.
     pub lasted: u64,
 }
@@ -196,6 +200,7 @@ pub fn run(plan: Plan, verbose: bool) -> Report {
         published: world.check.published.len(),
         crowded: world.switch.crowded,
         doubled: world.doubled,
+        ringed: world.rings.owed(),
         lasted: world.now,
     }
 }
@@ -226,6 +231,7 @@ impl World {
             twins: BTreeMap::new(),
             removals_lost: BTreeMap::new(),
             past: Vec::new(),
+            rings: rings::Rings::default(),
             doubled: 0,
             verbose,
             lines: Vec::new(),
@@ -311,7 +317,7 @@ impl World {
             return;
         }
         host.hung = false;
-        host.start(now, seed, &stations);
+        host.start(now, seed, &stations, self.plan.ring_s);
         let (boot, role) = (host.boot, host.role);
         self.trace(format!("{id}: starts as {} ({boot})", role.as_str()));
         for (event, period) in [

@@ -38,6 +38,27 @@ fn five_members_of_all_roles_come_and_go() {
     campaign(Flavour::MixedFive);
 }
 
+/// Fewer seeds, and only groups in which somebody stands by.
+#[test]
+fn with_a_ring_no_takeover_leaves_a_hole() {
+    let wanted = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok());
+    let stands_by = |seed: &u64| Plan::of(*seed).flavour != Flavour::ActiveActive;
+    let mut ringed = 0;
+    for seed in (0..wanted.unwrap_or(2000) / 4).filter(stands_by) {
+        let plan = Plan::of(seed).with_rings();
+        let report = run(plan, false);
+        if let Some(violation) = report.violation {
+            println!("seed {seed}: {:?}", violation.kind);
+            let trace = run(plan, true).trace;
+            let last = trace.len().saturating_sub(60);
+            trace[last..].iter().for_each(|line| println!("{line}"));
+            panic!("seed {seed} with rings: {:?}: {}", violation.kind, violation.what);
+        }
+        ringed += report.ringed;
+    }
+    assert!(ringed > 10, "the rings of {ringed} stretches were needed: that tries nothing");
+}
+
 #[test]
 fn what_was_mirrored_of_a_recorder_that_is_lost_is_published() {
     all_keep_their_promises(600, Plan::losing, |_| true);

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use storage_core::draft::{Draft, Ending};
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId, Ucid};
@@ -42,6 +43,9 @@ pub struct TriggerConfig {
     pub max_parties: usize,
     /// How long to wait for the other nodes.
     pub patience: Patience,
+    /// `al_standbyring`: so much of each call that another node records is kept in memory here; zero:
+    /// nothing is.
+    pub ring: Duration,
     /// Random bits for the names of recordings; fresh at each start.
     pub id_seed: u128,
     /// First number for segments, above all that the capture journal holds.
@@ -58,6 +62,7 @@ pub struct Calls {
     pub(super) rules: Rules,
     pub(super) max_parties: usize,
     pub(super) patience: Patience,
+    pub(super) ring: Duration,
     pub(super) group: Book,
     /// When this node was last given the lead.
     pub(super) mandated_at: MonoTime,
@@ -97,6 +102,7 @@ impl Calls {
             rules: config.rules,
             max_parties: config.max_parties,
             patience: config.patience,
+            ring: config.ring,
             group: Book::new(),
             mandated_at: MonoTime::default(),
             pool: Pool::new(&config.method.devices(&config.roster)),
@@ -371,6 +377,7 @@ impl Calls {
             self.end_recording(now, id, None, end);
         }
         self.end_adoptable(now, end);
+        self.drop_rings(now);
         self.settle(now);
     }
 

@@ -72,7 +72,7 @@ impl Calls {
 
     /// How well others look after this call, in this node's copy.
     pub(super) fn cover(&self, call: &TrackedCall) -> Cover {
-        let seen = self.peer_is_in(call, |copy| copy == self.group.mandate.copy);
+        let seen = self.is_recorded_by_peer(call);
         let holder = self.claimed_of(call).and_then(|claimed| claimed.holder);
         let claimed =
             holder.is_some_and(|holder| holder.node != self.node && self.group.serves(holder.node));
@@ -107,13 +107,14 @@ impl Calls {
         let cover = self.cover(call);
         let (is_mine, lead_is_in) = (self.takes_over(call), self.lead_is_in(call));
         let mandate = self.group.mandate;
-        if !self.is_seen_in_calls() && mandate.duty != Duty::Lead && !self.has_device(now, key) {
+        let has_device = self.has_device(now, key) || self.has_ring(key);
+        if !self.is_seen_in_calls() && mandate.duty != Duty::Lead && !has_device {
             // While its stations hold a call nobody hears it, and nobody claims it.
             self.work_of(key).uncovered = None;
             return Leave::No;
         }
         let patience = self.patience;
-        let seen = self.peer_is_in(call, |copy| copy == mandate.copy);
+        let seen = self.is_recorded_by_peer(call);
         let known = self.group.matches(call).any(|claimed| claimed.copy == mandate.copy);
         let work = self.work_of(key);
         if known {
@@ -177,14 +178,23 @@ impl Calls {
             })
     }
 
+    /// Whether another node's phantom records this node's copy of the call, as the switch tells.
+    pub(super) fn is_recorded_by_peer(&self, call: &TrackedCall) -> bool {
+        self.peer_is_in(call, |copy| copy == self.group.mandate.copy)
+    }
+
     /// Whether a phantom of another node is in the call that records a copy of this kind. One whose
-    /// node is known to be gone counts no more: it sits there until the switch notices. One that is
-    /// nobody's counts only where the group cannot be asked whose it is.
+    /// node is known to be gone counts no more: it sits there until the switch notices. Nor does one that
+    /// is there for its ring only (see [`super::ring`]). One that is nobody's counts only where the group
+    /// cannot be asked whose it is.
     fn peer_is_in(&self, call: &TrackedCall, copy: impl Fn(u8) -> bool) -> bool {
         let there = call.parties.iter().filter(|party| party.kind == PartyKind::PeerPhantom);
         let numbers = there.filter_map(|party| party.name.number.as_ref());
         numbers.into_iter().any(|number| match self.group.owner_of(number) {
-            Some((_, peer)) => copy(peer.copy) && (peer.alive || !self.group.mandate.quorum),
+            Some((_, peer)) => {
+                let there = peer.alive || !self.group.mandate.quorum;
+                copy(peer.copy) && there && !self.is_peers_ring(call, number)
+            }
             None => copy(1) && !self.group.mandate.quorum,
         })
     }

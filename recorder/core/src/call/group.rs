@@ -48,6 +48,8 @@ pub struct Peer {
     pub alive: bool,
     /// Whether it can record, and is not to be relieved of its calls.
     pub serves: bool,
+    /// Whether it stands by: its phantoms are in calls for its ring, unless it has claimed them.
+    pub stands_by: bool,
     /// Its phantoms.
     pub phantoms: BTreeSet<Extension>,
 }

@@ -15,9 +15,10 @@ use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
 use super::calls::Calls;
 use super::event::PartyState;
 use super::method::Method;
-use super::order::{MissedReason, Order};
+use super::order::{MissedReason, Order, RingChange};
 use super::pool::PhantomState;
-use super::tap::{Phase, Silence};
+use super::ring::ring_order;
+use super::tap::{MediaTerms, Phase, Silence};
 use super::tracked::{CallKey, TrackedCall};
 
 /// The switch's word of a call comes so much later than the call's first audio at most; what the
@@ -29,20 +30,12 @@ const WORD: Duration = Duration::from_millis(250);
 /// that the other leaves is filled from this.
 const KEPT: Duration = Duration::from_millis(1_200);
 
-/// What the switch has said of a device's media.
-#[derive(Clone, Debug)]
-struct Terms {
-    source: Option<SocketAddr>,
-    codec: String,
-    packetms: u32,
-}
-
 /// One device.
 #[derive(Debug)]
 struct Ear {
     station: Extension,
     /// The media that it is being sent.
-    terms: Option<Terms>,
+    terms: Option<MediaTerms>,
     /// The call in which its station talks.
     hears: Option<CallKey>,
     /// When its station last stopped talking in a call.
@@ -69,6 +62,16 @@ impl Ears {
 
     pub fn is_empty(&self) -> bool {
         self.by_station.is_empty()
+    }
+}
+
+impl Ear {
+    /// Since when what it received belongs to a call: `before` now at most, and not from before its station
+    /// was last in another call. What came before somebody answered is ringing.
+    fn heard_since(&self, now: Now, call: Option<&TrackedCall>, before: Duration) -> WallTime {
+        let answered = call.and_then(TrackedCall::began).map(|began| began.wall - WORD);
+        let since = (now.wall - before).max(self.quiet);
+        since.max(answered.unwrap_or(self.quiet)).min(now.wall)
     }
 }
 
@@ -100,10 +103,30 @@ impl Calls {
             Some(TriggerKind::Takeover | TriggerKind::Rescue) => KEPT,
             _ => WORD,
         };
-        // What came before somebody answered is ringing.
         let call = active.and_then(|active| self.tracker.call(active.call));
-        let answered = call.and_then(TrackedCall::began).map(|began| began.wall - WORD);
-        (now.wall - before).max(ear.quiet).max(answered.unwrap_or(ear.quiet)).min(now.wall)
+        ear.heard_since(now, call, before)
+    }
+
+    /// Since when what a device has received belongs to the ring that it is to keep of a call.
+    pub(super) fn ring_since(&self, now: Now, device: &Extension, key: CallKey) -> WallTime {
+        let ear = self.ears.ears.get(device);
+        ear.map_or(now.wall, |ear| ear.heard_since(now, self.tracker.call(key), WORD))
+    }
+
+    /// Whether a device's station talks in this call.
+    pub(super) fn ear_hears(&self, device: &Extension, key: CallKey) -> bool {
+        self.ears.ears.get(device).is_some_and(|ear| self.hears(&ear.station) == Some(key))
+    }
+
+    /// A ring was begun on a device that listens: what that is being sent is known already.
+    pub(super) fn tell_ring_of_ear(&mut self, now: Now, device: &Extension, segment: SegmentId) {
+        let ear = self.ears.ears.get(device);
+        let Some(terms) = ear.and_then(|ear| ear.terms.clone()) else { return };
+        let order = ring_order(device, segment, RingChange::Source(terms.source));
+        self.orders.push_back(order);
+        if let Some(tap) = self.taps.get_mut(device) {
+            (tap.media, tap.terms) = (Some(now.mono), Some(terms));
+        }
     }
 
     /// A segment was opened on a device that listens: what is known already is written down. That is
@@ -116,10 +139,8 @@ impl Calls {
         since: WallTime,
     ) {
         let Some(ear) = self.ears.ears.get(device) else { return };
-        if let Some(Terms { source, codec, packetms }) = ear.terms.clone() {
-            let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
-            self.orders.push_back(Order::Capture(fact));
-        }
+        let terms = ear.terms.as_ref().map(|terms| terms.fact(segment, now.wall));
+        self.orders.extend(terms.map(Order::Capture));
         let Some(tap) = self.taps.get_mut(device) else { return };
         tap.media = ear.terms.as_ref().map(|_| now.mono);
         let active = tap.recording.and_then(|id| self.recordings.get_mut(&id));
@@ -141,7 +162,7 @@ impl Calls {
         packetms: u32,
     ) {
         let Some(ear) = self.ears.ears.get_mut(device) else { return };
-        ear.terms = Some(Terms { source, codec: codec.to_owned(), packetms });
+        ear.terms = Some(MediaTerms { source, codec: codec.to_owned(), packetms });
         let Some(key) = ear.hears.filter(|_| !self.taps.contains_key(device)) else { return };
         let deaf = self.taps.values().find(|tap| {
             tap.call == key && tap.recording.is_some() && tap.media.is_none() && !tap.heard

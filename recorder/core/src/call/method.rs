@@ -121,6 +121,16 @@ impl Calls {
         self.listens() || self.has_room(call)
     }
 
+    /// The same for a ring of it.
+    pub(super) fn admits_ring(&self, call: &TrackedCall) -> bool {
+        self.listens() || self.has_room_for_ring(call)
+    }
+
+    /// Whether what keeps a ring of this call must leave it so that others have its place, and can.
+    pub(super) fn gives_way_with_ring(&self, call: &TrackedCall) -> bool {
+        !self.listens() && self.ring_must_make_room(call)
+    }
+
     /// Whether our phantom must leave this call so that people can join theirs, and can.
     pub(super) fn gives_way(&self, call: &TrackedCall) -> bool {
         !self.listens() && self.must_make_room(call)

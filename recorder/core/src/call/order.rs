@@ -1,5 +1,6 @@
 //! What the call machine wants done. Each variant's comment tells the shell what to do.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use storage_core::completeness::SeenCall;
@@ -45,6 +46,35 @@ pub struct Claim {
     pub rule: String,
     /// The station for which it is made.
     pub extension: Extension,
+}
+
+/// What is to become of what a phantom hears in a call that another node records. Nothing of it is
+/// written down unless the ring becomes a segment: `SegmentOpened` under the ring's number turns what the
+/// ring holds into the segment's begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingChange {
+    /// Keep in a ring what comes from now on, and what came since then.
+    Begin {
+        /// Since when, by the clock of the packets' receive times.
+        since: WallTime,
+        /// For how long it is kept.
+        reach: Duration,
+    },
+    /// The media comes from there.
+    Source(Option<SocketAddr>),
+    /// Forget all of it.
+    End,
+}
+
+/// An order to a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingOrder {
+    /// The phantom that hears.
+    pub phantom: Extension,
+    /// The number that its segment has if there comes to be one.
+    pub segment: SegmentId,
+    /// What is to be done.
+    pub change: RingChange,
 }
 
 /// One thing to do. All orders are taken before the next input is given.
@@ -94,6 +124,8 @@ pub enum Order {
     /// Append to the capture journal. The media thread obeys `SegmentOpened` and `SegmentClosed`
     /// in this order: what reaches a phantom's port between them belongs to the segment.
     Capture(Fact),
+    /// Tell the media thread, in order with the facts: what a phantom hears is kept in memory.
+    Ring(RingOrder),
     /// Claim a capture in the group's ledger: its first packet is written, or its terms have
     /// changed. Nothing waits for it.
     Claim(Box<Claim>),

@@ -20,6 +20,8 @@ pub enum PhantomState {
     Joining,
     /// In a call.
     Recording,
+    /// In a call that another node records, for the ring only.
+    Ring,
     /// Asked out of a call.
     Leaving,
     /// Idle, and not to be used yet.
@@ -32,10 +34,11 @@ pub enum PhantomState {
 
 impl PhantomState {
     /// All states, for metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Free,
         Self::Joining,
         Self::Recording,
+        Self::Ring,
         Self::Leaving,
         Self::Resting,
         Self::Lost,
@@ -49,6 +52,7 @@ impl PhantomState {
             Self::Free => "free",
             Self::Joining => "joining",
             Self::Recording => "recording",
+            Self::Ring => "ring",
             Self::Leaving => "leaving",
             Self::Resting => "resting",
             Self::Lost => "lost",

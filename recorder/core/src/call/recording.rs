@@ -217,7 +217,9 @@ impl Calls {
             return;
         };
         tap.heard = true;
-        tap.first.get_or_insert(received);
+        if tap.ring.is_none() {
+            tap.first.get_or_insert(received);
+        }
         let (phantom, recording) = (tap.phantom.clone(), tap.recording);
         self.arm_tap(&phantom);
         self.clear_media_alarm(&phantom);

@@ -6,6 +6,9 @@
 //! Who holds a call and is in another is taken to be about to join the two: a transfer would need
 //! one place less, but nobody can tell before it is done. Of the two phantoms the consultation's
 //! goes first. It comes back as soon as there is room; the gap is declared like any other.
+//!
+//! A phantom that is there for a ring only (see [`super::ring`]) goes before any that records, and comes
+//! after all others: whoever records counts the places of rings as free where a conference is under way.
 
 use std::time::Duration;
 
@@ -23,6 +26,23 @@ impl Calls {
     pub(super) fn has_room(&self, call: &TrackedCall) -> bool {
         let max = self.max_parties;
         self.places(call) < max && self.joint_calls(call).all(|joint| joint.places < max)
+    }
+
+    /// The same for one that is to keep a ring only.
+    pub(super) fn has_room_for_ring(&self, call: &TrackedCall) -> bool {
+        let max = self.max_parties;
+        self.places(call) < max
+            && self.joint_calls(call).all(|joint| joint.places + joint.rings < max)
+    }
+
+    /// Whether what keeps a ring of this call must leave it, so that nobody else has to. Where one place is
+    /// short, the consultation's goes.
+    pub(super) fn ring_must_make_room(&self, call: &TrackedCall) -> bool {
+        let short = |joint: Joint| {
+            let over = (joint.places + joint.rings).saturating_sub(self.max_parties);
+            over > usize::from(joint.other_consults && joint.other_has_ring)
+        };
+        self.places(call) > self.max_parties || self.joint_calls(call).any(short)
     }
 
     /// How many places are taken, or will be when a phantom that was asked in gets there.
@@ -67,9 +87,12 @@ impl Calls {
         // Whoever is being dialled will be the consultation's second party.
         let consultation = if other_consults { other } else { call };
         let coming = usize::from(consultation.real().count() < 2);
+        let rings = self.places_of_rings(call) + self.places_of_rings(other);
         let places = self.places(call) + self.places(other) + coming - shared.count();
+        let places = places.saturating_sub(rings);
         let other_has_phantom = other.phantoms().next().is_some();
-        Some(Joint { places, other_consults, other_has_phantom })
+        let other_has_ring = self.has_ring_or_had(other);
+        Some(Joint { places, rings, other_consults, other_has_phantom, other_has_ring })
     }
 }
 
@@ -83,8 +106,13 @@ fn consults(held: &TrackedCall, second: &TrackedCall) -> bool {
 
 /// Two calls as one.
 struct Joint {
+    /// Places that are needed, but for those of rings.
     places: usize,
+    /// Places of phantoms that are there for a ring only.
+    rings: usize,
     /// Whether the other call is the consultation.
     other_consults: bool,
     other_has_phantom: bool,
+    /// Whether a ring is kept of the other, or is on its way out.
+    other_has_ring: bool,
 }

@@ -18,8 +18,9 @@ use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, SegmentId, Wal
 
 use super::calls::Calls;
 use super::draft;
-use super::order::{JoinRefusal, MissedReason, Order, Ticket};
+use super::order::{JoinRefusal, MissedReason, Order, RingChange, Ticket};
 use super::pool::{LONG_REST, PhantomState, REST};
+use super::ring::ring_order;
 use super::timer::Timer;
 use super::tracked::CallKey;
 
@@ -46,6 +47,22 @@ pub(super) struct Silence {
     pub held: bool,
 }
 
+/// What the switch has said of a device's media.
+#[derive(Clone, Debug)]
+pub(super) struct MediaTerms {
+    pub source: Option<SocketAddr>,
+    pub codec: String,
+    pub packetms: u32,
+}
+
+impl MediaTerms {
+    /// As it is written down.
+    pub fn fact(&self, segment: SegmentId, at: WallTime) -> Fact {
+        let Self { source, codec, packetms } = self.clone();
+        Fact::MediaTerms { segment, at, source, codec, packetms }
+    }
+}
+
 /// A phantom in use.
 #[derive(Debug)]
 pub(super) struct Tap {
@@ -55,8 +72,12 @@ pub(super) struct Tap {
     pub id: CallId,
     /// For which recording; `None` for a phantom that is only to be got out of a call.
     pub recording: Option<RecordingId>,
-    /// The open segment.
+    /// The open segment, or the one that the ring would become.
     pub segment: Option<SegmentId>,
+    /// Since when it keeps a ring of what it hears, if it is in the call for that only.
+    pub ring: Option<WallTime>,
+    /// The media that it is being sent.
+    pub terms: Option<MediaTerms>,
     pub ticket: Ticket,
     pub phase: Phase,
     /// When the phase began.
@@ -84,10 +105,8 @@ impl Calls {
         recording: RecordingId,
         phantom: &Extension,
     ) {
-        let Some(call) = self.tracker.call(key) else { return };
-        let Some(party) = draft::handle_of(call) else { return };
-        let id = call.id().clone();
-        let (segment, ticket) = (self.next_segment(), self.next_ticket());
+        let Some((id, party)) = self.way_into(key) else { return };
+        let segment = self.next_segment();
         if let Some(active) = self.recordings.get_mut(&recording) {
             active.unheard.push(segment);
         }
@@ -100,29 +119,29 @@ impl Calls {
             at: since,
             key: None,
         }));
+        let ticket = self.next_ticket();
         let join = Order::Join { ticket, call: id.clone(), party, phantom: phantom.clone() };
         let phase = self.enter(join, phantom);
+        self.work_of(key).block = None;
         let tap = Tap {
-            phantom: phantom.clone(),
-            call: key,
-            id,
             recording: Some(recording),
             segment: Some(segment),
-            ticket,
-            phase,
-            since: now.mono,
-            media: None,
-            heard: false,
-            first: None,
-            silence: None,
-            leaves: 0,
-            rest: REST,
+            ..Tap::new(now, phantom, key, id, ticket, phase)
         };
-        self.work_of(key).block = None;
-        self.clear_stray_alarm(phantom);
-        self.taps.insert(phantom.clone(), tap);
+        self.insert_tap(tap);
         self.tell_of_ear(now, phantom, segment, since);
         self.arm_tap(phantom);
+    }
+
+    /// By which number and which party the switch is asked to let a phantom into a call.
+    pub(super) fn way_into(&self, key: CallKey) -> Option<(CallId, Extension)> {
+        let call = self.tracker.call(key)?;
+        Some((call.id().clone(), draft::handle_of(call)?))
+    }
+
+    pub(super) fn insert_tap(&mut self, tap: Tap) {
+        self.clear_stray_alarm(&tap.phantom);
+        self.taps.insert(tap.phantom.clone(), tap);
     }
 
     /// The switch has let a phantom in.
@@ -149,11 +168,15 @@ impl Calls {
     ) {
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         tap.media.get_or_insert(now.mono);
+        let terms = MediaTerms { source, codec: codec.to_owned(), packetms };
         if let Some(segment) = tap.segment {
-            let codec = codec.to_owned();
-            let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
-            self.orders.push_back(Order::Capture(fact));
+            let order = match tap.ring {
+                Some(_) => ring_order(phantom, segment, RingChange::Source(source)),
+                None => Order::Capture(terms.fact(segment, now.wall)),
+            };
+            self.orders.push_back(order);
         }
+        tap.terms = Some(terms);
         self.arm_tap(phantom);
     }
 
@@ -161,12 +184,28 @@ impl Calls {
     pub(super) fn tap_refused(&mut self, now: Now, ticket: Ticket, why: &JoinRefusal) {
         let Some(tap) = self.taps.values().find(|tap| tap.ticket == ticket) else { return };
         let (phantom, key, phase) = (tap.phantom.clone(), tap.call, tap.phase);
+        let purpose = tap.purpose();
         // A phantom that was not let in has heard nothing from which it would have to rest.
         let rest = if *why == JoinRefusal::PhantomBusy { LONG_REST } else { Duration::ZERO };
         self.drop_tap(now, &phantom, rest);
         self.evict_stray(now, &phantom);
         if phase != (Phase::Asked { unwanted: true }) {
-            self.join_failed(now, key, why);
+            self.tap_failed(now, key, purpose, why);
+        }
+    }
+
+    /// A phantom did not get into its call, or did not stay there, and was meant to.
+    pub(super) fn tap_failed(
+        &mut self,
+        now: Now,
+        key: CallKey,
+        purpose: Purpose,
+        why: &JoinRefusal,
+    ) {
+        match purpose {
+            Purpose::Record => self.join_failed(now, key, why),
+            Purpose::Ring => self.hold_ring_back(now, key),
+            Purpose::Leave => {}
         }
     }
 
@@ -184,19 +223,24 @@ impl Calls {
     /// A phantom was seen leaving a call.
     pub(super) fn phantom_went(&mut self, now: Now, key: CallKey, phantom: &Extension) {
         let Some(tap) = self.taps.get(phantom).filter(|tap| tap.call == key) else { return };
-        let (phase, rest) = (tap.phase, tap.rest);
+        let (phase, rest, purpose) = (tap.phase, tap.rest, tap.purpose());
         // One that listens follows its station, not the call.
         if matches!(phase, Phase::Asked { .. }) || !self.moves_devices() {
             return;
         }
         self.drop_tap(now, phantom, rest);
-        if phase == Phase::In {
-            self.hold_back(now, key, MissedReason::Refused);
+        match purpose {
+            Purpose::Record if phase == Phase::In => {
+                self.hold_back(now, key, MissedReason::Refused);
+            }
+            Purpose::Ring => self.hold_ring_back(now, key),
+            Purpose::Record | Purpose::Leave => {}
         }
     }
 
     /// Asks a phantom out of its call; one that is still on its way in leaves when it is in.
     pub(super) fn take_out(&mut self, now: Now, phantom: &Extension) {
+        self.end_ring(phantom);
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         match tap.phase {
             Phase::Asked { ref mut unwanted } => *unwanted = true,
@@ -210,6 +254,7 @@ impl Calls {
         if !self.moves_devices() {
             return self.drop_tap(now, phantom, Duration::ZERO);
         }
+        self.end_ring(phantom);
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         if tap.phase != Phase::Leaving {
             tap.leaves = 0;
@@ -265,7 +310,7 @@ impl Calls {
 
     fn check_tap(&mut self, now: Now, phantom: &Extension) {
         let Some(tap) = self.taps.get_mut(phantom) else { return };
-        let (key, phase, rest) = (tap.call, tap.phase, tap.rest);
+        let (key, phase, rest, purpose) = (tap.call, tap.phase, tap.rest, tap.purpose());
         let call = self.tracker.call(key);
         let there = call.is_some_and(|call| call.phantoms().any(|other| other == phantom));
         match phase {
@@ -274,7 +319,7 @@ impl Calls {
                 self.drop_tap(now, phantom, rest);
                 self.evict_stray(now, phantom);
                 if !unwanted {
-                    self.join_failed(now, key, &JoinRefusal::LinkDown);
+                    self.tap_failed(now, key, purpose, &JoinRefusal::LinkDown);
                 }
             }
             Phase::In => {
@@ -312,6 +357,7 @@ impl Calls {
 
     /// Nothing that the phantom receives from now on is part of the recording.
     pub(super) fn close_segment(&mut self, now: Now, phantom: &Extension) {
+        self.end_ring(phantom);
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         if let Some(segment) = tap.segment.take() {
             let heard = tap.first.is_some();
@@ -339,7 +385,8 @@ impl Calls {
         let unwanted = tap.phase == Phase::Asked { unwanted: true };
         (tap.phase, tap.since) = (Phase::In, now.mono);
         self.touched.insert(tap.call);
-        self.pool.busy(phantom, PhantomState::Recording);
+        let state = if tap.ring.is_some() { PhantomState::Ring } else { PhantomState::Recording };
+        self.pool.busy(phantom, state);
         if unwanted {
             self.ask_out(now, phantom);
         } else {
@@ -361,14 +408,45 @@ impl Calls {
     /// A phantom of ours is in a call for no recording: a crash or a lost answer left it there.
     fn evict(&mut self, now: Now, key: CallKey, phantom: &Extension) {
         let Some(call) = self.tracker.call(key) else { return };
-        let tap = Tap {
+        let id = call.id().clone();
+        let ticket = self.next_ticket();
+        let tap = Tap::new(now, phantom, key, id, ticket, Phase::In);
+        self.taps.insert(phantom.clone(), tap);
+        self.ask_out(now, phantom);
+    }
+}
+
+/// What a phantom is in a call for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To record it.
+    Record,
+    /// To keep a ring of it.
+    Ring,
+    /// To be got out of it.
+    Leave,
+}
+
+impl Tap {
+    /// One that is in a call for nothing yet.
+    pub fn new(
+        now: Now,
+        phantom: &Extension,
+        call: CallKey,
+        id: CallId,
+        ticket: Ticket,
+        phase: Phase,
+    ) -> Self {
+        Self {
             phantom: phantom.clone(),
-            call: key,
-            id: call.id().clone(),
+            call,
+            id,
             recording: None,
             segment: None,
-            ticket: self.next_ticket(),
-            phase: Phase::In,
+            ring: None,
+            terms: None,
+            ticket,
+            phase,
             since: now.mono,
             media: None,
             heard: false,
@@ -376,13 +454,18 @@ impl Calls {
             silence: None,
             leaves: 0,
             rest: REST,
-        };
-        self.taps.insert(phantom.clone(), tap);
-        self.ask_out(now, phantom);
+        }
     }
-}
 
-impl Tap {
+    /// What it is in the call for.
+    pub const fn purpose(&self) -> Purpose {
+        match (self.recording, self.ring) {
+            (_, Some(_)) => Purpose::Ring,
+            (Some(_), None) => Purpose::Record,
+            (None, None) => Purpose::Leave,
+        }
+    }
+
     /// Whether it is, or will be, in the call to record it.
     pub fn stays(&self) -> bool {
         matches!(self.phase, Phase::Asked { unwanted: false } | Phase::In)

@@ -24,7 +24,7 @@ use super::tracked::{CallKey, TrackedCall};
 use super::view::CallView;
 
 /// Who is left alone, or without a recorded station, may be in the middle of a transfer.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 /// A recording that is opened so much after it was due says so.
 const LATE: Duration = Duration::from_millis(500);
 /// The same where another node's phantom was in the call before: it may have heard something, and be
@@ -74,6 +74,8 @@ pub(super) struct Work {
     pub not_before: Option<MonoTime>,
     /// Places taken when the switch said that the call is full.
     pub full_at: Option<usize>,
+    /// When a ring of it may be tried again.
+    pub ring_not_before: Option<MonoTime>,
     /// Since when nobody is in it who is worth recording.
     pub fading: Option<MonoTime>,
     /// The alarm that is raised for it.
@@ -90,7 +92,7 @@ pub(super) struct Work {
 
 /// What is left of a call for a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outlook {
+pub(super) enum Outlook {
     /// It goes on.
     Good,
     /// One person is left and talks to nobody.
@@ -114,6 +116,7 @@ impl Calls {
             Some(id) => self.go_on(now, key, id),
             None => self.begin_if_wanted(now, key),
         }
+        self.tend_ring(now, key);
         self.note_due(now, key);
         self.watch_overdue(now, key);
         self.write_down(key);
@@ -249,6 +252,13 @@ impl Calls {
         let Some(call) = self.tracker.call(key) else { return };
         let (places, room) = (self.places(call), self.admits(call));
         let link_up = self.link_up;
+        // Whoever hears the call already need not be let in.
+        if self.has_ring(key) && !self.leaves_to_others(now, key) {
+            let opened = |calls: &mut Self| id.or_else(|| calls.open_wanted(now, key));
+            if self.record_by_ring(now, key, opened) {
+                return;
+            }
+        }
         let work = self.work_of(key);
         if work.full_at.is_some_and(|full| places < full) {
             (work.full_at, work.not_before) = (None, None);
@@ -267,6 +277,7 @@ impl Calls {
         }
         let Some(phantom) = self.take_device(now, key) else {
             self.block(key, MissedReason::NoPhantom);
+            self.give_up_rings(now);
             return self.wait_for_device(now);
         };
         let id = id.or_else(|| self.open_wanted(now, key));
@@ -311,7 +322,9 @@ impl Calls {
         let established = self.tracker.call(key).and_then(|call| call.established);
         let most = established.map_or(Duration::MAX, |at| now.mono.since(at.mono));
         let Work { uncovered, covered, .. } = *self.work_of(key);
-        let after_other = covered.map(|at| (now.mono.since(at) + WORD).min(most));
+        // What keeps a ring was let in as soon as the other was seen.
+        let word = if self.has_ring(key) { Duration::ZERO } else { WORD };
+        let after_other = covered.map(|at| (now.mono.since(at) + word).min(most));
         let after_nobody = uncovered.map(|at| now.mono.since(at)).filter(|late| *late >= LATE);
         after_other.max(after_nobody).filter(|late| *late >= LATE_AFTER_OTHER)
     }
@@ -459,7 +472,7 @@ const fn wider(one: Scope, other: Scope) -> Scope {
 }
 
 impl Outlook {
-    fn of(call: &TrackedCall, scope: Scope, extension: &Extension) -> Self {
+    pub fn of(call: &TrackedCall, scope: Scope, extension: &Extension) -> Self {
         let people = call.real().count();
         let outside = call.has_outside();
         // Somebody may have asked for a station that is not monitored: that one counts, too.

@@ -9,7 +9,7 @@ use storage_core::{Extension, MonoTime, Now, SegmentId};
 use super::calls::Calls;
 use super::order::{Alarm, JoinRefusal, MissedReason, Order};
 use super::pool::{LONG_REST, PhantomState};
-use super::tap::{Phase, Silence, Tap};
+use super::tap::{Phase, Purpose, Silence, Tap};
 use super::timer::Timer;
 
 /// A join that is not answered by now never will be.
@@ -160,7 +160,7 @@ impl Calls {
             self.close_over(now, phantom);
         }
         let Some(tap) = self.taps.get_mut(phantom) else { return };
-        let (key, since) = (tap.call, tap.since);
+        let (key, since, purpose) = (tap.call, tap.since, tap.purpose());
         if now.mono.since(since) < ANSWER {
             return self.timers.set(Timer::Tap(phantom.clone()), since + ANSWER);
         }
@@ -168,15 +168,19 @@ impl Calls {
         self.close_over(now, phantom);
         self.ask_out(now, phantom);
         if !unwanted {
-            self.join_failed(now, key, &JoinRefusal::Other("no answer".to_owned()));
+            self.tap_failed(now, key, purpose, &JoinRefusal::Other("no answer".to_owned()));
         }
     }
 
     fn media_overdue(&mut self, now: Now, phantom: &Extension) {
         let Some(tap) = self.taps.get_mut(phantom) else { return };
-        let key = tap.call;
+        let (key, purpose) = (tap.call, tap.purpose());
         tap.rest = LONG_REST;
         self.raise(Alarm::NoMedia { phantom: phantom.clone() });
+        if purpose == Purpose::Ring {
+            self.take_out(now, phantom);
+            return self.hold_ring_back(now, key);
+        }
         if !self.moves_devices() {
             return self.ear_is_deaf(now, phantom);
         }
@@ -197,7 +201,7 @@ fn deadline(tap: &Tap) -> Option<MonoTime> {
     match tap.phase {
         Phase::Asked { unwanted: true } => Some(tap.since + CLOSE),
         Phase::Asked { unwanted: false } => Some(tap.since + ANSWER),
-        Phase::In if tap.recording.is_none() => None,
+        Phase::In if tap.purpose() == Purpose::Leave => None,
         Phase::In if tap.heard => tap.silence.map(|silence| silence.seen + MEDIA),
         Phase::In => Some(tap.media.map_or(tap.since, |at| at.max(tap.since)) + MEDIA),
         Phase::Leaving => {

@@ -9,6 +9,7 @@ use storage_core::journal::{Channel, Entry, Fact, PacketBlock};
 use storage_core::record::GapCause;
 use storage_core::{Extension, NodeId, SegmentId, WallTime};
 
+use super::joins::Joins;
 use super::report::Reports;
 use super::rtp::{NotRtp, RtpPacket, Ssrc};
 use super::run::Stream;
@@ -68,7 +69,7 @@ pub(crate) struct Lost {
 }
 
 /// What the facts say of a segment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentFacts {
     pub phantom: Option<Extension>,
     /// Every address that the switch named, whenever it did: packets may come before their event.
@@ -135,7 +136,7 @@ pub(crate) struct StreamKey {
 
 /// The index of one recording's packets. Feed it every entry of the recording, source by source,
 /// each in its journal's order, then turn it into a plan with [`Index::plan`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Index {
     source: Source,
     pub(crate) captures: BTreeMap<CaptureKey, SegmentFacts>,
@@ -148,6 +149,7 @@ pub struct Index {
     clock: Option<Clock>,
     pub(crate) not_rtp: [u64; NotRtp::ALL.len()],
     pub(crate) overflow: u64,
+    pub(crate) joins: Joins,
 }
 
 impl Default for Index {
@@ -171,6 +173,7 @@ impl Index {
             clock: None,
             not_rtp: [0; NotRtp::ALL.len()],
             overflow: 0,
+            joins: Joins::default(),
         }
     }
 
@@ -281,6 +284,11 @@ impl Index {
         if heard > 0 {
             *facts.heard.entry(block.source).or_default() += heard;
         }
+    }
+
+    /// What was found out about the seams, by listening ([`super::seam`]).
+    pub fn join(&mut self, joins: Joins) {
+        self.joins = joins;
     }
 
     /// Packets seen, RTP or not.

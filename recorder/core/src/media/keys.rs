@@ -37,7 +37,7 @@ pub(crate) struct Pressed {
 
 /// How long keys were pressed in a run, by their begin. All packets of one press have its begin as their
 /// timestamp (RFC 4733, 2.5.1.2), and each tells of a longer time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Durations(BTreeMap<u32, u16>);
 
 impl Durations {

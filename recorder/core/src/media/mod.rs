@@ -5,13 +5,17 @@
 //! [`render::Render`] then reads the audio and hands it on in order. Neither holds the audio of
 //! a call in memory.
 
+pub mod align;
 pub mod drafts;
 pub mod emodel;
+pub mod fade;
 pub(crate) mod hole;
 pub mod index;
 pub mod intake;
+pub(crate) mod joins;
 pub mod keys;
 pub mod payload;
+pub(crate) mod pieces;
 pub(crate) mod placer;
 pub mod published;
 pub mod quality;
@@ -20,6 +24,7 @@ pub mod render;
 pub(crate) mod report;
 pub mod rtp;
 pub(crate) mod run;
+pub mod seam;
 pub(crate) mod settle;
 pub mod sound;
 pub mod srtp;
@@ -28,16 +33,23 @@ pub mod timeline;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]
+mod seam_tests;
+#[cfg(test)]
+mod talk;
+#[cfg(test)]
 mod tests;
 
 pub use drafts::{merge_drafts, shifted};
+pub use fade::{Fades, Part};
 pub use index::{CaptureKey, Index, Source};
 pub use intake::{Admission, Hearing, Intake, Verdict};
+pub use joins::{Joins, PlannedSeam};
 pub use keys::Key;
 pub use payload::Codec;
 pub use record::{add_sound, begin_when_due, draft_of, record, revised};
 pub use render::{Coded, Pass, Render, RenderError, VoiceSink};
 pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};
+pub use seam::Listening;
 pub use settle::Census;
 pub use sound::{Heard, Sound};
 pub use timeline::{Ignored, Plan, PlannedGap, PlannedSegment, Unplaceable};

@@ -13,6 +13,9 @@
 //! what one misses.
 //!
 //! What was published before goes first: other runs only fill its holes and prolong its ends.
+//!
+//! Where it was found out by listening which moment of one run is which of another ([`super::joins`]),
+//! that counts instead of wall time, to the sample, and no packet stays whole that is not.
 
 use std::ops::Range;
 
@@ -21,14 +24,14 @@ use storage_core::record::GapCause;
 
 use super::hole::{Part, explain};
 use super::index::{CaptureKey, SegmentFacts};
+use super::joins::{Crossing, Join, ROUNDED_JOIN_TICKS};
 use super::payload::{Codec, Payload};
+use super::pieces::{Piece, pieces};
 use super::rtp::MediaTime;
 use super::run::Indexed;
 use super::settle::Settled;
 use super::timeline::{Mark, Placed, PlannedGap, Unplaceable};
 
-/// A hole longer than this ends a piece: 200 ms.
-const PIECE_HOLE_TICKS: u64 = 1600;
 /// An overlap of two runs in one segment is an error of measurement up to here: 200 ms. One port
 /// of the switch does not say two things at once while it changes its name.
 const SAME_SEGMENT_OVERLAP_MICROS: i64 = 200_000;
@@ -41,94 +44,19 @@ const LOST_SLACK_MICROS: i64 = 100_000;
 
 /// Records keep whole milliseconds.
 const ROUNDED_TICKS: u64 = 8;
-
-/// Audio of one run without a hole of more than [`PIECE_HOLE_TICKS`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Piece {
-    start: WallTime,
-    run: usize,
-    first: usize,
-    past: usize,
-    /// Media time in its run at which something begins that goes first.
-    until: Option<u64>,
-}
-
-/// Cuts all runs into pieces and puts these in the order of wall time.
-fn pieces(settled: &Settled) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    for (number, (key, run)) in settled.runs.iter().enumerate() {
-        let codec = settled.codec(key.capture);
-        let mut open: Option<Piece> = None;
-        let mut end = 0;
-        for (index, packet) in run.packets.iter().enumerate() {
-            let Some(audio) = audio(packet, codec) else { continue };
-            let near = packet.time().0 <= end + PIECE_HOLE_TICKS;
-            end = packet.time().0 + u64::from(audio.samples);
-            match &mut open {
-                Some(piece) if near => piece.past = index + 1,
-                _ => {
-                    let start = run.wall(packet.time());
-                    let piece =
-                        Piece { start, run: number, first: index, past: index + 1, until: None };
-                    pieces.extend(open.replace(piece));
-                }
-            }
-        }
-        pieces.extend(open);
-    }
-    let mut pieces = give_way(settled, pieces);
-    pieces.sort_unstable();
-    pieces
-}
-
-/// Cuts what was captured where something begins that was published before.
-fn give_way(settled: &Settled, pieces: Vec<Piece>) -> Vec<Piece> {
-    let is_published = |piece: &Piece| settled.runs[piece.run].0.capture == CaptureKey::PUBLISHED;
-    let (mut cut, captured): (Vec<_>, Vec<_>) = pieces.into_iter().partition(is_published);
-    let mut begins: Vec<WallTime> = cut.iter().map(|piece| piece.start).collect();
-    begins.sort_unstable();
-    for mut piece in captured {
-        let (key, run) = &settled.runs[piece.run];
-        let codec = settled.codec(key.capture);
-        for begin in &begins[begins.partition_point(|begin| *begin <= piece.start)..] {
-            let first = &run.packets[piece.first..piece.past];
-            let before = first.partition_point(|packet| run.wall(packet.time()) < *begin);
-            if before == 0 {
-                continue;
-            }
-            let last = first[before - 1];
-            let into = begin.micros_since(run.wall(last.time())) / 125;
-            let lasts = audio(&last, codec).map_or(0, |audio| i64::from(audio.samples));
-            if before == first.len() && into >= lasts {
-                break;
-            }
-            let until = Some(last.time().0 + into.unsigned_abs());
-            let past = piece.first + before;
-            cut.push(Piece { past, until, ..piece });
-            if past == piece.past {
-                piece.first = past;
-                break;
-            }
-            let start = run.wall(run.packets[past].time());
-            piece = Piece { start, first: past, ..piece };
-        }
-        if piece.first < piece.past {
-            cut.push(piece);
-        }
-    }
-    cut
-}
+/// A decoder is at its best after so many packets.
+const LEAD_UP_PACKETS: usize = 5;
 
 /// What a packet has of audio.
 #[derive(Clone, Copy, Debug)]
-struct Audio {
-    codec: Codec,
+pub(crate) struct Audio {
+    pub codec: Codec,
     /// At 8 kHz.
-    samples: u16,
+    pub samples: u16,
 }
 
 /// The audio of a packet that has any. `codec` is what the switch has named.
-fn audio(packet: &Indexed, codec: &str) -> Option<Audio> {
+pub(crate) fn audio(packet: &Indexed, codec: &str) -> Option<Audio> {
     let Payload::Audio(codec) = packet.payload(codec) else { return None };
     let samples = packet.samples(codec);
     (samples > 0).then_some(Audio { codec, samples })
@@ -182,6 +110,8 @@ pub(crate) struct Placer<'a> {
     pub overlapping: u64,
     /// Samples placed that had not been published before.
     pub captured: u64,
+    /// In order.
+    pub crossings: Vec<Crossing>,
 }
 
 impl<'a> Placer<'a> {
@@ -208,6 +138,7 @@ impl<'a> Placer<'a> {
             cursor: 0,
             overlapping: 0,
             captured: 0,
+            crossings: Vec::new(),
         }
     }
 
@@ -221,6 +152,7 @@ impl<'a> Placer<'a> {
         self.overlapping += (first - piece.first) as u64;
         let mut marked = false;
         let mut before = None;
+        let left = self.cursor;
         for index in first..piece.past {
             let packet = &run.packets[index];
             let Some(audio) = audio(packet, codec) else { continue };
@@ -233,7 +165,10 @@ impl<'a> Placer<'a> {
                 self.hole(room.position, piece.run, index);
             }
             if !marked {
-                let wall = run.wall(MediaTime(packet.time().0 + u64::from(room.skip)));
+                let begin = MediaTime(packet.time().0 + u64::from(room.skip));
+                self.cross(piece.run, begin, left, room.position);
+                before = self.lead_up(piece, index, audio.codec)?;
+                let wall = self.settled.wall(piece.run, begin);
                 self.first.get_or_insert(wall);
                 self.mark(wall, room.position);
                 marked = true;
@@ -300,7 +235,7 @@ impl<'a> Placer<'a> {
     fn anchor(&self, piece: &Piece, tail: Tail) -> Option<(usize, i64)> {
         let (key, run) = &self.settled.runs[piece.run];
         let (tail_key, tail_run) = &self.settled.runs[tail.run];
-        let end = tail_run.wall(tail.end);
+        let end = self.settled.wall(tail.run, tail.end);
         let cursor = i64::try_from(self.cursor).ok()?;
         let first = &run.packets[piece.first];
         let same = key.capture == tail_key.capture;
@@ -308,6 +243,9 @@ impl<'a> Placer<'a> {
             // Its own holes were measured when it was published.
             let hole = run.timestamp(first.time()).ticks_from(tail_run.timestamp(tail.end));
             return Some((piece.first, cursor + i64::from(hole) - i64::from(first.ticks)));
+        }
+        if let Some(join) = self.heard(piece.run, tail) {
+            return self.anchor_at(join, piece, tail.end);
         }
         // One port does not miss half a packet.
         let slacks = if same { 2 } else { 1 };
@@ -340,10 +278,69 @@ impl<'a> Placer<'a> {
             self.end_of(piece.run, *index).micros_since(end) > sliver
         })?;
         let packet = &run.packets[used];
-        let hole = run.wall(packet.time()).micros_since(end);
+        let hole = self.settled.wall(piece.run, packet.time()).micros_since(end);
         // The begin of the packet is cut off where it lies before the end of what is there.
         let hole = if hole.abs() > near(used) { hole } else { 0 };
         Some((used, shift_at(packet, hole)))
+    }
+
+    /// What was found by listening where the tail ends and another run goes on.
+    fn heard(&self, run: usize, tail: Tail) -> Option<&'a Join> {
+        let keys = [tail.run, run].map(|run| self.settled.run_key(run));
+        let join = self.settled.joins.between(keys[0], keys[1], tail.end);
+        join.filter(|join| join.confidence.is_some())
+    }
+
+    /// The same as [`Self::anchor`] where it is known which moment of the piece's run the tail's end is.
+    fn anchor_at(&self, join: &Join, piece: &Piece, end: MediaTime) -> Option<(usize, i64)> {
+        let run = &self.settled.runs[piece.run].1;
+        let cursor = i64::try_from(self.cursor).ok()?;
+        let goes_on = join.in_later(end);
+        let first = i64::from(run.packets[piece.first].ticks);
+        if first.abs_diff(goes_on) <= ROUNDED_JOIN_TICKS {
+            return Some((piece.first, cursor - first));
+        }
+        let used = (piece.first..piece.past).find(|index| {
+            let samples = i64::from(self.samples(piece.run, *index));
+            i64::from(run.packets[*index].ticks) + samples > goes_on
+        })?;
+        Some((used, cursor - goes_on))
+    }
+
+    /// Notes that another capture goes on, if that is so.
+    fn cross(&mut self, run: usize, begin: MediaTime, left: u64, position: u64) {
+        let Some(tail) = self.tail else { return };
+        let capture = |run: usize| self.settled.runs[run].0.capture;
+        if capture(tail.run) != capture(run) {
+            let (from, end) = (tail.run, tail.end);
+            self.crossings.push(Crossing { from, end, to: run, begin, left, position });
+        }
+    }
+
+    /// Lets a decoder hear what leads up to the first packet that is used, as far as that packet's codec
+    /// needs it. Answers its codec if it did.
+    fn lead_up(
+        &mut self,
+        piece: &Piece,
+        used: usize,
+        codec: Codec,
+    ) -> Result<Option<Codec>, Unplaceable> {
+        let (key, run) = &self.settled.runs[piece.run];
+        if matches!(codec, Codec::G711(_) | Codec::L16) {
+            return Ok(None);
+        }
+        let named = self.settled.codec(key.capture);
+        let leads = piece.first.max(used.saturating_sub(LEAD_UP_PACKETS))..used;
+        let mut before = None;
+        for packet in &run.packets[leads] {
+            let Some(audio) = audio(packet, named).filter(|audio| audio.codec == codec) else {
+                continue;
+            };
+            let fresh = before.replace(codec).is_none();
+            let room = Room { position: self.cursor, skip: 0, take: 0 };
+            self.put(packet, audio, room, fresh)?;
+        }
+        Ok(before)
     }
 
     /// Declares what is missing between the cursor and `position`, where packet `index` of run
@@ -353,13 +350,16 @@ impl<'a> Placer<'a> {
         let (key, run) = &self.settled.runs[number];
         let (tail_key, tail_run) = &self.settled.runs[tail.run];
         let (from, to) = (self.cursor, position);
-        let walls = || tail_run.wall(tail.end)..run.wall(run.packets[index].time());
+        let next = run.packets[index].time();
         if [key.capture, tail_key.capture].contains(&CaptureKey::PUBLISHED) {
-            for part in self.declared(&walls(), to - from) {
+            let walls = self.settled.wall(tail.run, tail.end)..self.settled.wall(number, next);
+            for part in self.declared(&walls, to - from) {
                 self.gap(from + part.from, from + part.to, part.cause);
             }
             return;
         }
+        // Each capture's own clock says when it could not keep what.
+        let walls = || tail_run.wall(tail.end)..run.wall(next);
         let facts = [tail_key.capture, key.capture].map(|key| self.settled.facts.get(&key));
         let kept_out = facts.into_iter().flatten().find_map(|facts| kept_out(facts, &walls));
         if tail.run != number {
@@ -447,11 +447,11 @@ impl<'a> Placer<'a> {
     fn end_of(&self, number: usize, index: usize) -> WallTime {
         let run = &self.settled.runs[number].1;
         let samples = self.samples(number, index);
-        run.wall(MediaTime(run.packets[index].time().0 + u64::from(samples)))
+        self.settled.wall(number, MediaTime(run.packets[index].time().0 + u64::from(samples)))
     }
 
     fn tail_end(&self) -> Option<WallTime> {
-        self.tail.map(|tail| self.settled.runs[tail.run].1.wall(tail.end))
+        self.tail.map(|tail| self.settled.wall(tail.run, tail.end))
     }
 
     /// Adds what could not be kept after the last audio that was.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use storage_core::draft::{Presence, Stretch};
 use storage_core::record::{
-    Gap, GapCause, Party, Quality, Segment, Span, TriggerKind, VoiceFormat,
+    Gap, GapCause, Party, Quality, Seam, SeamMethod, Segment, Span, TriggerKind, VoiceFormat,
 };
-use storage_core::{Draft, Extension, Recording, WallTime};
+use storage_core::{Draft, Extension, NodeId, Recording, WallTime};
 
 use super::emodel::{loss, mos};
+use super::index::CaptureKey;
+use super::joins::PlannedSeam;
 use super::keys::SAME_KEY_MS;
 use super::rtp::MediaTime;
 use super::sound::Heard;
@@ -21,6 +23,8 @@ use super::timeline::{Plan, PlannedGap, PlannedSegment, Unplaceable};
 const LATE: Duration = Duration::from_secs(1);
 /// The same where it is known that the recording should have begun before that.
 const LATE_KNOWN: Duration = Duration::from_millis(100);
+/// A seam is found again this near.
+const SAME_SEAM_MS: u64 = 20;
 /// The end of a call is told so much later than its audio ends, on a machine that is busy.
 const END_TOLERANCE_MICROS: i64 = 500_000;
 
@@ -62,6 +66,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         copy: draft.copy,
         node: draft.node,
         segments: plan.segments.iter().map(segment).collect(),
+        seams: plan.seams.iter().map(|planned| seam(planned, draft.node)).collect(),
         cutshort,
         complete: known_to_end && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
@@ -132,6 +137,7 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
     };
     let mut segments: Vec<Segment> = known.chain(added).collect();
     segments.sort_by_key(|segment| segment.startms);
+    let seams = all_seams(before, moved, &record.seams, plan);
     let mut keysms: Vec<u64> = before.keysms.iter().map(|key| key + moved).collect();
     let known =
         |key: &u64| before.keysms.iter().any(|old| (old + moved).abs_diff(*key) < SAME_KEY_MS);
@@ -154,6 +160,7 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
     });
     Recording {
         segments,
+        seams,
         keysms,
         masked,
         quality: rounded(&quality),
@@ -294,6 +301,47 @@ fn masked((from, to): &(MediaTime, MediaTime)) -> Span {
 /// A gap covers every millisecond that is missing in part.
 fn gap(gap: &PlannedGap) -> Gap {
     Gap { startms: gap.from.as_millis(), endms: gap.to.0.div_ceil(8), cause: gap.cause }
+}
+
+/// `owner` stands for what was published before.
+fn seam(seam: &PlannedSeam, owner: NodeId) -> Seam {
+    let node = |capture: CaptureKey| {
+        if capture == CaptureKey::PUBLISHED { owner } else { capture.node }
+    };
+    let round = |value: f64, digits: f64| (value * digits).round() / digits;
+    Seam {
+        atms: seam.at.as_millis(),
+        from: node(seam.from),
+        to: node(seam.to),
+        method: if seam.confidence.is_some() { SeamMethod::Content } else { SeamMethod::Time },
+        shiftms: round(seam.shift_us as f64 / 1000.0, 10.0),
+        confidence: seam.confidence.map(|confidence| round(confidence.into(), 1000.0)),
+    }
+}
+
+/// The seams of what was published, `moved`, and those of what went around it. What was a seam with a
+/// hole is none any more where the hole was filled.
+fn all_seams(before: &Recording, moved: u64, added: &[Seam], plan: &Plan) -> Vec<Seam> {
+    // What was published was captured by whoever has the segment there.
+    let node_at = |atms: u64| {
+        let at = atms.saturating_sub(moved);
+        let near = |segment: &&Segment| segment.startms <= at + 1 && at <= segment.endms + 1;
+        before.segments.iter().find(near).map_or(before.node, |segment| segment.node)
+    };
+    let mut seams: Vec<Seam> = added.to_vec();
+    for (seam, planned) in seams.iter_mut().zip(&plan.seams) {
+        if planned.from == CaptureKey::PUBLISHED {
+            seam.from = node_at(seam.atms);
+        }
+        if planned.to == CaptureKey::PUBLISHED {
+            seam.to = node_at(seam.atms);
+        }
+    }
+    let known = before.seams.iter().map(|seam| Seam { atms: seam.atms + moved, ..*seam });
+    let filled = |old: &Seam| added.iter().any(|new| new.atms.abs_diff(old.atms) <= SAME_SEAM_MS);
+    seams.extend(known.filter(|old| !filled(old)));
+    seams.sort_by_key(|seam| seam.atms);
+    seams
 }
 
 fn segment(segment: &PlannedSegment) -> Segment {

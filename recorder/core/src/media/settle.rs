@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use storage_core::WallTime;
 use storage_core::record::Quality;
 
 use super::index::{CaptureKey, Index, SegmentFacts, StreamKey};
+use super::joins::{Joins, RunKey};
 use super::keys::Pressed;
 use super::payload::{Codec, Payload};
 use super::placer::Extent;
@@ -39,6 +41,8 @@ pub(crate) struct Settled {
     /// In order of their streams' first packet.
     pub runs: Vec<(StreamKey, Run)>,
     pub ignored: Ignored,
+    /// What is known of the seams.
+    pub joins: Joins,
     census: BTreeMap<CaptureKey, Census>,
     ssrcs: BTreeMap<CaptureKey, Vec<Ssrc>>,
     jitter_ms: f64,
@@ -60,6 +64,7 @@ pub(crate) fn settle(index: Index) -> Settled {
     let mut settled = Settled {
         facts: index.captures,
         runs: Vec::new(),
+        joins: index.joins,
         ignored: Ignored { malformed: malformed + index.overflow, ..Ignored::default() },
         census: BTreeMap::new(),
         ssrcs: BTreeMap::new(),
@@ -120,6 +125,24 @@ impl Settled {
         self.facts.get(&capture).map_or("", |facts| &facts.codec)
     }
 
+    /// The name of a run.
+    pub(crate) fn run_key(&self, number: usize) -> RunKey {
+        let stream = self.runs[number].0;
+        let before = self.runs[..number].iter().rev().take_while(|(key, _)| *key == stream);
+        RunKey { stream, number: before.count() }
+    }
+
+    /// When a packet of a run with this media time would have arrived by the shortest way, by the
+    /// recording's own time as far as it is known.
+    pub(crate) fn wall(&self, run: usize, media: MediaTime) -> WallTime {
+        let (key, run) = &self.runs[run];
+        self.corrected(key.capture, run.wall(media))
+    }
+
+    fn corrected(&self, capture: CaptureKey, at: WallTime) -> WallTime {
+        WallTime::from_micros(at.as_micros().saturating_add(self.joins.shift(capture, at)))
+    }
+
     fn count_payloads(&mut self, key: StreamKey, run: &Run) {
         let codec = self.facts.get(&key.capture).map_or("", |facts| &facts.codec);
         for packet in &run.packets {
@@ -162,7 +185,10 @@ impl Settled {
             // Packets are in the order of their times.
             pressed.dedup();
             let room = KEYS_MAX.saturating_sub(keys.len());
-            keys.extend(pressed.into_iter().take(room).map(|ticks| run.pressed(ticks)));
+            keys.extend(pressed.into_iter().take(room).map(|ticks| {
+                let Pressed { at, samples } = run.pressed(ticks);
+                Pressed { at: self.corrected(key.capture, at), samples }
+            }));
         }
         keys
     }

@@ -13,6 +13,7 @@ use storage_core::record::{GapCause, Quality};
 use storage_core::{Extension, WallTime};
 
 use super::index::{CaptureKey, Index};
+use super::joins::{Fade, PlannedSeam, seams};
 use super::keys::Key;
 use super::payload::Codec;
 use super::placer::Placer;
@@ -104,6 +105,8 @@ pub struct Plan {
     pub impairment: f64,
     /// Its segments, in order of their first audio.
     pub segments: Vec<PlannedSegment>,
+    /// Where captures were joined, in order.
+    pub seams: Vec<PlannedSeam>,
     /// Where no audio is; in order, not touching where the cause is the same.
     pub gaps: Vec<PlannedGap>,
     /// Where a key was pressed, in order.
@@ -120,6 +123,8 @@ pub struct Plan {
     pub published: Option<MediaTime>,
     /// In order of position, not overlapping.
     pub(crate) placed: Vec<Placed>,
+    /// What leads over from one capture to another; in order, not overlapping.
+    pub(crate) fades: Vec<Fade>,
     marks: Vec<Mark>,
 }
 
@@ -210,6 +215,8 @@ impl Plan {
             segment.from.0 += lead;
             segment.to.0 += lead;
         }
+        self.seams.iter_mut().for_each(|seam| seam.at.0 += lead);
+        self.fades.iter_mut().for_each(|fade| fade.from += lead);
         for gap in &mut self.gaps {
             gap.from.0 += lead;
             gap.to.0 += lead;
@@ -221,6 +228,29 @@ impl Plan {
         self.published = self.published.map(|from| MediaTime(from.0 + lead));
         self.started = begin;
         Ok(())
+    }
+
+    /// One by which some packets are read and nothing is written.
+    pub(crate) fn excerpts(placed: Vec<Placed>, total: MediaTime) -> Self {
+        Self {
+            started: WallTime::from_micros(0),
+            ended: WallTime::from_micros(0),
+            total,
+            law: Law::A,
+            impairment: 0.0,
+            segments: Vec::new(),
+            seams: Vec::new(),
+            gaps: Vec::new(),
+            keys: Vec::new(),
+            masked: Vec::new(),
+            quality: Quality::default(),
+            ignored: Ignored::default(),
+            captured: 0,
+            published: None,
+            placed,
+            fades: Vec::new(),
+            marks: Vec::new(),
+        }
     }
 
     /// How many packets are in the file.
@@ -250,7 +280,10 @@ impl Index {
             let strangers = settled.ignored.strangers;
             return Err(Unplaceable::NoAudio { packets, strangers, disk_full });
         };
-        let Placer { placed, gaps, cursor, marks, overlapping, captured, segments, .. } = placer;
+        let Placer {
+            placed, gaps, cursor, marks, overlapping, captured, segments, crossings, ..
+        } = placer;
+        let (seams, fades) = seams(&settled, &crossings);
         let law = placed.iter().find_map(|placed| match placed.codec {
             Codec::G711(law) => Some(law),
             _ => None,
@@ -268,6 +301,7 @@ impl Index {
             law: law.unwrap_or(Law::A),
             impairment,
             segments: settled.segments(segments),
+            seams,
             gaps,
             keys: Vec::new(),
             masked: Vec::new(),
@@ -276,6 +310,7 @@ impl Index {
             captured,
             published,
             placed,
+            fades,
             marks,
         };
         plan.place_keys(&pressed);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use recorder_core::call::event::PartyState;
-use recorder_core::call::{Method, Order};
+use recorder_core::call::{Method, Order, RingChange, RingOrder};
 use storage_core::journal::Fact;
 use storage_core::{Extension, MonoTime, RecordingId, SegmentId};
 
@@ -16,7 +16,8 @@ pub struct Watch {
     stations: BTreeMap<Extension, Extension>,
     max_parties: usize,
     open: BTreeMap<SegmentId, (Extension, RecordingId)>,
-    last_segment: SegmentId,
+    segments: BTreeSet<SegmentId>,
+    rings: BTreeMap<SegmentId, Extension>,
     recordings: BTreeMap<RecordingId, bool>,
     asked: BTreeMap<u64, MonoTime>,
     /// Every recording's captured segments.
@@ -36,11 +37,17 @@ impl Watch {
             },
             max_parties: setup.max_parties,
             open: BTreeMap::new(),
-            last_segment: SegmentId(0),
+            segments: BTreeSet::new(),
+            rings: BTreeMap::new(),
             recordings: BTreeMap::new(),
             asked: BTreeMap::new(),
             segments_opened: 0,
         }
+    }
+
+    /// The phantoms that segments are open on.
+    pub fn recording(&self) -> BTreeSet<Extension> {
+        self.open.values().map(|(phantom, _)| phantom.clone()).collect()
     }
 
     /// A request was made, which must be answered once and in time.
@@ -62,6 +69,7 @@ impl Watch {
                 assert!(self.phantoms.contains(phantom), "would drop {phantom}, who is no phantom");
             }
             Order::Capture(fact) => self.check_fact(fact),
+            Order::Ring(order) => self.check_ring(order),
             Order::Answer { request, .. } => {
                 let at = self.asked.remove(request).expect("an answer that nobody asked for");
                 let took = site.now.mono.since(at).as_millis();
@@ -78,6 +86,24 @@ impl Watch {
         }
     }
 
+    fn check_ring(&mut self, RingOrder { phantom, segment, change }: &RingOrder) {
+        match change {
+            RingChange::Begin { .. } => {
+                let busy = self.open.values().any(|(other, _)| other == phantom)
+                    || self.rings.values().any(|other| other == phantom);
+                assert!(!busy, "phantom {phantom} has a ring and something else");
+                assert!(!self.segments.contains(segment), "ring {segment} is not new");
+                self.rings.insert(*segment, phantom.clone());
+            }
+            RingChange::Source(_) => {
+                assert_eq!(self.rings.get(segment), Some(phantom), "media of no ring");
+            }
+            RingChange::End => {
+                assert_eq!(self.rings.remove(segment).as_ref(), Some(phantom), "no such ring");
+            }
+        }
+    }
+
     fn check_fact(&mut self, fact: &Fact) {
         match fact {
             Fact::Recording { draft } => {
@@ -89,8 +115,9 @@ impl Watch {
                 assert!(!(*ended && open), "recording {id} ends with a segment open");
             }
             Fact::SegmentOpened { segment, recordingid, phantom, .. } => {
-                assert!(*segment > self.last_segment, "segment {segment} is not new");
-                self.last_segment = *segment;
+                let ring = self.rings.remove(segment);
+                assert!(ring.is_none_or(|ring| ring == *phantom), "another's ring {segment}");
+                assert!(self.segments.insert(*segment), "segment {segment} is not new");
                 self.segments_opened += 1;
                 let known = self.recordings.get(recordingid);
                 assert_eq!(known, Some(&false), "segment {segment} of no open recording");
@@ -129,6 +156,7 @@ impl Watch {
     /// Nothing is left over.
     pub fn check_end(&self, site: &Site) {
         assert!(self.open.is_empty(), "left open: {:?}", self.open);
+        assert!(self.rings.is_empty(), "rings left: {:?}", self.rings);
         let unfinished: Vec<_> = self.recordings.iter().filter(|(_, ended)| !**ended).collect();
         assert!(unfinished.is_empty(), "never ended: {unfinished:?}");
         assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);

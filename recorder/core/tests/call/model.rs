@@ -2,6 +2,8 @@
 //! makes of its events can be held against it: who must be recorded is, once, and nobody else; no
 //! phantom stays where nobody is; no conference of people fails because of a phantom.
 
+mod rings;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
@@ -58,8 +60,9 @@ impl ModelCall {
         self.real().filter(|leg| leg.state != PartyState::Alerting).count()
     }
 
+    /// Those of the machine.
     fn phantoms(&self) -> usize {
-        self.legs.len() - self.real().count()
+        self.legs.iter().filter(|leg| is_own(&leg.device)).count()
     }
 
     fn has_station(&self) -> bool {
@@ -71,8 +74,14 @@ fn text(device: &Device) -> &str {
     device.number().map_or("", Extension::as_str)
 }
 
-fn is_phantom(device: &Device) -> bool {
+/// One of the machine's.
+fn is_own(device: &Device) -> bool {
     text(device).starts_with("78")
+}
+
+/// One of anybody's.
+fn is_phantom(device: &Device) -> bool {
+    is_own(device) || text(device).starts_with("79")
 }
 
 fn is_station(device: &Device) -> bool {
@@ -96,11 +105,16 @@ struct World {
     calls: BTreeMap<u32, ModelCall>,
     made: u32,
     told: Vec<Order>,
+    /// Another recorder leads, and the machine stands by.
+    leads: bool,
 }
 
 impl World {
     fn new(manner: Manner) -> Self {
-        let mut setup = Setup::default();
+        Self::with(manner, Setup::default())
+    }
+
+    fn with(manner: Manner, mut setup: Setup) -> Self {
         setup.roster.phantoms =
             (78001..78041).map(|n: u32| n.to_string().as_str().into()).collect();
         let mut site = Site::new(&setup);
@@ -112,6 +126,7 @@ impl World {
             calls: BTreeMap::new(),
             made: 0,
             told: Vec::new(),
+            leads: !setup.ring.is_zero(),
         };
         world.obey();
         world
@@ -145,7 +160,7 @@ impl World {
         let legs = self.calls.get(&id).map(|call| call.legs.as_slice()).unwrap_or_default();
         let monitor = |leg: &Leg| {
             let number = leg.device.number()?.clone();
-            if is_phantom(&leg.device) {
+            if is_own(&leg.device) {
                 Some(Monitor::Phantom(number))
             } else {
                 is_station(&leg.device).then_some(Monitor::Station(number))
@@ -189,6 +204,9 @@ impl World {
             Deed::Outage { first, lasts } => self.outage(*first, *lasts),
             Deed::Wait(millis) => self.pass(*millis),
             Deed::Look => self.check(),
+        }
+        if self.leads {
+            self.lead();
         }
         self.obey();
     }
@@ -355,6 +373,7 @@ impl World {
         for leg in legs.iter_mut().filter(|leg| leg.device == by) {
             leg.state = PartyState::Connected;
         }
+        Self::lead_makes_room(&mut legs);
         let people = legs.iter().filter(|leg| !is_phantom(&leg.device)).count();
         if legs.len() > PARTIES_MAX {
             assert!(people > PARTIES_MAX, "a phantom made a conference of {people} fail");
@@ -554,7 +573,7 @@ impl World {
                 call.real().any(|leg| {
                     leg.state == PartyState::Held && self.other_call(*id, &leg.device).is_some()
                 }) || call.real().any(|leg| self.other_call(*id, &leg.device).is_some());
-            let full = call.real().count() >= PARTIES_MAX;
+            let full = call.real().count() + usize::from(self.leads) >= PARTIES_MAX;
             let due = call.talking() >= 2 && call.has_station();
             if due && !full && !consulting {
                 assert_eq!(phantoms, 1, "call {id} is not recorded: {call:?}");

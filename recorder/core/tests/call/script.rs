@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use recorder_core::call::event::{
     AgentEvent, CallChange, CallEvent, CallFacts, CallSnapshot, Connection, Device, Merge,
@@ -83,7 +84,7 @@ impl Player {
     }
 
     fn rest(&mut self) {
-        let end = self.site().now + std::time::Duration::from_millis(AFTERMATH_MS);
+        let end = self.site().now + Duration::from_millis(AFTERMATH_MS);
         self.until(end.mono);
         self.output += &std::mem::take(&mut self.pending);
     }
@@ -109,6 +110,7 @@ impl Player {
             "stations" => roster.stations = numbers(rest).collect(),
             "vdns" => roster.vdns = numbers(rest).collect(),
             "skills" => roster.skills = numbers(rest).collect(),
+            "ring" => self.setup.ring = Duration::from_secs(rest.parse().expect("seconds")),
             "maxparties" => self.setup.max_parties = rest.parse().expect("a number"),
             "rule" => self.setup.rules.push(rule(&args(rest))),
             "show" => self.writer.show_live = true,
@@ -614,7 +616,9 @@ fn peer(alive: bool, told: &Args) -> Peer {
     let phantoms = told.get("phantoms").copied().unwrap_or("79001,79002,79003");
     let copy = told.get("copy").map_or(1, |text| text.parse().expect("a copy"));
     let serves = alive && told.get("serves") != Some(&"no");
-    Peer { copy, alive, serves, phantoms: phantoms.split(',').map(Extension::from).collect() }
+    let stands_by = told.get("duty") == Some(&"standby");
+    let phantoms = phantoms.split(',').map(Extension::from).collect();
+    Peer { copy, alive, serves, stands_by, phantoms }
 }
 
 fn duty_of(text: &str) -> Duty {

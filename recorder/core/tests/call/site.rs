@@ -1,12 +1,15 @@
 //! A call machine under test with its clock, and what is needed to answer its orders.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use recorder_core::call::event::{CallChange, CallEvent, CallFacts, Connection, Device, Monitor};
 use recorder_core::call::order::Ticket;
 use recorder_core::call::roster::Roster;
 use recorder_core::call::rule::{RuleConfig, Rules};
-use recorder_core::call::{Calls, Mandate, Method, Order, Patience, TriggerConfig};
+use recorder_core::call::{
+    Calls, Mandate, Method, Order, Patience, RingChange, RingOrder, TriggerConfig,
+};
 use recorder_core::media::MediaNotice;
 use storage_core::journal::Fact;
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, SegmentId, WallTime};
@@ -21,6 +24,8 @@ pub struct Setup {
     pub method: Method,
     pub rules: Vec<RuleConfig>,
     pub max_parties: usize,
+    /// `al_standbyring`.
+    pub ring: Duration,
 }
 
 impl Default for Setup {
@@ -33,7 +38,13 @@ impl Default for Setup {
             vdns: range(50100, 50100).collect(),
             skills: range(60001, 60001).collect(),
         };
-        Self { roster, method: Method::Join, rules: Vec::new(), max_parties: 6 }
+        Self {
+            roster,
+            method: Method::Join,
+            rules: Vec::new(),
+            max_parties: 6,
+            ring: Duration::ZERO,
+        }
     }
 }
 
@@ -57,6 +68,7 @@ impl Site {
             rules: Rules::read(&setup.rules).expect("the scenario's rules are right"),
             max_parties: setup.max_parties,
             patience: Patience::default(),
+            ring: setup.ring,
             id_seed: 42,
             first_segment: SegmentId(1),
         });
@@ -85,6 +97,9 @@ impl Site {
                 self.leaves.insert(phantom.clone(), call.clone());
             }
             Order::Capture(Fact::SegmentOpened { segment, phantom, .. }) => {
+                self.segments.insert(phantom.clone(), *segment);
+            }
+            Order::Ring(RingOrder { phantom, segment, change: RingChange::Begin { .. } }) => {
                 self.segments.insert(phantom.clone(), *segment);
             }
             _ => {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use recorder_core::call::{Alarm, Claim, LiveEvent, Order};
+use recorder_core::call::{Alarm, Claim, LiveEvent, Order, RingChange, RingOrder};
 use serde_json::Value;
 use storage_core::completeness::SeenCall;
 use storage_core::draft::Draft;
@@ -52,6 +52,7 @@ impl Writer {
             Order::AskLinkage { call, party } => format!("ask identity call={call} party={party}"),
             Order::SnapshotCall { call, party } => format!("ask parties call={call} party={party}"),
             Order::Capture(fact) => self.fact(fact)?,
+            Order::Ring(order) => self.ring(order),
             Order::Claim(claim) if self.show_group => self.claim(claim),
             Order::SegmentEnded { segment, .. } if self.show_group => {
                 format!("tell group s{segment} ended")
@@ -92,6 +93,18 @@ impl Writer {
         }
         let next = format!("r{}", self.names.len() + 1);
         self.names.entry(id).or_insert(next).clone()
+    }
+
+    fn ring(&self, RingOrder { phantom, segment, change }: &RingOrder) -> String {
+        match change {
+            RingChange::Begin { since, reach } => {
+                let before = self.now.micros_since(*since) / 1000;
+                let before = if before == 0 { String::new() } else { format!(" {before} ms ago") };
+                format!("begin ring s{segment} phantom={phantom} of {} s{before}", reach.as_secs())
+            }
+            RingChange::Source(_) => format!("media of ring s{segment} is told"),
+            RingChange::End => format!("forget ring s{segment}"),
+        }
     }
 
     fn claim(&mut self, claim: &Claim) -> String {

@@ -1,9 +1,10 @@
 //! A host's ports and its journal: what the media thread does. What a phantom hears is the switch's.
 
+use recorder_core::call::{RingChange, RingOrder};
 use storage_core::journal::Fact;
-use storage_core::{Extension, SegmentId};
+use storage_core::{Extension, SegmentId, WallTime};
 
-use super::{Host, Input, Out, Port, SILENT_AFTER};
+use super::{Host, Input, Out, Port, Recorder, Ring, SILENT_AFTER};
 use crate::disk::Heard1;
 use crate::{MS, Time};
 
@@ -11,6 +12,9 @@ impl Host {
     /// What the media thread does with a fact.
     pub(super) fn capture(&mut self, now: Time, fact: Fact) {
         match &fact {
+            Fact::SegmentOpened { segment, phantom, .. } if self.is_ring(*segment, phantom) => {
+                return self.pour(now, *segment, &phantom.clone(), fact);
+            }
             Fact::SegmentOpened { segment, phantom, .. } => {
                 self.close_port(now, phantom);
                 if let Some(port) = self.port(phantom) {
@@ -43,6 +47,65 @@ impl Host {
             recorder.facts.push_back(fact);
         }
         self.write_facts(now);
+    }
+
+    /// What the media thread does with a ring.
+    pub(super) fn ring(&mut self, now: Time, RingOrder { phantom, segment, change }: &RingOrder) {
+        if matches!(change, RingChange::Source(_)) {
+            return;
+        }
+        self.close_port(now, phantom);
+        if let RingChange::Begin { reach, .. } = change
+            && let Some(port) = self.port(phantom)
+        {
+            let reach = Time::try_from(reach.as_micros()).unwrap_or(Time::MAX);
+            let ring = Some(Ring { reach, ..Ring::default() });
+            *port = Port { segment: Some(*segment), ring, quiet_since: now, ..Port::default() };
+            let check = Input::Silence { phantom: phantom.clone(), segment: *segment };
+            self.out.push(Out::After(SILENT_AFTER + 100 * MS, check));
+            self.out.push(Out::Touch(phantom.clone()));
+        }
+    }
+
+    fn is_ring(&mut self, segment: SegmentId, phantom: &Extension) -> bool {
+        self.port(phantom).is_some_and(|port| port.segment == Some(segment) && port.ring.is_some())
+    }
+
+    /// A ring becomes the begin of its segment. What a full disk does not take is lost.
+    fn pour(&mut self, now: Time, segment: SegmentId, phantom: &Extension, fact: Fact) {
+        self.flush(now, phantom, 0);
+        let full = self.disk.full;
+        let wall = self.wall(now);
+        let Some(port) = self.port(phantom) else { return };
+        let ring = port.ring.take().unwrap_or_default();
+        if let Some((call, ..)) = port.hearing.filter(|_| !full) {
+            port.hearing = Some((call, now, wall));
+        } else {
+            port.hearing = None;
+        }
+        port.told = false;
+        if let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) {
+            recorder.facts.push_back(fact);
+        }
+        self.write_facts(now);
+        let mut first = None;
+        for mut heard in ring.heard.into_iter().filter(|_| !full) {
+            let from = heard.from.max(now.saturating_sub(ring.reach));
+            heard.first =
+                WallTime::from_micros(heard.first.as_micros() + (from - heard.from).cast_signed());
+            heard.from = from;
+            if heard.from < heard.to {
+                first.get_or_insert(heard.first);
+                self.disk.journal.hear(now, segment, heard);
+            }
+        }
+        if let Some(received) = first {
+            if let Some(port) = self.port(phantom) {
+                port.told = true;
+            }
+            self.out.push(Out::After(12 * MS, Input::Heard { segment, received }));
+        }
+        self.out.push(Out::Touch(phantom.clone()));
     }
 
     /// Writes what waits, if the disk takes it.
@@ -90,11 +153,13 @@ impl Host {
             return;
         };
         let Some(port) = recorder.ports.get_mut(phantom) else { return };
-        let loses = full && call.is_some() && port.segment.is_some();
+        let in_memory = port.ring.is_some();
+        let loses = full && call.is_some() && port.segment.is_some() && !in_memory;
         if loses && !std::mem::replace(&mut recorder.not_writing, true) {
             self.out.push(Out::After(5 * MS, Input::Writing(false)));
         }
-        let hears = call.filter(|_| !hung && !full && port.known && port.segment.is_some());
+        let keeps = in_memory || (!full && port.known);
+        let hears = call.filter(|_| !hung && keeps && port.segment.is_some());
         if hears == port.hearing.map(|(call, ..)| call) {
             return;
         }
@@ -130,7 +195,12 @@ impl Host {
         if let (Some((call, from, first)), Some(segment)) = (port.hearing, port.segment)
             && from < to
         {
-            self.disk.journal.hear(now, segment, Heard1 { call, from, to, first, last });
+            let heard = Heard1 { call, from, to, first, last };
+            if let Some(ring) = &mut port.ring {
+                ring.keep(heard);
+                return;
+            }
+            self.disk.journal.hear(now, segment, heard);
         }
     }
 
@@ -148,5 +218,28 @@ impl Host {
 
     pub(super) fn port(&mut self, phantom: &Extension) -> Option<&mut Port> {
         self.process.as_mut()?.recorder.as_mut()?.ports.get_mut(phantom)
+    }
+}
+
+impl Ring {
+    /// A stretch that goes on is replaced by its longer self.
+    fn keep(&mut self, heard: Heard1) {
+        match self.heard.last_mut() {
+            Some(last) if (last.call, last.from) == (heard.call, heard.from) => *last = heard,
+            _ => self.heard.push(heard),
+        }
+    }
+}
+
+impl Recorder {
+    /// Whether this phantom's segment hears something.
+    pub fn records_by(&self, phantom: &Extension) -> bool {
+        self.ports.get(phantom).is_some_and(|port| port.hearing.is_some() && port.ring.is_none())
+    }
+
+    /// Since when this phantom's ring hears what it hears now.
+    pub fn rings_by(&self, phantom: &Extension) -> Option<Time> {
+        let port = self.ports.get(phantom).filter(|port| port.ring.is_some())?;
+        port.hearing.map(|(_, since, _)| since)
     }
 }

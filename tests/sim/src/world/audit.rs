@@ -31,6 +31,7 @@ impl World {
             self.audit_audio(uid);
             self.audit_phantoms(uid);
         }
+        self.audit_rings();
         if self.switch.most_parties > PARTIES_MAX {
             self.check.fail(Kind::Phantoms, "a seventh party is in a call".to_owned());
         }
@@ -66,11 +67,11 @@ impl World {
         }
         self.excuse_exhausted(uid);
         let call = &self.switch.calls[&uid];
-        let heard = call.phantoms().any(|(phantom, node, _)| {
-            let ports = self.hosts.get(&node).and_then(|host| host.recorder());
-            ports.is_some_and(|r| r.ports.get(phantom).is_some_and(|p| p.hearing.is_some()))
-        });
-        if heard || !call.is_wanted() || call.handled || call.legs.len() >= PARTIES_MAX {
+        if self.is_recorded(uid)
+            || !call.is_wanted()
+            || call.handled
+            || call.legs.len() >= PARTIES_MAX
+        {
             self.gaps.remove(&uid);
             return;
         }
@@ -257,6 +258,7 @@ impl World {
         for what in wrong {
             self.check.fail(Kind::Published, what);
         }
+        self.judge_rings();
     }
 }
 

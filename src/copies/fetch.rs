@@ -1,0 +1,126 @@
+//! Fetches one voice file from a member that has it, piece by piece, and has it published here. It gives
+//! way to the capture: while that comes late, it rests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::{CopyError, CopyWriter, Lies};
+use storage_core::{NodeId, Recording};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::Parts;
+use super::core::{Fetch, Outcome};
+use crate::alarms::Alarm;
+use crate::peers::PeerError;
+use crate::web::backend::Code;
+
+/// A peer's first words.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long it rests while the capture comes late.
+const REST: Duration = Duration::from_millis(500);
+
+/// What came of it.
+pub(super) struct Fetched {
+    pub(super) outcome: Outcome,
+    /// A copy was made.
+    pub(super) copied: bool,
+}
+
+impl From<Outcome> for Fetched {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, copied: false }
+    }
+}
+
+/// Why there is no copy of it from one member.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{}", .0.message)]
+    Peer(crate::web::backend::Failure),
+    #[error("it has none")]
+    NotThere,
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error("writing it failed")]
+    Writer,
+}
+
+/// Fetches what an order says.
+pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
+    let Fetch { recording, from } = order;
+    let asked = Arc::clone(parts);
+    let looked = spawn_blocking(move || {
+        let record = asked.catalog.get(recording).ok().flatten()?;
+        let lacking = matches!(asked.voices.lies(&record), Ok(Lies::Nothing | Lies::Earlier));
+        lacking.then_some(record)
+    });
+    let Ok(Some(record)) = looked.await else { return Outcome::Settled.into() };
+    if !parts.has_room(record.bytes) {
+        return Outcome::NoRoom.into();
+    }
+    let mut nowhere = !from.is_empty();
+    for node in from {
+        match copy(parts, node, &record).await {
+            Ok(()) => {
+                parts.hub.alarms.clear("copydiffers", &recording.to_string());
+                tracing::debug!(%recording, %node, "a copy is kept");
+                return Fetched { outcome: Outcome::Settled, copied: true };
+            }
+            Err(Failed::Copy(CopyError::Voice(error))) if error.is_full() => {
+                return Outcome::NoRoom.into();
+            }
+            Err(Failed::NotThere) => {}
+            Err(error) => {
+                if let Failed::Copy(CopyError::Differs { .. }) = &error {
+                    parts.hub.alarms.raise(differs(&record, node, &error));
+                }
+                tracing::debug!(%recording, %node, %error, "no copy from there now");
+                nowhere = false;
+            }
+        }
+    }
+    if nowhere { Outcome::Nowhere.into() } else { Outcome::Failed.into() }
+}
+
+async fn copy(parts: &Arc<Parts>, node: NodeId, record: &Recording) -> Result<(), Failed> {
+    let asked = parts.peers.voice_file(node, record, ANSWER_WITHIN).await;
+    let mut stream = asked.map_err(|error| match error {
+        PeerError::Refused(failure) if failure.code == Code::NotFound => Failed::NotThere,
+        error => Failed::Peer(error.into_failure()),
+    })?;
+    let (store, wanted) = (parts.voices.clone(), record.clone());
+    let mut writer = blocking(move || store.copy(&wanted).map_err(CopyError::from)).await?;
+    let mut late = parts.media.stats().sweeps_late.value();
+    while let Some(piece) =
+        stream.piece().await.map_err(|error| Failed::Peer(error.into_failure()))?
+    {
+        writer = blocking(move || writer.write(&piece).map(|()| writer)).await?;
+        let late_now = parts.media.stats().sweeps_late.value();
+        if std::mem::replace(&mut late, late_now) != late_now {
+            sleep(REST).await;
+        }
+    }
+    blocking(move || CopyWriter::finish(writer)).await?;
+    Ok(())
+}
+
+/// Does what waits for the disk where nobody else waits for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CopyError> + Send + 'static,
+) -> Result<T, Failed> {
+    // A panic there has been reported by the runtime.
+    Ok(spawn_blocking(work).await.map_err(|_| Failed::Writer)??)
+}
+
+fn differs(record: &Recording, node: NodeId, error: &Failed) -> Alarm {
+    Alarm {
+        name: "copydiffers",
+        subject: record.recordingid.to_string(),
+        message: format!(
+            "the voice file of recording {} on node {node} is not what its record says: {error}",
+            record.recordingid
+        ),
+        remedy: "run astlogger verify on that node's voice folder, and restore what it names",
+    }
+}
