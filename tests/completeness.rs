@@ -148,7 +148,7 @@ async fn of_faults_in_a_hundredth_of_all_the_report_finds_each() {
             Some(ms) if truth.calls_missed == 1 => assert!(ms >= 1_000, "{call:?}: {told:#}"),
             // Each hole is told in whole milliseconds.
             Some(ms) => {
-                assert!(ms.abs_diff(missing) <= missing / 20, "{missing} of {call:?}: {told:#}")
+                assert!(ms.abs_diff(missing) <= missing / 20, "{missing} of {call:?}: {told:#}");
             }
         }
     }
