@@ -56,9 +56,12 @@ impl VoiceStore {
             Err(error) if is_missing(&error) => return Ok(Lies::Nothing),
             beside => beside?,
         };
-        if beside.sha256 != known.sha256 {
-            let later = beside.revision > known.revision;
-            return Ok(if later { Lies::Later(Box::new(beside)) } else { Lies::Earlier });
+        // A later revision may have the same audio, and another record.
+        if beside.revision > known.revision {
+            return Ok(Lies::Later(Box::new(beside)));
+        }
+        if beside.revision < known.revision || beside.sha256 != known.sha256 {
+            return Ok(Lies::Earlier);
         }
         match self.look(&beside) {
             Ok(_) => Ok(Lies::This(Box::new(beside))),

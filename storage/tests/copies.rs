@@ -149,6 +149,11 @@ fn what_lies_here_is_told_from_what_is_known() {
     disk.shared().remove(&store.voice_path(&second)).unwrap();
     copy(&store, &second, &later).unwrap();
     assert_eq!(this(&store, &second), second);
+    // Another record with the same audio: what was found later added none.
+    let third = Recording { revision: second.revision + 1, ..second.clone() };
+    assert_eq!(store.lies(&third).unwrap(), Lies::Earlier);
+    assert_eq!(copy(&store, &third, &later).unwrap(), third);
+    assert_eq!(store.lies(&second).unwrap(), Lies::Later(Box::new(third)));
 }
 
 /// Copies with the power going off at any sync. Whatever is left: after a start it is the whole copy, or
