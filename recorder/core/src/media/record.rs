@@ -102,6 +102,9 @@ fn ends_early(draft: &Draft, plan: &Plan) -> bool {
     talk.micros_since(plan.ended) > END_TOLERANCE_MICROS && quiet.next().is_none()
 }
 
+/// A segment without length may have one of so many milliseconds: its begin is rounded down, its end up.
+const ROUNDED_MS: u64 = 1;
+
 /// Makes the record of a recording into which captures went beside the file that was published
 /// before. Its facts are `draft`'s, into which those of `before` went ([`draft_of`]).
 #[must_use]
@@ -120,7 +123,7 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
             (other.node, &other.phantom, &other.ssrcs)
                 == (segment.node, &segment.phantom, &segment.ssrcs)
         };
-        segment.startms == segment.endms && before.segments.iter().any(same)
+        segment.endms - segment.startms <= ROUNDED_MS && before.segments.iter().any(same)
     };
     let added: Vec<Segment> = record.segments.into_iter().filter(|s| !again(s)).collect();
     let heard = |segments: &[Segment]| segments.iter().map(|s| s.packets).sum::<u64>() as f64;
