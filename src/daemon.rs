@@ -9,49 +9,34 @@ use std::time::Duration;
 
 use cluster::{Group, GroupFailure, JoinError};
 use recorder::clock::Clock;
-use recorder::control_task::{Control, ControlConfig};
-use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
-use recorder::pulled::PulledFolder;
-use recorder::seal_queue::SealQueue;
-use recorder::sealer::{Sealer, SealerConfig, usual_threads};
-use recorder::sealing::VoiceSettings;
-use recorder_core::call::{Order, Patience};
+use recorder::control_task::Control;
+use recorder_core::call::Patience;
 use recorder_core::controller::GroupWord;
-use storage::{
-    CallLog, Catalog, Journal, JournalError, JournalOptions, JournalReader, Recovered, VoiceStore,
-};
+use storage::{CallLog, Journal, JournalError, JournalOptions, Recovered, VoiceStore};
 use storage_core::Role;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::Alarm;
 use crate::bridge::people::{self, Takeovers};
-use crate::bridge::{self, report_health};
 use crate::catalog::{self, Opened};
 use crate::command::{Exit, Failure};
 use crate::completeness;
-use crate::config::{Config, LiveValues, Recorder};
+use crate::config::{Config, LiveValues};
 use crate::console::{self, NodeActions};
 use crate::copies;
 use crate::group::GroupBackend;
-use crate::hub::{Hub, HubOutlet};
+use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::mirror::{self, MirrorStore, Outlet};
-use crate::node::{Node, Works};
+use crate::node::Node;
 use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
-use crate::seen::SeenCalls;
+use crate::recording::{RecordingParts, Start};
 use crate::watchdog;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
 
-/// Notices of the media thread that may wait for the control task.
-const NOTICE_QUEUE: usize = 65_536;
-/// Orders of the control task that may wait for the bridge.
-const ORDER_QUEUE: usize = 65_536;
-/// Complete recordings that may wait for the bridge; more wait in the media thread.
-const COMPLETE_QUEUE: usize = 1024;
 /// How long the others may take to get into the calls of a node that stops.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(4);
 const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
@@ -128,23 +113,15 @@ struct Running {
     tasks: Vec<JoinHandle<()>>,
 }
 
-struct RecordingParts {
-    control: Arc<Control>,
-    sealer: Sealer,
-    media: MediaThread,
-    bridge: bridge::Running,
-    mirrors: Arc<MirrorStore>,
-}
-
 impl Running {
     async fn start(config: &Config) -> Result<Self, Failure> {
         let hub = Arc::new(Hub::new(Arc::new(Metrics::new())));
         let group = open_group(config).await?;
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
-        let voices = VoiceStore::open(&config.datadir).map_err(fault)?;
+        let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
         let voices = voices.with_keys(config.storage.keys.clone());
-        let unfinished = voices.finish().map_err(fault)?;
+        let unfinished = voices.finish().map_err(Failure::fault)?;
         let Opened { catalog, catching_up } =
             catalog::open(&config.datadir, &voices, &hub, &group)?;
         for record in &unfinished.published {
@@ -156,30 +133,18 @@ impl Running {
         let (mut works, mut recording) = (None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
-            let (hub, voices, catalog) = (&hub, &voices, &catalog);
             let start = Start {
                 config,
                 recorder,
                 group: &group,
-                hub,
-                voices,
-                catalog,
+                hub: &hub,
+                voices: &voices,
+                catalog: &catalog,
                 takeovers: &takeovers,
             };
-            let (parts, node_works, clock) = start.recording(journal, recovered)?;
-            let control = Arc::clone(&parts.control);
-            tasks.push(tokio::spawn(follow_live(live.subscribe(), Arc::clone(&control))));
-            let media = node_works.media.clone();
-            let hub = Arc::clone(hub);
-            tasks.push(tokio::spawn(report_health(
-                group.clone(),
-                control,
-                media,
-                Arc::clone(&hub),
-                clock,
-            )));
-            let (mirrors, peers) = (Arc::clone(&node_works.mirrors), Peers::new(group.clone()));
-            tasks.push(tokio::spawn(mirror::keep(mirrors, peers, hub, config.storage.mirror)));
+            let (parts, node_works, reports) = start.recording(journal, recovered)?;
+            tasks.push(tokio::spawn(follow_live(live.subscribe(), Arc::clone(&parts.control))));
+            tasks.extend(reports);
             (recording, works) = (Some(parts), Some(node_works));
         }
         tasks.push(tokio::spawn(people::tell(
@@ -194,7 +159,7 @@ impl Running {
             voices,
             hub: Arc::clone(&hub),
             works,
-            seen: CallLog::open(&config.datadir).map_err(fault)?,
+            seen: CallLog::open(&config.datadir).map_err(Failure::fault)?,
             takeovers,
             syncs_told: Mutex::default(),
         });
@@ -209,7 +174,7 @@ impl Running {
         let members = config.cluster.peers.keys().copied();
         let backend = Arc::new(GroupBackend::new(service, group.clone(), config.role, members));
         let web = web::serve(web_config(config), Arc::<GroupBackend>::clone(&backend)).await;
-        let web = web.map_err(unavailable)?;
+        let web = web.map_err(Failure::unavailable)?;
         let console = open_console(config, node, backend, live).await;
         Ok(Self { group, web, console, recording, tasks })
     }
@@ -292,164 +257,6 @@ async fn hand_over(group: &Group, control: &Control) {
     }
 }
 
-/// What the recording parts are built from.
-struct Start<'a> {
-    config: &'a Config,
-    recorder: &'a Recorder,
-    group: &'a Group,
-    hub: &'a Arc<Hub>,
-    voices: &'a VoiceStore,
-    catalog: &'a Arc<dyn Catalog>,
-    takeovers: &'a Arc<Takeovers>,
-}
-
-/// Ends of the channels between the recording parts.
-struct Wires {
-    notices: mpsc::Receiver<recorder_core::media::MediaNotice>,
-    orders: mpsc::Sender<Order>,
-}
-
-impl Start<'_> {
-    fn recording(
-        &self,
-        journal: Journal,
-        recovered: Recovered,
-    ) -> Result<(RecordingParts, Works, Clock), Failure> {
-        let clock = Clock::start();
-        let reader = journal.reader();
-        let leftovers = self.leftovers(&reader)?;
-        let pulled = PulledFolder::open(&self.config.datadir).map_err(fault)?;
-        let pulled = pulled.encrypted(self.config.storage.keys.encrypt());
-        let mirrors = self.mirrors();
-        let lag_max = self.config.storage.mirror_lag;
-        let outlet = Outlet::new(self.config.nodeid, reader.clone(), clock, lag_max);
-        let seal = SealQueue::new();
-        let (notices, notices_taken) = mpsc::channel(NOTICE_QUEUE);
-        let (orders, orders_taken) = mpsc::channel(ORDER_QUEUE);
-        let (complete, complete_taken) = mpsc::channel(COMPLETE_QUEUE);
-        let (sealed, sealed_taken) = mpsc::unbounded_channel();
-        let media = MediaThread::spawn(MediaConfig {
-            clock,
-            phantoms: wiring::phantom_addresses(self.recorder),
-            journal,
-            encrypted: wiring::offers_encryption(self.recorder),
-            sync_ms: self.sync_ms(),
-            notices,
-            complete,
-        })
-        .map_err(unavailable)?;
-        let handle = media.handle();
-        let sealer = Sealer::spawn(SealerConfig {
-            queue: seal.clone(),
-            threads: usual_threads(),
-            capture: reader.clone(),
-            store: self.voices.clone(),
-            voice: VoiceSettings {
-                format: self.config.storage.voiceformat,
-                opus_bitrate: self.config.storage.opusbitrate,
-                mask_keys: self.config.storage.mask_keys,
-            },
-            media: handle.clone(),
-            tell: Box::new(move |event| {
-                // A bridge that has ended publishes nothing; the next start goes on.
-                let _ = sealed.send(event);
-            }),
-        })
-        .map_err(fault)?;
-        let wires = Wires { notices: notices_taken, orders };
-        let control = Arc::new(self.control(clock, recovered, wires, &handle)?);
-        let parts = bridge::Parts {
-            group: self.group.clone(),
-            peers: Peers::new(self.group.clone()),
-            control: Arc::clone(&control),
-            capture: reader.clone(),
-            media: handle.clone(),
-            seal: seal.clone(),
-            pulled,
-            mirrors: Arc::clone(&mirrors),
-            voices: self.voices.clone(),
-            catalog: Arc::clone(self.catalog),
-            hub: Arc::clone(self.hub),
-            takeovers: Arc::clone(self.takeovers),
-        };
-        let inputs =
-            bridge::Inputs { orders: orders_taken, complete: complete_taken, sealed: sealed_taken };
-        let bridge = bridge::spawn(parts, inputs, leftovers);
-        let works = Works {
-            control: Arc::clone(&control),
-            media: handle,
-            seal,
-            capture: reader,
-            outlet: Arc::new(outlet),
-            mirrors: Arc::clone(&mirrors),
-        };
-        Ok((RecordingParts { control, sealer, media, bridge, mirrors }, works, clock))
-    }
-
-    fn sync_ms(&self) -> u64 {
-        u64::try_from(self.config.storage.sync.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// What an earlier process has kept of others' captures. What cannot be read stays where it is.
-    fn mirrors(&self) -> Arc<MirrorStore> {
-        let Config { datadir, storage, .. } = self.config;
-        let (store, broken) =
-            MirrorStore::open(datadir.clone(), storage.keys.clone(), self.sync_ms());
-        for (node, error) in broken {
-            tracing::error!(%node, %error, "what is kept of its captures cannot be read");
-        }
-        Arc::new(store)
-    }
-
-    /// What an earlier process has left. Read before the recorder adds to it.
-    fn leftovers(&self, capture: &JournalReader) -> Result<bridge::Leftovers, Failure> {
-        let staged = self.voices.staged().map_err(fault)?;
-        let mut captures = Vec::new();
-        for local in capture.open_recordings() {
-            match bridge::words::read_outline(capture, self.config.nodeid, local) {
-                Ok(outline) => captures.push((local, outline)),
-                Err(error) => {
-                    tracing::error!(recording = %local, %error, "left for the next start");
-                }
-            }
-        }
-        Ok(bridge::Leftovers { staged, captures })
-    }
-
-    fn control(
-        &self,
-        clock: Clock,
-        recovered: Recovered,
-        wires: Wires,
-        media: &MediaHandle,
-    ) -> Result<Control, Failure> {
-        let mut seed = [0; 16];
-        getrandom::fill(&mut seed).map_err(|error| Failure::new(Exit::Fault, error))?;
-        let endpoint = wiring::aes_endpoint(&self.recorder.aes)
-            .map_err(|error| Failure::new(Exit::Config, error))?;
-        let view = self.group.view();
-        let config = ControlConfig {
-            endpoint,
-            link: wiring::link_config(self.config, self.recorder),
-            trigger: wiring::trigger_config(
-                self.config.nodeid,
-                self.recorder,
-                recovered.next_segment,
-                u128::from_le_bytes(seed),
-            ),
-            group: vec![
-                GroupWord::Peers(bridge::words::peers(&view)),
-                GroupWord::Mandate(bridge::words::mandate(&view)),
-            ],
-            open: recovered.open,
-        };
-        let seen = SeenCalls::start(&self.config.datadir, Arc::clone(self.hub)).map_err(fault)?;
-        let (hub, media) = (Arc::clone(self.hub), media.clone());
-        let outlet = HubOutlet { hub, media, bridge: wires.orders, seen };
-        Ok(Control::spawn(config, clock, wires.notices, Arc::new(outlet)))
-    }
-}
-
 /// Joins the group that the configuration names, or is alone.
 async fn open_group(config: &Config) -> Result<Group, Failure> {
     match wiring::group_config(config) {
@@ -501,7 +308,7 @@ fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
     let (journal, recovered) = opened.map_err(|error| match error {
         // Only a person can bring a key back.
         JournalError::KeysMissing { .. } => Failure::new(Exit::Config, error),
-        error => unavailable(error),
+        error => Failure::unavailable(error),
     })?;
     if let Some(key) = config.storage.keys.names().next() {
         tracing::info!(%key, "what is recorded is encrypted");
@@ -590,12 +397,4 @@ fn not_durable(datadir: &Path) -> Alarm {
         message: format!("audio captured in {} would not survive a power cut", datadir.display()),
         remedy: "look at the disk: syncing fails",
     }
-}
-
-fn unavailable(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::new(Exit::Unavailable, error)
-}
-
-fn fault(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::new(Exit::Fault, error)
 }

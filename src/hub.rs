@@ -123,8 +123,8 @@ impl Hub {
         let metrics = &self.metrics;
         metrics.recordings_published.with_label_values(&[recording.trigger.as_str()]).inc();
         for segment in &recording.segments {
-            metrics.rtp_lost.inc_by(segment.lost);
-            metrics.rtp_late.inc_by(segment.late);
+            metrics.media.rtp_lost.inc_by(segment.lost);
+            metrics.media.rtp_late.inc_by(segment.late);
         }
         tracing::info!(
             recording = %recording.recordingid,
@@ -153,7 +153,9 @@ impl Hub {
                 tracing::warn!(ucid, callid = %call, reason = reason.as_str(), "call missed");
                 self.metrics.calls_missed.with_label_values(&[reason.as_str()]).inc();
             }
-            Order::CaptureDelay(delay) => self.metrics.capture_start.observe(delay.as_secs_f64()),
+            Order::CaptureDelay(delay) => {
+                self.metrics.media.capture_start.observe(delay.as_secs_f64());
+            }
             // The controller and the control task have carried out all others.
             _ => {}
         }

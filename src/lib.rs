@@ -25,6 +25,7 @@ pub mod mirror;
 mod node;
 pub mod peers;
 pub mod preflight;
+mod recording;
 mod seen;
 pub mod users;
 mod watchdog;

@@ -71,26 +71,8 @@ pub struct Metrics {
     pub recordings_published: IntCounterVec,
     /// `calls_missed_total{reason=}`: should have been recorded and were not.
     pub calls_missed: IntCounterVec,
-    /// From the switch's `Established` to the first packet in the capture.
-    pub capture_start: Histogram,
-    /// RTP packets captured.
-    pub rtp_packets: IntCounter,
-    /// RTP packets missing when a recording was sealed.
-    pub rtp_lost: IntCounter,
-    /// RTP packets that came too late to be placed in order of arrival.
-    pub rtp_late: IntCounter,
-    /// Packets that the kernel dropped because a socket's buffer was full.
-    pub rtp_socket_drops: IntCounter,
-    /// Packets from another source than the switch named.
-    pub rtp_strangers: IntCounter,
-    /// Packets that are no RTP.
-    pub rtp_malformed: IntCounter,
-    /// `srtp_refused_total{reason=}`: packets that were not decrypted.
-    pub srtp_refused: IntCounterVec,
-    /// `capture_failures_total{what=}`: what the capture could not take, keep or pass on.
-    pub capture_failures: IntCounterVec,
-    /// How long it takes to make captured audio durable.
-    pub capture_sync: Histogram,
+    /// What is received and captured.
+    pub media: MediaMetrics,
     /// Recordings that wait to be sealed.
     pub seal_queue: IntGauge,
     /// Completeness of today.
@@ -159,6 +141,67 @@ impl Metrics {
                 "Calls that should have been recorded and were not.",
                 &["reason"],
             ),
+            media: MediaMetrics::new(r),
+            seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
+            today: Today::new(r),
+            mirror: MirrorMetrics::new(r),
+            seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
+            disk_free_bytes: free_gauge(r),
+            alarms: gauges(r, "alarms", "1 while the alarm is raised.", &["alarm"]),
+            registry: r.clone(),
+        }
+    }
+
+    /// Says which role is configured and which duty holds now, and nothing else.
+    pub fn set_duty(&self, configured: Role, duty: Duty) {
+        self.role.reset();
+        self.role.with_label_values(&[configured.as_str(), duty.as_str()]).set(1);
+    }
+
+    /// Says what became of today's calls, and nothing of yesterday's.
+    pub fn set_completeness(&self, today: &Completeness) {
+        self.today.set(today);
+    }
+
+    /// The page, in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+            // A page less is no reason to stop recording.
+            tracing::error!(%error, "the metrics page cannot be written");
+            String::new()
+        })
+    }
+}
+
+/// What is received and captured.
+#[derive(Debug)]
+pub struct MediaMetrics {
+    /// From the switch's `Established` to the first packet in the capture.
+    pub capture_start: Histogram,
+    /// RTP packets captured.
+    pub rtp_packets: IntCounter,
+    /// RTP packets missing when a recording was sealed.
+    pub rtp_lost: IntCounter,
+    /// RTP packets that came too late to be placed in order of arrival.
+    pub rtp_late: IntCounter,
+    /// Packets that the kernel dropped because a socket's buffer was full.
+    pub rtp_socket_drops: IntCounter,
+    /// Packets from another source than the switch named.
+    pub rtp_strangers: IntCounter,
+    /// Packets that are no RTP.
+    pub rtp_malformed: IntCounter,
+    /// `srtp_refused_total{reason=}`: packets that were not decrypted.
+    pub srtp_refused: IntCounterVec,
+    /// `capture_failures_total{what=}`: what the capture could not take, keep or pass on.
+    pub capture_failures: IntCounterVec,
+    /// How long it takes to make captured audio durable.
+    pub capture_sync: Histogram,
+}
+
+impl MediaMetrics {
+    fn new(r: &Registry) -> Self {
+        Self {
             capture_start: histogram(
                 r,
                 "capture_start_seconds",
@@ -189,35 +232,7 @@ impl Metrics {
                 "Time to make captured audio durable.",
                 SYNC_BUCKETS,
             ),
-            seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
-            today: Today::new(r),
-            mirror: MirrorMetrics::new(r),
-            seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
-            disk_free_bytes: free_gauge(r),
-            alarms: gauges(r, "alarms", "1 while the alarm is raised.", &["alarm"]),
-            registry: r.clone(),
         }
-    }
-
-    /// Says which role is configured and which duty holds now, and nothing else.
-    pub fn set_duty(&self, configured: Role, duty: Duty) {
-        self.role.reset();
-        self.role.with_label_values(&[configured.as_str(), duty.as_str()]).set(1);
-    }
-
-    /// Says what became of today's calls, and nothing of yesterday's.
-    pub fn set_completeness(&self, today: &Completeness) {
-        self.today.set(today);
-    }
-
-    /// The page, in Prometheus' text format.
-    #[must_use]
-    pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
-            // A page less is no reason to stop recording.
-            tracing::error!(%error, "the metrics page cannot be written");
-            String::new()
-        })
     }
 }
 
@@ -388,10 +403,10 @@ mod tests {
         let metrics = Metrics::new();
         metrics.aes_up.set(1);
         metrics.recordings_published.with_label_values(&["rule"]).inc();
-        metrics.capture_start.observe(0.017);
-        raise(&metrics.rtp_packets, 500);
-        raise(&metrics.rtp_packets, 700);
-        raise(&metrics.rtp_packets, 600);
+        metrics.media.capture_start.observe(0.017);
+        raise(&metrics.media.rtp_packets, 500);
+        raise(&metrics.media.rtp_packets, 700);
+        raise(&metrics.media.rtp_packets, 600);
         metrics.set_duty(Role::Backup, Duty::Lead);
         metrics.set_duty(Role::Backup, Duty::Standby);
         let page = metrics.render();

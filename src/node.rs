@@ -123,7 +123,7 @@ impl Node {
             let last = Histogram::BOUNDS_MS[Histogram::BOUNDS_MS.len() - 1] * 2;
             let bound_ms = Histogram::BOUNDS_MS.get(index).copied().unwrap_or(last);
             for _ in *before..*now {
-                metrics.capture_sync.observe(bound_ms as f64 / 1000.0);
+                metrics.media.capture_sync.observe(bound_ms as f64 / 1000.0);
             }
             *before = *now;
         }
@@ -149,13 +149,13 @@ fn gather_control(metrics: &Metrics, view: &ControlView) {
 }
 
 fn gather_media(metrics: &Metrics, stats: &MediaStats) {
-    raise(&metrics.rtp_packets, stats.packets.value());
-    raise(&metrics.rtp_socket_drops, stats.kernel_drops.value());
-    raise(&metrics.rtp_strangers, stats.strangers.value());
+    raise(&metrics.media.rtp_packets, stats.packets.value());
+    raise(&metrics.media.rtp_socket_drops, stats.kernel_drops.value());
+    raise(&metrics.media.rtp_strangers, stats.strangers.value());
     let malformed: u64 = stats.malformed.iter().map(recorder::media_stats::Counter::value).sum();
-    raise(&metrics.rtp_malformed, malformed + stats.truncated.value());
+    raise(&metrics.media.rtp_malformed, malformed + stats.truncated.value());
     for (refusal, counter) in srtp::Refusal::ALL.iter().zip(&stats.undecryptable) {
-        raise(&metrics.srtp_refused.with_label_values(&[refusal.as_str()]), counter.value());
+        raise(&metrics.media.srtp_refused.with_label_values(&[refusal.as_str()]), counter.value());
     }
     for (what, counter) in [
         ("receive", &stats.receive_errors),
@@ -165,7 +165,7 @@ fn gather_media(metrics: &Metrics, stats: &MediaStats) {
         ("notice", &stats.notices_lost),
         ("sync", &stats.sync_errors),
     ] {
-        raise(&metrics.capture_failures.with_label_values(&[what]), counter.value());
+        raise(&metrics.media.capture_failures.with_label_values(&[what]), counter.value());
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use astlogger::demo::{self, Cti, DueCall, Shape};
 use common::Bench;
-use common::group::{GroupBench, ONE, TWO};
+use common::group::{GroupBench, TWO};
 use serde_json::{Value, json};
 use simulator::SiteConfig;
 
@@ -159,12 +159,7 @@ async fn of_faults_in_a_hundredth_of_all_the_report_finds_each() {
 async fn a_takeovers_hole_is_missing_and_nothing_else_is() {
     let shape = Shape { consoles: true, ..Shape::hot_standby(4) };
     let mut bench = GroupBench::start(SiteConfig::demo(4, 2), &shape).await;
-    let calls = bench.calls(3).await;
-    bench.recorded_by(&calls, ONE).await;
-    bench.go_on(&calls, SOME).await;
-    bench.kill(ONE).await;
-    bench.recorded_by(&calls, TWO).await;
-    bench.go_on(&calls, SOME).await;
+    let calls = bench.taken_over(3, SOME).await;
     bench.hang_up(&calls);
     bench.published(3).await;
     let config = bench.group.members[&TWO].node.config_path();

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use astlogger::demo::{Heard, Shape};
-use common::group::{GroupBench, ONE, TWO, WITNESS};
+use astlogger::demo::Shape;
+use common::group::{GroupBench, ONE, TWO, WITNESS, sha256};
 use common::{LIMIT, PASSWORD};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use simulator::SiteConfig;
 use storage_core::{NodeId, Recording};
 use tempfile::TempDir;
@@ -91,10 +90,6 @@ fn same_files(bench: &GroupBench) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Calls at the stations of these numbers, recorded by this node from begin to end.
 async fn record(bench: &GroupBench, numbers: std::ops::Range<usize>, node: NodeId) {
     let mut calls = Vec::new();
@@ -104,35 +99,6 @@ async fn record(bench: &GroupBench, numbers: std::ops::Range<usize>, node: NodeI
     bench.recorded_by(&calls, node).await;
     bench.go_on(&calls, SOME).await;
     bench.hang_up(&calls);
-}
-
-/// What a node lists.
-async fn listed(bench: &GroupBench, node: NodeId) -> Vec<String> {
-    let mut qa = bench.cti(node, "qa").await;
-    let reply = qa.ask(json!({"request": "listrecordings"})).await.expect("a reply");
-    let recordings = reply["recordings"].as_array().expect("a list");
-    let id = |one: &Value| Some(one["recordingid"].as_str()?.to_owned());
-    let mut ids: Vec<_> = recordings.iter().filter_map(id).collect();
-    ids.sort();
-    ids
-}
-
-async fn by_websocket(bench: &GroupBench, node: NodeId, id: &str) -> Vec<u8> {
-    let mut qa = bench.cti(node, "qa").await;
-    let request = json!({"request": "fetchrecording", "recordingid": id});
-    let reply = qa.ask(request).await.expect("a reply");
-    assert_eq!(reply["result"], "success", "node {node}: {reply}");
-    let mut bytes = Vec::new();
-    loop {
-        match qa.next().await.expect("audio or its end") {
-            Heard::Binary(frame) => bytes.extend_from_slice(&frame[4..]),
-            Heard::Text(event) if event["eventtype"] == "fetchcomplete" => {
-                assert_eq!(event["sha256"], sha256(&bytes));
-                return bytes;
-            }
-            Heard::Text(event) => assert_ne!(event["eventtype"], "fetchfailed", "{event}"),
-        }
-    }
 }
 
 /// One HTTP request: the head and the body of the answer.
@@ -172,14 +138,14 @@ async fn both_recorders_have_each_file_and_either_gives_it_out_while_the_other_i
     assert_clean(&bench, 3);
     let ids: Vec<_> = files.keys().cloned().collect();
     for node in [ONE, TWO, WITNESS] {
-        assert_eq!(listed(&bench, node).await, ids, "each is listed once by node {node}");
+        assert_eq!(bench.listed(node).await, ids, "each is listed once by node {node}");
     }
     bench.kill(ONE).await;
     bench.leads(TWO).await;
     for node in [TWO, WITNESS] {
-        assert_eq!(listed(&bench, node).await, ids, "node {node}");
+        assert_eq!(bench.listed(node).await, ids, "node {node}");
         for (id, bytes) in &files {
-            assert!(by_websocket(&bench, node, id).await == *bytes, "node {node}, {id}");
+            assert!(bench.fetched(node, id).await == *bytes, "node {node}, {id}");
             assert!(by_http(&bench, node, id).await == *bytes, "node {node}, {id}");
         }
     }
@@ -212,12 +178,7 @@ async fn in_active_active_both_copies_of_a_call_lie_on_both() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_later_revision_takes_the_copys_place() {
     let mut bench = GroupBench::hot_standby(2).await;
-    let calls = bench.calls(1).await;
-    bench.recorded_by(&calls, ONE).await;
-    bench.go_on(&calls, SOME).await;
-    bench.kill(ONE).await;
-    bench.recorded_by(&calls, TWO).await;
-    bench.go_on(&calls, SOME).await;
+    let calls = bench.taken_over(1, SOME).await;
     bench.hang_up(&calls);
     bench.published(1).await;
     bench.run().await;
@@ -277,7 +238,7 @@ async fn with_encryption_each_copy_has_its_own_nodes_keys() {
     let ids: Vec<_> = held(&bench, ONE).into_keys().collect();
     bench.kill(ONE).await;
     for id in ids {
-        let bytes = by_websocket(&bench, TWO, &id).await;
+        let bytes = bench.fetched(TWO, &id).await;
         assert_eq!(sha256(&bytes), held(&bench, TWO)[&id].0.sha256);
     }
 }
@@ -328,7 +289,7 @@ async fn a_voice_folder_that_was_lost_comes_back_with_a_start() {
         both_have(&bench, 2).await;
         assert!(same_files(&bench) == before, "{lost:?}");
         assert_clean(&bench, 2);
-        assert_eq!(listed(&bench, ONE).await, before.keys().cloned().collect::<Vec<_>>());
+        assert_eq!(bench.listed(ONE).await, before.keys().cloned().collect::<Vec<_>>());
     }
 }
 
@@ -388,7 +349,7 @@ async fn a_node_that_has_lost_its_disk_gets_everything_back() {
     assert_clean(&bench, 3);
     let ids: Vec<_> = before.keys().cloned().collect();
     for node in [ONE, TWO, WITNESS] {
-        assert_eq!(listed(&bench, node).await, ids, "node {node}");
+        assert_eq!(bench.listed(node).await, ids, "node {node}");
     }
     // It does its part again.
     bench.leads_steadily(ONE).await;

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use astlogger::demo::{self, Cti, Heard, Published, Shape};
 use common::clear::in_clear;
-use common::group::{GroupBench, ONE, TWO, WITNESS};
+use common::group::{GroupBench, ONE, TWO, WITNESS, sha256};
 use common::{Bench, LIMIT};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use simulator::SiteConfig;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -73,10 +72,6 @@ async fn fetch(cti: &mut Cti, record: &storage_core::Recording) -> Result<Vec<u8
             Heard::Text(event) => assert_ne!(event["eventtype"], "fetchfailed", "{event}"),
         }
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A call is captured, sealed and published; what lies on the disk is looked at before and after.
@@ -359,12 +354,7 @@ async fn members_with_keys_of_their_own_make_one_recording() {
     }
     bench.run().await;
     bench.leads_steadily(ONE).await;
-    let calls = bench.calls(3).await;
-    bench.recorded_by(&calls, ONE).await;
-    bench.go_on(&calls, SOME).await;
-    bench.kill(ONE).await;
-    bench.recorded_by(&calls, TWO).await;
-    bench.go_on(&calls, SOME).await;
+    let calls = bench.taken_over(3, SOME).await;
     bench.hang_up(&calls);
     // Published without what lies on the dead node, then with it.
     bench.published(3).await;

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use astlogger::demo::{Heard, Shape, Way};
+use astlogger::demo::{Shape, Way};
 use common::group::{GroupBench, ONE, TWO, WITNESS, exchange_roles};
 use serde_json::json;
 use simulator::SiteConfig;
@@ -21,12 +21,7 @@ const SOME: u32 = 60;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lead_killed_in_mid_call_leaves_one_recording_with_its_hole_declared() {
     let mut bench = GroupBench::hot_standby(6).await;
-    let calls = bench.calls(4).await;
-    bench.recorded_by(&calls, ONE).await;
-    bench.go_on(&calls, SOME).await;
-    bench.kill(ONE).await;
-    bench.recorded_by(&calls, TWO).await;
-    bench.go_on(&calls, SOME).await;
+    let calls = bench.taken_over(4, SOME).await;
     bench.hang_up(&calls);
     bench.run().await;
     let verdict = bench.assert_right(1).await;
@@ -172,12 +167,7 @@ async fn a_backup_cut_off_from_the_group_takes_nothing_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_recorders_killed_one_after_the_other_leave_one_recording() {
     let mut bench = GroupBench::hot_standby(4).await;
-    let calls = bench.calls(3).await;
-    bench.recorded_by(&calls, ONE).await;
-    bench.go_on(&calls, SOME).await;
-    bench.kill(ONE).await;
-    bench.recorded_by(&calls, TWO).await;
-    bench.go_on(&calls, SOME).await;
+    let calls = bench.taken_over(3, SOME).await;
     bench.run().await;
     bench.duty(ONE, "standby").await;
     // It must have said that it is healthy, or it is no better than none.
@@ -374,7 +364,7 @@ async fn a_group_that_is_ended_and_started_again_keeps_what_it_has() {
     record_one(&bench, 1, ONE).await;
     let verdict = bench.assert_right(1).await;
     assert_eq!(verdict.recordings_published, 2);
-    assert_eq!(listed(&bench, TWO).await.len(), 2, "{}", bench.log_tails());
+    assert_eq!(bench.listed(TWO).await.len(), 2, "{}", bench.log_tails());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -416,20 +406,9 @@ async fn every_recorder_lists_and_gives_out_what_lies_on_the_other() {
     let (path, record) = bench.recordings().remove(0);
     assert_eq!(record.node, ONE);
     for node in [ONE, TWO] {
-        let found = listed(&bench, node).await;
+        let found = bench.listed(node).await;
         assert_eq!(found, [record.recordingid.to_string()], "node {node}");
-        let mut qa = bench.cti(node, "qa").await;
-        let request = json!({"request": "fetchrecording", "recordingid": record.recordingid});
-        let reply = qa.ask(request).await.expect("a reply");
-        assert_eq!(reply["result"], "success", "node {node}: {reply}");
-        let mut bytes = Vec::new();
-        loop {
-            match qa.next().await.expect("audio or its end") {
-                Heard::Binary(frame) => bytes.extend_from_slice(&frame[4..]),
-                Heard::Text(event) if event["eventtype"] == "fetchcomplete" => break,
-                Heard::Text(_) => {}
-            }
-        }
+        let bytes = bench.fetched(node, &record.recordingid.to_string()).await;
         assert!(bytes == std::fs::read(&path).expect("the voice file"), "node {node}");
     }
 }
@@ -446,7 +425,7 @@ async fn a_catalog_made_anew_lists_what_lies_on_a_recorder_that_is_away() {
     bench.duty(TWO, "standby").await;
     bench.has_caught_up(TWO).await;
     bench.kill(ONE).await;
-    assert_eq!(listed(&bench, TWO).await, [record.recordingid.to_string()]);
+    assert_eq!(bench.listed(TWO).await, [record.recordingid.to_string()]);
 }
 
 /// A call at the station of this number, recorded by this node, from its begin to its end.
@@ -455,12 +434,4 @@ async fn record_one(bench: &GroupBench, number: usize, node: NodeId) {
     bench.recorded_by(&[call], node).await;
     bench.go_on(&[call], SOME).await;
     bench.hang_up(&[call]);
-}
-
-/// What a node lists.
-async fn listed(bench: &GroupBench, node: NodeId) -> Vec<String> {
-    let mut qa = bench.cti(node, "qa").await;
-    let reply = qa.ask(json!({"request": "listrecordings"})).await.expect("a reply");
-    let recordings = reply["recordings"].as_array().expect("a list");
-    recordings.iter().filter_map(|one| Some(one["recordingid"].as_str()?.to_owned())).collect()
 }

@@ -46,6 +46,14 @@ async fn mirrored(bench: &GroupBench, at: NodeId, recordings: usize) {
     bench.metric(at, KEPT, |kept| kept == recordings as f64).await;
 }
 
+/// So many calls that the first recorder captures and the second mirrors.
+async fn mirrored_calls(bench: &GroupBench, count: usize) -> Vec<CallRef> {
+    let calls = bench.calls(count).await;
+    bench.recorded_by(&calls, ONE).await;
+    mirrored(bench, TWO, count).await;
+    calls
+}
+
 /// `kill -9`, and its disk is gone.
 async fn lose(bench: &mut GroupBench, node: NodeId) {
     bench.kill(node).await;
@@ -94,9 +102,7 @@ fn assert_whole_until(published: &[Published], lost_at: &[u32]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lead_that_is_lost_with_its_disk_takes_the_mirror_s_lag_with_it_and_no_more() {
     let mut bench = hot_standby(6).await;
-    let calls = bench.calls(4).await;
-    bench.recorded_by(&calls, ONE).await;
-    mirrored(&bench, TWO, 4).await;
+    let calls = mirrored_calls(&bench, 4).await;
     bench.go_on(&calls, 2 * SOME).await;
     let lost_at = frames(&bench, &calls);
     lose(&mut bench, ONE).await;
@@ -119,9 +125,7 @@ async fn a_lead_that_is_lost_with_its_disk_takes_the_mirror_s_lag_with_it_and_no
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_ended_and_were_not_published_when_their_recorder_was_lost_are_published() {
     let mut bench = hot_standby(4).await;
-    let calls = bench.calls(3).await;
-    bench.recorded_by(&calls, ONE).await;
-    mirrored(&bench, TWO, 3).await;
+    let calls = mirrored_calls(&bench, 3).await;
     bench.go_on(&calls, SOME).await;
     let lost_at = frames(&bench, &calls);
     // It hears nothing of their end, and nobody else is in them.
@@ -177,9 +181,7 @@ async fn a_mirror_that_was_away_catches_up_from_the_disk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_that_comes_back_completes_what_its_mirror_published() {
     let mut bench = GroupBench::hot_standby(4).await;
-    let calls = bench.calls(3).await;
-    bench.recorded_by(&calls, ONE).await;
-    mirrored(&bench, TWO, 3).await;
+    let calls = mirrored_calls(&bench, 3).await;
     bench.go_on(&calls, SOME).await;
     bench.kill(ONE).await;
     // One call ends before anybody goes on with it, perhaps.
@@ -219,9 +221,7 @@ async fn what_is_mirrored_is_encrypted_with_the_keys_of_whoever_keeps_it() {
     };
     // The look finds what is not encrypted, so it can find what should be.
     let bench = GroupBench::hot_standby(2).await;
-    let calls = bench.calls(1).await;
-    bench.recorded_by(&calls, ONE).await;
-    mirrored(&bench, TWO, 1).await;
+    let calls = mirrored_calls(&bench, 1).await;
     bench.go_on(&calls, 2 * SOME).await;
     assert!(said_in_mirror(&bench) > 50);
     bench.hang_up(&calls);
@@ -241,9 +241,7 @@ async fn what_is_mirrored_is_encrypted_with_the_keys_of_whoever_keeps_it() {
     }
     bench.run().await;
     bench.leads_steadily(ONE).await;
-    let calls = bench.calls(1).await;
-    bench.recorded_by(&calls, ONE).await;
-    mirrored(&bench, TWO, 1).await;
+    let calls = mirrored_calls(&bench, 1).await;
     bench.go_on(&calls, 2 * SOME).await;
     assert_eq!(said_in_mirror(&bench), 0);
     // It can be read all the same, after a restart as well.
@@ -308,9 +306,7 @@ async fn a_mirror_gives_way_to_its_own_node_s_captures_when_the_disk_fills() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recording_leaves_its_mirror_when_it_is_published() {
     let bench = GroupBench::hot_standby(3).await;
-    let calls = bench.calls(2).await;
-    bench.recorded_by(&calls, ONE).await;
-    mirrored(&bench, TWO, 2).await;
+    let calls = mirrored_calls(&bench, 2).await;
     bench.hang_up(&calls[..1]);
     mirrored(&bench, TWO, 1).await;
     bench.hang_up(&calls[1..]);

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -105,7 +106,7 @@ pub struct MirrorKeeper {
     orders: SyncSender<Order>,
     node: NodeId,
     reader: JournalReader,
-    clock: Arc<std::sync::atomic::AtomicI64>,
+    clock: Arc<AtomicI64>,
     thread: JoinHandle<()>,
     sync: JournalSync,
 }
@@ -163,7 +164,7 @@ impl MirrorKeeper {
     /// By how much the owner's clock was ahead when it was last heard, microseconds.
     #[must_use]
     pub fn clock_offset_us(&self) -> i64 {
-        self.clock.load(std::sync::atomic::Ordering::Relaxed)
+        self.clock.load(Ordering::Relaxed)
     }
 
     /// Which journal it is the mirror of, and from where on that is wanted.
@@ -220,7 +221,7 @@ struct Worker {
     node: NodeId,
     mirror: MirrorJournal,
     messages: Messages,
-    clock: Arc<std::sync::atomic::AtomicI64>,
+    clock: Arc<AtomicI64>,
     maintained: Instant,
 }
 
@@ -264,7 +265,7 @@ impl Worker {
                 Some(FromOwner::Frames(frames)) => self.mirror.take(frames)?,
                 Some(FromOwner::Mark { next, at }) => {
                     self.mirror.marked(next, clock_offset_us);
-                    self.clock.store(clock_offset_us, std::sync::atomic::Ordering::Relaxed);
+                    self.clock.store(clock_offset_us, Ordering::Relaxed);
                     let taken = Taken { taken: next, durable: self.mirror.durable() };
                     mark = Some(Mark { taken, at });
                 }

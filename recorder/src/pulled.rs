@@ -24,8 +24,7 @@ use storage::disk::{Disk, DiskFile, RealDisk, is_full, read_full_at};
 use storage::scratch::ScratchWriter;
 use storage::{JournalError, JournalReader, ReadStats};
 use storage_core::journal::{
-    BlockWriter, EncodeError, Entry, EntryError, Fact, HEAD_BYTES, MAX_PAYLOAD_BYTES, PacketBlock,
-    Step, encode_fact, step,
+    EncodeError, Entry, EntryError, Fact, HEAD_BYTES, MAX_PAYLOAD_BYTES, Step, encode_fact, step,
 };
 use storage_core::naming::PULLED_FOLDER;
 use storage_core::{Draft, NodeId, RecordingId, SegmentId};
@@ -190,20 +189,9 @@ fn encode(out: &mut Vec<u8>, entry: &Entry<'_>) -> Result<(), EncodeError> {
     match entry {
         Entry::Fact(fact) => encode_fact(out, fact),
         Entry::Packets(block) => {
-            encode_block(out, block);
+            block.encode(out);
             Ok(())
         }
-    }
-}
-
-fn encode_block(out: &mut Vec<u8>, block: &PacketBlock<'_>) {
-    let PacketBlock { segment, channel, source, .. } = *block;
-    let mut packets = block.iter().peekable();
-    while let Some((first, _)) = packets.peek().copied() {
-        let mut writer = BlockWriter::begin(out, segment, channel, source, first);
-        // An empty block takes any packet, so this comes to an end.
-        while packets.next_if(|(at, packet)| writer.push(*at, packet)).is_some() {}
-        writer.finish();
     }
 }
 

@@ -3,15 +3,14 @@
 //! what was sealed meanwhile. Whom it asks when is decided in [`super::rounds`]; which of two revisions
 //! counts is decided by their numbers.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_core::GroupView;
+use cluster_core::{GroupView, mirror};
 use recorder::clock::Clock;
 use storage::{Catalog, SledCatalog};
 use storage_core::query::Position;
-use storage_core::{NodeId, Role, WallTime};
+use storage_core::{NodeId, WallTime};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -63,13 +62,12 @@ pub async fn catch_up(peers: Peers, catalog: Arc<SledCatalog>, hub: Arc<Hub>) {
 }
 
 fn regroup(rounds: &mut Rounds, clock: Clock, view: &GroupView) {
-    let records = |role: Option<Role>| role.is_some_and(|role| role != Role::Witness);
-    let i_record = view.member(view.node).is_some_and(|member| records(member.role));
-    let others =
-        || view.members.iter().filter(|m| i_record && m.node != view.node && records(m.role));
-    let all = others().map(|member| member.node).collect();
-    let reachable: BTreeSet<_> = others().filter(|m| m.reachable).map(|m| m.node).collect();
-    rounds.regrouped(clock.mono(), all, &reachable);
+    let mut others = mirror::recorders(view);
+    if !others.remove(&view.node) {
+        others.clear();
+    }
+    let reachable = mirror::reachable(&others, view);
+    rounds.regrouped(clock.mono(), others, &reachable);
 }
 
 /// Behind which place something may be missing; `None`: anywhere.

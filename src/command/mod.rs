@@ -80,6 +80,16 @@ impl Failure {
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
         Self { exit, error: error.into() }
     }
+
+    /// A service or a resource that is needed is not available.
+    pub fn unavailable(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Unavailable, error)
+    }
+
+    /// Our own fault, or this machine's.
+    pub fn fault(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(Exit::Fault, error)
+    }
 }
 
 impl fmt::Display for Failure {

@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_core::GroupView;
+use cluster_core::{GroupView, mirror};
 use recorder::clock::Clock;
 use recorder::media_thread::MediaHandle;
 use storage::{Catalog, VoiceStore};
+use storage_core::RecordingId;
 use storage_core::query::Position;
-use storage_core::{NodeId, RecordingId, Role};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
@@ -150,11 +150,9 @@ impl Shell {
     }
 
     fn regroup(&mut self, view: &GroupView) {
-        let recorders =
-            || view.members.iter().filter(|m| m.role.is_some_and(|r| r != Role::Witness));
-        let all: BTreeSet<NodeId> = recorders().map(|member| member.node).collect();
-        let reachable = recorders().filter(|member| member.reachable).map(|member| member.node);
-        if self.copies.regrouped(self.parts.clock.mono(), all, reachable.collect()) {
+        let recorders = mirror::recorders(view);
+        let reachable = mirror::reachable(&recorders, view);
+        if self.copies.regrouped(self.parts.clock.mono(), recorders, reachable) {
             self.walk_anew();
         }
     }

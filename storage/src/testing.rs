@@ -25,6 +25,18 @@ pub enum Survivors {
     Seed(u64),
 }
 
+impl Survivors {
+    /// The `number`th of many: nothing, everything, and then some by chance.
+    #[must_use]
+    pub const fn of(number: u64) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::All,
+            seed => Self::Seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        }
+    }
+}
+
 /// The disk. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub struct FaultDisk(Arc<Mutex<State>>);

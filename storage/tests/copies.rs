@@ -173,12 +173,7 @@ fn copy_through_cuts(before: Option<&(Recording, Vec<u8>)>, own_keys: &Keys) {
         disk.off_at_sync(disk.syncs() + cut);
         let copied = copy(&store, &record, &bytes);
         for seed in 0..40 {
-            let survivors = match seed {
-                0 => Survivors::None,
-                1 => Survivors::All,
-                seed => Survivors::Seed(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15)),
-            };
-            let left = disk.power_cut(survivors);
+            let left = disk.power_cut(Survivors::of(seed));
             let store = open(&left);
             let unfinished = store.finish().unwrap();
             let published = store.published(recording_id(1)).unwrap();

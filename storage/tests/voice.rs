@@ -252,12 +252,7 @@ fn publish_through_cuts(before: Option<Version>, version: Version) {
         let staged = version.stage(&store);
         let published = staged.as_ref().is_ok_and(|staged| store.publish_staged(staged).is_ok());
         for seed in 0..40 {
-            let survivors = match seed {
-                0 => Survivors::None,
-                1 => Survivors::All,
-                seed => Survivors::Seed(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15)),
-            };
-            let left = disk.power_cut(survivors);
+            let left = disk.power_cut(Survivors::of(seed));
             let (found, waiting) = started(&left);
             let is_new = |record: &Recording| record.revision == version.revision;
             assert!(found.is_some() || before.is_none(), "cut {cut}: a published one is lost");

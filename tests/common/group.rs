@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use astlogger::demo::{self, Cti, GroupSite, Published, Shape, Sight, Verdict};
+use astlogger::demo::{self, Cti, GroupSite, Heard, Published, Shape, Sight, Verdict};
 use astlogger::users::{self, UserRole};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use simulator::{CallRef, FinishedCall, SiteConfig};
 use storage_core::naming::CATALOG_FOLDER;
 use storage_core::{NodeId, Role};
@@ -178,6 +180,18 @@ impl GroupBench {
         answered_call(&self.group.site, &caller, &station).await
     }
 
+    /// So many calls that the first recorder captured for so many frames, and the second for as many after
+    /// the first was killed; they go on.
+    pub async fn taken_over(&mut self, calls: usize, frames: u32) -> Vec<CallRef> {
+        let calls = self.calls(calls).await;
+        self.recorded_by(&calls, ONE).await;
+        self.go_on(&calls, frames).await;
+        self.kill(ONE).await;
+        self.recorded_by(&calls, TWO).await;
+        self.go_on(&calls, frames).await;
+        calls
+    }
+
     /// Waits until a phantom of this node is in each call.
     pub async fn recorded_by(&self, calls: &[CallRef], node: NodeId) {
         self.recorded_by_any(calls, &[node]).await;
@@ -249,6 +263,36 @@ impl GroupBench {
         Cti::sign_in(web, user, PASSWORD).await.expect("the user can sign in")
     }
 
+    /// The names of all recordings that a node lists.
+    pub async fn listed(&self, node: NodeId) -> Vec<String> {
+        let mut qa = self.cti(node, "qa").await;
+        let reply = qa.ask(json!({"request": "listrecordings"})).await.expect("a reply");
+        let recordings = reply["recordings"].as_array().expect("a list");
+        let id = |one: &Value| Some(one["recordingid"].as_str()?.to_owned());
+        let mut ids: Vec<_> = recordings.iter().filter_map(id).collect();
+        ids.sort();
+        ids
+    }
+
+    /// A voice file, fetched from a node over WebSocket.
+    pub async fn fetched(&self, node: NodeId, id: &str) -> Vec<u8> {
+        let mut qa = self.cti(node, "qa").await;
+        let request = json!({"request": "fetchrecording", "recordingid": id});
+        let reply = qa.ask(request).await.expect("a reply");
+        assert_eq!(reply["result"], "success", "node {node}: {reply}");
+        let mut bytes = Vec::new();
+        loop {
+            match qa.next().await.expect("audio or its end") {
+                Heard::Binary(frame) => bytes.extend_from_slice(&frame[4..]),
+                Heard::Text(event) if event["eventtype"] == "fetchcomplete" => {
+                    assert_eq!(event["sha256"], sha256(&bytes));
+                    return bytes;
+                }
+                Heard::Text(event) => assert_ne!(event["eventtype"], "fetchfailed", "{event}"),
+            }
+        }
+    }
+
     /// Waits until all is done, judges, and fails the test unless each call has exactly so many
     /// recordings, with each frame in a file or in a declared gap. All nodes must run.
     pub async fn assert_right(&self, copies: u8) -> Verdict {
@@ -291,4 +335,9 @@ pub fn exchange_roles(
     let line = |role: Role| format!("al_serverrole = \"{}\"", role.as_str());
     bench.edit(one, &line(its), &line(theirs));
     bench.edit(two, &line(theirs), &line(its));
+}
+
+/// SHA-256 as records name it.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -16,6 +16,13 @@ pub fn recorders(view: &GroupView) -> BTreeSet<NodeId> {
     members.map(|member| member.node).collect()
 }
 
+/// Those of some members that answer the node whose view it is.
+#[must_use]
+pub fn reachable(nodes: &BTreeSet<NodeId>, view: &GroupView) -> BTreeSet<NodeId> {
+    let answers = |node: &&NodeId| view.member(**node).is_some_and(|member| member.reachable);
+    nodes.iter().filter(answers).copied().collect()
+}
+
 /// The recorder that keeps what `owner` has too: the next one in the order of their numbers, and after
 /// the last the first. So with two recorders each keeps the other's. `None` if there is no other.
 /// A witness is no recorder. The owner need not be one any more: a successor is found all the same.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use storage::testing::FaultDisk;
 use storage::{Journal, JournalOptions};
 use storage_core::WallTime;
-use storage_core::journal::Channel;
+use storage_core::journal::{BlockWriter, Channel};
 
 use super::*;
 

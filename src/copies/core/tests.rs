@@ -1,3 +1,5 @@
+//! Copies against a model: whatever happens in whatever order, each file that should lie here comes here.
+
 use proptest::prelude::*;
 use storage_core::WallTime;
 

@@ -88,22 +88,31 @@ impl Heard {
 
     /// Its journal.
     fn journal(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let segment = self.key().segment;
         let at = WallTime::from_micros(START_MICROS + self.from * 125 + self.offset);
-        let recordingid = RecordingId::new(at, [7; 10]);
-        let phantom = format!("7800{}", self.node).as_str().into();
-        let opened = Fact::SegmentOpened { segment, recordingid, phantom, at, key: None };
-        encode_fact(&mut bytes, &opened).unwrap();
-        for (arrival, _, datagram) in self.arrivals() {
-            let at = WallTime::from_micros(arrival);
-            let source = "192.0.2.5:2050".parse().unwrap();
-            let mut block = BlockWriter::begin(&mut bytes, segment, Channel::Rtp, source, at);
-            assert!(block.push(at, &datagram));
-            block.finish();
-        }
-        bytes
+        let arrivals = self.arrivals().into_iter().map(|(at, _, datagram)| (at, datagram));
+        journal_of(self.key(), at, arrivals)
     }
+}
+
+/// What the journal of a capture's node would hold of it: datagrams by when they came, microseconds.
+pub(super) fn journal_of(
+    CaptureKey { node, segment }: CaptureKey,
+    at: WallTime,
+    arrivals: impl Iterator<Item = (i64, Vec<u8>)>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let recordingid = RecordingId::new(at, [7; 10]);
+    let phantom = format!("7800{node}").as_str().into();
+    let opened = Fact::SegmentOpened { segment, recordingid, phantom, at, key: None };
+    encode_fact(&mut bytes, &opened).unwrap();
+    for (arrival, datagram) in arrivals {
+        let at = WallTime::from_micros(arrival);
+        let source = "192.0.2.5:2050".parse().unwrap();
+        let mut block = BlockWriter::begin(&mut bytes, segment, Channel::Rtp, source, at);
+        assert!(block.push(at, &datagram));
+        block.finish();
+    }
+    bytes
 }
 
 /// A file that was published.

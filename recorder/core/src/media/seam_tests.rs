@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use storage_core::g711::Law;
-use storage_core::journal::{BlockWriter, Channel, Entry, Fact, Found, Scanner, encode_fact};
+use storage_core::journal::{Entry, Found, Scanner};
 use storage_core::record::{SeamMethod, VoiceFormat};
 use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
+use super::node_tests::journal_of;
 use super::published::{PublishedAudio, entries};
 use super::rtp::tests::packet;
 use super::talk::{Ear, talk};
@@ -79,21 +80,8 @@ impl Node {
     }
 
     fn journal(&self, talk: &[f32]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let segment = self.key().segment;
-        let at = WallTime::from_micros(START_MICROS);
-        let recordingid = RecordingId::new(at, [7; 10]);
-        let phantom = format!("7800{}", self.number).as_str().into();
-        let opened = Fact::SegmentOpened { segment, recordingid, phantom, at, key: None };
-        encode_fact(&mut bytes, &opened).unwrap();
-        for (arrival, _, datagram) in self.arrivals(talk) {
-            let at = WallTime::from_micros(arrival);
-            let source = "192.0.2.5:2050".parse().unwrap();
-            let mut block = BlockWriter::begin(&mut bytes, segment, Channel::Rtp, source, at);
-            assert!(block.push(at, &datagram));
-            block.finish();
-        }
-        bytes
+        let arrivals = self.arrivals(talk).into_iter().map(|(at, _, datagram)| (at, datagram));
+        journal_of(self.key(), WallTime::from_micros(START_MICROS), arrivals)
     }
 }
 
@@ -457,6 +445,18 @@ fn a_late_capture_fills_a_published_hole_by_what_is_heard_on_both_sides() {
     let told: Vec<_> = record.seams.iter().map(|s| (s.from.0, s.to.0, s.method)).collect();
     assert_eq!(told, [(1, 2, SeamMethod::Content), (2, 3, SeamMethod::Content)]);
     assert!(record.seams.iter().all(|seam| seam.confidence.is_some()));
+}
+
+#[test]
+fn what_the_file_was_made_of_is_no_new_segment_where_its_end_is_no_whole_millisecond() {
+    let talk = talk(9, 30 * SECOND);
+    let nodes = [Node::new(1, 0.0, 10.0), Node::new(2, 8.0003, 16.0)];
+    let before = publish(&Site::new(&talk, None, &nodes), 0.0);
+    assert_eq!(before.record.segments.len(), 2);
+    assert_ne!(before.samples.len() % 8, 0);
+    let made = Site::new(&talk, Some(&before), &nodes).made();
+    let record = revised(&before.record, draft(&made.plan), &made.plan, VoiceFormat::Wav);
+    assert_eq!(record.segments, before.record.segments);
 }
 
 #[test]

@@ -39,48 +39,9 @@ impl World {
         node: NodeId,
         order: &SealOrder,
     ) -> (SealOutcome, Option<Voice>) {
-        let mut frames = Frames::default();
-        let mut captures = BTreeSet::new();
-        let journal = &self.hosts[&node].disk.journal;
-        for local in &order.local {
-            let Some(held) = journal.open.get(local) else { return (SealOutcome::Failed, None) };
-            frames.unite(&held.frames());
-            captures.extend(held.segments.keys().map(|segment| (node, *segment)));
-        }
-        let mut pulled = false;
-        for (peer, segments) in &order.remote {
-            if !self.reaches(node, *peer) {
-                // What cannot be pulled for the first revision comes from the mirror.
-                let mirror = self.hosts[&node].disk.mirrors.get(peer);
-                for segment in segments.iter().filter(|_| order.revision == 1) {
-                    let kept = mirror.map(|mirror| mirror.frames(*segment)).unwrap_or_default();
-                    pulled |= !kept.is_empty();
-                    frames.unite(&kept);
-                }
-                continue;
-            }
-            match self.pull(*peer, segments) {
-                Pulled::Busy => return (SealOutcome::Failed, None),
-                Pulled::NotFound => {}
-                Pulled::Captures(found) => {
-                    pulled = true;
-                    for (segment, heard) in found {
-                        frames.unite(&heard);
-                        captures.insert((*peer, segment));
-                    }
-                }
-            }
-        }
-        for (peer, segments) in &order.mirrored {
-            let Some(mirror) = self.hosts[&node].disk.mirrors.get(peer) else { continue };
-            for segment in segments {
-                pulled = true;
-                frames.unite(&mirror.frames(*segment));
-            }
-        }
-        if order.local.is_empty() && !pulled {
+        let Some((mut frames, captures)) = self.sources(node, order) else {
             return (SealOutcome::Failed, None);
-        }
+        };
         let captures: Vec<_> = captures.into_iter().collect();
         let published = self.hosts[&node].disk.published.get(&order.recording);
         if let Some(old) = published {
@@ -107,6 +68,58 @@ impl World {
         let host = &self.hosts[&node];
         let (from, to) = (host.wall(first * FRAME), host.wall(last * FRAME));
         (SealOutcome::Staged { from, to, sha256, captures }, Some(voice))
+    }
+
+    /// Everything that an order names and that can be had: what was heard, and the captures that were looked
+    /// at. `None` if some of it is not to be had now.
+    fn sources(
+        &self,
+        node: NodeId,
+        order: &SealOrder,
+    ) -> Option<(Frames, BTreeSet<(NodeId, SegmentId)>)> {
+        let mut frames = Frames::default();
+        let mut captures = BTreeSet::new();
+        let journal = &self.hosts[&node].disk.journal;
+        for local in &order.local {
+            let held = journal.open.get(local)?;
+            frames.unite(&held.frames());
+            captures.extend(held.segments.keys().map(|segment| (node, *segment)));
+        }
+        let mut pulled = false;
+        for (peer, segments) in &order.remote {
+            if !self.reaches(node, *peer) {
+                // What cannot be pulled for the first revision comes from the mirror.
+                let mirror = self.hosts[&node].disk.mirrors.get(peer);
+                for segment in segments.iter().filter(|_| order.revision == 1) {
+                    let kept = mirror.map(|mirror| mirror.frames(*segment)).unwrap_or_default();
+                    pulled |= !kept.is_empty();
+                    frames.unite(&kept);
+                }
+                continue;
+            }
+            match self.pull(*peer, segments) {
+                Pulled::Busy => return None,
+                Pulled::NotFound => {}
+                Pulled::Captures(found) => {
+                    pulled = true;
+                    for (segment, heard) in found {
+                        frames.unite(&heard);
+                        captures.insert((*peer, segment));
+                    }
+                }
+            }
+        }
+        for (peer, segments) in &order.mirrored {
+            let Some(mirror) = self.hosts[&node].disk.mirrors.get(peer) else { continue };
+            for segment in segments {
+                pulled = true;
+                frames.unite(&mirror.frames(*segment));
+            }
+        }
+        if order.local.is_empty() && !pulled {
+            return None;
+        }
+        Some((frames, captures))
     }
 
     pub(super) fn pull(&self, peer: NodeId, segments: &[SegmentId]) -> Pulled {
