@@ -85,16 +85,6 @@ pub trait Mirrors {
     fn holds(&self, node: NodeId, segment: SegmentId) -> bool;
 }
 
-/// A node that keeps nothing for others.
-#[derive(Clone, Copy, Debug)]
-pub struct NoMirrors;
-
-impl Mirrors for NoMirrors {
-    fn holds(&self, _: NodeId, _: SegmentId) -> bool {
-        false
-    }
-}
-
 /// Whether something of a recording is kept here for others.
 fn kept(slot: &Slot, mirrors: &dyn Mirrors) -> bool {
     slot.stretches.iter().any(|stretch| mirrors.holds(stretch.node, stretch.segment))

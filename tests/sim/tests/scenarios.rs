@@ -2,13 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use astlogger::bridge::core::{About, Bridge, NoMirrors, Output, SealOutcome};
+use astlogger::bridge::core::{About, Bridge, Mirrors, Output, SealOutcome};
 use astlogger::bridge::words;
 use cluster_core::command::{Announce, Grant, Proposal};
 use cluster_core::{
     CallRef, Cause, Claim, Command, GroupView, Outcome, ProposalId, State, StretchRef, Terms,
 };
 use storage_core::{CallId, Duty, NodeId, RecordingId, Role, SegmentId, WallTime};
+
+/// A node that keeps nothing for others.
+struct NoMirrors;
+
+impl Mirrors for NoMirrors {
+    fn holds(&self, _: NodeId, _: SegmentId) -> bool {
+        false
+    }
+}
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);

@@ -59,8 +59,8 @@ impl Calls {
         }
         let wish = self.wish_for_ring(now, key);
         // A merge may have brought two together: the elder has heard more.
-        let superfluous = if wish == Wish::End { 0 } else { 1 };
-        for phantom in rings.iter().skip(superfluous) {
+        let stay = usize::from(wish != Wish::End);
+        for phantom in rings.iter().skip(stay) {
             self.take_out(now, phantom);
         }
         if wish == Wish::Begin && rings.is_empty() {

@@ -8,8 +8,6 @@
 //! is no answer, because a wrong one is worse. A clock that runs 50 ppm fast moves the peak by a sample
 //! in two and a half seconds, which does no harm.
 
-use std::cmp::Reverse;
-
 /// Lags are searched so far to either side of what the clocks say: 500 ms.
 pub const SEARCH_SAMPLES: u64 = 4000;
 /// What is compared at most, of either: 6 s. The rest is not looked at.
@@ -65,7 +63,7 @@ pub fn align(a: &[i16], b: &[i16], expected: i64) -> Option<Aligned> {
         .into_iter()
         .filter_map(|lag| finest(&fine_a, &fine_b, lag))
         .collect();
-    peaks.sort_by_key(|peak| Reverse(Height(peak.likeness)));
+    peaks.sort_by(|one, other| other.likeness.total_cmp(&one.likeness));
     let best = *peaks.first()?;
     if best.lag.abs_diff(expected) >= SEARCH_SAMPLES {
         // It may go on rising beyond.
@@ -88,24 +86,6 @@ pub fn align(a: &[i16], b: &[i16], expected: i64) -> Option<Aligned> {
 struct Peak {
     lag: i64,
     likeness: f32,
-}
-
-/// Orders what is no `NaN`.
-#[derive(PartialEq)]
-struct Height(f32);
-
-impl Eq for Height {}
-
-impl PartialOrd for Height {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Height {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
 }
 
 /// What two recordings have in common at a lag: a stretch of each.
@@ -228,7 +208,7 @@ fn coarse_peaks(a: &Signal, b: &Signal, expected: i64) -> Vec<i64> {
     };
     let mut peaks: Vec<(i64, f32)> =
         (0..heights.len()).filter(|index| is_peak(*index)).map(|index| heights[index]).collect();
-    peaks.sort_by_key(|(_, height)| Reverse(Height(*height)));
+    peaks.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     peaks.truncate(PEAKS_MAX);
     peaks.into_iter().map(|(lag, _)| lag.saturating_mul(step)).collect()
 }
@@ -240,7 +220,7 @@ fn finest(a: &Signal, b: &Signal, lag: i64) -> Option<Peak> {
         let lag = lag.saturating_add(by);
         Some(Peak { lag, likeness: likeness(a, b, lag, COMMON_SAMPLES_MIN - STEP)? })
     });
-    near.max_by_key(|peak| Height(peak.likeness))
+    near.max_by(|one, other| one.likeness.total_cmp(&other.likeness))
 }
 
 /// Frames in which something is to be heard in both.
