@@ -59,7 +59,7 @@ fn capture(journal: &mut Journal, segment: u64, packets: &[(i64, Vec<u8>)]) {
             assert!(block.push(at(*ms), packet));
         }
         block.finish();
-        journal.append(&bytes).unwrap();
+        journal.append(&mut bytes).unwrap();
     }
 }
 
