@@ -16,6 +16,7 @@ use recorder_core::media::{
     Coded, Heard, Index, Plan, Render, RenderError, Sound, Source, Unplaceable, VoiceSink,
     add_sound, begin_when_due, draft_of, merge_drafts, record, revised, shifted,
 };
+use storage::wav::Channels;
 use storage::{
     FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceForm,
     VoiceStore, VoiceWriter,
@@ -26,7 +27,7 @@ use storage_core::record::VoiceFormat;
 use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use crate::decode::Decoders;
-use crate::published_file::PublishedFile;
+use crate::published_file::{PublishedError, PublishedFile};
 use crate::pulled::{PulledCapture, PulledError};
 
 /// What is to be sealed.
@@ -102,6 +103,10 @@ pub enum SealError {
     /// What was published before cannot be read, and a later revision must hold it.
     #[error("the revision before cannot be read")]
     Before(#[from] FetchError),
+    /// What was published before has two channels: nothing can be laid around it. It stays as it is, and
+    /// so does what was captured since.
+    #[error("the revision before has two channels: no later one of it can be made")]
+    TwoChannels,
     /// There is no such revision yet, or it cannot be read.
     #[error("the revision before is not there")]
     NotPublished,
@@ -125,6 +130,17 @@ pub enum SealError {
         /// Number of the packet in the order of capture.
         ordinal: u32,
     },
+}
+
+impl From<PublishedError> for SealError {
+    fn from(error: PublishedError) -> Self {
+        match error {
+            PublishedError::Fetch(error) => Self::Before(error),
+            PublishedError::Voice(error) => Self::Before(error.into()),
+            PublishedError::Read(error) => Self::Before(error.into()),
+            PublishedError::TwoChannels => Self::TwoChannels,
+        }
+    }
 }
 
 impl SealError {
@@ -402,7 +418,12 @@ impl Voice {
             VoiceFormat::Wav => VoiceForm::Pcm,
             VoiceFormat::Opus => return Self::opus(store, record, settings.opus_bitrate),
         };
-        Ok(Self::Wav(Box::new(store.write(record.recordingid, form, plan.total.0)?)))
+        Ok(Self::Wav(Box::new(store.write(
+            record.recordingid,
+            form,
+            Channels::Mono,
+            plan.total.0,
+        )?)))
     }
 
     #[cfg(feature = "opus")]
@@ -410,7 +431,7 @@ impl Voice {
         use crate::opus_file::OpusFile;
         let id = record.recordingid;
         let file = store.write_encoded(id, VoiceFormat::Opus)?;
-        let opus = OpusFile::create(file, id, bitrate, &comments(record))?;
+        let opus = OpusFile::create(file, id, Channels::Mono, bitrate, &comments(record))?;
         Ok(Self::Opus(Box::new(opus)))
     }
 
