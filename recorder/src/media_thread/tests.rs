@@ -91,7 +91,7 @@ impl Bench {
         self.media.send(Fact::Recording { draft: draft(recordingid, None) }).unwrap();
         let phantom = extension(phantom);
         self.media
-            .send(Fact::SegmentOpened { segment, recordingid, phantom, at, key: None })
+            .send(Fact::SegmentOpened { segment, recordingid, phantom, at, key: None, side: None })
             .unwrap();
     }
 
@@ -243,7 +243,7 @@ fn media_that_overtakes_the_order_of_its_segment_is_captured() {
     let phantom = extension(0);
     bench
         .media
-        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None })
+        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None, side: None })
         .unwrap();
     let first_two =
         || bench.reader.open_recordings().contains(&id) && bench.captured(id).len() == 2;

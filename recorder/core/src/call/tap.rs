@@ -99,6 +99,7 @@ impl Calls {
             phantom: phantom.clone(),
             at: since,
             key: None,
+            side: None,
         }));
         let join = Order::Join { ticket, call: id.clone(), party, phantom: phantom.clone() };
         let phase = self.enter(join, phantom);

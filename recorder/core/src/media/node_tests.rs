@@ -93,7 +93,8 @@ impl Heard {
         let at = WallTime::from_micros(START_MICROS + self.from * 125 + self.offset);
         let recordingid = RecordingId::new(at, [7; 10]);
         let phantom = format!("7800{}", self.node).as_str().into();
-        let opened = Fact::SegmentOpened { segment, recordingid, phantom, at, key: None };
+        let opened =
+            Fact::SegmentOpened { segment, recordingid, phantom, at, key: None, side: None };
         encode_fact(&mut bytes, &opened).unwrap();
         for (arrival, _, datagram) in self.arrivals() {
             let at = WallTime::from_micros(arrival);

@@ -47,7 +47,7 @@ pub(crate) fn sender_reports(datagram: &[u8]) -> impl Iterator<Item = SenderRepo
 }
 
 /// The reports that came to one segment's port: of each sender the first and the last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Reports(BTreeMap<Ssrc, (SenderReport, SenderReport)>);
 
 impl Reports {

@@ -98,7 +98,7 @@ struct Newest {
 }
 
 /// Packets that go on from one another.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Run {
     /// In order of arrival, until the timeline sorts them.
     pub packets: Vec<Indexed>,
@@ -264,7 +264,7 @@ fn coded(packet: &RtpPacket<'_>, codec: &str) -> Option<Codec> {
 }
 
 /// All runs of one synchronisation source from one address in one segment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Stream {
     /// In order of their first packet.
     pub runs: Vec<Run>,

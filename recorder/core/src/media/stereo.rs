@@ -1,0 +1,262 @@
+//! Two sides of a call on one timeline: each is planned by itself, from what was captured of it, and
+//! both are laid so that they begin and end together. What was captured of both in one is heard on
+//! both. It neither reads audio nor places packets: that is [`super::timeline`]'s business.
+
+use storage_core::WallTime;
+use storage_core::record::{GapCause, Quality, Side};
+
+use super::index::Index;
+use super::keys::distinct;
+use super::quality::weighted;
+use super::record::is_ours;
+use super::rtp::MediaTime;
+use super::timeline::{Ignored, Mark, Plan, PlannedGap, Unplaceable};
+
+/// What a voice file is made of.
+#[derive(Clone, Debug)]
+pub enum Layout {
+    /// One channel.
+    Mono(Box<Plan>),
+    /// Two.
+    Stereo(Box<Stereo>),
+}
+
+/// Two sides, from the same begin to the same end.
+#[derive(Clone, Debug)]
+pub struct Stereo {
+    sides: [Plan; 2],
+    whole: Plan,
+    gaps: Vec<(PlannedGap, Option<Side>)>,
+}
+
+impl Index {
+    /// Places what was indexed: on one channel, or on two where a side of the call was captured by
+    /// itself.
+    ///
+    /// # Errors
+    /// As [`Index::plan`]; where one side has no audio at all, that is silent.
+    pub fn layout(self) -> Result<Layout, Unplaceable> {
+        if !self.has_sides() {
+            return Ok(Layout::Mono(Box::new(self.plan()?)));
+        }
+        let [agent, others] = Side::ALL.map(|side| self.of_side(side).plan());
+        let sides = match (agent, others) {
+            (Ok(agent), Ok(others)) => [agent, others],
+            (Ok(agent), Err(Unplaceable::NoAudio { disk_full, .. })) => {
+                let others = silent_beside(&agent, disk_full);
+                [agent, others]
+            }
+            (Err(Unplaceable::NoAudio { disk_full, .. }), Ok(others)) => {
+                [silent_beside(&others, disk_full), others]
+            }
+            (
+                Err(Unplaceable::NoAudio { packets, strangers, disk_full }),
+                Err(Unplaceable::NoAudio { strangers: more, disk_full: also, .. }),
+            ) => {
+                // Both have counted all packets.
+                let (strangers, disk_full) = (strangers + more, disk_full || also);
+                return Err(Unplaceable::NoAudio { packets, strangers, disk_full });
+            }
+            (Err(Unplaceable::NoAudio { .. }) | Ok(_), Err(error)) | (Err(error), _) => {
+                return Err(error);
+            }
+        };
+        Ok(Layout::Stereo(Box::new(Stereo::of(sides)?)))
+    }
+}
+
+impl Layout {
+    /// What is true of the file as a whole; in a file of two channels nothing is placed by it.
+    #[must_use]
+    pub fn whole(&self) -> &Plan {
+        match self {
+            Self::Mono(plan) => plan,
+            Self::Stereo(stereo) => &stereo.whole,
+        }
+    }
+
+    /// Changes each channel's plan in the same way.
+    ///
+    /// # Errors
+    /// As `change`.
+    pub fn change(
+        &mut self,
+        mut change: impl FnMut(&mut Plan) -> Result<(), Unplaceable>,
+    ) -> Result<(), Unplaceable> {
+        match self {
+            Self::Mono(plan) => change(plan),
+            Self::Stereo(stereo) => {
+                let mut sides = stereo.sides.clone();
+                sides.iter_mut().try_for_each(change)?;
+                **stereo = Stereo::of(sides)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Layout {
+    /// Takes the tones of keys out of the audio, of both channels if either tells of the key.
+    ///
+    /// # Errors
+    /// None that planning has not had.
+    pub fn mask_keys(&mut self) -> Result<(), Unplaceable> {
+        let keys = self.whole().keys.clone();
+        self.change(|plan| {
+            plan.keys.clone_from(&keys);
+            plan.mask_keys();
+            Ok(())
+        })
+    }
+}
+
+impl Stereo {
+    /// Lays two sides so that they begin and end together.
+    fn of(mut sides: [Plan; 2]) -> Result<Self, Unplaceable> {
+        let [agent, others] = &sides;
+        let started = agent.started.min(others.started);
+        let ended = agent.ended.max(others.ended);
+        for side in &mut sides {
+            let lead = side.started.micros_since(started) / 125;
+            let lead = u64::try_from(lead).unwrap_or(0);
+            if lead > 0 {
+                side.begin_earlier(started, lead, GapCause::NoMedia)?;
+            }
+            side.started = started;
+        }
+        let total = MediaTime(sides[0].total.0.max(sides[1].total.0));
+        sides.iter_mut().for_each(|side| end_later(side, total, ended));
+        let gaps = gaps_of(&sides);
+        let whole = whole(&sides, &gaps);
+        Ok(Self { sides, whole, gaps })
+    }
+
+    /// The plan of each channel, the agent's first.
+    #[must_use]
+    pub const fn sides(&self) -> &[Plan; 2] {
+        &self.sides
+    }
+
+    /// What is true of both together. Its gaps are those of both at once; nothing is placed by it.
+    #[must_use]
+    pub const fn whole(&self) -> &Plan {
+        &self.whole
+    }
+
+    /// Where no audio is on one side, or on neither (`None`); in order and not overlapping.
+    pub fn gaps(&self) -> impl Iterator<Item = (&PlannedGap, Option<Side>)> {
+        self.gaps.iter().map(|(gap, side)| (gap, *side))
+    }
+}
+
+/// A side of which nothing was heard, as long as the other.
+fn silent_beside(other: &Plan, disk_full: bool) -> Plan {
+    let cause = if disk_full { GapCause::DiskFull } else { GapCause::NoMedia };
+    Plan {
+        impairment: 0.0,
+        segments: Vec::new(),
+        gaps: vec![PlannedGap { from: MediaTime(0), to: other.total, cause }],
+        keys: Vec::new(),
+        masked: Vec::new(),
+        quality: Quality::default(),
+        ignored: Ignored::default(),
+        captured: 0,
+        published: None,
+        placed: Vec::new(),
+        marks: other.marks.clone(),
+        ..*other
+    }
+}
+
+fn end_later(side: &mut Plan, total: MediaTime, ended: WallTime) {
+    if total > side.total {
+        match side.gaps.last_mut() {
+            Some(last) if last.to == side.total && last.cause == GapCause::NoMedia => {
+                last.to = total
+            }
+            _ => {
+                let (from, cause) = (side.total, GapCause::NoMedia);
+                side.gaps.push(PlannedGap { from, to: total, cause });
+            }
+        }
+        side.total = total;
+    }
+    if side.marks.last().is_none_or(|last| last.wall < ended) {
+        side.marks.push(Mark { wall: ended, position: total.0 });
+    }
+    side.ended = ended;
+}
+
+/// Where either side has no audio. Where neither has, it is the recorder's fault if it is on one of them.
+fn gaps_of([agent, others]: &[Plan; 2]) -> Vec<(PlannedGap, Option<Side>)> {
+    let ends = |gap: &PlannedGap| [gap.from, gap.to];
+    let mut cuts: Vec<MediaTime> = agent.gaps.iter().chain(&others.gaps).flat_map(ends).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let cause_at = |gaps: &[PlannedGap], at: MediaTime| {
+        let next = gaps.partition_point(|gap| gap.to <= at);
+        gaps.get(next).filter(|gap| gap.from <= at).map(|gap| gap.cause)
+    };
+    let mut gaps: Vec<(PlannedGap, Option<Side>)> = Vec::new();
+    for pair in cuts.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let (cause, side) = match (cause_at(&agent.gaps, from), cause_at(&others.gaps, from)) {
+            (Some(cause), Some(other)) => (if is_ours(other) { other } else { cause }, None),
+            (Some(cause), None) => (cause, Some(Side::Agent)),
+            (None, Some(cause)) => (cause, Some(Side::Others)),
+            (None, None) => continue,
+        };
+        match gaps.last_mut() {
+            Some((last, of)) if last.to == from && last.cause == cause && *of == side => {
+                last.to = to;
+            }
+            _ => gaps.push((PlannedGap { from, to, cause }, side)),
+        }
+    }
+    gaps
+}
+
+fn whole(sides: &[Plan; 2], gaps: &[(PlannedGap, Option<Side>)]) -> Plan {
+    let [agent, others] = sides;
+    let mut segments: Vec<_> = agent.segments.iter().chain(&others.segments).cloned().collect();
+    segments.sort_by_key(|segment| (segment.capture, segment.from));
+    // What heard both sides in one is on both.
+    segments.dedup_by_key(|segment| segment.capture);
+    segments.sort_by_key(|segment| segment.from);
+    let mut masked: Vec<_> = agent.masked.iter().chain(&others.masked).copied().collect();
+    masked.sort_unstable();
+    masked.dedup_by(|later, earlier| {
+        let touch = later.0 <= earlier.1;
+        if touch {
+            earlier.1 = earlier.1.max(later.1);
+        }
+        touch
+    });
+    let audio = |side: &Plan| side.placed.iter().map(|placed| f64::from(placed.take)).sum::<f64>();
+    let (left, right) = (audio(agent), audio(others));
+    let impairment = agent.impairment * left + others.impairment * right;
+    let packets = |side: &Plan| {
+        let counted = side.segments.iter().map(|segment| segment.census);
+        counted.map(|census| (census.packets - census.duplicate + census.lost) as f64).sum::<f64>()
+    };
+    let both = |gap: &&(PlannedGap, Option<Side>)| gap.1.is_none();
+    // A side without audio has no law of its own.
+    let spoken = if agent.placed.is_empty() { others } else { agent };
+    Plan {
+        started: agent.started,
+        ended: agent.ended,
+        total: agent.total,
+        law: spoken.law,
+        impairment: impairment / (left + right).max(1.0),
+        segments,
+        gaps: gaps.iter().filter(both).map(|(gap, _)| *gap).collect(),
+        keys: distinct(agent.keys.iter().chain(&others.keys).copied().collect()),
+        masked,
+        quality: weighted([(&agent.quality, packets(agent)), (&others.quality, packets(others))]),
+        ignored: agent.ignored.and(others.ignored),
+        captured: agent.captured + others.captured,
+        published: None,
+        placed: Vec::new(),
+        marks: spoken.marks.clone(),
+    }
+}
