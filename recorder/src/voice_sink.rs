@@ -180,7 +180,7 @@ impl Both<'_> {
         linear: impl Fn(T) -> i16,
         write: impl Fn(&mut Voice, &[T]) -> Result<(), SealError>,
     ) -> Result<(), SealError> {
-        while let Some(piece) = weave.next() {
+        while let Some(piece) = weave.take() {
             match piece {
                 Piece::Samples(samples) => {
                     let louder = samples.chunks_exact(2).map(|pair| {

@@ -172,7 +172,7 @@ fn end_later(side: &mut Plan, total: MediaTime, ended: WallTime) {
     if total > side.total {
         match side.gaps.last_mut() {
             Some(last) if last.to == side.total && last.cause == GapCause::NoMedia => {
-                last.to = total
+                last.to = total;
             }
             _ => {
                 let (from, cause) = (side.total, GapCause::NoMedia);

@@ -55,7 +55,7 @@ impl<T: Copy> Weave<T> {
     }
 
     /// What both lanes have next, if anything.
-    pub fn next(&mut self) -> Option<Piece<'_, T>> {
+    pub fn take(&mut self) -> Option<Piece<'_, T>> {
         let [left, right] = &mut self.lanes;
         let (one, other) = (*left.runs.front()?, *right.runs.front()?);
         let count = one.length.min(other.length);
@@ -127,7 +127,7 @@ mod tests {
                     weave.samples(lane, (0..length).map(sample));
                     given[lane].extend((0..length).map(sample));
                 }
-                while let Some(piece) = weave.next() {
+                while let Some(piece) = weave.take() {
                     match piece {
                         Piece::Samples(woven) => {
                             for (place, sample) in woven.iter().enumerate() {
