@@ -12,6 +12,13 @@ use super::record::is_ours;
 use super::rtp::MediaTime;
 use super::timeline::{Ignored, Mark, Plan, PlannedGap, Unplaceable};
 
+/// Moments of two sides that are no farther apart are the same one, 5 ms: they are known by when the kernel
+/// received packets.
+const APART_SAMPLES: u64 = 40;
+
+/// A gap, and the side that it is of; `None`: of both.
+type OfSide = (PlannedGap, Option<Side>);
+
 /// What a voice file is made of.
 #[derive(Clone, Debug)]
 pub enum Layout {
@@ -26,7 +33,7 @@ pub enum Layout {
 pub struct Stereo {
     sides: [Plan; 2],
     whole: Plan,
-    gaps: Vec<(PlannedGap, Option<Side>)>,
+    gaps: Vec<OfSide>,
 }
 
 impl Index {
@@ -126,7 +133,7 @@ impl Stereo {
         }
         let total = MediaTime(sides[0].total.0.max(sides[1].total.0));
         sides.iter_mut().for_each(|side| end_later(side, total, ended));
-        let gaps = gaps_of(&sides);
+        let gaps = without_slivers(gaps_of(&sides), total);
         let whole = whole(&sides, &gaps);
         Ok(Self { sides, whole, gaps })
     }
@@ -188,7 +195,7 @@ fn end_later(side: &mut Plan, total: MediaTime, ended: WallTime) {
 }
 
 /// Where either side has no audio. Where neither has, it is the recorder's fault if it is on one of them.
-fn gaps_of([agent, others]: &[Plan; 2]) -> Vec<(PlannedGap, Option<Side>)> {
+fn gaps_of([agent, others]: &[Plan; 2]) -> Vec<OfSide> {
     let ends = |gap: &PlannedGap| [gap.from, gap.to];
     let mut cuts: Vec<MediaTime> = agent.gaps.iter().chain(&others.gaps).flat_map(ends).collect();
     cuts.sort_unstable();
@@ -197,7 +204,7 @@ fn gaps_of([agent, others]: &[Plan; 2]) -> Vec<(PlannedGap, Option<Side>)> {
         let next = gaps.partition_point(|gap| gap.to <= at);
         gaps.get(next).filter(|gap| gap.from <= at).map(|gap| gap.cause)
     };
-    let mut gaps: Vec<(PlannedGap, Option<Side>)> = Vec::new();
+    let mut gaps: Vec<OfSide> = Vec::new();
     for pair in cuts.windows(2) {
         let (from, to) = (pair[0], pair[1]);
         let (cause, side) = match (cause_at(&agent.gaps, from), cause_at(&others.gaps, from)) {
@@ -206,17 +213,46 @@ fn gaps_of([agent, others]: &[Plan; 2]) -> Vec<(PlannedGap, Option<Side>)> {
             (None, Some(cause)) => (cause, Some(Side::Others)),
             (None, None) => continue,
         };
-        match gaps.last_mut() {
-            Some((last, of)) if last.to == from && last.cause == cause && *of == side => {
-                last.to = to;
-            }
-            _ => gaps.push((PlannedGap { from, to, cause }, side)),
-        }
+        add(&mut gaps, (PlannedGap { from, to, cause }, side));
     }
     gaps
 }
 
-fn whole(sides: &[Plan; 2], gaps: &[(PlannedGap, Option<Side>)]) -> Plan {
+/// Where both sides begin or end a gap, or the recording, they do so at moments that are measured apart. What
+/// is less than the error of that is no gap of one side: it belongs to the gap of both, and at either
+/// end of the recording it is not worth a word.
+fn without_slivers(mut gaps: Vec<OfSide>, total: MediaTime) -> Vec<OfSide> {
+    let is_sliver = |(gap, side): &OfSide| side.is_some() && gap.to.0 - gap.from.0 < APART_SAMPLES;
+    for at in 0..gaps.len() {
+        let (gap, _) = gaps[at];
+        let before = at.checked_sub(1).and_then(|before| gaps.get(before));
+        let before = before.filter(|(other, side)| side.is_none() && other.to == gap.from);
+        let after = gaps.get(at + 1);
+        let after = after.filter(|(other, side)| side.is_none() && other.from == gap.to);
+        if is_sliver(&gaps[at])
+            && let Some((both, _)) = before.or(after).copied()
+        {
+            gaps[at] = (PlannedGap { cause: both.cause, ..gap }, None);
+        }
+    }
+    let mut kept = Vec::with_capacity(gaps.len());
+    gaps.into_iter().for_each(|gap| add(&mut kept, gap));
+    let at_an_end = |gap: &PlannedGap| gap.from.0 == 0 || gap.to == total;
+    kept.retain(|of_side| !(is_sliver(of_side) && at_an_end(&of_side.0)));
+    kept
+}
+
+/// Adds a gap behind the others, or to the last of them.
+fn add(gaps: &mut Vec<OfSide>, (gap, side): OfSide) {
+    match gaps.last_mut() {
+        Some((last, of)) if last.to == gap.from && last.cause == gap.cause && *of == side => {
+            last.to = gap.to;
+        }
+        _ => gaps.push((gap, side)),
+    }
+}
+
+fn whole(sides: &[Plan; 2], gaps: &[OfSide]) -> Plan {
     let [agent, others] = sides;
     let mut segments: Vec<_> = agent.segments.iter().chain(&others.segments).cloned().collect();
     segments.sort_by_key(|segment| (segment.capture, segment.from));
@@ -258,5 +294,50 @@ fn whole(sides: &[Plan; 2], gaps: &[(PlannedGap, Option<Side>)]) -> Plan {
         published: None,
         placed: Vec::new(),
         marks: spoken.marks.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_less_than_the_error_of_measurement_is_no_gap_of_one_side() {
+        use GapCause::{Hold, Loss, NoMedia};
+        use Side::{Agent, Others};
+        type Row = (u64, u64, GapCause, Option<Side>);
+        let cases: [(&str, &[Row], &[Row]); 6] = [
+            (
+                "at the edges of a hold",
+                &[
+                    (790, 800, NoMedia, Some(Agent)),
+                    (800, 1_600, Hold, None),
+                    (1_600, 1_639, Hold, Some(Others)),
+                ],
+                &[(790, 1_639, Hold, None)],
+            ),
+            ("at the begin", &[(0, 3, NoMedia, Some(Others))], &[]),
+            ("at the end", &[(8_000, 8_039, NoMedia, Some(Agent))], &[]),
+            (
+                "a frame and more is one",
+                &[(0, 40, NoMedia, Some(Others)), (800, 960, Loss, Some(Agent))],
+                &[(0, 40, NoMedia, Some(Others)), (800, 960, Loss, Some(Agent))],
+            ),
+            (
+                "in the midst it stays",
+                &[(800, 810, Loss, Some(Agent))],
+                &[(800, 810, Loss, Some(Agent))],
+            ),
+            ("of both it stays", &[(0, 8, NoMedia, None)], &[(0, 8, NoMedia, None)]),
+        ];
+        for (what, found, expected) in cases {
+            let gaps = found.iter().map(|(from, to, cause, side)| {
+                (PlannedGap { from: MediaTime(*from), to: MediaTime(*to), cause: *cause }, *side)
+            });
+            let kept = without_slivers(gaps.collect(), MediaTime(8_039));
+            let kept: Vec<Row> =
+                kept.iter().map(|(gap, side)| (gap.from.0, gap.to.0, gap.cause, *side)).collect();
+            assert_eq!(kept, expected, "{what}");
+        }
     }
 }
