@@ -11,14 +11,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use recorder_core::Receiver;
 use recorder_core::media::{Hearing, MediaNotice};
 use storage::{Journal, JournalError};
 use storage_core::journal::{Channel, Fact};
 use storage_core::record::GapCause;
-use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId};
+use storage_core::{MonoTime, RecordingId, Redacted, SegmentId};
 use tokio::sync::mpsc::Sender;
 
 use crate::clock::Clock;
@@ -48,10 +49,10 @@ const NOTICES_WAITING_MAX: usize = 65_536;
 /// What the thread works with.
 pub(crate) struct Wiring {
     pub clock: Clock,
-    pub orders: Receiver<Order>,
+    pub orders: mpsc::Receiver<Order>,
     pub ports: Vec<Port>,
     /// Numbers of the ports.
-    pub by_phantom: BTreeMap<Extension, usize>,
+    pub by_phantom: BTreeMap<Receiver, usize>,
     pub journal: Journal,
     pub stats: Arc<MediaStats>,
     pub notices: Sender<MediaNotice>,
@@ -61,9 +62,9 @@ pub(crate) struct Wiring {
 /// The thread's state.
 pub(crate) struct Worker {
     clock: Clock,
-    orders: Receiver<Order>,
+    orders: mpsc::Receiver<Order>,
     ports: Vec<Port>,
-    by_phantom: BTreeMap<Extension, usize>,
+    by_phantom: BTreeMap<Receiver, usize>,
     by_segment: BTreeMap<SegmentId, usize>,
     journal: Journal,
     gathered: Gathered,
@@ -180,8 +181,9 @@ impl Worker {
     fn act(&mut self, batch: &mut Batch, fact: Fact) {
         let now = self.clock.mono();
         match &fact {
-            Fact::SegmentOpened { segment, recordingid, phantom, at, .. } => {
-                if let Some(number) = self.open(batch, now, *segment, phantom) {
+            Fact::SegmentOpened { segment, recordingid, phantom, at, side, .. } => {
+                let receiver = Receiver { device: phantom.clone(), side: *side };
+                if let Some(number) = self.open(batch, now, *segment, &receiver) {
                     let port = &mut self.ports[number];
                     port.recording = Some(*recordingid);
                     let (gathered, stats) = (&mut self.gathered, &*self.stats);
@@ -214,7 +216,7 @@ impl Worker {
         // Without a segment nothing is captured, and each begins with terms of its own.
         let Some(segment) = port.intake.segment() else { return };
         if let Err(fault) = port.decryptor.terms(self.clock.mono(), at, protection) {
-            let phantom = Redacted(phantom.as_str());
+            let phantom = Redacted(phantom.device.as_str());
             tracing::error!(
                 %phantom, %segment, %fault,
                 "a call's media cannot be decrypted: look at al_mediaencryption and at the codec set"
@@ -222,21 +224,20 @@ impl Worker {
         }
     }
 
-    /// Opens a segment on its phantom's port, and tells the port's number.
+    /// Opens a segment on its receiver's port, and tells the port's number.
     fn open(
         &mut self,
         batch: &mut Batch,
         now: MonoTime,
         segment: SegmentId,
-        phantom: &Extension,
+        receiver: &Receiver,
     ) -> Option<usize> {
-        let Some(number) = self.by_phantom.get(phantom).copied() else {
-            let phantom = Redacted(phantom.as_str());
+        let phantom = Redacted(receiver.device.as_str());
+        let Some(number) = self.by_phantom.get(receiver).copied() else {
             tracing::error!(%phantom, %segment, "segment opened on a phantom that is not ours");
             return None;
         };
         if let Some(before) = self.ports[number].intake.segment() {
-            let phantom = Redacted(phantom.as_str());
             tracing::error!(%phantom, %segment, %before, "phantom had a segment open already");
             self.close(batch, now, before);
         }
@@ -271,7 +272,7 @@ impl Worker {
                 && port.sweep(number, Channel::Rtp, &mut sweep)
                 && port.intake.tell_stray(now)
             {
-                let phantom = port.phantom.clone();
+                let phantom = port.phantom.device.clone();
                 self.outbox.push_back(MediaNotice::Stray { phantom });
             }
             if due.rtcp {

@@ -10,8 +10,8 @@ use storage::testing::FaultDisk;
 use storage::{JournalOptions, JournalReader};
 use storage_core::draft::Draft;
 use storage_core::journal::{Channel, Entry};
-use storage_core::record::GapCause;
-use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
+use storage_core::record::{GapCause, Side};
+use storage_core::{Extension, NodeId, RecordingId, SegmentId, WallTime};
 
 use super::*;
 
@@ -63,17 +63,22 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn start(phantoms: usize) -> Self {
+        let receivers = (0..phantoms).map(|number| Receiver::whole(extension(number)));
+        Self::receiving(receivers)
+    }
+
+    pub(crate) fn receiving(receivers: impl ExactSizeIterator<Item = Receiver>) -> Self {
         let disk = FaultDisk::new();
         let options = JournalOptions { reserve_bytes: 64 << 10, ..JournalOptions::default() };
         let (journal, _) =
             Journal::open_on(disk.shared(), Path::new("/data"), NodeId(1), options).unwrap();
         let reader = journal.reader();
-        let ports = free_ports(phantoms);
+        let ports = free_ports(receivers.len());
         let (notice, notices) = tokio::sync::mpsc::channel(10_000);
         let (ended, complete) = tokio::sync::mpsc::channel(COMPLETE);
         let thread = MediaThread::spawn(MediaConfig {
             clock: Clock::start(),
-            phantoms: (0..).map(extension).zip(ports.iter().copied()).collect(),
+            phantoms: receivers.zip(ports.iter().copied()).collect(),
             journal,
             sync_ms: 200,
             encrypted: false,
@@ -226,6 +231,40 @@ fn a_call_is_in_the_capture_at_once_and_whole() {
     until("it is durable", || stats.sync_time.snapshot().0.iter().sum::<u64>() > 0);
     bench.thread.stop();
     assert!(bench.disk.syncs() > 0);
+}
+
+#[test]
+fn each_side_of_a_device_is_captured_from_a_port_of_its_own() {
+    let sides = Side::ALL.map(|side| Receiver { device: extension(0), side: Some(side) });
+    let mut bench = Bench::receiving(sides.into_iter());
+    let (id, at) = (id(1), Clock::wall());
+    bench.media.send(Fact::Recording { draft: draft(id, None) }).unwrap();
+    for (number, side) in (1..).zip(Side::ALL) {
+        let (segment, side) = (SegmentId(number), Some(side));
+        let (recordingid, phantom) = (id, extension(0));
+        let opened = Fact::SegmentOpened { segment, recordingid, phantom, at, key: None, side };
+        bench.media.send(opened).unwrap();
+    }
+    let port = |seq: u16| usize::from(seq % 2);
+    (10..20).for_each(|seq| bench.send(port(seq), seq));
+    until("all are captured", || {
+        bench.reader.open_recordings().contains(&id) && bench.captured(id).len() == 10
+    });
+    bench.media.send(Fact::SegmentClosed { segment: SegmentId(1), at: Clock::wall() }).unwrap();
+    bench.close(2, id);
+    assert_eq!(bench.ended(), id);
+    let mut rows = Vec::new();
+    let read = bench.reader.read_recording(id, |entry| {
+        if let Entry::Packets(block) = entry {
+            let seqs = block.iter().map(|(_, bytes)| RtpPacket::parse(bytes).unwrap().seq.0);
+            rows.extend(seqs.map(|seq| (seq, block.segment.0)));
+        }
+    });
+    read.unwrap();
+    rows.sort_unstable();
+    let expected: Vec<_> = (10..20).map(|seq: u16| (seq, 1 + u64::from(seq % 2))).collect();
+    assert_eq!(rows, expected);
+    bench.thread.stop();
 }
 
 #[test]

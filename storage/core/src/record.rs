@@ -104,6 +104,15 @@ pub enum Side {
 impl Side {
     /// In the order of the channels.
     pub const ALL: [Self; 2] = [Self::Agent, Self::Others];
+
+    /// As it is written in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Others => "others",
+        }
+    }
 }
 
 /// A stretch without audio; the voice file holds silence of the same length.

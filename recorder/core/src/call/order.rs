@@ -9,6 +9,7 @@ use storage_core::{CallId, Extension, RecordingId, SegmentId, Ucid, WallTime};
 
 use super::request::Refusal;
 use super::view::LiveEvent;
+use crate::Receiver;
 
 /// Names one attempt to put a phantom into a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,11 +71,11 @@ pub enum Order {
         /// The call.
         call: CallId,
     },
-    /// A device that should hear its station hears nothing: see to it that it does, unless nothing
-    /// can be done about it. What becomes of it is reported as for any device.
+    /// A receiver that should hear its station hears nothing: see to it that it does, unless nothing
+    /// can be done about it. What becomes of it is reported as for any.
     Attach {
-        /// Which device; always one of ours.
-        device: Extension,
+        /// Which; always one of ours.
+        receiver: Receiver,
     },
     /// Ask for the call's identity, and report with `handle_ucid`.
     AskLinkage {
@@ -151,10 +152,10 @@ pub enum Alarm {
         /// What stands in the way.
         reason: MissedReason,
     },
-    /// A phantom in a call receives nothing.
+    /// A phantom in a call receives nothing, or nothing of one side.
     NoMedia {
         /// The phantom.
-        phantom: Extension,
+        phantom: Receiver,
     },
     /// A phantom that is in no call receives media.
     StrayMedia {

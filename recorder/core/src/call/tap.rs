@@ -14,14 +14,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use storage_core::journal::Fact;
+use storage_core::record::Side;
 use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
 use super::draft;
+use super::leg::Leg;
 use super::order::{JoinRefusal, MissedReason, Order, Ticket};
 use super::pool::{LONG_REST, PhantomState, REST};
 use super::timer::Timer;
 use super::tracked::CallKey;
+use crate::Receiver;
 
 /// What a tap is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +40,6 @@ pub(super) enum Phase {
     Leaving,
 }
 
-/// A phantom that was heard hears nothing. In a hold that is as it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Silence {
-    /// When it was looked at last.
-    pub seen: MonoTime,
-    /// Whether anybody held the call then.
-    pub held: bool,
-}
-
 /// A phantom in use.
 #[derive(Debug)]
 pub(super) struct Tap {
@@ -55,20 +49,12 @@ pub(super) struct Tap {
     pub id: CallId,
     /// For which recording; `None` for a phantom that is only to be got out of a call.
     pub recording: Option<RecordingId>,
-    /// The open segment.
-    pub segment: Option<SegmentId>,
+    /// What its receivers hear; none for a phantom that is only to be got out of a call.
+    pub legs: Vec<Leg>,
     pub ticket: Ticket,
     pub phase: Phase,
     /// When the phase began.
     pub since: MonoTime,
-    /// When the switch told of its media.
-    pub media: Option<MonoTime>,
-    /// Whether a packet was heard.
-    pub heard: bool,
-    /// When the first packet of the segment was received.
-    pub first: Option<WallTime>,
-    /// It was heard once, and is not any more.
-    pub silence: Option<Silence>,
     /// How often it was asked to leave.
     pub leaves: u32,
     /// How long it rests afterwards.
@@ -87,20 +73,11 @@ impl Calls {
         let Some(call) = self.tracker.call(key) else { return };
         let Some(party) = draft::handle_of(call) else { return };
         let id = call.id().clone();
-        let (segment, ticket) = (self.next_segment(), self.next_ticket());
-        if let Some(active) = self.recordings.get_mut(&recording) {
-            active.unheard.push(segment);
-        }
+        let ticket = self.next_ticket();
         let since = self.heard_since(now, phantom, recording);
-        // The segment is opened first: media may come before the switch has answered.
-        self.orders.push_back(Order::Capture(Fact::SegmentOpened {
-            segment,
-            recordingid: recording,
-            phantom: phantom.clone(),
-            at: since,
-            key: None,
-            side: None,
-        }));
+        // The segments are opened first: media may come before the switch has answered.
+        let sides = self.sides_of(phantom);
+        let legs = sides.map(|side| self.open_leg(now, recording, phantom, side, since)).collect();
         let join = Order::Join { ticket, call: id.clone(), party, phantom: phantom.clone() };
         let phase = self.enter(join, phantom);
         let tap = Tap {
@@ -108,22 +85,42 @@ impl Calls {
             call: key,
             id,
             recording: Some(recording),
-            segment: Some(segment),
+            legs,
             ticket,
             phase,
             since: now.mono,
-            media: None,
-            heard: false,
-            first: None,
-            silence: None,
             leaves: 0,
             rest: REST,
         };
         self.work_of(key).block = None;
         self.clear_stray_alarm(phantom);
         self.taps.insert(phantom.clone(), tap);
-        self.tell_of_ear(now, phantom, segment, since);
+        self.tell_of_ear(now, phantom, since);
         self.arm_tap(phantom);
+    }
+
+    /// Opens a segment on one receiver of a phantom.
+    fn open_leg(
+        &mut self,
+        now: Now,
+        recording: RecordingId,
+        phantom: &Extension,
+        side: Option<Side>,
+        at: WallTime,
+    ) -> Leg {
+        let segment = self.next_segment();
+        if let Some(active) = self.recordings.get_mut(&recording) {
+            active.unheard.push(segment);
+        }
+        self.orders.push_back(Order::Capture(Fact::SegmentOpened {
+            segment,
+            recordingid: recording,
+            phantom: phantom.clone(),
+            at,
+            key: None,
+            side,
+        }));
+        Leg::new(side, segment, now.mono)
     }
 
     /// The switch has let a phantom in.
@@ -139,18 +136,19 @@ impl Calls {
         }
     }
 
-    /// The media of a phantom is now so: from where, which codec, how much in a packet.
+    /// The media of a receiver is now so: from where, which codec, how much in a packet.
     pub(super) fn tap_is_sent(
         &mut self,
         now: Now,
-        phantom: &Extension,
+        receiver: &Receiver,
         source: Option<SocketAddr>,
         codec: &str,
         packetms: u32,
     ) {
-        let Some(tap) = self.taps.get_mut(phantom) else { return };
-        tap.media.get_or_insert(now.mono);
-        if let Some(segment) = tap.segment {
+        let phantom = &receiver.device;
+        let Some(leg) = self.leg_of(receiver) else { return };
+        leg.media.get_or_insert(now.mono);
+        if let Some(segment) = leg.segment {
             let codec = codec.to_owned();
             let fact = Fact::MediaTerms { segment, at: now.wall, source, codec, packetms };
             self.orders.push_back(Order::Capture(fact));
@@ -298,8 +296,8 @@ impl Calls {
 
     /// Ends a tap: its segment is closed and its phantom rests.
     pub(super) fn drop_tap(&mut self, now: Now, phantom: &Extension, rest: Duration) {
-        self.close_segment(now, phantom);
-        self.clear_media_alarm(phantom);
+        self.close_segments(now, phantom);
+        self.clear_media_alarms(phantom);
         self.clear_stuck_alarm(phantom);
         self.timers.stop(&Timer::Tap(phantom.clone()));
         let Some(tap) = self.taps.remove(phantom) else { return };
@@ -312,16 +310,31 @@ impl Calls {
     }
 
     /// Nothing that the phantom receives from now on is part of the recording.
-    pub(super) fn close_segment(&mut self, now: Now, phantom: &Extension) {
+    pub(super) fn close_segments(&mut self, now: Now, phantom: &Extension) {
         let Some(tap) = self.taps.get_mut(phantom) else { return };
-        if let Some(segment) = tap.segment.take() {
-            let heard = tap.first.is_some();
+        for leg in &mut tap.legs {
+            let Some(segment) = leg.segment.take() else { continue };
+            let heard = leg.first.is_some();
             let fact = Fact::SegmentClosed { segment, at: now.wall };
             self.orders.push_back(Order::Capture(fact));
             if heard {
                 self.orders.push_back(Order::SegmentEnded { segment, at: now.wall });
             }
         }
+    }
+
+    /// What a receiver hears, if its device is in use.
+    pub(super) fn leg_of(&mut self, receiver: &Receiver) -> Option<&mut Leg> {
+        let tap = self.taps.get_mut(&receiver.device)?;
+        tap.legs.iter_mut().find(|leg| leg.side == receiver.side)
+    }
+
+    /// The receiver on which a segment is open, and its tap.
+    pub(super) fn tap_with(&self, segment: SegmentId) -> Option<(Receiver, &Tap)> {
+        self.taps.values().find_map(|tap| {
+            let leg = tap.legs.iter().find(|leg| leg.segment == Some(segment))?;
+            Some((Receiver { device: tap.phantom.clone(), side: leg.side }, tap))
+        })
     }
 
     /// The phantoms that hear a recording's call, or are on their way.
@@ -367,14 +380,10 @@ impl Calls {
             call: key,
             id: call.id().clone(),
             recording: None,
-            segment: None,
+            legs: Vec::new(),
             ticket: self.next_ticket(),
             phase: Phase::In,
             since: now.mono,
-            media: None,
-            heard: false,
-            first: None,
-            silence: None,
             leaves: 0,
             rest: REST,
         };
@@ -387,5 +396,15 @@ impl Tap {
     /// Whether it is, or will be, in the call to record it.
     pub fn stays(&self) -> bool {
         matches!(self.phase, Phase::Asked { unwanted: false } | Phase::In)
+    }
+
+    /// Whether what it receives is recorded.
+    pub fn is_open(&self) -> bool {
+        self.legs.iter().any(|leg| leg.segment.is_some())
+    }
+
+    /// Whether nothing was heard by it, and the switch has not told of any media.
+    pub fn is_sent_nothing(&self) -> bool {
+        self.legs.iter().all(|leg| leg.media.is_none() && !leg.heard)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recorder_core::Receiver;
 use recorder_core::call::event::PartyState;
 use recorder_core::call::{Method, Order};
 use storage_core::journal::Fact;
@@ -15,7 +16,9 @@ pub struct Watch {
     /// The station of each device that listens.
     stations: BTreeMap<Extension, Extension>,
     max_parties: usize,
-    open: BTreeMap<SegmentId, (Extension, RecordingId)>,
+    /// How many segments are open on a device at a time.
+    sides: usize,
+    open: BTreeMap<SegmentId, (Receiver, RecordingId)>,
     last_segment: SegmentId,
     recordings: BTreeMap<RecordingId, bool>,
     asked: BTreeMap<u64, MonoTime>,
@@ -29,12 +32,13 @@ impl Watch {
             phantoms: setup.roster.phantoms.clone(),
             stations: match &setup.method {
                 Method::Join => BTreeMap::new(),
-                Method::Listen(devices) => devices
+                Method::Listen { devices, .. } => devices
                     .iter()
                     .map(|(station, device)| (device.clone(), station.clone()))
                     .collect(),
             },
             max_parties: setup.max_parties,
+            sides: setup.method.sides().len(),
             open: BTreeMap::new(),
             last_segment: SegmentId(0),
             recordings: BTreeMap::new(),
@@ -88,15 +92,16 @@ impl Watch {
                 let open = self.open.values().any(|(_, recording)| *recording == id);
                 assert!(!(*ended && open), "recording {id} ends with a segment open");
             }
-            Fact::SegmentOpened { segment, recordingid, phantom, .. } => {
+            Fact::SegmentOpened { segment, recordingid, phantom, side, .. } => {
+                let phantom = Receiver { device: phantom.clone(), side: *side };
                 assert!(*segment > self.last_segment, "segment {segment} is not new");
                 self.last_segment = *segment;
                 self.segments_opened += 1;
                 let known = self.recordings.get(recordingid);
                 assert_eq!(known, Some(&false), "segment {segment} of no open recording");
-                let busy = self.open.values().any(|(other, _)| other == phantom);
+                let busy = self.open.values().any(|(other, _)| *other == phantom);
                 assert!(!busy, "phantom {phantom} is in two segments");
-                self.open.insert(*segment, (phantom.clone(), *recordingid));
+                self.open.insert(*segment, (phantom, *recordingid));
             }
             Fact::SegmentClosed { segment, .. } => {
                 assert!(self.open.remove(segment).is_some(), "segment {segment} is not open");
@@ -108,10 +113,15 @@ impl Watch {
         }
     }
 
-    /// A device that listens has a segment open only while its station talks.
+    /// A device that listens has a segment open only while its station talks, and then one for each
+    /// side that it hears.
     fn check_ears(&self, site: &Site) {
+        for (receiver, _) in self.open.values() {
+            let of_device = self.open.values().filter(|(other, _)| other.device == receiver.device);
+            assert_eq!(of_device.count(), self.sides, "segments open on {receiver}");
+        }
         for (segment, (device, _)) in &self.open {
-            let Some(station) = self.stations.get(device) else { continue };
+            let Some(station) = self.stations.get(&device.device) else { continue };
             let mut calls = site.calls.tracker().calls_of(station);
             let plausible = calls.any(|call| {
                 let party = call.party(station);

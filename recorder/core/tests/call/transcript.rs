@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use recorder_core::Receiver;
 use recorder_core::call::{Alarm, Claim, LiveEvent, Order};
 use serde_json::Value;
 use storage_core::completeness::SeenCall;
@@ -48,7 +49,7 @@ impl Writer {
                 format!("join call={call} party={party} phantom={phantom}")
             }
             Order::Leave { phantom, call } => format!("leave call={call} phantom={phantom}"),
-            Order::Attach { device } => format!("attach {device}"),
+            Order::Attach { receiver } => format!("attach {receiver}"),
             Order::AskLinkage { call, party } => format!("ask identity call={call} party={party}"),
             Order::SnapshotCall { call, party } => format!("ask parties call={call} party={party}"),
             Order::Capture(fact) => self.fact(fact)?,
@@ -104,7 +105,8 @@ impl Writer {
     fn fact(&mut self, fact: &Fact) -> Option<String> {
         Some(match fact {
             Fact::Recording { draft } => return self.draft(draft),
-            Fact::SegmentOpened { segment, recordingid, phantom, at, .. } => {
+            Fact::SegmentOpened { segment, recordingid, phantom, at, side, .. } => {
+                let phantom = Receiver { device: phantom.clone(), side: *side };
                 let name = self.name(*recordingid);
                 let before = self.now.micros_since(*at) / 1000;
                 let before = if before == 0 { String::new() } else { format!(" {before} ms ago") };
@@ -213,9 +215,10 @@ fn alarm_text(alarm: &Alarm) -> String {
         Alarm::CallNotRecorded { call, extension, reason } => {
             format!("{} call={call} extension={extension} {}", alarm.name(), reason.as_str())
         }
-        Alarm::NoMedia { phantom }
-        | Alarm::StrayMedia { phantom }
-        | Alarm::PhantomStuck { phantom } => format!("{} phantom={phantom}", alarm.name()),
+        Alarm::NoMedia { phantom } => format!("{} phantom={phantom}", alarm.name()),
+        Alarm::StrayMedia { phantom } | Alarm::PhantomStuck { phantom } => {
+            format!("{} phantom={phantom}", alarm.name())
+        }
     }
 }
 
