@@ -188,7 +188,7 @@ impl Capture {
                 }
                 block.finish();
             }
-            journal.append(&bytes)?;
+            journal.append(&mut bytes)?;
         }
         for call in 0..calls {
             for fact in facts::end(call, at(0), at(packets)) {

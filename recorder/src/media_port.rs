@@ -121,7 +121,7 @@ impl Gathered {
                 Block { end: 0, port, channel, packets: 0, from: first.at, to: first.at };
             let source = first.source;
             let mut writer =
-                BlockWriter::begin(&mut self.bytes, segment, channel, source, first.at);
+                BlockWriter::begin_unchecked(&mut self.bytes, segment, channel, source, first.at);
             let mut candidate = Some((segment, first));
             while let Some((segment, datagram)) = candidate.take() {
                 if datagram.source != source || !writer.push(datagram.at, datagram.bytes) {

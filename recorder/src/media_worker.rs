@@ -354,7 +354,7 @@ impl Worker {
         if self.gathered.blocks.is_empty() {
             return;
         }
-        let outcome = self.journal.append(&self.gathered.bytes);
+        let outcome = self.journal.append(&mut self.gathered.bytes);
         let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| self.gathered.bytes.len());
         for block in &self.gathered.blocks {
             let port = &mut self.ports[block.port];

@@ -73,7 +73,7 @@ fn capture(
             assert!(block.push(at(i64::from(number) * 20), &rtp(number)));
         }
         block.finish();
-        journal.append(&bytes).unwrap();
+        journal.append(&mut bytes).unwrap();
     }
     journal
 }

@@ -214,7 +214,7 @@ fn recorded(
         let mut block = BlockWriter::begin(&mut bytes, SEGMENT, Channel::Rtp, source, base);
         assert!(chunk.iter().all(|packet| block.push(at(packet.at_ms), &packet.datagram())));
         block.finish();
-        journal.append(&bytes).unwrap();
+        journal.append(&mut bytes).unwrap();
     }
     let job = SealJob::alone(id, NodeId(1), 1);
     match seal(&job, &journal.reader(), &store, format).unwrap() {

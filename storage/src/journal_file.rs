@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use storage_core::journal::{
-    Entry, FILE_HEADER_BYTES, Fact, FileHeader, Place, encode_fact, trusted_frame,
+    Entry, FILE_HEADER_BYTES, Fact, FileHeader, Place, check_frames, encode_fact, trusted_frame,
 };
 use storage_core::{NodeId, SegmentId, naming};
 
@@ -251,13 +251,14 @@ impl Journal {
         Ok((journal, found))
     }
 
-    /// Appends whole frames with one write. See the file's text for what happens if the disk is
-    /// full. A segment's packets count only after its `SegmentOpened`.
+    /// Appends whole frames with one write; they need no checksums, which are put in where the frames
+    /// are written as they are. See the file's text for what happens if the disk is full. A segment's packets count only after its `SegmentOpened`.
     ///
     /// # Errors
     /// [`JournalError`]; its [`JournalError::kept`] says how much was appended all the same.
-    pub fn append(&mut self, frames: &[u8]) -> Result<(), JournalError> {
+    pub fn append(&mut self, frames: &mut [u8]) -> Result<(), JournalError> {
         if !self.encryptor.encrypts() {
+            check_frames(frames).map_err(|offset| JournalError::NotFrames { offset })?;
             return self.append_as(frames, Kept::New);
         }
         let mut encrypted = std::mem::take(&mut self.encrypted);

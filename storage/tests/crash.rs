@@ -89,14 +89,14 @@ fn child_that_appends() {
     for number in packets(&journal).. {
         let mut frames = Vec::new();
         block(&mut frames, 1, number..number + 1, 900);
-        journal.append(&frames).unwrap();
+        journal.append(&mut frames).unwrap();
         done(number);
         // Short calls come and go beside it, and files are cleaned.
         if number % 7 == 0 {
             begin(&mut journal, short).unwrap();
             frames.clear();
             block(&mut frames, short, 0..20, 900);
-            journal.append(&frames).unwrap();
+            journal.append(&mut frames).unwrap();
             journal.append_fact(&Fact::Sealed { recordingid: recording_id(short) }).unwrap();
             short += 1;
             journal.sync().unwrap();

@@ -31,7 +31,7 @@ fn append(journal: &mut Journal, segment: u64, numbers: std::ops::Range<u64>) {
     for number in numbers {
         let mut frames = Vec::new();
         block(&mut frames, segment, [number], LEN);
-        journal.append(&frames).unwrap();
+        journal.append(&mut frames).unwrap();
     }
 }
 
@@ -185,7 +185,7 @@ fn a_full_disk_keeps_whole_encrypted_blocks_and_says_which() {
             ends.push(frames.len());
         }
         disk.set_capacity(Some(disk.used() + room));
-        let kept = match journal.append(&frames) {
+        let kept = match journal.append(&mut frames) {
             Ok(()) => frames.len(),
             Err(error @ JournalError::Full { .. }) => error.kept(),
             Err(error) => panic!("{error}"),
@@ -198,7 +198,7 @@ fn a_full_disk_keeps_whole_encrypted_blocks_and_says_which() {
         assert_eq!(read.packets.get(&1).cloned().unwrap_or_default(), numbers, "room {room}");
         // The same again, once there is room: under other nonces.
         disk.set_capacity(None);
-        journal.append(&frames).unwrap();
+        journal.append(&mut frames).unwrap();
         let read = contents(&journal.reader(), 1).unwrap();
         assert_eq!(read.packets[&1].len(), numbers.len() + 4);
         assert!(!holds(&bytes(&disk), &packet(2, 1, LEN)), "what has no key is not written");

@@ -27,7 +27,7 @@ fn open_with(disk: &FaultDisk, options: JournalOptions) -> (Journal, Recovered) 
 fn append(journal: &mut Journal, segment: u64, numbers: std::ops::Range<u64>) {
     let mut frames = Vec::new();
     block(&mut frames, segment, numbers, 172);
-    journal.append(&frames).unwrap();
+    journal.append(&mut frames).unwrap();
 }
 
 fn files(disk: &FaultDisk) -> Vec<String> {
@@ -61,7 +61,7 @@ fn entries_come_back_in_the_order_of_appending() {
         block(&mut frames, 1, round * 5..round * 5 + 5, 172);
         block(&mut frames, 2, round * 5..round * 5 + 5, 172);
         block(&mut frames, 9, round..round + 1, 172);
-        journal.append(&frames).unwrap();
+        journal.append(&mut frames).unwrap();
     }
     let expected: Vec<_> = (0..40)
         .flat_map(|round| {
@@ -185,7 +185,7 @@ fn a_full_disk_keeps_what_fits_and_goes_on_when_there_is_room() {
     }
     let one = frames.len() / 10;
     disk.set_capacity(Some(disk.used() + one * 3 + 17));
-    let error = journal.append(&frames).unwrap_err();
+    let error = journal.append(&mut frames).unwrap_err();
     assert!(matches!(error, JournalError::Full { .. }), "{error}");
     assert_eq!(error.kept(), one * 3);
     assert_eq!(contents(&journal.reader(), 1).unwrap().packets[&1], [0, 1, 2]);
@@ -227,7 +227,7 @@ fn a_failing_write_costs_what_it_hit() {
         for number in 0..60 {
             let mut frames = Vec::new();
             block(&mut frames, 1, number..number + 1, 172);
-            if journal.append(&frames).is_ok() {
+            if journal.append(&mut frames).is_ok() {
                 kept.push(number);
             }
         }
@@ -309,10 +309,10 @@ fn bytes_that_are_no_frames_are_refused() {
     block(&mut frames, 1, 0..1, 172);
     let whole = frames.len();
     frames.extend(b"no frame");
-    let error = journal.append(&frames).unwrap_err();
+    let error = journal.append(&mut frames).unwrap_err();
     assert!(matches!(error, JournalError::NotFrames { offset } if offset == whole));
-    journal.append(&[]).unwrap();
-    assert!(journal.append(&frames[..whole - 1]).is_err());
+    journal.append(&mut []).unwrap();
+    assert!(journal.append(&mut frames[..whole - 1]).is_err());
 }
 
 #[test]
@@ -444,7 +444,7 @@ impl World {
                     block(&mut frames, number, packet..packet + 1, 172);
                 }
                 let one = frames.len() / usize::try_from(count).unwrap();
-                let outcome = self.journal.append(&frames);
+                let outcome = self.journal.append(&mut frames);
                 let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| frames.len());
                 ok_or_full(outcome);
                 assert_eq!(kept % one, 0);

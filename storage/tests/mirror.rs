@@ -107,7 +107,7 @@ impl Pair {
         for number in numbers {
             let mut frames = Vec::new();
             block(&mut frames, segment, number..number + 1, 172);
-            self.journal.append(&frames).unwrap();
+            self.journal.append(&mut frames).unwrap();
         }
     }
 

@@ -54,7 +54,7 @@ fn journal(blocks: u64) -> Journal {
             assert!(block.push(at(micros + late), &[packet; 172]));
         }
         block.finish();
-        journal.append(&bytes).unwrap();
+        journal.append(&mut bytes).unwrap();
     }
     journal
 }

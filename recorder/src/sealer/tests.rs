@@ -59,7 +59,7 @@ pub(crate) fn capture(journal: &mut Journal, segment: u64, packets: &[(i64, Vec<
             assert!(block.push(at(*ms), packet));
         }
         block.finish();
-        journal.append(&bytes).unwrap();
+        journal.append(&mut bytes).unwrap();
     }
 }
 

@@ -39,7 +39,7 @@ use crate::wrapped_key::WrappedKey;
 
 pub use crate::journal_block::{BlockWriter, PacketBlock, Packets};
 pub use crate::journal_cipher::EncryptedBlock;
-pub use crate::journal_scan::{Found, Scanner, Step, step, trusted_frame};
+pub use crate::journal_scan::{Found, Scanner, Step, check_frames, step, trusted_frame};
 
 /// Which of a phantom's two ports a packet came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -417,12 +417,22 @@ pub(crate) fn begin_frame(out: &mut Vec<u8>, kind: Kind) -> usize {
 
 /// Closes the frame that starts at `start` and ends where `out` ends.
 pub(crate) fn finish_frame(out: &mut [u8], start: usize) {
+    finish_head(out, start);
+    put_crc(&mut out[start..]);
+}
+
+/// Closes it without its checksum: for whoever puts that in later, or never needs it.
+pub(crate) fn finish_head(out: &mut [u8], start: usize) {
     let frame = &mut out[start..];
     let length = u32::try_from(frame.len() - HEAD_BYTES)
         .expect("payloads are bounded by MAX_PAYLOAD_BYTES, far below 4 GiB");
     frame[4..8].copy_from_slice(&length.to_le_bytes());
     let check = head_check(&frame[4..10]);
     frame[10..12].copy_from_slice(&check.to_le_bytes());
+}
+
+/// Puts in the checksum of a frame that is complete but for that.
+pub(crate) fn put_crc(frame: &mut [u8]) {
     let crc = frame_crc(&frame[4..12], &frame[HEAD_BYTES..]);
     frame[12..16].copy_from_slice(&crc.to_le_bytes());
 }

@@ -12,7 +12,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::ids::SegmentId;
-use crate::journal::{Channel, Fields, HEAD_BYTES, Kind, begin_frame, finish_frame};
+use crate::journal::{
+    Channel, Fields, HEAD_BYTES, Kind, begin_frame, finish_frame, finish_head, put_crc,
+};
 use crate::time::WallTime;
 
 /// A block takes no further packet that would make it longer than this. The first packet is always
@@ -32,6 +34,7 @@ pub struct BlockWriter<'a> {
     start: usize,
     base: WallTime,
     count: u16,
+    checked: bool,
 }
 
 impl<'a> BlockWriter<'a> {
@@ -46,7 +49,22 @@ impl<'a> BlockWriter<'a> {
     ) -> Self {
         let start = begin_frame(out, Kind::Packets);
         out.extend_from_slice(&block_head(segment, channel, source, base, 0));
-        Self { out, start, base, count: 0 }
+        Self { out, start, base, count: 0, checked: true }
+    }
+
+    /// Opens a block without a checksum, for a journal to append: it puts one in, or encrypts the block,
+    /// which then needs another one.
+    #[must_use]
+    pub fn begin_unchecked(
+        out: &'a mut Vec<u8>,
+        segment: SegmentId,
+        channel: Channel,
+        source: SocketAddr,
+        base: WallTime,
+    ) -> Self {
+        let mut writer = Self::begin(out, segment, channel, source, base);
+        writer.checked = false;
+        writer
     }
 
     /// Adds a packet that was received at `at`. `false`: it was not added, because the block is
@@ -122,7 +140,10 @@ impl Drop for BlockWriter<'_> {
         }
         let place = self.start + COUNT_AT;
         self.out[place..place + 2].copy_from_slice(&self.count.to_le_bytes());
-        finish_frame(self.out, self.start);
+        finish_head(self.out, self.start);
+        if self.checked {
+            put_crc(&mut self.out[self.start..]);
+        }
     }
 }
 
@@ -239,7 +260,7 @@ impl ExactSizeIterator for Packets<'_> {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Entry, Found, Scanner};
+    use crate::journal::{Entry, Found, Scanner, check_frames};
 
     const SOURCE: &str = "192.0.2.7:2048";
 
@@ -268,6 +289,26 @@ mod tests {
         );
         let packets: Vec<_> = block.iter().collect();
         assert_eq!(packets, [(base, &b"one"[..]), (later, b""), (later, b"three")]);
+    }
+
+    #[test]
+    fn blocks_without_checksums_are_those_with_once_these_are_put_in() {
+        let (source, base) = (SOURCE.parse().unwrap(), WallTime::from_micros(0));
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for (id, word) in [(1, &b"one"[..]), (2, b""), (3, b"three")] {
+            let id = SegmentId(id);
+            let mut block = BlockWriter::begin(&mut with, id, Channel::Rtp, source, base);
+            assert!(block.push(base, word));
+            block.finish();
+            let out = &mut without;
+            let mut block = BlockWriter::begin_unchecked(out, id, Channel::Rtp, source, base);
+            assert!(block.push(base, word));
+        }
+        assert_ne!(without, with);
+        assert_eq!(check_frames(&mut without), Ok(()));
+        assert_eq!(without, with);
+        let torn = without.len() - 1;
+        assert!(check_frames(&mut without[..torn]).is_err_and(|at| at < torn));
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! inside a damaged block (which a stranger may have sent) are not searched for frames. Only
 //! where the head is damaged, too, is the next marker looked for.
 
-use crate::journal::{Fields, Frame, HEAD_BYTES, MARKER, MAX_PAYLOAD_BYTES, frame_crc, head_check};
+use crate::journal::{
+    Fields, Frame, HEAD_BYTES, MARKER, MAX_PAYLOAD_BYTES, frame_crc, head_check, put_crc,
+};
 
 /// What is at the front of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,23 @@ pub fn trusted_frame(bytes: &[u8]) -> Option<(usize, Frame<'_>)> {
     let len = HEAD_BYTES + head.length;
     let payload = bytes.get(HEAD_BYTES..len)?;
     Some((len, Frame::from_parts(head.kind, head.version, payload)))
+}
+
+/// Puts in the checksums of frames that [`BlockWriter::begin_unchecked`] has made; on others it leaves
+/// what is there.
+///
+/// # Errors
+/// Where no whole frame begins; those before it have theirs.
+///
+/// [`BlockWriter::begin_unchecked`]: crate::journal::BlockWriter::begin_unchecked
+pub fn check_frames(frames: &mut [u8]) -> Result<(), usize> {
+    let mut at = 0;
+    while at < frames.len() {
+        let (len, _) = trusted_frame(&frames[at..]).ok_or(at)?;
+        put_crc(&mut frames[at..at + len]);
+        at += len;
+    }
+    Ok(())
 }
 
 /// A head whose check is right.
