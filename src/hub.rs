@@ -217,8 +217,9 @@ impl Hub {
     fn tell_device(&self, notice: &Notice) {
         match notice {
             Notice::PhantomReady { phantom } => {
-                self.alarms.clear("phantomrefused", phantom.as_str());
-                self.alarms.clear("phantomlost", phantom.as_str());
+                let phantom = phantom.to_string();
+                self.alarms.clear("phantomrefused", &phantom);
+                self.alarms.clear("phantomlost", &phantom);
             }
             Notice::PhantomLost { phantom, cause } => self.alarms.raise(Alarm {
                 name: "phantomlost",

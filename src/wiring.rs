@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use cluster::GroupConfig;
 use cluster_core::Patience;
 use recorder::aes_link::{AesEndpoint, AesTls, TlsError};
+use recorder_core::Receiver;
 use recorder_core::call::roster::Roster;
 use recorder_core::call::{self, TriggerConfig};
 use recorder_core::dmcc::{Attachment, LinkConfig, PhantomConfig, Places, Secret};
-use storage_core::{Extension, NodeId, SegmentId};
+use storage_core::{NodeId, SegmentId};
 
 use crate::bridge::words;
-use crate::config::{Aes, Codec, Config, MediaEncryption, Method, Recorder, TlsFiles};
+use crate::config::{Aes, Codec, Config, Device, MediaEncryption, Method, Recorder, TlsFiles};
 
 /// The group's log, below `al_datadir`.
 const GROUP_FOLDER: &str = "group";
@@ -56,8 +57,8 @@ pub fn aes_endpoint(aes: &Aes) -> Result<AesEndpoint, TlsError> {
 }
 
 /// Each device with the address where it receives RTP; RTCP has the next port.
-pub fn phantom_addresses(recorder: &Recorder) -> Vec<(Extension, SocketAddr)> {
-    let devices = recorder.devices().into_iter().map(|device| device.extension);
+pub fn phantom_addresses(recorder: &Recorder) -> Vec<(Receiver, SocketAddr)> {
+    let devices = recorder.devices().into_iter().map(|device| device.receiver());
     devices.zip(addresses(recorder)).collect()
 }
 
@@ -76,9 +77,9 @@ fn places(config: &Config) -> Places {
     }
 }
 
-fn attachment(method: &Method, station: Option<Extension>) -> Attachment {
-    match (method, station) {
-        (Method::MultipleRegistration { .. }, _) => Attachment::Station,
+fn attachment(method: &Method, device: &Device) -> Attachment {
+    match (method, device.station.clone()) {
+        (Method::MultipleRegistration { .. }, _) => Attachment::Station { side: device.side },
         (Method::ServiceObserving { code }, Some(station)) => {
             Attachment::Observer { station, code: code.clone() }
         }
@@ -99,8 +100,8 @@ pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
     let devices = recorder.devices().into_iter().zip(addresses(recorder));
     let phantoms = devices
         .map(|(device, rtp)| PhantomConfig {
+            attachment: attachment(&recorder.method, &device),
             extension: device.extension,
-            attachment: attachment(&recorder.method, device.station),
             password: device.password,
             rtp,
             rtcp: SocketAddr::new(rtp.ip(), rtp.port() + 1),
@@ -136,7 +137,8 @@ fn call_method(recorder: &Recorder) -> call::Method {
     match recorder.method {
         Method::SingleStepConference => call::Method::Join,
         Method::MultipleRegistration { .. } | Method::ServiceObserving { .. } => {
-            call::Method::Listen(stations.collect())
+            let sides = recorder.method.sides().len() > 1;
+            call::Method::Listen { devices: stations.collect(), sides }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use storage::wav::Channels;
 use storage::{Keys, VoiceForm, VoiceStore};
 use storage_core::g711::Law;
 use storage_core::{Recording, RecordingId, WallTime};
@@ -30,7 +31,7 @@ fn published(dir: &Path, keys: Keys, number: i64, samples: &[u8]) -> PathBuf {
     let id = RecordingId::new(WallTime::from_millis(1_795_000_000_000 + number), [7; 10]);
     let store = VoiceStore::open(dir).unwrap().with_keys(keys);
     let form = VoiceForm::G711(Law::A);
-    let mut writer = store.write(id, form, samples.len() as u64).unwrap();
+    let mut writer = store.write(id, form, Channels::Mono, samples.len() as u64).unwrap();
     writer.write_g711(Law::A, samples).unwrap();
     let started = id.made();
     let record: Recording = serde_json::from_value(json!({

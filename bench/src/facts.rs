@@ -39,7 +39,14 @@ pub fn begin(number: usize, at: WallTime, source: SocketAddr) -> [Fact; 3] {
     let codec = "g711a".to_owned();
     [
         Fact::Recording { draft: draft(number, at, None) },
-        Fact::SegmentOpened { segment, recordingid, phantom: phantom(number), at, key: None },
+        Fact::SegmentOpened {
+            segment,
+            recordingid,
+            phantom: phantom(number),
+            at,
+            key: None,
+            side: None,
+        },
         Fact::MediaTerms { segment, at, source: Some(source), codec, packetms: 20 },
     ]
 }

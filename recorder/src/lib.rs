@@ -28,3 +28,4 @@ pub mod rtp_socket;
 pub mod seal_queue;
 pub mod sealer;
 pub mod sealing;
+mod voice_sink;

@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use recorder_core::Receiver;
 use recorder_core::media::srtp::{Arrival, Decryptor};
 use recorder_core::media::{Admission, Intake, Verdict};
 use storage_core::journal::{BlockWriter, Channel};
-use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId, WallTime};
+use storage_core::{MonoTime, RecordingId, Redacted, SegmentId, WallTime};
 
 use crate::clock::Clock;
 use crate::media_ring::Ring;
@@ -26,10 +27,10 @@ const UNCLAIMED_MAX: usize = 64;
 /// A segment that has not been heard for so long is no more looked for on the fast beat.
 const EAGER_FOR: Duration = Duration::from_secs(5);
 
-/// A phantom.
+/// A phantom, or what else receives media.
 #[derive(Debug)]
 pub(crate) struct Port {
-    pub phantom: Extension,
+    pub phantom: Receiver,
     pub intake: Intake,
     /// Between the sockets and the intake, where media may be encrypted.
     pub decryptor: Decryptor,
@@ -149,7 +150,7 @@ pub(crate) struct Sweep<'a> {
 impl Port {
     /// `encrypted`: the phantom offers the switch encryption.
     pub(crate) fn bind(
-        phantom: Extension,
+        phantom: Receiver,
         rtp: SocketAddr,
         encrypted: bool,
     ) -> Result<Self, BindError> {
@@ -280,7 +281,7 @@ impl Port {
             return;
         };
         self.undecryptable_told = true;
-        let phantom = Redacted(self.phantom.as_str());
+        let phantom = Redacted(self.phantom.device.as_str());
         tracing::error!(
             %phantom, %segment, %reason,
             "nothing of what a call's phantom receives can be decrypted"

@@ -9,12 +9,13 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use recorder_core::Receiver;
 use recorder_core::call::RingOrder;
 use recorder_core::media::MediaNotice;
 use recorder_core::media::srtp::Protection;
 use storage::Journal;
 use storage_core::journal::Fact;
-use storage_core::{Extension, RecordingId, WallTime};
+use storage_core::{RecordingId, WallTime};
 use tokio::sync::mpsc::Sender;
 
 use crate::clock::Clock;
@@ -32,8 +33,8 @@ const ORDERS_MAX: usize = 8192;
 pub struct MediaConfig {
     /// The process's clock.
     pub clock: Clock,
-    /// Each phantom with its RTP address; RTCP has the next port.
-    pub phantoms: Vec<(Extension, SocketAddr)>,
+    /// Each receiver with its RTP address; RTCP has the next port.
+    pub phantoms: Vec<(Receiver, SocketAddr)>,
     /// The capture journal, which nobody else writes to.
     pub journal: Journal,
     /// What was received is durable within so many milliseconds (`al_syncms`).
@@ -54,7 +55,7 @@ pub enum SpawnError {
     Bind(#[from] BindError),
     /// Two phantoms have one extension.
     #[error("phantom {0} is listed twice: look at al_phantoms")]
-    Twice(Extension),
+    Twice(Receiver),
     /// The system gives no thread.
     #[error("cannot start a thread")]
     Thread(#[from] io::Error),
@@ -69,7 +70,7 @@ pub struct NotTaken(pub Box<Fact>);
 #[derive(Debug)]
 pub struct Protected {
     /// Which phantom.
-    pub phantom: Extension,
+    pub phantom: Receiver,
     /// When the switch said so.
     pub at: WallTime,
     /// How. Keys may be in it.

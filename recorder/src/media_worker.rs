@@ -11,15 +11,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use recorder_core::Receiver;
 use recorder_core::call::{RingChange, RingOrder};
 use recorder_core::media::{Hearing, MediaNotice};
 use storage::{Journal, JournalError};
 use storage_core::journal::{Channel, Fact};
 use storage_core::record::GapCause;
-use storage_core::{Extension, MonoTime, RecordingId, Redacted, SegmentId, WallTime};
+use storage_core::{MonoTime, RecordingId, Redacted, SegmentId, WallTime};
 use tokio::sync::mpsc::Sender;
 
 use crate::clock::Clock;
@@ -50,10 +51,10 @@ const NOTICES_WAITING_MAX: usize = 65_536;
 /// What the thread works with.
 pub(crate) struct Wiring {
     pub clock: Clock,
-    pub orders: Receiver<Order>,
+    pub orders: mpsc::Receiver<Order>,
     pub ports: Vec<Port>,
     /// Numbers of the ports.
-    pub by_phantom: BTreeMap<Extension, usize>,
+    pub by_phantom: BTreeMap<Receiver, usize>,
     pub journal: Journal,
     pub stats: Arc<MediaStats>,
     pub notices: Sender<MediaNotice>,
@@ -63,9 +64,9 @@ pub(crate) struct Wiring {
 /// The thread's state.
 pub(crate) struct Worker {
     clock: Clock,
-    orders: Receiver<Order>,
+    orders: mpsc::Receiver<Order>,
     ports: Vec<Port>,
-    by_phantom: BTreeMap<Extension, usize>,
+    by_phantom: BTreeMap<Receiver, usize>,
     by_segment: BTreeMap<SegmentId, usize>,
     journal: Journal,
     gathered: Gathered,
@@ -189,8 +190,9 @@ impl Worker {
                 self.note(fact);
                 return self.pour(batch, now, segment, recording, since);
             }
-            Fact::SegmentOpened { segment, recordingid, phantom, at, .. } => {
-                if let Some(number) = self.open(batch, now, *segment, phantom) {
+            Fact::SegmentOpened { segment, recordingid, phantom, at, side, .. } => {
+                let receiver = Receiver { device: phantom.clone(), side: *side };
+                if let Some(number) = self.open(batch, now, *segment, &receiver) {
                     let port = &mut self.ports[number];
                     port.recording = Some(*recordingid);
                     let (gathered, stats) = (&mut self.gathered, &*self.stats);
@@ -217,11 +219,11 @@ impl Worker {
     }
 
     /// Begins, changes or ends a ring. Nothing of it is written down.
-    fn ring(&mut self, batch: &mut Batch, RingOrder { phantom, segment, change }: &RingOrder) {
+    fn ring(&mut self, batch: &mut Batch, RingOrder { receiver, segment, change }: &RingOrder) {
         let now = self.clock.mono();
         match change {
             RingChange::Begin { since, reach } => {
-                if let Some(number) = self.open(batch, now, *segment, phantom) {
+                if let Some(number) = self.open(batch, now, *segment, receiver) {
                     let port = &mut self.ports[number];
                     port.ring = Some(Ring::new(*reach));
                     let (gathered, stats) = (&mut self.gathered, &*self.stats);
@@ -269,7 +271,7 @@ impl Worker {
         // Without a segment nothing is captured, and each begins with terms of its own.
         let Some(segment) = port.intake.segment() else { return };
         if let Err(fault) = port.decryptor.terms(self.clock.mono(), at, protection) {
-            let phantom = Redacted(phantom.as_str());
+            let phantom = Redacted(phantom.device.as_str());
             tracing::error!(
                 %phantom, %segment, %fault,
                 "a call's media cannot be decrypted: look at al_mediaencryption and at the codec set"
@@ -277,21 +279,20 @@ impl Worker {
         }
     }
 
-    /// Opens a segment on its phantom's port, and tells the port's number.
+    /// Opens a segment on its receiver's port, and tells the port's number.
     fn open(
         &mut self,
         batch: &mut Batch,
         now: MonoTime,
         segment: SegmentId,
-        phantom: &Extension,
+        receiver: &Receiver,
     ) -> Option<usize> {
-        let Some(number) = self.by_phantom.get(phantom).copied() else {
-            let phantom = Redacted(phantom.as_str());
+        let phantom = Redacted(receiver.device.as_str());
+        let Some(number) = self.by_phantom.get(receiver).copied() else {
             tracing::error!(%phantom, %segment, "segment opened on a phantom that is not ours");
             return None;
         };
         if let Some(before) = self.ports[number].intake.segment() {
-            let phantom = Redacted(phantom.as_str());
             tracing::error!(%phantom, %segment, %before, "phantom had a segment open already");
             self.close(batch, now, before);
         }
@@ -327,7 +328,7 @@ impl Worker {
                 && port.sweep(number, Channel::Rtp, &mut sweep)
                 && port.intake.tell_stray(now)
             {
-                let phantom = port.phantom.clone();
+                let phantom = port.phantom.device.clone();
                 self.outbox.push_back(MediaNotice::Stray { phantom });
             }
             if due.rtcp {

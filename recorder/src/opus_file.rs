@@ -1,9 +1,10 @@
-//! Ogg Opus voice files (RFC 6716, RFC 7845): encodes mono 8 kHz speech and frames it into pages
+//! Ogg Opus voice files (RFC 6716, RFC 7845): encodes 8 kHz speech, mono or stereo, and frames it into pages
 //! of a second, so that a file cut anywhere plays up to its last whole page. The same samples
 //! give the same bytes. What is in the file is decided elsewhere.
 
 use ogg::writing::{PacketWriteEndInfo, PacketWriter};
-use opus::{Application, Bitrate, Channels, Encoder, Signal};
+use opus::{Application, Bitrate, Encoder, Signal};
+use storage::wav::Channels;
 use storage::{EncodedWriter, FinishedVoice, VoiceError};
 use storage_core::RecordingId;
 use storage_core::g711::Law;
@@ -35,18 +36,18 @@ pub enum OpusError {
     Voice(#[from] VoiceError),
 }
 
-/// Writes one file.
+/// Writes one file. Samples of two channels are given in turn, the left one first.
 pub struct OpusFile {
     file: EncodedWriter,
     encoder: Encoder,
     pages: PacketWriter<'static, Vec<u8>>,
     serial: u32,
+    channels: Channels,
     pre_skip: u64,
-    /// Samples given.
+    /// Samples given, of all channels.
     samples: u64,
     /// Samples that are not encoded yet.
-    frame: [i16; FRAME_SAMPLES],
-    filled: usize,
+    frame: Vec<i16>,
     /// The packet encoded last. It is kept until it is known whether it ends the stream.
     last: Option<Vec<u8>>,
     /// Packets encoded, the last one included.
@@ -61,10 +62,11 @@ impl OpusFile {
     pub fn create(
         file: EncodedWriter,
         id: RecordingId,
+        channels: Channels,
         bitrate: u32,
         comments: &[(&str, String)],
     ) -> Result<Self, OpusError> {
-        let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
+        let mut encoder = Encoder::new(SAMPLE_RATE, opus_channels(channels), Application::Voip)?;
         encoder.set_bitrate(Bitrate::Bits(i32::try_from(bitrate).unwrap_or(i32::MAX)))?;
         encoder.set_complexity(COMPLEXITY)?;
         encoder.set_signal(Signal::Voice)?;
@@ -75,15 +77,15 @@ impl OpusFile {
             encoder,
             pages: PacketWriter::new(Vec::new()),
             serial: u32::from_be_bytes([a, b, c, d]),
+            channels,
             pre_skip: lookahead * GRANULES_PER_SAMPLE,
             samples: 0,
-            frame: [0; FRAME_SAMPLES],
-            filled: 0,
+            frame: Vec::new(),
             last: None,
             frames: 0,
         };
         let pre_skip = u16::try_from(opus.pre_skip).unwrap_or(u16::MAX);
-        opus.page(head(pre_skip), PacketWriteEndInfo::EndPage, 0)?;
+        opus.page(head(channels, pre_skip), PacketWriteEndInfo::EndPage, 0)?;
         opus.page(tags(comments), PacketWriteEndInfo::EndPage, 0)?;
         Ok(opus)
     }
@@ -106,7 +108,7 @@ impl OpusFile {
         samples.iter().try_for_each(|sample| self.push(*sample))
     }
 
-    /// Adds silence.
+    /// Adds so many samples of silence, of all channels together.
     ///
     /// # Errors
     /// [`OpusError`].
@@ -121,8 +123,9 @@ impl OpusFile {
     /// [`OpusError`].
     pub fn finish(mut self) -> Result<FinishedVoice, OpusError> {
         // The last sample is out of the decoder only after the encoder's look-ahead.
-        let end = self.pre_skip + self.samples * GRANULES_PER_SAMPLE;
-        while self.filled > 0 || self.granule() < end || self.last.is_none() {
+        let samples = self.samples / u64::from(self.channels.count());
+        let end = self.pre_skip + samples * GRANULES_PER_SAMPLE;
+        while !self.frame.is_empty() || self.granule() < end || self.last.is_none() {
             self.push(0)?;
         }
         if let Some(packet) = self.last.take() {
@@ -133,11 +136,10 @@ impl OpusFile {
     }
 
     fn push(&mut self, sample: i16) -> Result<(), OpusError> {
-        self.frame[self.filled] = sample;
-        self.filled += 1;
-        if self.filled == FRAME_SAMPLES {
-            self.filled = 0;
+        self.frame.push(sample);
+        if self.frame.len() == FRAME_SAMPLES * usize::from(self.channels.count()) {
             self.encode()?;
+            self.frame.clear();
         }
         Ok(())
     }
@@ -174,12 +176,21 @@ impl OpusFile {
     }
 }
 
+/// As the codec counts them.
+pub(crate) const fn opus_channels(channels: Channels) -> opus::Channels {
+    match channels {
+        Channels::Mono => opus::Channels::Mono,
+        Channels::Stereo => opus::Channels::Stereo,
+    }
+}
+
 /// Identification header (RFC 7845, 5.1).
-fn head(pre_skip: u16) -> Vec<u8> {
-    let mut head = b"OpusHead\x01\x01".to_vec();
+fn head(channels: Channels, pre_skip: u16) -> Vec<u8> {
+    let mut head = b"OpusHead\x01".to_vec();
+    head.push(channels.count().to_le_bytes()[0]);
     head.extend_from_slice(&pre_skip.to_le_bytes());
     head.extend_from_slice(&SAMPLE_RATE.to_le_bytes());
-    // No gain; one mono stream.
+    // No gain; one stream, of which two channels are coupled.
     head.extend_from_slice(&[0, 0, 0]);
     head
 }
@@ -232,7 +243,9 @@ mod tests {
         let store = VoiceStore::open(dir.path()).unwrap();
         let id = RecordingId::new(WallTime::from_millis(1_700_000_000_000), [3; 10]);
         let file = store.write_encoded(id, VoiceFormat::Opus).unwrap();
-        let mut opus = OpusFile::create(file, id, 24_000, &[("UCID", "1".to_owned())]).unwrap();
+        let mut opus =
+            OpusFile::create(file, id, Channels::Mono, 24_000, &[("UCID", "1".to_owned())])
+                .unwrap();
         let bytes: Vec<u8> = samples.iter().map(|sample| Law::A.encode(*sample)).collect();
         // Pieces of any length.
         for piece in bytes.chunks(97) {
@@ -253,7 +266,7 @@ mod tests {
         assert!(head.first_in_stream() && head.data.starts_with(b"OpusHead"));
         let pre_skip = usize::from(u16::from_le_bytes([head.data[10], head.data[11]])) / 6;
         assert!(reader.read_packet_expected().unwrap().data.starts_with(b"OpusTags"));
-        let mut decoder = Decoder::new(SAMPLE_RATE, Channels::Mono).unwrap();
+        let mut decoder = Decoder::new(SAMPLE_RATE, opus::Channels::Mono).unwrap();
         let (mut samples, mut end, mut ended) = (Vec::new(), 0, false);
         while let Some(packet) = reader.read_packet().unwrap() {
             let mut frame = [0; FRAME_SAMPLES];
@@ -306,5 +319,43 @@ mod tests {
         let said = String::from_utf8_lossy(&output.stdout);
         // ffprobe counts the pre-skip of 6.5 ms.
         assert!(said.starts_with("6.00"), "{said}");
+    }
+
+    #[test]
+    fn two_channels_are_heard_apart_by_another_player() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = VoiceStore::open(dir.path()).unwrap();
+        let id = RecordingId::new(WallTime::from_millis(1_700_000_000_000), [3; 10]);
+        let file = store.write_encoded(id, VoiceFormat::Opus).unwrap();
+        let mut opus = OpusFile::create(file, id, Channels::Stereo, 32_000, &[]).unwrap();
+        // A second on the left, then a second on the right.
+        let one = tone(8_000);
+        let both = one.iter().map(|s| [*s, 0]).chain(one.iter().map(|s| [0, *s]));
+        opus.write_pcm(&both.flatten().collect::<Vec<i16>>()).unwrap();
+        opus.finish().unwrap();
+        let path = dir.path().join(storage_core::naming::sealing_voice_file(id, VoiceFormat::Opus));
+        let info = std::process::Command::new("opusinfo").arg(&path).output();
+        if let Ok(info) = info {
+            let said = String::from_utf8_lossy(&info.stdout);
+            assert!(said.contains("Channels: 2") && !said.contains("WARNING"), "{said}");
+        }
+        let arguments = ["-ar", "8000", "-f", "s16le", "-"];
+        let mut ffmpeg = std::process::Command::new("ffmpeg");
+        let played = ffmpeg.args(["-v", "error", "-i"]).arg(&path).args(arguments).output();
+        let Ok(output) = played else { return eprintln!("no ffmpeg here: not judged") };
+        let samples: Vec<i16> = output
+            .stdout
+            .chunks_exact(2)
+            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect();
+        assert!(samples.len().abs_diff(32_000) <= 16, "{}", samples.len());
+        let power = |channel: usize, from: usize| -> f64 {
+            let of_it = samples.iter().skip(channel).step_by(2).skip(from).take(7_000);
+            of_it.map(|sample| distance(*sample, 0)).sum()
+        };
+        for (loud, from) in [(0, 500), (1, 8_500)] {
+            let ratio = power(loud, from) / power(1 - loud, from).max(1.0);
+            assert!(ratio > 30.0, "channel {loud} is {ratio:.1} times as loud");
+        }
     }
 }

@@ -6,24 +6,29 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 use ogg::reading::PacketReader;
-use opus::{Channels, Decoder};
+use opus::Decoder;
 use storage::Fetch;
+use storage::wav::Channels;
+
+use crate::opus_file::opus_channels;
 
 const SAMPLE_RATE: u32 = 8000;
 /// 48 kHz to 8 kHz.
 const GRANULES_PER_SAMPLE: u64 = 6;
-/// An Opus packet holds at most 120 ms.
+/// An Opus packet holds at most 120 ms; of each channel.
 const PACKET_SAMPLES_MAX: usize = 960;
 /// Our packets hold 20 ms.
 const PACKET_SAMPLES: u64 = 160;
 /// Our pages end with each second, if not before.
 const PAGE_SAMPLES: u64 = SAMPLE_RATE as u64;
-/// Decoded at once and kept: half a minute, 480 KB.
+/// Decoded at once and kept: half a minute, 480 KB of each channel.
 const STRETCH_SAMPLES: u64 = 30 * SAMPLE_RATE as u64;
 
 /// A voice file that is played.
 pub(crate) struct OpusReader {
     fetch: Fetch,
+    channels: Channels,
+    /// Of each channel.
     samples: u64,
     /// Samples at the decoder's begin that are not to be heard.
     pre_skip: u64,
@@ -37,34 +42,43 @@ impl OpusReader {
     pub(crate) fn open(fetch: Fetch) -> io::Result<Self> {
         let mut packets = reader(&fetch);
         let head = packets.read_packet_expected().map_err(io::Error::other)?;
-        let pre_skip = match head.data.get(10..12) {
-            Some(&[low, high]) if head.data.starts_with(b"OpusHead") => {
-                u64::from(u16::from_le_bytes([low, high])) / GRANULES_PER_SAMPLE
-            }
-            _ => return Err(io::ErrorKind::InvalidData.into()),
+        let Some(&[count, low, high]) =
+            head.data.get(9..12).filter(|_| head.data.starts_with(b"OpusHead"))
+        else {
+            return Err(io::ErrorKind::InvalidData.into());
         };
+        let known = |channels: &Channels| channels.count() == u16::from(count);
+        let channels = Channels::ALL.into_iter().find(known).ok_or(io::ErrorKind::InvalidData)?;
+        let pre_skip = u64::from(u16::from_le_bytes([low, high])) / GRANULES_PER_SAMPLE;
         let mut end = 0;
         while let Some(packet) = packets.read_packet().map_err(io::Error::other)? {
             end = packet.absgp_page();
         }
         let samples = (end / GRANULES_PER_SAMPLE).saturating_sub(pre_skip);
-        Ok(Self { fetch, samples, pre_skip, stretch: None, kept: Vec::new() })
+        Ok(Self { fetch, channels, samples, pre_skip, stretch: None, kept: Vec::new() })
     }
 
+    /// Samples of each channel.
     pub(crate) const fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// Fills `samples` from a position on.
+    pub(crate) const fn channels(&self) -> Channels {
+        self.channels
+    }
+
+    /// Fills `samples` from a position on, which counts the samples of all channels in turn, as they
+    /// are given.
     pub(crate) fn read(&mut self, mut at: u64, mut samples: &mut [i16]) -> io::Result<()> {
+        let kept = STRETCH_SAMPLES * u64::from(self.channels.count());
         while !samples.is_empty() {
-            let stretch = at / STRETCH_SAMPLES;
+            let stretch = at / kept;
             if self.stretch != Some(stretch) {
                 self.stretch = None;
                 self.decode(stretch)?;
                 self.stretch = Some(stretch);
             }
-            let into = usize::try_from(at % STRETCH_SAMPLES).unwrap_or(usize::MAX);
+            let into = usize::try_from(at % kept).unwrap_or(usize::MAX);
             let here = self.kept.get(into..).unwrap_or_default();
             let count = here.len().min(samples.len());
             if count == 0 {
@@ -80,18 +94,20 @@ impl OpusReader {
     fn decode(&mut self, stretch: u64) -> io::Result<()> {
         let first = stretch * STRETCH_SAMPLES;
         let wanted = STRETCH_SAMPLES.min(self.samples.saturating_sub(first));
-        let wanted = usize::try_from(wanted).unwrap_or(0);
+        let count = usize::from(self.channels.count());
+        let wanted = usize::try_from(wanted).unwrap_or(0) * count;
         let in_stream = first + self.pre_skip;
         let mut packets = Packets::from_before(&self.fetch, in_stream)?;
-        let mut decoder = Decoder::new(SAMPLE_RATE, Channels::Mono).map_err(io::Error::other)?;
-        let mut played = [0; PACKET_SAMPLES_MAX];
+        let mut decoder =
+            Decoder::new(SAMPLE_RATE, opus_channels(self.channels)).map_err(io::Error::other)?;
+        let mut played = vec![0; PACKET_SAMPLES_MAX * count];
         let unheard = in_stream.checked_sub(packets.begin).ok_or(io::ErrorKind::InvalidData)?;
-        let mut unheard = usize::try_from(unheard).unwrap_or(usize::MAX);
+        let mut unheard = usize::try_from(unheard).unwrap_or(usize::MAX).saturating_mul(count);
         self.kept.clear();
         while self.kept.len() < wanted {
             let packet = packets.next()?;
-            let count = decoder.decode(&packet, &mut played, false);
-            let played = &played[..count.map_err(io::Error::other)?];
+            let decoded = decoder.decode(&packet, &mut played, false);
+            let played = &played[..decoded.map_err(io::Error::other)? * count];
             let skipped = unheard.min(played.len());
             unheard -= skipped;
             let played = &played[skipped..];

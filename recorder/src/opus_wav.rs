@@ -21,8 +21,10 @@ impl OpusWav {
         let reader = OpusReader::open(fetch)?;
         // 149 hours, which is longer than any recording.
         let samples = u32::try_from(reader.samples()).map_err(|_| io::ErrorKind::InvalidData)?;
-        let bytes = PCM_HEADER_BYTES as u64 + u64::from(samples) * 2;
-        Ok(Self { reader, header: pcm_header(samples), bytes, samples: Vec::new() })
+        let channels = reader.channels();
+        let audio = u64::from(samples) * u64::from(channels.count()) * 2;
+        let bytes = PCM_HEADER_BYTES as u64 + audio;
+        Ok(Self { reader, header: pcm_header(channels, samples), bytes, samples: Vec::new() })
     }
 
     pub(crate) const fn bytes(&self) -> u64 {

@@ -6,7 +6,9 @@ use std::io;
 
 use recorder_core::media::Codec;
 use recorder_core::media::published::PublishedAudio;
-use storage::wav::{G711_HEADER_BYTES, PCM_HEADER_BYTES, pcm_header, read_g711_header};
+use storage::wav::{
+    Channels, G711_HEADER_BYTES, PCM_HEADER_BYTES, read_g711_header, read_pcm_header,
+};
 use storage::{Fetch, FetchError, FetchFormat, VoiceError, VoiceStore};
 use storage_core::Recording;
 use storage_core::g711::Law;
@@ -14,6 +16,19 @@ use storage_core::record::VoiceFormat;
 
 /// Read at once.
 const WINDOW_BYTES: usize = 64 << 10;
+
+/// Why a published voice file is not read back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishedError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Voice(#[from] VoiceError),
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    #[error("it has two channels")]
+    TwoChannels,
+}
 
 /// A published voice file.
 pub(crate) struct PublishedFile {
@@ -32,7 +47,7 @@ enum Form {
 
 impl PublishedFile {
     /// Opens the file of a record, after a look whether it still is that.
-    pub(crate) fn open(store: &VoiceStore, record: &Recording) -> Result<Self, FetchError> {
+    pub(crate) fn open(store: &VoiceStore, record: &Recording) -> Result<Self, PublishedError> {
         store.verify(record)?;
         let fetch = Fetch::open(store, record, FetchFormat::Original)?;
         let altered = || VoiceError::Altered { path: store.voice_path(record) };
@@ -42,16 +57,18 @@ impl PublishedFile {
             VoiceFormat::WavG711 => {
                 let mut header = [0; G711_HEADER_BYTES];
                 fetch.read_at(&mut header, 0)?;
-                let (law, samples) = read_g711_header(&header).ok_or_else(altered)?;
+                let (law, channels, samples) = read_g711_header(&header).ok_or_else(altered)?;
+                one_channel(channels)?;
                 let form = Form::G711(Window::new(fetch, G711_HEADER_BYTES as u64));
                 Ok(Self { samples: samples.into(), law, form })
             }
             VoiceFormat::Wav => {
-                let samples = fetch.bytes().saturating_sub(PCM_HEADER_BYTES as u64) / 2;
                 let mut header = [0; PCM_HEADER_BYTES];
                 fetch.read_at(&mut header, 0)?;
-                let expected = u32::try_from(samples).ok().map(pcm_header);
-                if expected != Some(header) {
+                let (channels, samples) = read_pcm_header(&header).ok_or_else(altered)?;
+                one_channel(channels)?;
+                let samples = u64::from(samples);
+                if fetch.bytes() != PCM_HEADER_BYTES as u64 + samples * 2 {
                     return Err(altered().into());
                 }
                 let form = Form::Linear(Window::new(fetch, PCM_HEADER_BYTES as u64));
@@ -60,11 +77,12 @@ impl PublishedFile {
             #[cfg(feature = "opus")]
             VoiceFormat::Opus => {
                 let reader = crate::opus_read::OpusReader::open(fetch)?;
+                one_channel(reader.channels())?;
                 let samples = reader.samples();
                 Ok(Self { samples, law, form: Form::Opus(Box::new(reader)) })
             }
             #[cfg(not(feature = "opus"))]
-            VoiceFormat::Opus => Err(FetchError::Format { wanted: FetchFormat::Wav }),
+            VoiceFormat::Opus => Err(FetchError::Format { wanted: FetchFormat::Wav }.into()),
         }
     }
 
@@ -119,6 +137,14 @@ impl PublishedAudio for PublishedFile {
             payload.extend(linear.iter().flat_map(|sample| sample.to_be_bytes()));
             Ok(Codec::L16)
         }
+    }
+}
+
+/// What comes late cannot be laid around two channels.
+fn one_channel(channels: Channels) -> Result<(), PublishedError> {
+    match channels {
+        Channels::Mono => Ok(()),
+        Channels::Stereo => Err(PublishedError::TwoChannels),
     }
 }
 

@@ -194,4 +194,6 @@ impl Worker {
 }
 
 #[cfg(test)]
+mod stereo_tests;
+#[cfg(test)]
 pub(crate) mod tests;

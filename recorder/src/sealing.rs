@@ -13,23 +13,21 @@ use recorder_core::media::Codec;
 use recorder_core::media::published::entries;
 use recorder_core::media::render::Pass;
 use recorder_core::media::{
-    Coded, Fades, Heard, Index, Part, Plan, Render, RenderError, Sound, Source, Unplaceable,
-    VoiceSink, add_sound, begin_when_due, draft_of, merge_drafts, record, revised, shifted,
+    Heard, Index, Layout, Plan, Render, RenderError, Source, Unplaceable, add_sound,
+    begin_when_due, draft_of, merge_drafts, record, record_of_sides, revised, shifted,
 };
 use storage::{
-    FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceForm,
-    VoiceStore, VoiceWriter,
+    FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceStore,
 };
-use storage_core::g711::Law;
 use storage_core::journal::{Entry, Fact};
 use storage_core::record::VoiceFormat;
 use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
-use crate::decode::Decoders;
 use crate::excerpts::excerpts;
 use crate::mirrored::MirroredCapture;
-use crate::published_file::PublishedFile;
+use crate::published_file::{PublishedError, PublishedFile};
 use crate::pulled::{PulledCapture, PulledError};
+use crate::voice_sink::{MonoVoice, StereoVoice, Voice};
 
 /// What is to be sealed.
 #[derive(Clone, Debug)]
@@ -107,6 +105,10 @@ pub enum SealError {
     /// What was published before cannot be read, and a later revision must hold it.
     #[error("the revision before cannot be read")]
     Before(#[from] FetchError),
+    /// What was published before has two channels: nothing can be laid around it. It stays as it is, and
+    /// so does what was captured since.
+    #[error("the revision before has two channels: no later one of it can be made")]
+    TwoChannels,
     /// There is no such revision yet, or it cannot be read.
     #[error("the revision before is not there")]
     NotPublished,
@@ -137,6 +139,17 @@ pub enum SealError {
         /// Number of the packet in the order of capture.
         ordinal: u32,
     },
+}
+
+impl From<PublishedError> for SealError {
+    fn from(error: PublishedError) -> Self {
+        match error {
+            PublishedError::Fetch(error) => Self::Before(error),
+            PublishedError::Voice(error) => Self::Before(error.into()),
+            PublishedError::Read(error) => Self::Before(error.into()),
+            PublishedError::TwoChannels => Self::TwoChannels,
+        }
+    }
 }
 
 impl SealError {
@@ -233,8 +246,8 @@ pub fn seal(
         let heard = excerpts(listening.plan(), read)?;
         index.join(listening.joins(&heard));
     }
-    let mut plan = match index.plan() {
-        Ok(plan) => plan,
+    let mut layout = match index.layout() {
+        Ok(layout) => layout,
         // What could not be read may have been audio.
         Err(Unplaceable::NoAudio { .. }) if !whole => return Err(SealError::Unread),
         Err(reason @ Unplaceable::NoAudio { .. }) => {
@@ -243,31 +256,36 @@ pub fn seal(
         Err(reason) => return Err(SealError::Unplaceable(reason)),
     };
     #[cfg(not(feature = "opus"))]
-    if plan.segments.iter().any(|segment| segment.codecs.contains(&Codec::Opus.name())) {
+    if layout.whole().segments.iter().any(|segment| segment.codecs.contains(&Codec::Opus.name())) {
         return Err(SealError::NoOpus);
     }
     let before = sources.published.as_ref().map(|before| &before.record);
-    begin_when_due(&mut plan, &draft, before).map_err(SealError::Unplaceable)?;
+    let begun = layout.change(|plan| begin_when_due(plan, &draft, before));
+    begun.map_err(SealError::Unplaceable)?;
     if settings.mask_keys {
-        plan.mask_keys();
+        layout.mask_keys().map_err(SealError::Unplaceable)?;
     }
-    let mut record = match before {
-        Some(before) => revised(before, draft, &plan, settings.format),
-        None => record(draft, &plan, settings.format),
+    let mut record = match (before, &layout) {
+        (Some(before), Layout::Mono(plan)) => revised(before, draft, plan, settings.format),
+        (None, Layout::Mono(plan)) => record(draft, plan, settings.format),
+        (None, Layout::Stereo(stereo)) => record_of_sides(draft, stereo, settings.format),
+        (Some(_), Layout::Stereo(_)) => return Err(SealError::TwoChannels),
     };
     record.revision = job.revision;
     record.cutshort |= !whole;
     record.complete &= whole && !job.partial;
     if let Some(before) = &sources.published
-        && !plan.adds()
+        && !layout.whole().adds()
         && (before.record.complete || !record.complete)
     {
         return Ok(Sealed::Same { captures });
     }
-    let (voice, heard) = write(&mut sources, store, settings, &plan, &record)?;
+    let (voice, heard, one_way) = write(&mut sources, store, settings, &layout, &record)?;
     add_sound(&mut record.quality, &heard);
+    record.quality.oneway = one_way.or(record.quality.oneway);
     let staged = Box::new(store.stage(voice, record)?);
-    Ok(Sealed::Staged { staged, from: plan.started, to: plan.ended, captures })
+    let (from, to) = (layout.whole().started, layout.whole().ended);
+    Ok(Sealed::Staged { staged, from, to, captures })
 }
 
 /// Everything that a recording is made of.
@@ -387,14 +405,22 @@ fn write(
     sources: &mut Sources<'_>,
     store: &VoiceStore,
     settings: VoiceSettings,
-    plan: &Plan,
+    layout: &Layout,
     record: &Recording,
-) -> Result<(FinishedVoice, Heard), SealError> {
+) -> Result<(FinishedVoice, Heard, Option<bool>), SealError> {
     // What was published keeps its bytes as they are.
-    let law = sources.published.as_ref().and_then(|before| before.file.law()).unwrap_or(plan.law);
-    let voice = Voice::create(store, settings, record, plan, law)?;
-    let (sound, decoders) = (Sound::new(&plan.gaps), Decoders::default());
-    let mut voice = Listened { voice, sound, decoders, fades: Fades::new(plan) };
+    let law = sources.published.as_ref().and_then(|before| before.file.law());
+    let law = law.unwrap_or(layout.whole().law);
+    let voice = Voice::create(store, settings, record, layout, law)?;
+    let plan = match layout {
+        Layout::Mono(plan) => plan,
+        Layout::Stereo(stereo) => {
+            let mut voice = StereoVoice::new(voice, settings, law, stereo);
+            render_sides(sources, stereo.sides(), &mut voice)?;
+            return voice.finish();
+        }
+    };
+    let mut voice = MonoVoice::new(voice, plan);
     let mut render = Render::new(plan);
     loop {
         let mut outcome = Ok(());
@@ -405,7 +431,44 @@ fn write(
         })?;
         outcome.map_err(render_error)?;
         if render.end_pass(&mut voice).map_err(render_error)? == Pass::Done {
-            return Ok((voice.voice.finish()?, voice.sound.heard()));
+            let (voice, heard) = voice.finish()?;
+            return Ok((voice, heard, None));
+        }
+    }
+}
+
+/// The audio of two sides, in step.
+fn render_sides(
+    sources: &mut Sources<'_>,
+    sides: &[Plan; 2],
+    voice: &mut StereoVoice<'_>,
+) -> Result<(), SealError> {
+    let mut renders = sides.each_ref().map(Render::new);
+    loop {
+        let mut outcome = Ok(());
+        sources.entries(&mut |entry| {
+            for (number, render) in renders.iter_mut().enumerate() {
+                if outcome.is_ok() {
+                    let side = &mut voice.side(number);
+                    // A side that is silent for long does not keep the other waiting.
+                    let taken = render.entry(entry, side).and_then(|()| render.catch_up(side));
+                    outcome = taken.map_err(render_error);
+                }
+            }
+            if outcome.is_ok() {
+                outcome = voice.weave();
+            }
+        })?;
+        outcome?;
+        let mut pass = Pass::Done;
+        for (number, render) in renders.iter_mut().enumerate() {
+            if render.end_pass(&mut voice.side(number)).map_err(render_error)? == Pass::Again {
+                pass = Pass::Again;
+            }
+        }
+        voice.weave()?;
+        if pass == Pass::Done {
+            return Ok(());
         }
     }
 }
@@ -414,153 +477,5 @@ pub(crate) fn render_error(error: RenderError<SealError>) -> SealError {
     match error {
         RenderError::Sink(error) => error,
         RenderError::Changed { ordinal } => SealError::Changed { ordinal },
-    }
-}
-
-/// The voice file as the renderer sees it.
-enum Voice {
-    Wav(Box<VoiceWriter>),
-    #[cfg(feature = "opus")]
-    Opus(Box<crate::opus_file::OpusFile>),
-}
-
-impl Voice {
-    fn create(
-        store: &VoiceStore,
-        settings: VoiceSettings,
-        record: &Recording,
-        plan: &Plan,
-        law: Law,
-    ) -> Result<Self, SealError> {
-        let form = match settings.format {
-            VoiceFormat::WavG711 => VoiceForm::G711(law),
-            VoiceFormat::Wav => VoiceForm::Pcm,
-            VoiceFormat::Opus => return Self::opus(store, record, settings.opus_bitrate),
-        };
-        Ok(Self::Wav(Box::new(store.write(record.recordingid, form, plan.total.0)?)))
-    }
-
-    #[cfg(feature = "opus")]
-    fn opus(store: &VoiceStore, record: &Recording, bitrate: u32) -> Result<Self, SealError> {
-        use crate::opus_file::OpusFile;
-        let id = record.recordingid;
-        let file = store.write_encoded(id, VoiceFormat::Opus)?;
-        let opus = OpusFile::create(file, id, bitrate, &comments(record))?;
-        Ok(Self::Opus(Box::new(opus)))
-    }
-
-    #[cfg(not(feature = "opus"))]
-    fn opus(_: &VoiceStore, _: &Recording, _: u32) -> Result<Self, SealError> {
-        Err(SealError::NoOpus)
-    }
-
-    fn finish(self) -> Result<FinishedVoice, SealError> {
-        match self {
-            Self::Wav(writer) => Ok(writer.finish()?),
-            #[cfg(feature = "opus")]
-            Self::Opus(file) => Ok(file.finish()?),
-        }
-    }
-}
-
-/// What a file that is passed on alone should say of itself; what is unknown is left out.
-#[cfg(feature = "opus")]
-fn comments(record: &Recording) -> Vec<(&'static str, String)> {
-    let ucid = record.ucid.as_ref().map(ToString::to_string).unwrap_or_default();
-    let mut comments = vec![
-        ("DATE", record.started.to_string()),
-        ("RECORDINGID", record.recordingid.to_string()),
-        ("UCID", ucid),
-        ("EXTENSION", record.extension.to_string()),
-        ("AGENTID", record.agentid.to_string()),
-        ("CALLING", record.calling.clone()),
-        ("CALLED", record.called.clone()),
-    ];
-    comments.retain(|(_, value)| !value.is_empty());
-    comments
-}
-
-/// A voice file that is judged while it is written.
-struct Listened<'p> {
-    voice: Voice,
-    sound: Sound<'p>,
-    decoders: Decoders,
-    fades: Fades<'p>,
-}
-
-/// Writes linear samples, but for those that lead from one capture over to another.
-fn write_linear(
-    (voice, sound, fades): (&mut Voice, &mut Sound<'_>, &mut Fades<'_>),
-    mut samples: &[i16],
-) -> Result<(), SealError> {
-    while let Some(part) = fades.next(samples.len()) {
-        let (written, rest) = match part {
-            Part::Kept(count) => samples.split_at(count),
-            Part::Replaced(with) => (with, &samples[with.len()..]),
-        };
-        sound.linear(written);
-        voice.linear(written)?;
-        samples = rest;
-    }
-    Ok(())
-}
-
-impl VoiceSink for Listened<'_> {
-    type Error = SealError;
-
-    fn audio(&mut self, law: Law, mut samples: &[u8]) -> Result<(), SealError> {
-        while let Some(part) = self.fades.next(samples.len()) {
-            match part {
-                Part::Kept(count) => {
-                    let (kept, rest) = samples.split_at(count);
-                    self.sound.audio(law, kept);
-                    self.voice.audio(law, kept)?;
-                    samples = rest;
-                }
-                Part::Replaced(with) => {
-                    self.sound.linear(with);
-                    self.voice.linear(with)?;
-                    samples = &samples[with.len()..];
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn coded(&mut self, packet: Coded<'_>) -> Result<(), SealError> {
-        let Self { voice, sound, decoders, fades } = self;
-        write_linear((voice, sound, fades), decoders.decode(&packet))
-    }
-
-    fn silence(&mut self, samples: u64) -> Result<(), SealError> {
-        self.fades.silence(samples);
-        self.sound.silence(samples);
-        self.voice.silence(samples)
-    }
-}
-
-impl Voice {
-    fn audio(&mut self, law: Law, samples: &[u8]) -> Result<(), SealError> {
-        match self {
-            Self::Wav(writer) => Ok(writer.write_g711(law, samples)?),
-            #[cfg(feature = "opus")]
-            Self::Opus(file) => Ok(file.write_g711(law, samples)?),
-        }
-    }
-
-    fn linear(&mut self, samples: &[i16]) -> Result<(), SealError> {
-        match self {
-            Self::Wav(writer) => Ok(writer.write_pcm(samples)?),
-            #[cfg(feature = "opus")]
-            Self::Opus(file) => Ok(file.write_pcm(samples)?),
-        }
-    }
-
-    fn silence(&mut self, samples: u64) -> Result<(), SealError> {
-        match self {
-            Self::Wav(writer) => Ok(writer.write_silence(samples)?),
-            #[cfg(feature = "opus")]
-            Self::Opus(file) => Ok(file.write_silence(samples)?),
-        }
     }
 }

@@ -61,7 +61,8 @@ fn capture(
     let draft = Draft { ended, ..Draft::blank(id, node, opened) };
     journal.append_fact(&Fact::Recording { draft }).unwrap();
     let (segment, phantom, recordingid) = (SegmentId(1), "78001".into(), id);
-    let fact = Fact::SegmentOpened { segment, recordingid, phantom, at: opened, key: None };
+    let fact =
+        Fact::SegmentOpened { segment, recordingid, phantom, at: opened, key: None, side: None };
     journal.append_fact(&fact).unwrap();
     let source = SocketAddr::from(([192, 0, 2, 5], 2050));
     for first in numbers.clone().step_by(5) {

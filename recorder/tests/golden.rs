@@ -195,6 +195,7 @@ fn recorded(
             phantom: "78001".into(),
             at: at(0),
             key: None,
+            side: None,
         },
         Fact::MediaTerms {
             segment: SEGMENT,

@@ -9,7 +9,7 @@ use nix::sys::time::TimeVal;
 use simulator::clock::Clock;
 use simulator::media::{Change, Coding, Play, Sender, media_socket};
 use simulator::switch::{Extension, Serial};
-use simulator::tone::{self, Law};
+use simulator::tone::{self, Law, Part};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<u64>().ok());
@@ -48,6 +48,7 @@ fn play(number: u64, to: SocketAddr, clock: Clock) -> Play {
         protection: None,
         first_index: None,
         report_packets: 0,
+        part: Part::Whole,
         serial: Serial(u32::try_from(number / 2).unwrap_or(u32::MAX)),
         established: Some(clock.now()),
         not_before: clock.now(),

@@ -10,6 +10,7 @@ use crate::media::{Intrusion, RtpFaults};
 use crate::server::Inner;
 use crate::switch::{Extension, Switch};
 use crate::time::Time;
+use crate::tone::Part;
 use crate::world::World;
 
 /// Breaks things. Every method acts at once.
@@ -163,6 +164,11 @@ impl FaultHandle {
     /// The next so many frames to a phantom are not sent.
     pub fn mute_phantom(&self, extension: &str, frames: u32) {
         self.inner.sender.table().mute(&Extension::from(extension), frames);
+    }
+
+    /// From now on nobody says anything in what is sent to a terminal of this part.
+    pub fn hush(&self, extension: &str, part: Part) {
+        self.inner.sender.table().hush(&Extension::from(extension), part);
     }
 
     /// The stream to a phantom goes on with another SSRC, sequence and timestamp.

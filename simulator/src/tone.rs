@@ -5,11 +5,13 @@
 //!
 //! ```text
 //! bit   0      16        24                 56                 88      104       160
-//!       | sync | version | serial of call   | number of frame  | CRC   | (audio) |
+//!       | sync | part    | serial of call   | number of frame  | CRC   | (audio) |
 //! ```
 //!
-//! Bits go from the highest to the lowest of each field. The CRC is CRC-16/CCITT-FALSE over
-//! version, serial and frame number. The lowest bit of a G.711 code word survives decoding to PCM
+//! The part tells whose voices the frame holds: 1 all, 2 one station's, 3 everybody else's. Of the two
+//! voices one is heard in part 2 and the other in part 3; both are coded all the time. Bits go from
+//! the highest to the lowest of each field. The CRC is CRC-16/CCITT-FALSE over part, serial and frame
+//! number. The lowest bit of a G.711 code word survives decoding to PCM
 //! and encoding again with the same law, so a file of either kind can be read back, at any
 //! alignment.
 
@@ -20,27 +22,76 @@ pub const FRAME_LEN: usize = 160;
 
 /// Opens each code.
 const SYNC: u16 = 0xa6d3;
-/// Version of this layout; anything else is not ours.
-const VERSION: u8 = 1;
-/// Version, serial, frame number.
+/// Part, serial, frame number.
 const FIELD_BITS: usize = 72;
 /// The whole code.
 const CODE_BITS: usize = 16 + FIELD_BITS + 16;
 
+/// Whose voices a frame holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Part {
+    /// Everybody's in one.
+    Whole,
+    /// Those of one station.
+    Station,
+    /// Everybody's but that station's.
+    Others,
+}
+
+impl Part {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Whole => 1,
+            Self::Station => 2,
+            Self::Others => 3,
+        }
+    }
+
+    const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Whole),
+            2 => Some(Self::Station),
+            3 => Some(Self::Others),
+            _ => None,
+        }
+    }
+
+    /// Whether the voice of this turn is in it.
+    const fn has_turn(self, turn: u32) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Station => turn.is_multiple_of(2),
+            Self::Others => !turn.is_multiple_of(2),
+        }
+    }
+}
+
 /// What a frame says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Code {
+    /// Whose voices it holds.
+    pub part: Part,
     /// Serial number of the interaction.
     pub serial: u32,
     /// Number of the frame: 20 ms steps since the call was established.
     pub frame: u32,
 }
 
-/// One frame of a call.
+/// One frame of a call, with all voices.
 #[must_use]
 pub fn frame(law: Law, serial: u32, frame_no: u32) -> [u8; FRAME_LEN] {
-    let mut words = tune(law, serial, frame_no);
-    let code = code_word(Code { serial, frame: frame_no });
+    coded(law, Code { part: Part::Whole, serial, frame: frame_no }, true)
+}
+
+/// One frame of a call. Without `speaks` nobody says anything in it, and it is coded all the same.
+#[must_use]
+pub fn coded(law: Law, code: Code, speaks: bool) -> [u8; FRAME_LEN] {
+    let sounds = speaks && code.part.has_turn(code.frame / SYLLABLE_FRAMES / TURN);
+    let mut words = match sounds {
+        true => tune(law, code.serial, code.frame),
+        false => [law.encode(0); FRAME_LEN],
+    };
+    let code = code_word(code);
     for (position, word) in words.iter_mut().take(CODE_BITS).enumerate() {
         let bit = (code >> (CODE_BITS - 1 - position)) & 1;
         // `bit` is 0 or 1.
@@ -102,16 +153,16 @@ fn scan_bits(len: usize, bits: impl Iterator<Item = u8>) -> Vec<(usize, Code)> {
 
 /// The 104 bits of a code, sync first.
 fn code_word(code: Code) -> u128 {
-    let fields = u128::from(VERSION) << 64 | u128::from(code.serial) << 32 | u128::from(code.frame);
+    let part = u128::from(code.part.number());
+    let fields = part << 64 | u128::from(code.serial) << 32 | u128::from(code.frame);
     u128::from(SYNC) << (FIELD_BITS + 16) | fields << 16 | u128::from(crc(fields))
 }
 
 fn decode(bits: u128) -> Option<Code> {
     let fields = bits >> 16 & ((1 << FIELD_BITS) - 1);
-    let right = (bits >> (FIELD_BITS + 16)) as u16 == SYNC
-        && (fields >> 64) as u8 == VERSION
-        && bits as u16 == crc(fields);
-    right.then_some(Code { serial: (fields >> 32) as u32, frame: fields as u32 })
+    let right = (bits >> (FIELD_BITS + 16)) as u16 == SYNC && bits as u16 == crc(fields);
+    let part = Part::from_number((fields >> 64) as u8).filter(|_| right)?;
+    Some(Code { part, serial: (fields >> 32) as u32, frame: fields as u32 })
 }
 
 /// CRC-16/CCITT-FALSE over the nine bytes of the fields.
@@ -238,8 +289,36 @@ mod tests {
         for law in LAWS {
             for (serial, number) in [(0, 0), (1, 2), (u32::MAX, u32::MAX), (77, 123_456)] {
                 let words = frame(law, serial, number);
-                assert_eq!(read_at(law, &words), Some(Code { serial, frame: number }));
+                let code = Code { part: Part::Whole, serial, frame: number };
+                assert_eq!(read_at(law, &words), Some(code));
+                for part in [Part::Station, Part::Others] {
+                    let code = Code { part, ..code };
+                    for speaks in [true, false] {
+                        assert_eq!(read_at(law, &coded(law, code, speaks)), Some(code));
+                    }
+                }
             }
+        }
+    }
+
+    #[test]
+    fn each_part_has_one_of_the_two_voices() {
+        let level = |part, frame| {
+            let words = coded(Law::A, Code { part, serial: 5, frame }, true);
+            words.iter().map(|word| u32::from(Law::A.decode(*word).unsigned_abs())).sum::<u32>()
+        };
+        let turn = SYLLABLE_FRAMES * TURN;
+        for number in 0..4 * turn {
+            let [whole, station, others] =
+                [Part::Whole, Part::Station, Part::Others].map(|part| level(part, number));
+            let (speaks, listens) = if (number / turn).is_multiple_of(2) {
+                (station, others)
+            } else {
+                (others, station)
+            };
+            // The codes differ, and with them the lowest bits.
+            assert!(whole.abs_diff(speaks) <= 160 * 130, "{number}: {whole} {speaks}");
+            assert!(listens <= 160 * 24, "{number}: {listens}");
         }
     }
 
@@ -288,7 +367,10 @@ mod tests {
             let mut words = vec![0xd5_u8; lead];
             words.extend((first..first + 5).flat_map(|number| frame(law, serial, number)));
             let expected: Vec<_> = (0..5)
-                .map(|n| (lead + n as usize * FRAME_LEN, Code { serial, frame: first + n }))
+                .map(|n| {
+                    let code = Code { part: Part::Whole, serial, frame: first + n };
+                    (lead + n as usize * FRAME_LEN, code)
+                })
                 .collect();
             prop_assert_eq!(&scan(law, &words), &expected);
             let samples: Vec<i16> = words.iter().map(|word| law.decode(*word)).collect();

@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{AV, CSTA, Client, LIMIT, root, text};
-use simulator::tone::{self, Law};
+use simulator::tone::{self, Law, Part};
 use simulator::{Site, SiteConfig};
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
@@ -76,6 +76,51 @@ async fn two_more_registrations_of_a_telephone_hear_it_and_a_third_has_no_place(
     hears(&sockets[0], consultation.serial).await;
     site.switch().transfer("31001").unwrap();
     clients[0].event("MediaStopEvent").await;
+}
+
+/// The next coded frame of this part is of this call.
+async fn hears_part(rtp: &UdpSocket, serial: u32, part: Part) {
+    let mut buffer = [0; 2000];
+    let heard = timeout(LIMIT, async {
+        loop {
+            let (len, _) = rtp.recv_from(&mut buffer).await.unwrap();
+            if let Some(code) = tone::read_at(Law::A, &buffer[12..len]) {
+                assert_eq!((code.serial, code.part), (serial, part));
+                return;
+            }
+        }
+    });
+    heard.await.expect("frames of the call");
+}
+
+#[tokio::test]
+async fn two_registrations_of_a_telephone_hear_one_side_each() {
+    let site = Site::start(SiteConfig::demo(2, 1)).await.unwrap();
+    let mut client = Client::login(site.aes_address(0)).await;
+    let contents = [("MAIN_STATION_ONLY", Part::Station), ("ALL_BUT_MAIN_STATION", Part::Others)];
+    let mut sockets = Vec::new();
+    for (instance, (content, part)) in (1..).zip(contents) {
+        let (rtp, port) = socket().await;
+        let device = client.device_instance("31001", instance).await;
+        client.monitor(&device, "device").await;
+        let request = common::register_request(&device, "31001", port, "INDEPENDENT", "g711A");
+        let content = format!("</dependencyMode><mediaContent>{content}</mediaContent>");
+        let answer = client.request(&request.replace("</dependencyMode>", &content)).await;
+        assert!(answer.contains("<signalingEncryption>"), "{answer}");
+        sockets.push((rtp, part));
+    }
+    let device = client.device_instance("31002", 1).await;
+    let request = common::register_request(&device, "31002", 4000, "INDEPENDENT", "g711A");
+    let content = "</dependencyMode><mediaContent>LEFT</mediaContent>";
+    let answer = client.request(&request.replace("</dependencyMode>", content)).await;
+    assert_eq!(root(&answer), "CSTAErrorCode", "{answer}");
+
+    let call = site.switch().inbound_call("5551230001", "31001").unwrap();
+    site.switch().answer("31001").unwrap();
+    for (rtp, part) in &sockets {
+        client.event("MediaStartEvent").await;
+        hears_part(rtp, call.serial, *part).await;
+    }
 }
 
 async fn press(client: &mut Client, device: &str, button: &str) -> String {

@@ -226,7 +226,7 @@ mod tests {
         let takeover = Takeover { from, to, epoch: 9, cause: Cause::Down, moves: true };
         takeovers.note(takeover, at(5_000));
         let draft = storage_core::Draft::blank(RecordingId::new(at(0), [1; 10]), NodeId(2), at(0));
-        let gap = |startms, endms| Gap { startms, endms, cause: GapCause::Takeover };
+        let gap = |startms, endms| Gap { startms, endms, cause: GapCause::Takeover, side: None };
         let mut recording: Recording = serde_json::from_value(json!({
             "recordingid": draft.recordingid, "callids": [], "extension": Extension::new("1"),
             "agentid": "", "calling": "", "called": "", "direction": "inbound", "trunkgroup": "",

@@ -57,6 +57,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_method", Kind::Text),
     key("al_stationpassword", Kind::Secret),
     key("al_stationpasswordfile", Kind::Text),
+    key("al_stereo", Kind::Flag),
     key("al_observecode", Kind::Text),
     key("al_registrationwindow", Kind::Number),
     key("al_registrationrate", Kind::Number),

@@ -42,7 +42,7 @@ fn settle_storage(config: &mut Config, reader: &mut Reader) {
     }
 }
 
-/// The members of a group see each other's phantoms in calls. One that observes is in all of them, so it
+/// What a group cannot have. The members of a group see each other's phantoms in calls. One that observes is in all of them, so it
 /// does not tell who records, and two in one call are more than most switches let in.
 fn settle_method(recorder: &Recorder, in_group: bool, reader: &mut Reader) {
     if in_group && matches!(recorder.method, Method::ServiceObserving { .. }) {
@@ -50,6 +50,14 @@ fn settle_method(recorder: &Recorder, in_group: bool, reader: &mut Reader) {
             "al_method",
             "\"ssc\" or \"mr\" in a group in this version",
             "write one of them, or leave out al_peers and record with this node alone",
+        );
+    }
+    if in_group && matches!(recorder.method, Method::MultipleRegistration { stereo: true, .. }) {
+        reader.refuse_value(
+            "al_stereo",
+            "false in a group: two registrations of each of two recorders and the telephone's own are \
+             five, and a station may have three",
+            "leave it out, or leave out al_peers and record with this node alone",
         );
     }
 }

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use recorder_core::Receiver;
 use recorder_core::dmcc::Secret;
 use storage_core::Extension;
+use storage_core::record::Side;
 
 use super::reader::Reader;
 use super::recorder::{Monitored, Recorder, read_phantom_password, read_phantoms};
@@ -22,6 +24,8 @@ pub enum Method {
     MultipleRegistration {
         /// `al_stationpassword`: security code of all stations; absent: each one's own number.
         password: Option<Secret>,
+        /// `al_stereo`: it is registered twice more, for each side of its calls by itself.
+        stereo: bool,
     },
     /// Service observing: each phantom observes one monitored station.
     ServiceObserving {
@@ -39,6 +43,16 @@ pub struct Device {
     pub password: Secret,
     /// The station whose calls it hears; absent if it is put into calls.
     pub station: Option<Extension>,
+    /// The side of these calls that it hears; absent if it hears all in one.
+    pub side: Option<Side>,
+}
+
+impl Device {
+    /// The name under which its media is received.
+    #[must_use]
+    pub fn receiver(&self) -> Receiver {
+        Receiver { device: self.extension.clone(), side: self.side }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,8 +81,16 @@ pub(super) fn read(
     let words = words.map(|word| (word.as_str(), word));
     let word = reader.word("al_method", &words).unwrap_or(Word::Conference);
     warn_of_others(reader, word);
+    let stereo = reader.flag("al_stereo", false);
     if word == Word::Registration {
-        return (read_registration(reader, monitored), BTreeSet::new(), Secret::new(""));
+        return (read_registration(reader, monitored, stereo), BTreeSet::new(), Secret::new(""));
+    }
+    if stereo {
+        reader.refuse_value(
+            "al_stereo",
+            &format!("false with al_method = \"{}\", which hears all voices in one", word.as_str()),
+            "leave it out, or write al_method = \"mr\"",
+        );
     }
     let phantoms = read_phantoms(reader);
     let method = match word {
@@ -96,7 +118,7 @@ fn warn_of_others(reader: &mut Reader, word: Word) {
     }
 }
 
-fn read_registration(reader: &mut Reader, monitored: &Monitored) -> Method {
+fn read_registration(reader: &mut Reader, monitored: &Monitored, stereo: bool) -> Method {
     if monitored.stations.is_empty() && reader.has("al_stations") {
         reader.refuse_value(
             "al_stations",
@@ -115,7 +137,15 @@ fn read_registration(reader: &mut Reader, monitored: &Monitored) -> Method {
         let wrong = "a station's security code has digits only";
         reader.warn("al_stationpassword", wrong, "compare it with the station form of the switch");
     }
-    Method::MultipleRegistration { password }
+    if stereo {
+        reader.warn(
+            "al_stereo",
+            "a switch from before 8.0.1 sends all voices to both channels, and how a side is asked for is \
+             not public",
+            "record a call of your own and listen to each channel before you rely on it",
+        );
+    }
+    Method::MultipleRegistration { password, stereo }
 }
 
 fn read_observing(
@@ -148,6 +178,21 @@ fn read_observing(
     Method::ServiceObserving { code: code.unwrap_or_default() }
 }
 
+impl Method {
+    /// What each device hears: all in one, or a side of it each.
+    #[must_use]
+    pub const fn sides(&self) -> &'static [Option<Side>] {
+        match self {
+            Self::MultipleRegistration { stereo: true, .. } => {
+                &[Some(Side::Agent), Some(Side::Others)]
+            }
+            Self::SingleStepConference
+            | Self::MultipleRegistration { .. }
+            | Self::ServiceObserving { .. } => &[None],
+        }
+    }
+}
+
 impl Recorder {
     /// The devices that media is sent to, in the order of their ports.
     #[must_use]
@@ -156,6 +201,7 @@ impl Recorder {
             extension: extension.clone(),
             password: self.phantom_password.clone(),
             station: station.cloned(),
+            side: None,
         };
         let stations = &self.monitored.stations;
         match &self.method {
@@ -166,14 +212,17 @@ impl Recorder {
                 let pairs = self.phantoms.iter().zip(stations);
                 pairs.map(|(extension, station)| phantom(extension, Some(station))).collect()
             }
-            Method::MultipleRegistration { password } => {
+            Method::MultipleRegistration { password, .. } => {
                 let own = |station: &Extension| Secret::new(station.as_str());
-                let device = |station: &Extension| Device {
+                let device = |station: &Extension, side: Option<Side>| Device {
                     extension: station.clone(),
                     password: password.clone().unwrap_or_else(|| own(station)),
                     station: Some(station.clone()),
+                    side,
                 };
-                stations.iter().map(device).collect()
+                let sides = self.method.sides();
+                let of_station = |station| sides.iter().map(move |side| device(station, *side));
+                stations.iter().flat_map(of_station).collect()
             }
         }
     }

@@ -38,6 +38,7 @@ pub(super) const KEYS: &[&str] = &[
     "al_method",
     "al_stationpassword",
     "al_stationpasswordfile",
+    "al_stereo",
     "al_observecode",
     "al_registrationwindow",
     "al_registrationrate",
@@ -427,14 +428,16 @@ fn read_rtp_ports(
     let ports = reader
         .parsed("al_rtpports", value::rtp_ports, "write al_rtpports = \"20000-21999\"")
         .unwrap_or(default);
-    if ports.pairs() < devices {
+    let sides = method.sides().len();
+    if ports.pairs() < devices * sides {
+        let each = if sides == 1 { "two ports" } else { "four ports (al_stereo)" };
         let must_be = format!(
-            "a range with two ports for each of the {devices} {what}; {}-{} serves {}",
+            "a range with {each} for each of the {devices} {what}; {}-{} serves {}",
             ports.first,
             ports.last,
-            ports.pairs()
+            ports.pairs() / sides
         );
-        let last = usize::from(ports.first) + 2 * devices - 1;
+        let last = usize::from(ports.first) + 2 * devices * sides - 1;
         let remedy = match u16::try_from(last) {
             Ok(last) => format!("for example \"{}-{last}\"", ports.first),
             Err(_) => format!("begin lower, or take fewer {what}"),

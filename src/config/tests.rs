@@ -144,6 +144,16 @@ const MISTAKES: &[(&str, &[&str])] = &[
          al_serverrole = \"active\"\nal_peers = [\"1=127.0.0.1:7401\", \"2=127.0.0.1:7402\"]",
         &["al_method = \"so\"", "in a group"],
     ),
+    ("al_stereo = true", &["al_stereo = true", "al_method = \"ssc\"", "all voices in one"]),
+    (
+        "al_method = \"mr\"\nal_stereo = true\nal_rtpports = \"20000-20009\"\nal_stations = [\"3100-3109\"]",
+        &["four ports", "10 stations", "serves 2", "\"20000-20039\""],
+    ),
+    (
+        "al_method = \"mr\"\nal_stereo = true\nal_stations = [\"3100-3149\"]\n\
+         al_serverrole = \"active\"\nal_peers = [\"1=127.0.0.1:7401\", \"2=127.0.0.1:7402\"]",
+        &["al_stereo = true", "in a group", "may have three"],
+    ),
     ("al_method = \"tap\"", &["one of ssc, mr, so"]),
     ("al_registrationwindow = 0", &["al_registrationwindow = 0"]),
     ("al_registrationrate = -1", &["al_registrationrate = -1"]),
@@ -219,6 +229,11 @@ fn each_method_has_its_devices() {
     assert_eq!(devices(mr), (["3100 3100 3100", "3101 3101 3101"].map(str::to_owned).into(), 2));
     let code = "al_stationpassword = \"4711\"";
     assert_eq!(devices(&format!("{mr}{code}")).0, ["3100 4711 3100", "3101 4711 3101"]);
+    // Each side of a call has a device of its own, the agent's first.
+    let config = parse(&with(&format!("{mr}al_stereo = true"))).unwrap();
+    let receivers = config.recorder.unwrap().devices();
+    let receivers: Vec<_> = receivers.iter().map(|one| one.receiver().to_string()).collect();
+    assert_eq!(receivers, ["3100 (agent)", "3100 (others)", "3101 (agent)", "3101 (others)"]);
     let so = "al_method = \"so\"\nal_observecode = \"*55\"\n\
               al_phantoms = [\"78001-78002\"]\nal_stations = [\"3101\", \"3100\"]";
     assert_eq!(devices(so).0, ["78001 654321 3100", "78002 654321 3101"]);

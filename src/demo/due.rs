@@ -2,6 +2,7 @@
 //! were sent them. It knows nothing of what the recorder did with them.
 
 use simulator::FinishedCall;
+use simulator::tone::Part;
 
 /// A stream may end a frame or two before the switch counts the call as over.
 const END_TOLERANCE: u32 = 3;
@@ -30,6 +31,8 @@ pub struct Heard {
     pub phantom: String,
     /// The AES that it is registered through, and with it the node.
     pub aes: usize,
+    /// Whose voices were sent.
+    pub part: Part,
     /// First and last frame.
     pub frames: (u32, u32),
 }
@@ -46,6 +49,18 @@ impl DueCall {
         let of_nodes = || self.heard.iter().filter(|heard| nodes.contains(&heard.aes));
         let first = of_nodes().map(|heard| heard.frames.0).min()?;
         let last = of_nodes().map(|heard| heard.frames.1).max()?;
+        Some((first, last.min(end)))
+    }
+}
+
+impl DueCall {
+    /// Frames that a channel of these voices must account for.
+    #[must_use]
+    pub fn sent_of(&self, part: Part) -> Option<(u32, u32)> {
+        let (_, end) = self.sent?;
+        let of_part = || self.heard.iter().filter(|heard| heard.part == part);
+        let first = of_part().map(|heard| heard.frames.0).min()?;
+        let last = of_part().map(|heard| heard.frames.1).max()?;
         Some((first, last.min(end)))
     }
 }
@@ -95,7 +110,8 @@ fn due_call(call: &FinishedCall, due: bool) -> DueCall {
         .iter()
         .filter_map(|stream| {
             let frames = stream.first_frame.zip(stream.last_frame)?;
-            Some(Heard { phantom: stream.phantom.clone(), aes: stream.aes, frames })
+            let (phantom, aes, part) = (stream.phantom.clone(), stream.aes, stream.part);
+            Some(Heard { phantom, aes, part, frames })
         })
         .collect();
     let first = heard.iter().map(|heard| heard.frames.0).min();
@@ -115,7 +131,10 @@ mod tests {
 
     #[test]
     fn a_copy_must_account_for_what_its_node_was_sent() {
-        let heard = |phantom: &str, aes, frames| Heard { phantom: phantom.to_owned(), aes, frames };
+        let heard = |phantom: &str, aes, frames| {
+            let (phantom, part) = (phantom.to_owned(), Part::Whole);
+            Heard { phantom, aes, part, frames }
+        };
         let call = DueCall {
             serial: 1,
             ucids: Vec::new(),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use serde::Serialize;
+use simulator::tone::Part;
 use storage_core::Recording;
 use storage_core::record::GapCause;
 
@@ -78,28 +79,25 @@ pub fn judge_copies(calls: &[DueCall], published: &[Published], copies: u8) -> R
             .map(|(_, recording)| recording.copy)
             .collect();
         verdict.voice_files += copies_on_disk.len() as u64;
-        let mut fullest: Option<File<'_>> = None;
+        let mut fullest: BTreeMap<Part, File<'_>> = BTreeMap::new();
         for (path, recording) in group {
-            let placed = Placed::read(path, recording)?;
-            match File::of_a_call(placed, &by_ucid) {
-                Some(file) => {
-                    let faults = file.placed.faults(&file.serials);
-                    let named = faults.iter().map(|fault| format!("{}: {fault}", path.display()));
-                    verdict.faults.extend(named);
-                    let fuller =
-                        |than: &File<'_>| file.placed.frames.len() > than.placed.frames.len();
-                    if fullest.as_ref().is_none_or(fuller) {
-                        fullest = Some(file);
-                    }
+            for placed in Placed::read(path, recording)? {
+                let Some(file) = File::of_a_call(placed, &by_ucid) else {
+                    let (path, ucid) = (path.display(), &recording.ucid);
+                    verdict.faults.push(format!("{path}: no such call: {ucid:?}"));
+                    continue;
+                };
+                let faults = file.placed.faults(&file.serials);
+                let named = faults.iter().map(|fault| format!("{}: {fault}", path.display()));
+                verdict.faults.extend(named);
+                let part = file.placed.part;
+                let fuller = |than: &File<'_>| file.placed.frames.len() > than.placed.frames.len();
+                if fullest.get(&part).is_none_or(fuller) {
+                    fullest.insert(part, file);
                 }
-                None => verdict.faults.push(format!(
-                    "{}: no such call: {:?}",
-                    path.display(),
-                    recording.ucid
-                )),
             }
         }
-        files.extend(fullest);
+        files.extend(fullest.into_values());
     }
     for call in calls.iter().filter(|call| call.due) {
         let with: Vec<_> =
@@ -133,7 +131,7 @@ fn serials_by_ucid(calls: &[DueCall]) -> BTreeMap<&str, u32> {
     by_ucid
 }
 
-/// A voice file with the calls that it is of.
+/// A channel of a voice file with the calls that it is of.
 struct File<'a> {
     placed: Placed<'a>,
     /// The call that it is the recording of.
@@ -204,8 +202,10 @@ impl Verdict {
             Some(ucid) => ucid.to_string(),
             None => format!("{} {}", recording.calling, recording.called),
         };
-        let distinct: BTreeSet<_> =
-            own.iter().map(|file| (name(file.recording()), file.recording().copy)).collect();
+        // Each channel of a file is a file here.
+        let which =
+            |file: &File<'_>| (name(file.recording()), file.recording().copy, file.placed.part);
+        let distinct: BTreeSet<_> = own.iter().map(|file| which(file)).collect();
         self.duplicate_recordings += (own.len() - distinct.len()) as u64;
         for copy in own.iter().map(|file| file.recording().copy).filter(|copy| *copy > copies) {
             self.faults.push(format!("call {} has a copy {copy}", call.serial));
@@ -228,10 +228,25 @@ impl Verdict {
         }
     }
 
-    /// Accounts for all frames of one copy.
+    /// Accounts for all frames of one copy, on each channel by itself.
     fn add_copy(&mut self, call: &DueCall, files: &[&File<'_>], copies: u8) {
+        let parts: BTreeSet<Part> = files.iter().map(|file| file.placed.part).collect();
+        if parts.is_empty() {
+            self.add_channel(call, Part::Whole, files, copies);
+        }
+        for part in parts {
+            let of_part = files.iter().filter(|file| file.placed.part == part);
+            self.add_channel(call, part, &of_part.copied().collect::<Vec<_>>(), copies);
+        }
+    }
+
+    fn add_channel(&mut self, call: &DueCall, part: Part, files: &[&File<'_>], copies: u8) {
         let phantoms = files.iter().flat_map(|file| file.phantoms());
-        let sent = if copies == 1 { call.sent } else { call.sent_to(phantoms).or(call.sent) };
+        let sent = match (part, copies) {
+            (Part::Whole, 1) => call.sent,
+            (Part::Whole, _) => call.sent_to(phantoms).or(call.sent),
+            (Part::Station | Part::Others, _) => call.sent_of(part),
+        };
         let Some((first, last)) = sent else { return };
         let account = Account::new(call.serial, files);
         let mut missing = None;
@@ -247,7 +262,8 @@ impl Verdict {
             }
         }
         self.faults.extend(missing.map(|number| {
-            format!("call {}: frame {number} of {first} to {last} is nowhere", call.serial)
+            let serial = call.serial;
+            format!("call {serial}: frame {number} of {first} to {last} ({part:?}) is nowhere")
         }));
     }
 
@@ -352,6 +368,7 @@ mod tests {
             [("78001", 0, first[0]), ("78501", 1, first[1])].map(|(phantom, aes, first)| Heard {
                 phantom: phantom.to_owned(),
                 aes,
+                part: Part::Whole,
                 frames: (first, 199),
             });
         let sent = heard.iter().map(|heard| heard.frames.0).min().map(|first| (first, 199));

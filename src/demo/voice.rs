@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use simulator::tone::{self, Code, Law};
-use storage_core::record::{Gap, GapCause};
+use simulator::tone::{self, Code, Law, Part};
+use storage_core::record::{Gap, GapCause, Side};
 use storage_core::{Recording, WallTime};
 
 /// Samples in one time-coded frame: 20 ms at 8 kHz.
@@ -39,20 +39,40 @@ pub struct Hole {
 /// # Errors
 /// If the voice file cannot be read.
 pub fn holes((path, recording): &Published) -> Result<Vec<Hole>> {
-    let placed = Placed::read(path, recording)?;
-    Ok(recording.gaps.iter().map(|gap| placed.hole(gap)).collect())
+    let channels = Placed::read(path, recording)?;
+    let placed_of = |gap: &Gap| channels.iter().find(|placed| placed.lacks(gap));
+    let holes = recording.gaps.iter().filter_map(|gap| Some(placed_of(gap)?.hole(gap)));
+    Ok(holes.collect())
 }
 
-/// A recording with the frames that are really in its file, in the file's order.
+/// One channel of a recording with the frames that are really in it, in the file's order.
 pub(super) struct Placed<'a> {
     pub(super) recording: &'a Recording,
+    /// Whose voices are to be in it.
+    pub(super) part: Part,
     /// Samples before each frame, and what it says.
     pub(super) frames: Vec<(usize, Code)>,
 }
 
 impl<'a> Placed<'a> {
-    pub(super) fn read(path: &Path, recording: &'a Recording) -> Result<Self> {
-        Ok(Self { recording, frames: codes_in(path)? })
+    /// All channels, the left one first.
+    pub(super) fn read(path: &Path, recording: &'a Recording) -> Result<Vec<Self>> {
+        let channels = codes_in(path)?;
+        let parts = match channels.len() {
+            1 => &[Part::Whole][..],
+            _ => &[Part::Station, Part::Others],
+        };
+        let placed = |(frames, part): (_, &Part)| Self { recording, part: *part, frames };
+        Ok(channels.into_iter().zip(parts).map(placed).collect())
+    }
+
+    /// Whether this gap is one of this channel, too.
+    fn lacks(&self, gap: &Gap) -> bool {
+        match gap.side {
+            None => true,
+            Some(Side::Agent) => self.part == Part::Station,
+            Some(Side::Others) => self.part == Part::Others,
+        }
     }
 
     pub(super) fn numbers(&self, serial: u32) -> impl Iterator<Item = u32> + '_ {
@@ -79,7 +99,7 @@ impl<'a> Placed<'a> {
         }
         let place = origin + i64::from(number) * FRAME_MS as i64;
         let tolerance = PLACE_TOLERANCE_MS as i64;
-        self.recording.gaps.iter().any(|gap| {
+        self.recording.gaps.iter().filter(|gap| self.lacks(gap)).any(|gap| {
             gap.startms as i64 - tolerance <= place && place < gap.endms as i64 + tolerance
         })
     }
@@ -88,7 +108,13 @@ impl<'a> Placed<'a> {
     pub(super) fn faults(&self, serials: &BTreeSet<u32>) -> Vec<String> {
         let mut faults: Vec<_> =
             serials.iter().filter_map(|serial| self.fault_of(*serial)).collect();
-        if self.frames.is_empty() {
+        if let Some((_, code)) = self.frames.iter().find(|(_, code)| code.part != self.part) {
+            let (found, due) = (code.part, self.part);
+            faults.push(format!("frame {} is of {found:?} instead of {due:?}", code.frame));
+        }
+        let gaps = self.recording.gaps.iter().filter(|gap| self.lacks(gap));
+        let missing: u64 = gaps.map(|gap| gap.endms - gap.startms).sum();
+        if self.frames.is_empty() && missing + PLACE_TOLERANCE_MS < self.recording.durationms {
             faults.push("no time code in it".to_owned());
         }
         faults
@@ -154,38 +180,49 @@ fn position_ms(samples: usize) -> i64 {
     (samples as u64 * FRAME_MS / FRAME) as i64
 }
 
-/// The time codes in a WAV file and the samples at which they begin.
-fn codes_in(path: &Path) -> Result<Vec<(usize, Code)>> {
+/// The time codes in each channel of a WAV file and the samples at which they begin.
+fn codes_in(path: &Path) -> Result<Vec<Vec<(usize, Code)>>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let wav = parse_wav(&bytes).with_context(|| format!("{} is no WAV file", path.display()))?;
-    Ok(match wav.tag {
-        6 => tone::scan(Law::A, wav.data),
-        7 => tone::scan(Law::Mu, wav.data),
+    let channels = usize::from(wav.channels);
+    ensure!((1..=2).contains(&channels), "{} has {channels} channels", path.display());
+    let of_channel = |channel| match wav.tag {
+        6 | 7 => {
+            let words: Vec<u8> = wav.data.iter().skip(channel).step_by(channels).copied().collect();
+            tone::scan(if wav.tag == 6 { Law::A } else { Law::Mu }, &words)
+        }
         _ => {
-            let pairs = wav.data.chunks_exact(2);
+            let pairs = wav.data.chunks_exact(2).skip(channel).step_by(channels);
             let samples: Vec<i16> = pairs.map(|p| i16::from_le_bytes([p[0], p[1]])).collect();
             let by_a = tone::scan_pcm(Law::A, &samples);
             if by_a.is_empty() { tone::scan_pcm(Law::Mu, &samples) } else { by_a }
         }
-    })
+    };
+    Ok((0..channels).map(of_channel).collect())
 }
 
 struct Wav<'a> {
     tag: u16,
+    channels: u16,
     data: &'a [u8],
 }
 
 fn parse_wav(bytes: &[u8]) -> Result<Wav<'_>> {
     ensure!(bytes.len() > 12 && &bytes[..4] == b"RIFF" && &bytes[8..12] == b"WAVE", "no RIFF/WAVE");
-    let (mut tag, mut at) = (0, 12);
+    let (mut tag, mut channels, mut at) = (0, 1, 12);
     while at + 8 <= bytes.len() {
         let size = u32::from_le_bytes([bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]]);
         let body = at + 8;
         let end = body + size as usize;
         ensure!(end <= bytes.len(), "a chunk is longer than the file");
         match &bytes[at..at + 4] {
-            b"fmt " => tag = u16::from_le_bytes([bytes[body], bytes[body + 1]]),
-            b"data" => return Ok(Wav { tag, data: &bytes[body..end] }),
+            b"fmt " => {
+                tag = u16::from_le_bytes([bytes[body], bytes[body + 1]]);
+                if size >= 4 {
+                    channels = u16::from_le_bytes([bytes[body + 2], bytes[body + 3]]);
+                }
+            }
+            b"data" => return Ok(Wav { tag, channels, data: &bytes[body..end] }),
             _ => {}
         }
         at = end + size as usize % 2;

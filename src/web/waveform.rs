@@ -1,11 +1,12 @@
-//! The shape of a recording's audio for a player: the loudest sample of each stretch. It is worked out
+//! The shape of a recording's audio for a player: the loudest sample of each stretch, of whichever channel
+//! where there are two. It is worked out
 //! from the voice file when it is asked for (an hour takes a fraction of a second), so there is nothing
 //! beside the file that could go astray. Who may ask is decided elsewhere.
 
 use std::io;
 
 use serde_json::{Value, json};
-use storage::wav::{PCM_HEADER_BYTES, SAMPLE_RATE, pcm_header};
+use storage::wav::{Channels, PCM_HEADER_BYTES, SAMPLE_RATE, read_pcm_header};
 use storage_core::RecordingId;
 
 use super::backend::{Audio, Code, Failure};
@@ -18,7 +19,7 @@ pub const POINTS: usize = 2_000;
 pub const POINTS_MAX: usize = 20_000;
 /// Samples of a millisecond.
 const MS_SAMPLES: u64 = SAMPLE_RATE as u64 / 1000;
-/// Read at a time; whole samples.
+/// Read at a time; whole samples of all channels.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// Works it out: `peakms`, the length of a stretch, and `peaks`, one for each: 0 is silence, 255 as loud
@@ -45,12 +46,15 @@ pub fn waveform(id: RecordingId, opened: Opened, points: usize) -> Result<Value,
 
 fn read(audio: &mut dyn Audio, bytes: u64, points: usize) -> io::Result<Peaks> {
     let mut header = [0; PCM_HEADER_BYTES];
-    let samples = bytes.saturating_sub(header.len() as u64) / 2;
     read_exact_at(audio, 0, &mut header)?;
-    if u32::try_from(samples).ok().map(pcm_header) != Some(header) {
+    let length = |(channels, samples): &(Channels, u32)| {
+        header.len() as u64 + u64::from(*samples) * u64::from(channels.count()) * 2
+    };
+    let found = read_pcm_header(&header).filter(|found| length(found) == bytes);
+    let Some((channels, samples)) = found else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a WAV file of ours"));
-    }
-    let mut peaks = Peaks::new(samples, points);
+    };
+    let mut peaks = Peaks::new(channels, samples.into(), points);
     let mut at = header.len() as u64;
     let mut piece = vec![0; PIECE_BYTES];
     while at < bytes {
@@ -66,7 +70,10 @@ fn read(audio: &mut dyn Audio, bytes: u64, points: usize) -> io::Result<Peaks> {
 /// Peaks, as far as they are known.
 #[derive(Debug)]
 struct Peaks {
+    /// Of each channel.
     samples: u64,
+    /// Bytes of a sample of all channels.
+    step: usize,
     /// Samples of a stretch: whole milliseconds.
     stretch: u64,
     filled: u64,
@@ -75,17 +82,20 @@ struct Peaks {
 }
 
 impl Peaks {
-    fn new(samples: u64, points: usize) -> Self {
+    fn new(channels: Channels, samples: u64, points: usize) -> Self {
         let stretch = samples.div_ceil(points.max(1) as u64).next_multiple_of(MS_SAMPLES);
         let stretch = stretch.max(MS_SAMPLES);
-        Self { samples, stretch, filled: 0, loudest: 0, peaks: Vec::new() }
+        let step = usize::from(channels.count()) * 2;
+        Self { samples, step, stretch, filled: 0, loudest: 0, peaks: Vec::new() }
     }
 
     /// Takes 16-bit samples.
     fn add(&mut self, pcm: &[u8]) {
-        for pair in pcm.chunks_exact(2) {
-            let sample = i16::from_le_bytes([pair[0], pair[1]]).unsigned_abs();
-            self.loudest = self.loudest.max(sample);
+        for samples in pcm.chunks_exact(self.step) {
+            for pair in samples.chunks_exact(2) {
+                let sample = i16::from_le_bytes([pair[0], pair[1]]).unsigned_abs();
+                self.loudest = self.loudest.max(sample);
+            }
             self.filled += 1;
             if self.filled == self.stretch {
                 self.end();
@@ -107,7 +117,7 @@ mod tests {
     use super::*;
 
     fn peaks(samples: &[i16], points: usize) -> (u64, Vec<u8>) {
-        let mut peaks = Peaks::new(samples.len() as u64, points);
+        let mut peaks = Peaks::new(Channels::Mono, samples.len() as u64, points);
         let pcm: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         for piece in pcm.chunks(6) {
             peaks.add(piece);
@@ -124,5 +134,16 @@ mod tests {
         assert_eq!(peaks(&samples, 1), (104, vec![255]));
         assert_eq!(peaks(&samples, 1_000).0, 8, "no finer than a millisecond");
         assert_eq!(peaks(&[], 10), (8, vec![]));
+    }
+
+    #[test]
+    fn of_two_channels_the_louder_one_is_seen() {
+        let mut peaks = Peaks::new(Channels::Stereo, 16, 2);
+        let mut samples = [[0_i16; 2]; 16];
+        (samples[2], samples[9]) = ([128, 2_560], [-1_280, 0]);
+        let pcm: Vec<u8> = samples.iter().flatten().flat_map(|one| one.to_le_bytes()).collect();
+        peaks.add(&pcm);
+        peaks.end();
+        assert_eq!((peaks.stretch, peaks.peaks), (8, vec![20, 10]));
     }
 }

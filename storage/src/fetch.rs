@@ -14,7 +14,7 @@ use storage_core::record::VoiceFormat;
 use crate::disk::{DiskFile, read_full_at};
 use crate::voice_file::VoiceError;
 use crate::voice_store::VoiceStore;
-use crate::wav::{G711_HEADER_BYTES, PCM_HEADER_BYTES, pcm_header, read_g711_header};
+use crate::wav::{Channels, G711_HEADER_BYTES, PCM_HEADER_BYTES, pcm_header, read_g711_header};
 
 /// Pieces that the checksum of a conversion is computed in.
 const PIECE_BYTES: usize = 32 << 10;
@@ -82,7 +82,7 @@ pub struct Fetch {
 #[derive(Clone, Debug)]
 enum Form {
     Original { sha256: String },
-    Converted { law: Law, samples: u32 },
+    Converted { law: Law, channels: Channels, samples: u32 },
 }
 
 impl Fetch {
@@ -111,9 +111,10 @@ impl Fetch {
         let mut header = [0; G711_HEADER_BYTES];
         read_full_at(&*file, &mut header, 0)?;
         let altered = || VoiceError::Altered { path: store.voice_path(record) };
-        let (law, samples) = read_g711_header(&header).ok_or_else(altered)?;
-        let bytes = PCM_HEADER_BYTES as u64 + u64::from(samples) * 2;
-        Ok(Self { file, bytes, form: Form::Converted { law, samples } })
+        let (law, channels, samples) = read_g711_header(&header).ok_or_else(altered)?;
+        let audio = u64::from(samples) * u64::from(channels.count()) * 2;
+        let bytes = PCM_HEADER_BYTES as u64 + audio;
+        Ok(Self { file, bytes, form: Form::Converted { law, channels, samples } })
     }
 
     /// Length of the whole audio in the form that was asked for.
@@ -155,13 +156,20 @@ impl Fetch {
         let piece = &mut piece[..count];
         match &self.form {
             Form::Original { .. } => self.read_exact(piece, offset)?,
-            Form::Converted { law, samples } => self.convert(*law, *samples, piece, offset)?,
+            Form::Converted { law, channels, samples } => {
+                self.convert(*law, &pcm_header(*channels, *samples), piece, offset)?;
+            }
         }
         Ok(count)
     }
 
-    fn convert(&self, law: Law, samples: u32, piece: &mut [u8], offset: u64) -> io::Result<()> {
-        let header = pcm_header(samples);
+    fn convert(
+        &self,
+        law: Law,
+        header: &[u8; PCM_HEADER_BYTES],
+        piece: &mut [u8],
+        offset: u64,
+    ) -> io::Result<()> {
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(header.len());
         let in_header = piece.len().min(header.len() - from);
         piece[..in_header].copy_from_slice(&header[from..from + in_header]);

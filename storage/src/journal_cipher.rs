@@ -52,7 +52,7 @@ impl Encryptor {
     /// The fact as it is to be appended, if that is another one than it was given: the begin of a
     /// segment gets the segment's data key. The same again if it is tried again.
     pub fn with_key(&mut self, fact: &Fact) -> Result<Option<Fact>, KeyError> {
-        let Fact::SegmentOpened { segment, recordingid, phantom, at, .. } = fact else {
+        let Fact::SegmentOpened { segment, recordingid, phantom, at, side, .. } = fact else {
             return Ok(None);
         };
         let known = self.segments.get(segment).filter(|known| known.recording == *recordingid);
@@ -73,6 +73,7 @@ impl Encryptor {
             phantom: phantom.clone(),
             at: *at,
             key: Some(wrapped),
+            side: *side,
         }))
     }
 

@@ -15,9 +15,9 @@ use crate::disk::{Disk, DiskFile, is_full};
 use crate::file_out::FileOut;
 use crate::keys::{KeyError, Keys, random};
 use crate::voice_out::VoiceOut;
-use crate::wav::{SAMPLES_MAX, g711_header, pcm_header};
+use crate::wav::{Channels, SAMPLES_MAX, g711_header, pcm_header};
 
-/// Form of a voice file that is to be written. Mono, 8 kHz.
+/// Form of the samples of a voice file that is to be written. 8 kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoiceForm {
     /// WAV with G.711 bytes of this law; audio of the other law is converted.
@@ -138,13 +138,15 @@ impl VoiceError {
 }
 
 /// Writes one voice file under its temporary name. The number of samples is known beforehand, so
-/// that the header is written first and the file is hashed as it is written.
+/// that the header is written first and the file is hashed as it is written. Samples of two channels are
+/// given in turn, the left one first.
 pub struct VoiceWriter {
     id: RecordingId,
     form: VoiceForm,
     path: PathBuf,
     out: VoiceOut,
     key: Option<FileKey>,
+    /// Samples of all channels.
     expected: u64,
     written: u64,
 }
@@ -210,7 +212,8 @@ fn begin(
 }
 
 impl VoiceWriter {
-    /// Begins a file of so many samples under this temporary name; an encrypted one has another ending.
+    /// Begins a file of so many samples in each channel under this temporary name; an encrypted one has
+    /// another ending.
     ///
     /// # Errors
     /// [`VoiceError`]; in all methods here.
@@ -220,18 +223,20 @@ impl VoiceWriter {
         keys: &Keys,
         id: RecordingId,
         form: VoiceForm,
+        channels: Channels,
         samples: u64,
     ) -> Result<Self, VoiceError> {
         let too_long = VoiceError::TooLong { samples };
-        let count = u32::try_from(samples).ok().filter(|_| samples <= SAMPLES_MAX);
+        let expected = samples.saturating_mul(channels.count().into());
+        let count = u32::try_from(samples).ok().filter(|_| expected <= SAMPLES_MAX);
         let count = count.ok_or(too_long)?;
         let Begun { path, mut out, key } = begin(disk, path, keys, id)?;
         let begun = match form {
-            VoiceForm::G711(law) => out.write(&g711_header(law, count)),
-            VoiceForm::Pcm => out.write(&pcm_header(count)),
+            VoiceForm::G711(law) => out.write(&g711_header(law, channels, count)),
+            VoiceForm::Pcm => out.write(&pcm_header(channels, count)),
         };
         begun.map_err(|error| VoiceError::io("cannot write", &path, error))?;
-        Ok(Self { id, form, path, out, key, expected: samples, written: 0 })
+        Ok(Self { id, form, path, out, key, expected, written: 0 })
     }
 
     /// Adds G.711 samples of a law.
@@ -265,7 +270,7 @@ impl VoiceWriter {
         outcome.map_err(|error| VoiceError::io("cannot write", &self.path, error))
     }
 
-    /// Adds silence.
+    /// Adds so many samples of silence, of all channels together.
     ///
     /// # Errors
     /// [`VoiceError`].

@@ -15,6 +15,7 @@ use crate::disk::{Disk, DiskFile, RealDisk, read_full_at, read_whole, write_all_
 use crate::keys::Keys;
 use crate::voice_file::{EncodedWriter, VoiceError, VoiceForm, VoiceWriter};
 use crate::voice_out::hash;
+use crate::wav::Channels;
 
 /// Longest record that is read. One of a day-long call with thousands of gaps is far below.
 const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -83,8 +84,8 @@ impl VoiceStore {
         Self { copies: true, ..self.clone() }
     }
 
-    /// Begins a voice file of so many samples under its temporary name. One that an earlier
-    /// attempt left is overwritten.
+    /// Begins a voice file of so many samples in each channel under its temporary name. One that an
+    /// earlier attempt left is overwritten.
     ///
     /// # Errors
     /// [`VoiceError`].
@@ -92,10 +93,11 @@ impl VoiceStore {
         &self,
         id: RecordingId,
         form: VoiceForm,
+        channels: Channels,
         samples: u64,
     ) -> Result<VoiceWriter, VoiceError> {
         let path = self.work(naming::sealing_voice_file(id, form.format()));
-        VoiceWriter::create(&*self.disk, path, &self.keys, id, form, samples)
+        VoiceWriter::create(&*self.disk, path, &self.keys, id, form, channels, samples)
     }
 
     /// Begins a voice file whose bytes the caller makes, under its temporary name.

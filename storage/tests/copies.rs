@@ -5,6 +5,7 @@ mod common;
 
 use common::{dir, keys, recording, recording_id};
 use storage::testing::{FaultDisk, Survivors};
+use storage::wav::Channels;
 use storage::{CopyError, Fetch, FetchFormat, Keys, Lies, VoiceError, VoiceForm, VoiceStore};
 use storage_core::g711::Law;
 use storage_core::record::VoiceFormat;
@@ -22,7 +23,8 @@ fn owned(revision: u32, started: i64, samples: &[u8], form: VoiceFormat) -> (Rec
         writer.finish().unwrap()
     } else {
         let law = VoiceForm::G711(Law::A);
-        let mut writer = store.write(recording_id(1), law, samples.len() as u64).unwrap();
+        let mut writer =
+            store.write(recording_id(1), law, Channels::Mono, samples.len() as u64).unwrap();
         writer.write_g711(Law::A, samples).unwrap();
         writer.finish().unwrap()
     };

@@ -8,6 +8,7 @@ use common::{begin, block, contents, dir, keys, packet, recording, recording_id}
 use storage::decrypt::{DecryptError, decrypt};
 use storage::rewrap::rewrap;
 use storage::testing::FaultDisk;
+use storage::wav::Channels;
 use storage::{
     Fetch, FetchFormat, Journal, JournalError, JournalOptions, KeyError, Keys, Maintained,
     Recovered, VoiceError, VoiceForm, VoiceStore,
@@ -270,7 +271,8 @@ fn an_altered_block_counts_as_lost_and_others_are_read() {
 
 fn publish(store: &VoiceStore, number: u64, audio: &[u8]) -> Recording {
     let form = VoiceForm::G711(Law::A);
-    let mut writer = store.write(recording_id(number), form, audio.len() as u64).unwrap();
+    let mut writer =
+        store.write(recording_id(number), form, Channels::Mono, audio.len() as u64).unwrap();
     writer.write_g711(Law::A, audio).unwrap();
     let voice = writer.finish().unwrap();
     let staged = store.stage(voice, recording(number, 1_795_000_000_000)).unwrap();
@@ -337,7 +339,7 @@ fn without_its_key_a_voice_file_cannot_be_read_and_everything_else_can() {
 fn publishing_goes_on_after_a_crash_although_the_keys_are_away() {
     let disk = FaultDisk::new();
     let store = VoiceStore::open_on(disk.shared(), dir()).unwrap().with_keys(keys(&["k1"]));
-    let writer = store.write(recording_id(1), VoiceForm::G711(Law::A), 0).unwrap();
+    let writer = store.write(recording_id(1), VoiceForm::G711(Law::A), Channels::Mono, 0).unwrap();
     let staged = store.stage(writer.finish().unwrap(), recording(1, 1_795_000_000_000)).unwrap();
     disk.fail_at(disk.operations() + 3);
     store.publish_staged(&staged).unwrap_err();
@@ -354,7 +356,7 @@ fn data_keys_are_wrapped_anew_and_the_old_key_is_needed_no_more() {
     let store = VoiceStore::open(folder.path()).unwrap();
     let old = store.clone().with_keys(keys(&["k1"]));
     let records: Vec<_> = (1..=3).map(|number| publish(&old, number, &audio(300))).collect();
-    let writer = old.write(recording_id(4), VoiceForm::G711(Law::A), 0).unwrap();
+    let writer = old.write(recording_id(4), VoiceForm::G711(Law::A), Channels::Mono, 0).unwrap();
     let staged = old.stage(writer.finish().unwrap(), recording(4, 1_795_000_000_000)).unwrap();
     let audio_before = std::fs::read(store.voice_path(&records[0])).unwrap();
     {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use common::{keys, recording, recording_id};
 use storage::lock::DataLock;
 use storage::verify::{Fault, FaultKind, Told, Verified, VerifyError, verify};
+use storage::wav::Channels;
 use storage::{Keys, VoiceForm, VoiceStore};
 use storage_core::g711::Law;
 use storage_core::{Recording, naming};
@@ -29,7 +30,8 @@ impl Folder {
         let mut records = Vec::new();
         for (number, started, length) in [(1, DAY, 900), (2, DAY, 900), (3, DAY + 86_400_000, 50)] {
             let form = VoiceForm::G711(Law::A);
-            let mut writer = store.write(recording_id(number), form, length).unwrap();
+            let mut writer =
+                store.write(recording_id(number), form, Channels::Mono, length).unwrap();
             let audio = vec![u8::try_from(number).unwrap(); usize::try_from(length).unwrap()];
             writer.write_g711(Law::A, &audio).unwrap();
             let staged = store.stage(writer.finish().unwrap(), recording(number, started)).unwrap();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use common::{dir, keys, recording, recording_id};
 use sha2::{Digest, Sha256};
 use storage::testing::{FaultDisk, Survivors};
+use storage::wav::Channels;
 use storage::{
     Catalog, Fetch, FetchError, FetchFormat, FinishedVoice, Keys, SledCatalog, Staged, VoiceError,
     VoiceForm, VoiceStore, reindex,
@@ -25,7 +26,7 @@ fn publish(
     form: VoiceForm,
     audio: &[u8],
 ) -> Result<Recording, VoiceError> {
-    let mut writer = store.write(recording_id(number), form, audio.len() as u64)?;
+    let mut writer = store.write(recording_id(number), form, Channels::Mono, audio.len() as u64)?;
     writer.write_g711(Law::A, audio)?;
     put(store, writer.finish()?, recording(number, STARTED))
 }
@@ -96,7 +97,8 @@ fn a_g711_file_is_kept_as_it_came_and_read_as_linear() {
 fn a_linear_file_is_what_hound_reads() {
     let folder = tempfile::tempdir().unwrap();
     let store = VoiceStore::open(folder.path()).unwrap();
-    let mut writer = store.write(recording_id(1), VoiceForm::Pcm, 4 + 40_000).unwrap();
+    let mut writer =
+        store.write(recording_id(1), VoiceForm::Pcm, Channels::Mono, 4 + 40_000).unwrap();
     writer.write_pcm(&[5, -5]).unwrap();
     writer.write_g711(Law::Mu, &[0, 0x80]).unwrap();
     writer.write_silence(40_000).unwrap();
@@ -114,7 +116,8 @@ fn a_linear_file_is_what_hound_reads() {
 fn audio_of_the_other_law_is_converted() {
     let folder = tempfile::tempdir().unwrap();
     let store = VoiceStore::open(folder.path()).unwrap();
-    let mut writer = store.write(recording_id(1), VoiceForm::G711(Law::Mu), 4).unwrap();
+    let mut writer =
+        store.write(recording_id(1), VoiceForm::G711(Law::Mu), Channels::Mono, 4).unwrap();
     writer.write_g711(Law::Mu, &[1]).unwrap();
     writer.write_g711(Law::A, &[Law::A.encode(1000)]).unwrap();
     writer.write_pcm(&[-1000]).unwrap();
@@ -132,14 +135,15 @@ fn a_wrong_length_or_a_wrong_record_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = VoiceStore::open(folder.path()).unwrap();
     let form = VoiceForm::G711(Law::A);
-    let mut writer = store.write(recording_id(1), form, 3).unwrap();
+    let mut writer = store.write(recording_id(1), form, Channels::Mono, 3).unwrap();
     writer.write_silence(2).unwrap();
     let error = writer.finish().unwrap_err();
     assert!(matches!(error, VoiceError::Length { expected: 3, written: 2 }));
-    let voice = store.write(recording_id(1), form, 0).unwrap().finish().unwrap();
+    let voice = store.write(recording_id(1), form, Channels::Mono, 0).unwrap().finish().unwrap();
     let error = store.stage(voice, recording(2, STARTED)).unwrap_err();
     assert!(matches!(error, VoiceError::Mismatch { .. }));
-    let error = store.write(recording_id(1), form, u64::from(u32::MAX)).unwrap_err();
+    let error =
+        store.write(recording_id(1), form, Channels::Mono, u64::from(u32::MAX)).unwrap_err();
     assert!(matches!(error, VoiceError::TooLong { .. }));
 }
 
@@ -185,7 +189,7 @@ impl Version {
             store.clone().with_keys(Keys::default())
         };
         let voice = if let Some(form) = self.form {
-            let mut writer = store.write(id, form, self.audio.len() as u64)?;
+            let mut writer = store.write(id, form, Channels::Mono, self.audio.len() as u64)?;
             writer.write_g711(Law::A, &self.audio)?;
             writer.finish()?
         } else {
@@ -489,4 +493,27 @@ fn a_start_enters_what_a_crash_kept_from_the_catalog() {
     drop(catalog);
     let (_, reindexed) = rebuilt(folder.path());
     assert_eq!(reindexed.entered, 0);
+}
+
+#[test]
+fn two_channels_stay_apart_in_any_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    let form = VoiceForm::G711(Law::A);
+    let mut writer = store.write(recording_id(1), form, Channels::Stereo, 300).unwrap();
+    let audio: Vec<u8> = (0..600_u16).map(|n| n.to_le_bytes()[0]).collect();
+    writer.write_g711(Law::A, &audio).unwrap();
+    let record = put(&store, writer.finish().unwrap(), recording(1, STARTED)).unwrap();
+    let fetch = Fetch::open(&store, &record, FetchFormat::Wav).unwrap();
+    let wav = read(&fetch);
+    let mut reader = hound::WavReader::new(&wav[..]).unwrap();
+    assert_eq!((reader.spec().channels, reader.duration()), (2, 300));
+    let linear: Vec<i16> = reader.samples().map(Result::unwrap).collect();
+    assert_eq!(linear, audio.iter().map(|byte| Law::A.decode(*byte)).collect::<Vec<_>>());
+    let mut piece = [0; 101];
+    assert_eq!(fetch.read_at(&mut piece, 39).unwrap(), piece.len());
+    assert_eq!(piece[..], wav[39..140]);
+    let writer = store.write(recording_id(2), form, Channels::Stereo, 3).unwrap();
+    let error = writer.finish().unwrap_err();
+    assert!(matches!(error, VoiceError::Length { expected: 6, written: 0 }));
 }

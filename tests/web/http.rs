@@ -71,7 +71,7 @@ async fn the_waveform_is_that_of_the_audio() {
     let site = Site::new().await;
     let mut samples = vec![0_i16; 8_000];
     (samples[100], samples[7_999]) = (-16_384, 32_767);
-    let mut wav = storage::wav::pcm_header(8_000).to_vec();
+    let mut wav = storage::wav::pcm_header(storage::wav::Channels::Mono, 8_000).to_vec();
     wav.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
     let recording = site.node.put(1, "2611", wav);
     let broken = site.node.put(2, "2611", noise(1_000, 1));

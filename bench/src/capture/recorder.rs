@@ -50,7 +50,8 @@ impl Recorder {
         let (notices, taken) = mpsc::channel(65_536);
         let (complete, ended) = mpsc::channel(1);
         let addresses = addresses.iter().copied().map(SocketAddr::V4);
-        let phantoms: Vec<_> = (0..).map(facts::phantom).zip(addresses).collect();
+        let phantoms = (0..).map(|number| recorder_core::Receiver::whole(facts::phantom(number)));
+        let phantoms: Vec<_> = phantoms.zip(addresses).collect();
         let calls = phantoms.len();
         let clock = Clock::start();
         let encrypted = *media != Protection::Clear;

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use storage_core::journal::Fact;
-use storage_core::{Draft, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId, WallTime};
+use storage_core::{Draft, MonoTime, NodeId, Now, RecordingId, SegmentId, WallTime};
 
+use crate::Receiver;
 use crate::call::order::Ticket;
 use crate::call::{
     CallView, Calls, Claimed, JoinRefusal, Mandate, Order, Over, Patience, Peer, Request,
@@ -36,7 +37,7 @@ pub enum Action {
     /// now on. Keys are in it: it goes nowhere else.
     Protect {
         /// Which phantom.
-        phantom: Extension,
+        phantom: Receiver,
         /// When the switch said so.
         at: WallTime,
         /// How.
@@ -242,7 +243,7 @@ impl Controller {
             Order::Join { ticket, call, party, phantom } => {
                 self.link.join(mono, ticket.0, &call, party, &phantom);
             }
-            Order::Attach { device } => self.link.attach(mono, &device),
+            Order::Attach { receiver } => self.link.attach(mono, &receiver),
             Order::Leave { phantom, call } => self.link.leave(mono, &phantom, &call),
             Order::AskLinkage { call, party } => self.link.call_linkage(mono, &call, party),
             Order::SnapshotCall { call, party } => self.link.snapshot_call(mono, &call, party),

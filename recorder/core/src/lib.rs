@@ -4,3 +4,7 @@ pub mod call;
 pub mod controller;
 pub mod dmcc;
 pub mod media;
+
+mod receiver;
+
+pub use receiver::Receiver;

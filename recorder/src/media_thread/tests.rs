@@ -11,8 +11,8 @@ use storage::testing::FaultDisk;
 use storage::{JournalOptions, JournalReader};
 use storage_core::draft::Draft;
 use storage_core::journal::{Channel, Entry};
-use storage_core::record::GapCause;
-use storage_core::{NodeId, Now, RecordingId, SegmentId, WallTime};
+use storage_core::record::{GapCause, Side};
+use storage_core::{Extension, NodeId, Now, RecordingId, SegmentId, WallTime};
 
 use super::*;
 
@@ -64,17 +64,22 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn start(phantoms: usize) -> Self {
+        let receivers = (0..phantoms).map(|number| Receiver::whole(extension(number)));
+        Self::receiving(receivers)
+    }
+
+    pub(crate) fn receiving(receivers: impl ExactSizeIterator<Item = Receiver>) -> Self {
         let disk = FaultDisk::new();
         let options = JournalOptions { reserve_bytes: 64 << 10, ..JournalOptions::default() };
         let (journal, _) =
             Journal::open_on(disk.shared(), Path::new("/data"), NodeId(1), options).unwrap();
         let reader = journal.reader();
-        let ports = free_ports(phantoms);
+        let ports = free_ports(receivers.len());
         let (notice, notices) = tokio::sync::mpsc::channel(10_000);
         let (ended, complete) = tokio::sync::mpsc::channel(COMPLETE);
         let thread = MediaThread::spawn(MediaConfig {
             clock: Clock::start(),
-            phantoms: (0..).map(extension).zip(ports.iter().copied()).collect(),
+            phantoms: receivers.zip(ports.iter().copied()).collect(),
             journal,
             sync_ms: 200,
             encrypted: false,
@@ -92,7 +97,7 @@ impl Bench {
         self.media.send(Fact::Recording { draft: draft(recordingid, None) }).unwrap();
         let phantom = extension(phantom);
         self.media
-            .send(Fact::SegmentOpened { segment, recordingid, phantom, at, key: None })
+            .send(Fact::SegmentOpened { segment, recordingid, phantom, at, key: None, side: None })
             .unwrap();
     }
 
@@ -178,8 +183,8 @@ impl Bench {
 
 impl Bench {
     fn ring(&self, phantom: usize, segment: u64, change: RingChange) {
-        let (phantom, segment) = (extension(phantom), SegmentId(segment));
-        assert!(self.media.ring(RingOrder { phantom, segment, change }));
+        let (receiver, segment) = (Receiver::from(&extension(phantom)), SegmentId(segment));
+        assert!(self.media.ring(RingOrder { receiver, segment, change }));
     }
 
     fn begin_ring(&mut self, phantom: usize, segment: u64, reach: Duration) {
@@ -253,6 +258,40 @@ fn a_call_is_in_the_capture_at_once_and_whole() {
 }
 
 #[test]
+fn each_side_of_a_device_is_captured_from_a_port_of_its_own() {
+    let sides = Side::ALL.map(|side| Receiver { device: extension(0), side: Some(side) });
+    let mut bench = Bench::receiving(sides.into_iter());
+    let (id, at) = (id(1), Clock::wall());
+    bench.media.send(Fact::Recording { draft: draft(id, None) }).unwrap();
+    for (number, side) in (1..).zip(Side::ALL) {
+        let (segment, side) = (SegmentId(number), Some(side));
+        let (recordingid, phantom) = (id, extension(0));
+        let opened = Fact::SegmentOpened { segment, recordingid, phantom, at, key: None, side };
+        bench.media.send(opened).unwrap();
+    }
+    let port = |seq: u16| usize::from(seq % 2);
+    (10..20).for_each(|seq| bench.send(port(seq), seq));
+    until("all are captured", || {
+        bench.reader.open_recordings().contains(&id) && bench.captured(id).len() == 10
+    });
+    bench.media.send(Fact::SegmentClosed { segment: SegmentId(1), at: Clock::wall() }).unwrap();
+    bench.close(2, id);
+    assert_eq!(bench.ended(), id);
+    let mut rows = Vec::new();
+    let read = bench.reader.read_recording(id, |entry| {
+        if let Entry::Packets(block) = entry {
+            let seqs = block.iter().map(|(_, bytes)| RtpPacket::parse(bytes).unwrap().seq.0);
+            rows.extend(seqs.map(|seq| (seq, block.segment.0)));
+        }
+    });
+    read.unwrap();
+    rows.sort_unstable();
+    let expected: Vec<_> = (10..20).map(|seq: u16| (seq, 1 + u64::from(seq % 2))).collect();
+    assert_eq!(rows, expected);
+    bench.thread.stop();
+}
+
+#[test]
 fn media_that_overtakes_the_order_of_its_segment_is_captured() {
     // On a busy machine the switch has answered and sent before the thread has taken the order.
     let mut bench = Bench::start(1);
@@ -267,7 +306,7 @@ fn media_that_overtakes_the_order_of_its_segment_is_captured() {
     let phantom = extension(0);
     bench
         .media
-        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None })
+        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None, side: None })
         .unwrap();
     let first_two =
         || bench.reader.open_recordings().contains(&id) && bench.captured(id).len() == 2;
@@ -437,8 +476,14 @@ fn a_ring_becomes_its_segments_begin_and_nothing_is_lost_in_between() {
             assert_eq!(bench.media.stats().packets.value(), 0);
             bench.media.send(Fact::Recording { draft: draft(id, None) }).unwrap();
             let (segment, phantom) = (SegmentId(7), extension(0));
-            let opened =
-                Fact::SegmentOpened { segment, recordingid: id, phantom, at: begun, key: None };
+            let opened = Fact::SegmentOpened {
+                segment,
+                recordingid: id,
+                phantom,
+                at: begun,
+                key: None,
+                side: None,
+            };
             bench.media.send(opened).unwrap();
         }
     }
@@ -475,7 +520,7 @@ fn a_ring_keeps_its_last_seconds_only() {
     let (segment, phantom, at) = (SegmentId(1), extension(0), now - reach);
     bench
         .media
-        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None })
+        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None, side: None })
         .unwrap();
     bench.heard(1);
     bench.close(1, id);
@@ -542,7 +587,7 @@ fn what_a_full_disk_does_not_take_of_a_ring_is_accounted_for() {
     let (segment, phantom) = (SegmentId(1), extension(0));
     bench
         .media
-        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None })
+        .send(Fact::SegmentOpened { segment, recordingid: id, phantom, at, key: None, side: None })
         .unwrap();
     let media = bench.media.clone();
     let mut seq = RINGED;

@@ -30,8 +30,14 @@ fn journal(blocks: u64) -> Journal {
         for segment in segments {
             let (segment, recordingid) = (SegmentId(segment), id(recording));
             let phantom = format!("7800{segment}").as_str().into();
-            let opened =
-                Fact::SegmentOpened { segment, recordingid, phantom, at: at(0), key: None };
+            let opened = Fact::SegmentOpened {
+                segment,
+                recordingid,
+                phantom,
+                at: at(0),
+                key: None,
+                side: None,
+            };
             journal.append_fact(&opened).unwrap();
         }
     }

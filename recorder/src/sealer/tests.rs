@@ -28,16 +28,16 @@ mod seams;
 
 const START_MS: i64 = 1_700_000_000_000;
 
-fn at(ms: i64) -> WallTime {
+pub(crate) fn at(ms: i64) -> WallTime {
     WallTime::from_millis(START_MS + ms)
 }
 
 /// A frame of 20 ms that names its number in every sample pair.
-fn frame(number: u16) -> Vec<u8> {
+pub(crate) fn frame(number: u16) -> Vec<u8> {
     number.to_be_bytes().repeat(80)
 }
 
-fn rtp(number: u16, pt: u8) -> Vec<u8> {
+pub(crate) fn rtp(number: u16, pt: u8) -> Vec<u8> {
     let mut bytes = datagram(number);
     bytes[1] = pt;
     bytes[12..].copy_from_slice(&frame(number));
@@ -49,7 +49,7 @@ fn source() -> SocketAddr {
 }
 
 /// Writes a capture as the media thread does: 5 packets of a segment in a block.
-fn capture(journal: &mut Journal, segment: u64, packets: &[(i64, Vec<u8>)]) {
+pub(crate) fn capture(journal: &mut Journal, segment: u64, packets: &[(i64, Vec<u8>)]) {
     let segment = SegmentId(segment);
     for chunk in packets.chunks(5) {
         let mut bytes = Vec::new();
@@ -68,22 +68,29 @@ fn open(journal: &mut Journal, segment: u64, recordingid: RecordingId) {
     let segment = SegmentId(segment);
     journal.append_fact(&Fact::Recording { draft: draft(recordingid, None) }).unwrap();
     journal
-        .append_fact(&Fact::SegmentOpened { segment, recordingid, phantom, at, key: None })
+        .append_fact(&Fact::SegmentOpened {
+            segment,
+            recordingid,
+            phantom,
+            at,
+            key: None,
+            side: None,
+        })
         .unwrap();
 }
 
-fn numbered(numbers: impl Iterator<Item = u16>, pt: u8) -> Vec<(i64, Vec<u8>)> {
+pub(crate) fn numbered(numbers: impl Iterator<Item = u16>, pt: u8) -> Vec<(i64, Vec<u8>)> {
     numbers.map(|number| (i64::from(number) * 20, rtp(number, pt))).collect()
 }
 
-fn folder() -> (tempfile::TempDir, Journal, VoiceStore) {
+pub(crate) fn folder() -> (tempfile::TempDir, Journal, VoiceStore) {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(dir.path(), NodeId(1), JournalOptions::default()).unwrap();
     let store = VoiceStore::open(dir.path()).unwrap();
     (dir, journal, store)
 }
 
-fn published(
+pub(crate) fn published(
     capture: &JournalReader,
     store: &VoiceStore,
     format: VoiceFormat,
@@ -127,7 +134,7 @@ pub(crate) fn published_tones(
 }
 
 /// The samples of a G.711 WAV file, by its chunks.
-fn g711_samples(path: &Path) -> (u16, Vec<u8>) {
+pub(crate) fn g711_samples(path: &Path) -> (u16, Vec<u8>) {
     let file = std::fs::read(path).unwrap();
     assert_eq!((&file[..4], &file[8..16]), (&b"RIFF"[..], &b"WAVEfmt "[..]));
     let tag = u16::from_le_bytes([file[20], file[21]]);
@@ -230,7 +237,14 @@ fn audio_without_a_draft_is_published_without_a_name() {
     let recordingid = id(1);
     let (segment, phantom, at) = (SegmentId(1), "78001".into(), at(0));
     journal
-        .append_fact(&Fact::SegmentOpened { segment, recordingid, phantom, at, key: None })
+        .append_fact(&Fact::SegmentOpened {
+            segment,
+            recordingid,
+            phantom,
+            at,
+            key: None,
+            side: None,
+        })
         .unwrap();
     capture(&mut journal, 1, &numbered(0..50, 8));
     let record = published(&journal.reader(), &store, VoiceFormat::WavG711, recordingid);
@@ -502,7 +516,8 @@ fn captured_by(
     };
     journal.append_fact(&Fact::Recording { draft }).unwrap();
     let (segment, phantom) = (SegmentId(1), "78009".into());
-    let opened = Fact::SegmentOpened { segment, recordingid, phantom, at: opened, key: None };
+    let opened =
+        Fact::SegmentOpened { segment, recordingid, phantom, at: opened, key: None, side: None };
     journal.append_fact(&opened).unwrap();
     let packets: Vec<_> = numbers
         .map(|number| {

@@ -7,8 +7,8 @@ use super::terminal_events::{dependency_word, endpoint, mode_word, terminal};
 use super::{Aes, ConnId, CstaError, Output, Reply};
 use crate::secret::Secret;
 use crate::switch::{
-    Dependency, LocalMedia, MediaMode, Owner, RegisterRefusal, Registration, RegistrationKey,
-    StationKind, Switch,
+    Content, Dependency, LocalMedia, MediaMode, Owner, RegisterRefusal, Registration,
+    RegistrationKey, StationKind, Switch,
 };
 use crate::time::Time;
 use crate::wire::{Element, Node, av};
@@ -34,6 +34,7 @@ pub(super) struct Ask {
     force: bool,
     dependency: Dependency,
     mode: MediaMode,
+    content: Content,
     media: Option<LocalMedia>,
 }
 
@@ -134,6 +135,7 @@ impl Aes {
             owner: Owner { aes: self.index, session },
             dependency: ask.dependency,
             mode: ask.mode,
+            content: ask.content,
             media: ask.media,
         };
         let outcome = if self.faults.refuse_registrations > 0 {
@@ -251,6 +253,12 @@ fn read_ask(request: &Element) -> Result<Ask, CstaError> {
         "INDEPENDENT" => Dependency::Independent,
         _ => return Err(bad),
     };
+    let content = match login.text_at(&["mediaContent"]) {
+        "FULL" | "" => Content::Full,
+        "MAIN_STATION_ONLY" => Content::MainStationOnly,
+        "ALL_BUT_MAIN_STATION" => Content::AllButMainStation,
+        _ => return Err(bad),
+    };
     let media = match request.child("localMediaInfo") {
         Some(info) if mode == MediaMode::Client => Some(read_media(info)?),
         None if mode == MediaMode::Client => return Err(bad),
@@ -261,6 +269,7 @@ fn read_ask(request: &Element) -> Result<Ask, CstaError> {
         force: login.flag("forceLogin").unwrap_or(false),
         dependency,
         mode,
+        content,
         media,
     })
 }

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 
 use crate::switch::{RegistrationKey, Serial};
 use crate::time::Time;
+use crate::tone::Part;
 
 /// What is to be sent to one registered terminal.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +39,8 @@ pub struct Play {
     pub first_index: Option<u64>,
     /// A report each so many packets; 0: none.
     pub report_packets: u32,
+    /// Whose voices it hears.
+    pub part: Part,
     /// The interaction heard.
     pub serial: Serial,
     /// When its frame 0 began; before that there is only uncoded tone.

@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{Coding, Play, Protection, Scheme};
 use crate::config::Switches;
 use crate::rng::Rng;
-use crate::switch::{ConnectionState, Extension, MediaMode, Owner, RegistrationKey, Switch};
+use crate::switch::{
+    ConnectionState, Content, Extension, MediaMode, Owner, RegistrationKey, Switch,
+};
 use crate::time::Time;
+use crate::tone::Part;
 
 /// Keys and salts remembered.
 const SECRETS_MAX: usize = 10_000;
@@ -172,6 +175,7 @@ fn wanted(
             protection: None,
             first_index: switches.rtp_first_index,
             report_packets: switches.report_packets,
+            part: part_of(held.content),
             serial: call.serial,
             established: call.established,
             not_before: now.after_millis(switches.rtp_delay_ms),
@@ -179,6 +183,14 @@ fn wanted(
         wanted.insert(key, Playing { owner: held.owner, play, codec, encryption });
     }
     wanted
+}
+
+const fn part_of(content: Content) -> Part {
+    match content {
+        Content::Full => Part::Whole,
+        Content::MainStationOnly => Part::Station,
+        Content::AllButMainStation => Part::Others,
+    }
 }
 
 /// The client's first codec that the switch has, in the switch's spelling.

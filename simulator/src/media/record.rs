@@ -3,6 +3,7 @@
 
 use super::Play;
 use crate::time::Time;
+use crate::tone::Part;
 
 /// Stretches of dropped frames remembered per record.
 const DROPS_MAX: usize = 10_000;
@@ -16,6 +17,8 @@ pub struct StreamRecord {
     pub instance: u8,
     /// AES that the terminal was registered through.
     pub aes: usize,
+    /// Whose voices were in it.
+    pub part: Part,
     /// The interaction.
     pub serial: u32,
     /// First coded frame made, dropped or not.
@@ -43,6 +46,7 @@ impl StreamRecord {
             phantom: play.key.0.as_str().to_owned(),
             instance: play.key.1,
             aes: play.aes,
+            part: play.part,
             serial: play.serial.0,
             first_frame: None,
             last_frame: None,

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::media::{Change, Coding, Play};
     use crate::switch::{Extension, Serial};
-    use crate::tone::{self, Law};
+    use crate::tone::{self, Law, Part};
 
     fn play(number: u32, to: SocketAddr) -> Play {
         Play {
@@ -159,6 +159,7 @@ mod tests {
             protection: None,
             first_index: None,
             report_packets: 0,
+            part: Part::Whole,
             serial: Serial(number),
             established: Some(Time::default()),
             not_before: Time::default(),

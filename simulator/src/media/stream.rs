@@ -1,7 +1,7 @@
 //! RTP streams as a table that is asked for packets at each beat of 20 ms, with faults on request
 //! and an account of every frame. Pure: no socket, no clock; random numbers from a seed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::coder::Coder;
@@ -12,7 +12,10 @@ use super::{Play, rtp};
 use crate::rng::Rng;
 use crate::switch::{Extension, RegistrationKey};
 use crate::time::{FRAME_NS, Time};
-use crate::tone::{self, FRAME_LEN, Law};
+use crate::tone::{self, Code, FRAME_LEN, Law, Part};
+
+/// A frame that was made, and of what: the next stream may need the same.
+type Made = ((Law, Code, bool), [u8; FRAME_LEN]);
 
 /// Records of finished streams remembered.
 const RECORDS_MAX: usize = 200_000;
@@ -86,6 +89,8 @@ pub struct Table {
     delayed_count: u64,
     finished: VecDeque<StreamRecord>,
     extra: Vec<Packet>,
+    /// Of which terminals nobody says anything in this part.
+    dumb: BTreeSet<(Extension, Part)>,
     rng: Rng,
     /// Faults of the network.
     pub faults: RtpFaults,
@@ -103,6 +108,7 @@ impl Table {
             delayed_count: 0,
             finished: VecDeque::new(),
             extra: Vec::new(),
+            dumb: BTreeSet::new(),
             rng: Rng::new(seed),
             faults: RtpFaults {
                 drop: 0.0,
@@ -125,7 +131,7 @@ impl Table {
             }
             Change::Play(play) => match self.streams.get_mut(&play.key) {
                 Some(stream) => {
-                    if stream.play.serial != play.serial {
+                    if (stream.play.serial, stream.play.part) != (play.serial, play.part) {
                         let next = StreamRecord::new(now, &play);
                         let mut old = std::mem::replace(&mut stream.record, next);
                         old.ended = Some(now);
@@ -180,12 +186,14 @@ impl Table {
         let mut packets = std::mem::take(&mut self.extra);
         packets.reserve(self.streams.len());
         let faults = self.faults;
-        let mut last: Option<(Law, u32, u32, [u8; FRAME_LEN])> = None;
+        let mut last = None;
         for stream in self.streams.values_mut() {
             if beat < stream.play.not_before {
                 continue;
             }
-            let Some((bytes, frame)) = stream.make(beat, &mut last) else { continue };
+            let name = (stream.play.key.0.clone(), stream.play.part);
+            let speaks = !self.dumb.contains(&name);
+            let Some((bytes, frame)) = stream.make(beat, speaks, &mut last) else { continue };
             self.packets += 1;
             packets.extend(stream.report());
             let muted = stream.muted > 0;
@@ -242,6 +250,11 @@ impl Table {
         }
     }
 
+    /// From now on nobody says anything in what a terminal hears of this part.
+    pub fn hush(&mut self, extension: &Extension, part: Part) {
+        self.dumb.insert((extension.clone(), part));
+    }
+
     /// A new SSRC, sequence and timestamp in the middle of the stream.
     pub fn change_ssrc(&mut self, extension: &Extension) {
         let random = self.rng.next();
@@ -291,7 +304,8 @@ impl Stream {
     fn make(
         &mut self,
         beat: Time,
-        last: &mut Option<(Law, u32, u32, [u8; FRAME_LEN])>,
+        speaks: bool,
+        last: &mut Option<Made>,
     ) -> Option<(Vec<u8>, Option<u32>)> {
         let first = *self.first_beat.get_or_insert(beat);
         let beats = beat.since(first).as_nanos() as u64 / FRAME_NS;
@@ -305,15 +319,14 @@ impl Stream {
             Some(at) => Some(beat.frames_since(at)),
             None => None,
         };
-        let words = match (frame, &last) {
-            (Some(number), Some((l, s, n, words))) if (*l, *s, *n) == (law, serial, number) => {
-                *words
-            }
-            (Some(number), _) => tone::frame(law, serial, number),
+        let code = frame.map(|frame| Code { part: self.play.part, serial, frame });
+        let words = match (code, &last) {
+            (Some(code), Some((of, words))) if *of == (law, code, speaks) => *words,
+            (Some(code), _) => tone::coded(law, code, speaks),
             (None, _) => tone::uncoded(law, beats as u32),
         };
-        if let Some(number) = frame {
-            *last = Some((law, serial, number, words));
+        if let Some(code) = code {
+            *last = Some(((law, code, speaks), words));
         }
         let marker = std::mem::take(&mut self.fresh);
         let payload = self.coder.payload(coding, &words);
@@ -361,6 +374,7 @@ mod tests {
             protection: None,
             first_index: None,
             report_packets: 0,
+            part: Part::Whole,
             serial: Serial(serial),
             established: established.map(Time::from_millis),
             not_before: Time::default(),

@@ -28,8 +28,8 @@ pub use event::{
 pub use ids::{CallId, Device, Extension, Serial, Trunk, Ucid};
 pub use refusal::Refusal;
 pub use registration::{
-    Dependency, LocalMedia, MediaMode, Owner, RegisterRefusal, Registration, RegistrationChange,
-    RegistrationKey, Unregistered,
+    Content, Dependency, LocalMedia, MediaMode, Owner, RegisterRefusal, Registration,
+    RegistrationChange, RegistrationKey, Unregistered,
 };
 
 use crate::config::{ConfigError, SiteConfig, Switches, TrunkConfig};

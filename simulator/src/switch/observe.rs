@@ -209,7 +209,7 @@ impl Switch {
 mod tests {
     use super::*;
     use crate::config::SiteConfig;
-    use crate::switch::{Dependency, MediaMode, Owner, Registration, Serial};
+    use crate::switch::{Content, Dependency, MediaMode, Owner, Registration, Serial};
 
     /// A switch with telephones 31001 to 31006 and registered softphones.
     struct Desk {
@@ -237,6 +237,7 @@ mod tests {
                 owner: Owner { aes: 0, session: 0 },
                 dependency: Dependency::Main,
                 mode: MediaMode::Client,
+                content: Content::Full,
                 media: None,
             };
             let key = (ext(phantom), 0);

@@ -41,6 +41,18 @@ pub enum MediaMode {
     Telecommuter,
 }
 
+/// Whose voices a registration is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Content {
+    /// Everybody's in one.
+    #[default]
+    Full,
+    /// Those of the station that it is registered at.
+    MainStationOnly,
+    /// Everybody's but that station's.
+    AllButMainStation,
+}
+
 /// Where and how a client wants its media.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LocalMedia {
@@ -61,6 +73,8 @@ pub struct Registration {
     pub dependency: Dependency,
     /// Media mode.
     pub mode: MediaMode,
+    /// What is in its media.
+    pub content: Content,
     /// Media, for mode CLIENT.
     pub media: Option<LocalMedia>,
 }

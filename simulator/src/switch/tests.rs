@@ -37,6 +37,7 @@ impl Desk {
             owner: Owner { aes: 0, session },
             dependency: Dependency::Main,
             mode: MediaMode::Client,
+            content: Content::Full,
             media: None,
         };
         self.switch.register(self.now, &(ext(phantom), 0), "123456", true, registration)
@@ -479,6 +480,7 @@ fn wrong_security_codes_are_counted_and_may_lock() {
         owner: Owner { aes: 0, session: 0 },
         dependency: Dependency::Main,
         mode: MediaMode::Client,
+        content: Content::Full,
         media: None,
     };
     let mut attempt =
@@ -497,6 +499,7 @@ fn at_most_three_registrations_of_an_extension_with_the_telephone() {
             owner: Owner { aes: 0, session: 0 },
             dependency: Dependency::Independent,
             mode: MediaMode::Client,
+            content: Content::Full,
             media: None,
         };
         let key = (ext("31001"), instance);

@@ -479,6 +479,7 @@ mod tests {
             startms: *startms,
             endms: *endms,
             cause: *cause,
+            side: None,
         };
         let gaps: Vec<Gap> = gaps.iter().map(gap).collect();
         let ucid = (!ucid.is_empty()).then(|| self::ucid(ucid));

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draft::Draft;
 use crate::ids::{Extension, NodeId, RecordingId, SegmentId};
-use crate::record::GapCause;
+use crate::record::{GapCause, Side};
 use crate::time::WallTime;
 use crate::wrapped_key::WrappedKey;
 
@@ -75,6 +75,9 @@ pub enum Fact {
         /// Its data key, where its packets are encrypted. The journal puts it there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<WrappedKey>,
+        /// Which side of the call it hears; absent where it hears all in one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        side: Option<Side>,
     },
     /// The switch named the media's terms; each later one replaces the one before.
     MediaTerms {

@@ -91,6 +91,30 @@ pub enum GapCause {
     DiskFull,
 }
 
+/// Which voices of a call a channel of a voice file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The recorded station's own: the left channel.
+    Agent,
+    /// Everybody else's: the right channel.
+    Others,
+}
+
+impl Side {
+    /// In the order of the channels.
+    pub const ALL: [Self; 2] = [Self::Agent, Self::Others];
+
+    /// As it is written in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Others => "others",
+        }
+    }
+}
+
 /// A stretch without audio; the voice file holds silence of the same length.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -100,6 +124,9 @@ pub struct Gap {
     pub endms: u64,
     /// Why.
     pub cause: GapCause,
+    /// Of two channels the one that has no audio; absent where there is none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
 }
 
 /// A stretch on a recording's timeline.
@@ -152,6 +179,9 @@ pub struct Segment {
     /// measured when the two were joined, milliseconds; absent where the owner captured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clockoffsetms: Option<f64>,
+    /// Which side of the call it heard; absent where it heard all in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
 }
 
 /// How it was found where a capture lies beside another one.

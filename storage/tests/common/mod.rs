@@ -70,6 +70,7 @@ pub fn opened(segment: u64, recording: u64) -> Fact {
         phantom: Extension::new("78001"),
         at: at(0),
         key: None,
+        side: None,
     }
 }
 

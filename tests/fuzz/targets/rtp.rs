@@ -24,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
         phantom: Extension::new("78001"),
         at: WallTime::from_millis(0),
         key: None,
+        side: None,
     }));
     index.entry(&Entry::Fact(Fact::MediaTerms {
         segment,

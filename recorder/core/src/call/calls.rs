@@ -26,6 +26,7 @@ use super::tracked::{CallKey, TrackedCall};
 use super::tracker::{CallEnd, Change, Tracker};
 use super::trigger::Work;
 use super::view::{CallView, LiveEvent, RecordedView, view_of};
+use crate::Receiver;
 use crate::media::MediaNotice;
 
 /// What the call machine must know beforehand.
@@ -213,11 +214,16 @@ impl Calls {
     }
 
     /// A phantom is registered.
-    pub fn handle_phantom_ready(&mut self, now: Now, phantom: &Extension) {
+    pub fn handle_phantom_ready(&mut self, now: Now, receiver: impl Into<Receiver>) {
+        let receiver = receiver.into();
+        let phantom = &receiver.device;
+        self.ear_is_registered(&receiver, true);
         self.pool.ready(now.mono, phantom);
         if self.taps.contains_key(phantom) {
             // It was lost in a call and is still being taken out of it.
-            self.pool.busy(phantom, PhantomState::Leaving);
+            if self.moves_devices() {
+                self.pool.busy(phantom, PhantomState::Leaving);
+            }
         } else {
             self.evict_stray(now, phantom);
         }
@@ -225,18 +231,24 @@ impl Calls {
         self.settle(now);
     }
 
-    /// A phantom is not registered any more: what it heard ends, another goes on.
-    pub fn handle_phantom_lost(&mut self, now: Now, phantom: &Extension) {
-        self.pool.lost(phantom);
-        self.ear_is_silent(phantom);
-        self.end_tap_of_lost(now, phantom);
+    /// A phantom is not registered any more: what it heard ends, another goes on. Of a device that hears
+    /// each side by itself the other side goes on.
+    pub fn handle_phantom_lost(&mut self, now: Now, receiver: impl Into<Receiver>) {
+        let receiver = receiver.into();
+        if self.loses_ear(&receiver) {
+            self.pool.lost(&receiver.device);
+            self.end_tap_of_lost(now, &receiver.device);
+        }
         self.settle(now);
     }
 
     /// The switch refuses to register a phantom.
-    pub fn handle_phantom_refused(&mut self, now: Now, phantom: &Extension) {
-        self.pool.refused(phantom);
-        self.end_tap_of_lost(now, phantom);
+    pub fn handle_phantom_refused(&mut self, now: Now, receiver: impl Into<Receiver>) {
+        let receiver = receiver.into();
+        if self.loses_ear(&receiver) {
+            self.pool.refused(&receiver.device);
+            self.end_tap_of_lost(now, &receiver.device);
+        }
         self.settle(now);
     }
 
@@ -244,21 +256,23 @@ impl Calls {
     pub fn handle_media_started(
         &mut self,
         now: Now,
-        phantom: &Extension,
+        receiver: impl Into<Receiver>,
         source: Option<SocketAddr>,
         codec: &str,
         packetms: u32,
     ) {
-        self.ear_is_sent(now, phantom, source, codec, packetms);
-        self.tap_is_sent(now, phantom, source, codec, packetms);
+        let receiver = receiver.into();
+        self.ear_is_sent(now, &receiver, source, codec, packetms);
+        self.tap_is_sent(now, &receiver, source, codec, packetms);
         self.settle(now);
     }
 
     /// `MediaStopEvent` of a phantom. It may start again, as after a hold, so it ends nothing.
-    pub fn handle_media_stopped(&mut self, now: Now, phantom: &Extension) {
-        self.ear_is_silent(phantom);
-        if let Some(tap) = self.taps.get_mut(phantom) {
-            tap.media = None;
+    pub fn handle_media_stopped(&mut self, now: Now, receiver: impl Into<Receiver>) {
+        let receiver = receiver.into();
+        self.ear_is_silent(&receiver);
+        if let Some(leg) = self.leg_of(&receiver) {
+            leg.media = None;
         }
         self.settle(now);
     }
@@ -360,8 +374,7 @@ impl Calls {
 
     /// Another node's capture counts, or somebody stopped the recording: this one leaves its call.
     pub fn handle_yield(&mut self, now: Now, segment: SegmentId) {
-        let tap = self.taps.values().find(|tap| tap.segment == Some(segment));
-        if let Some(id) = tap.and_then(|tap| tap.recording) {
+        if let Some(id) = self.tap_with(segment).and_then(|(_, tap)| tap.recording) {
             self.end_recording(now, id, None, Ending::Yielded);
         }
         self.settle(now);
@@ -384,7 +397,7 @@ impl Calls {
     /// The session has ended: whatever phantom had not left by then hears nothing any more.
     pub fn finish(&mut self, now: Now) {
         for phantom in self.taps.keys().cloned().collect::<Vec<_>>() {
-            self.close_segment(now, &phantom);
+            self.close_segments(now, &phantom);
         }
         for id in self.recordings.keys().copied().collect::<Vec<_>>() {
             self.finish_if_quiet(now, id);

@@ -3,23 +3,29 @@
 //! hears nothing of it, or another one. So a segment is open on a device only while its station talks
 //! in the segment's call, and a recording goes on by the device of another station of the call where
 //! there is one. What is recorded at all is decided elsewhere.
+//!
+//! A device may be two receivers, one for each side of the call. For the calls it is one all the same: it
+//! can be used as long as one of the two is registered, and what the other would have heard is missing on
+//! that side.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use storage_core::journal::Fact;
-use storage_core::record::{GapCause, TriggerKind};
-use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
+use storage_core::record::{GapCause, Side, TriggerKind};
+use storage_core::{Extension, Now, RecordingId, WallTime};
 
 use super::calls::Calls;
 use super::event::PartyState;
+use super::leg::{MediaTerms, Silence};
 use super::method::Method;
 use super::order::{MissedReason, Order, RingChange};
 use super::pool::PhantomState;
 use super::ring::ring_order;
-use super::tap::{MediaTerms, Phase, Silence};
+use super::tap::Phase;
 use super::tracked::{CallKey, TrackedCall};
+use crate::Receiver;
 
 /// The switch's word of a call comes so much later than the call's first audio at most; what the
 /// device has received since then belongs to it.
@@ -30,12 +36,21 @@ const WORD: Duration = Duration::from_millis(250);
 /// that the other leaves is filled from this.
 const KEPT: Duration = Duration::from_millis(1_200);
 
+/// One receiver of a device.
+#[derive(Debug)]
+struct Reception {
+    side: Option<Side>,
+    registered: bool,
+    /// The media that it is being sent.
+    terms: Option<MediaTerms>,
+}
+
 /// One device.
 #[derive(Debug)]
 struct Ear {
     station: Extension,
-    /// The media that it is being sent.
-    terms: Option<MediaTerms>,
+    /// By side, where it hears each by itself.
+    receptions: Vec<Reception>,
     /// The call in which its station talks.
     hears: Option<CallKey>,
     /// When its station last stopped talking in a call.
@@ -51,11 +66,13 @@ pub(super) struct Ears {
 
 impl Ears {
     pub fn new(method: &Method) -> Self {
-        let Method::Listen(by_station) = method else { return Self::default() };
+        let Method::Listen { devices: by_station, .. } = method else { return Self::default() };
+        let silent =
+            |side: &Option<Side>| Reception { side: *side, registered: false, terms: None };
         let ear = |(station, device): (&Extension, &Extension)| {
-            let quiet = WallTime::default();
-            let ear = Ear { station: station.clone(), terms: None, hears: None, quiet };
-            (device.clone(), ear)
+            let (station, quiet) = (station.clone(), WallTime::default());
+            let receptions = method.sides().iter().map(silent).collect();
+            (device.clone(), Ear { station, receptions, hears: None, quiet })
         };
         Self { by_station: by_station.clone(), ears: by_station.iter().map(ear).collect() }
     }
@@ -63,9 +80,28 @@ impl Ears {
     pub fn is_empty(&self) -> bool {
         self.by_station.is_empty()
     }
+
+    fn reception(&mut self, receiver: &Receiver) -> Option<&mut Reception> {
+        let ear = self.ears.get_mut(&receiver.device)?;
+        ear.receptions.iter_mut().find(|reception| reception.side == receiver.side)
+    }
 }
 
 impl Ear {
+    /// How many of its receivers are sent nothing.
+    fn deaf(&self) -> usize {
+        self.receptions.iter().filter(|reception| reception.terms.is_none()).count()
+    }
+
+    fn is_sent_something(&self) -> bool {
+        self.deaf() < self.receptions.len()
+    }
+
+    /// The media of its receiver for this side.
+    fn terms(&self, side: Option<Side>) -> Option<&MediaTerms> {
+        self.receptions.iter().find(|reception| reception.side == side)?.terms.as_ref()
+    }
+
     /// Since when what it received belongs to a call: `before` now at most, and not from before its station
     /// was last in another call. What came before somebody answered is ringing.
     fn heard_since(&self, now: Now, call: Option<&TrackedCall>, before: Duration) -> WallTime {
@@ -87,7 +123,7 @@ impl Calls {
                 let ear = self.ears.ears.get(device)?;
                 let free = self.pool.state(now.mono, device) == Some(PhantomState::Free);
                 let here = self.hears(&ear.station) == Some(key);
-                (free && here).then_some((ear.terms.is_none(), party.came, device))
+                (free && here).then_some((ear.deaf(), party.came, device))
             })
             .collect();
         devices.sort_unstable_by_key(|(deaf, came, _)| (*deaf, *came));
@@ -119,64 +155,99 @@ impl Calls {
     }
 
     /// A ring was begun on a device that listens: what that is being sent is known already.
-    pub(super) fn tell_ring_of_ear(&mut self, now: Now, device: &Extension, segment: SegmentId) {
-        let ear = self.ears.ears.get(device);
-        let Some(terms) = ear.and_then(|ear| ear.terms.clone()) else { return };
-        let order = ring_order(device, segment, RingChange::Source(terms.source));
-        self.orders.push_back(order);
-        if let Some(tap) = self.taps.get_mut(device) {
-            (tap.media, tap.terms) = (Some(now.mono), Some(terms));
-        }
-    }
-
-    /// A segment was opened on a device that listens: what is known already is written down. That is
-    /// what the device is being sent, and why nothing was heard before.
-    pub(super) fn tell_of_ear(
-        &mut self,
-        now: Now,
-        device: &Extension,
-        segment: SegmentId,
-        since: WallTime,
-    ) {
+    pub(super) fn tell_ring_of_ear(&mut self, now: Now, device: &Extension) {
         let Some(ear) = self.ears.ears.get(device) else { return };
-        let terms = ear.terms.as_ref().map(|terms| terms.fact(segment, now.wall));
-        self.orders.extend(terms.map(Order::Capture));
         let Some(tap) = self.taps.get_mut(device) else { return };
-        tap.media = ear.terms.as_ref().map(|_| now.mono);
-        let active = tap.recording.and_then(|id| self.recordings.get_mut(&id));
-        if let Some((from, cause)) = active.and_then(|active| active.deaf.take()) {
-            let to = since.max(from);
-            let fact = Fact::Lost { segment, from, to, packets: 0, cause };
-            self.orders.push_back(Order::Capture(fact));
+        for leg in &mut tap.legs {
+            let Some(segment) = leg.segment else { continue };
+            let Some(terms) = ear.terms(leg.side) else { continue };
+            let receiver = Receiver { device: device.clone(), side: leg.side };
+            let order = ring_order(&receiver, segment, RingChange::Source(terms.source));
+            self.orders.push_back(order);
+            (leg.media, leg.terms) = (Some(now.mono), Some(terms.clone()));
         }
     }
 
-    /// The media of a device is now so. Where its call is to be heard by another that is sent nothing
+    /// The sides of a call that a device hears, one segment for each.
+    pub(super) fn sides_of(
+        &self,
+        device: &Extension,
+    ) -> impl Iterator<Item = Option<Side>> + use<> {
+        let ear = self.ears.ears.get(device);
+        let sides: Vec<_> = ear.iter().flat_map(|ear| &ear.receptions).map(|r| r.side).collect();
+        let whole = sides.is_empty().then_some(None);
+        sides.into_iter().chain(whole)
+    }
+
+    /// A tap was opened on a device that listens: what is known already is written down. That is
+    /// what the device is being sent, and why nothing was heard before.
+    pub(super) fn tell_of_ear(&mut self, now: Now, device: &Extension, since: WallTime) {
+        let Some(ear) = self.ears.ears.get(device) else { return };
+        let Some(tap) = self.taps.get_mut(device) else { return };
+        let active = tap.recording.and_then(|id| self.recordings.get_mut(&id));
+        let deaf = active.and_then(|active| active.deaf.take());
+        for leg in &mut tap.legs {
+            let Some(segment) = leg.segment else { continue };
+            if let Some(terms) = ear.terms(leg.side) {
+                self.orders.push_back(Order::Capture(terms.fact(segment, now.wall)));
+                (leg.media, leg.terms) = (Some(now.mono), Some(terms.clone()));
+            }
+            if let Some((from, cause)) = deaf {
+                let to = since.max(from);
+                let fact = Fact::Lost { segment, from, to, packets: 0, cause };
+                self.orders.push_back(Order::Capture(fact));
+            }
+        }
+    }
+
+    /// The media of a receiver is now so. Where its call is to be heard by another that is sent nothing
     /// (a call may take one observer only), this one takes its part.
     pub(super) fn ear_is_sent(
         &mut self,
         now: Now,
-        device: &Extension,
+        receiver: &Receiver,
         source: Option<SocketAddr>,
         codec: &str,
         packetms: u32,
     ) {
-        let Some(ear) = self.ears.ears.get_mut(device) else { return };
-        ear.terms = Some(MediaTerms { source, codec: codec.to_owned(), packetms });
-        let Some(key) = ear.hears.filter(|_| !self.taps.contains_key(device)) else { return };
-        let deaf = self.taps.values().find(|tap| {
-            tap.call == key && tap.recording.is_some() && tap.media.is_none() && !tap.heard
-        });
+        let device = &receiver.device;
+        let Some(reception) = self.ears.reception(receiver) else { return };
+        reception.terms = Some(MediaTerms { source, codec: codec.to_owned(), packetms });
+        let hears = self.ears.ears.get(device).and_then(|ear| ear.hears);
+        let Some(key) = hears.filter(|_| !self.taps.contains_key(device)) else { return };
+        let deaf = self
+            .taps
+            .values()
+            .find(|tap| tap.call == key && tap.recording.is_some() && tap.is_sent_nothing());
         if let Some(deaf) = deaf.map(|tap| tap.phantom.clone()) {
             self.drop_tap(now, &deaf, Duration::ZERO);
         }
     }
 
-    /// A device is sent no media.
-    pub(super) fn ear_is_silent(&mut self, device: &Extension) {
-        if let Some(ear) = self.ears.ears.get_mut(device) {
-            ear.terms = None;
+    /// A receiver is sent no media.
+    pub(super) fn ear_is_silent(&mut self, receiver: &Receiver) {
+        if let Some(reception) = self.ears.reception(receiver) {
+            reception.terms = None;
         }
+    }
+
+    /// Whether a receiver is registered.
+    pub(super) fn ear_is_registered(&mut self, receiver: &Receiver, registered: bool) {
+        if let Some(reception) = self.ears.reception(receiver) {
+            reception.registered = registered;
+        }
+    }
+
+    /// A receiver is not registered any more; `true` if its device has no other, so that it is lost.
+    pub(super) fn loses_ear(&mut self, receiver: &Receiver) -> bool {
+        self.ear_is_registered(receiver, false);
+        self.ear_is_silent(receiver);
+        let ear = self.ears.ears.get(&receiver.device);
+        let goes_on = ear.is_some_and(|ear| ear.receptions.iter().any(|r| r.registered));
+        if let Some(leg) = self.leg_of(receiver).filter(|_| goes_on) {
+            (leg.media, leg.terms) = (None, None);
+        }
+        !goes_on
     }
 
     /// Something about a call has changed: notes where its stations talk now.
@@ -225,23 +296,27 @@ impl Calls {
         }
     }
 
-    /// A device that should hear its station's call hears nothing. Another station's device takes its
-    /// part, if that is being sent media; else it goes on listening, and is attached anew.
-    pub(super) fn ear_is_deaf(&mut self, now: Now, device: &Extension) {
+    /// A receiver that should hear its station's call hears nothing. Another station's device takes the
+    /// part of its device, if that is being sent media; else it goes on listening, and is attached anew.
+    /// As long as the other side is heard, the device stays.
+    pub(super) fn ear_is_deaf(&mut self, now: Now, receiver: &Receiver) {
+        let device = &receiver.device;
         let Some(tap) = self.taps.get(device) else { return };
         let (key, phase) = (tap.call, tap.phase);
-        let other = self.ear_for(now, key);
-        let other = other.and_then(|other| self.ears.ears.get(&other));
-        if phase == Phase::In && other.is_some_and(|other| other.terms.is_some()) {
-            self.hold_back(now, key, MissedReason::NoMedia);
-            return self.drop_tap(now, device, Duration::ZERO);
+        if !tap.hears_beside(receiver.side) {
+            let other = self.ear_for(now, key);
+            let other = other.and_then(|other| self.ears.ears.get(&other));
+            if phase == Phase::In && other.is_some_and(Ear::is_sent_something) {
+                self.hold_back(now, key, MissedReason::NoMedia);
+                return self.drop_tap(now, device, Duration::ZERO);
+            }
+            self.block(key, MissedReason::NoMedia);
         }
-        self.block(key, MissedReason::NoMedia);
-        if let Some(tap) = self.taps.get_mut(device) {
-            tap.since = now.mono;
-            tap.silence = tap.heard.then_some(Silence { seen: now.mono, held: false });
+        if let Some(leg) = self.leg_of(receiver) {
+            leg.seen = now.mono;
+            leg.silence = leg.heard.then_some(Silence { seen: now.mono, held: false });
         }
-        self.orders.push_back(Order::Attach { device: device.clone() });
+        self.orders.push_back(Order::Attach { receiver: receiver.clone() });
         self.arm_tap(device);
     }
 

@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use storage_core::record::Side;
 use storage_core::{Extension, Now};
 
 use super::calls::Calls;
@@ -32,18 +33,31 @@ pub enum Method {
     #[default]
     Join,
     /// Each device hears one station, in whatever call that talks: a registration on the station's
-    /// own extension (dossier 7.4), or a phantom that observes it (7.3). The device by its station;
-    /// of a registration they are the same number.
-    Listen(BTreeMap<Extension, Extension>),
+    /// own extension (dossier 7.4), or a phantom that observes it (7.3).
+    Listen {
+        /// The device by its station; of a registration they are the same number.
+        devices: BTreeMap<Extension, Extension>,
+        /// Whether each device is two receivers that are sent a side of the call each (7.5).
+        sides: bool,
+    },
 }
 
 impl Method {
+    /// All in one, or each side by itself.
+    #[must_use]
+    pub const fn sides(&self) -> &'static [Option<Side>] {
+        match self {
+            Self::Listen { sides: true, .. } => &[Some(Side::Agent), Some(Side::Others)],
+            Self::Join | Self::Listen { .. } => &[None],
+        }
+    }
+
     /// The devices that media reaches.
     #[must_use]
     pub fn devices(&self, roster: &Roster) -> BTreeSet<Extension> {
         match self {
             Self::Join => roster.phantoms.clone(),
-            Self::Listen(by_station) => by_station.values().cloned().collect(),
+            Self::Listen { devices, .. } => devices.values().cloned().collect(),
         }
     }
 }

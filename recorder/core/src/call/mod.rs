@@ -22,6 +22,7 @@ mod adopt;
 mod calls;
 mod cover;
 mod draft;
+mod leg;
 mod listen;
 mod merge;
 mod orphan;

@@ -10,6 +10,7 @@ use storage_core::{CallId, Extension, RecordingId, SegmentId, Ucid, WallTime};
 
 use super::request::Refusal;
 use super::view::LiveEvent;
+use crate::Receiver;
 
 /// Names one attempt to put a phantom into a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,8 +70,8 @@ pub enum RingChange {
 /// An order to a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingOrder {
-    /// The phantom that hears.
-    pub phantom: Extension,
+    /// What hears.
+    pub receiver: Receiver,
     /// The number that its segment has if there comes to be one.
     pub segment: SegmentId,
     /// What is to be done.
@@ -100,11 +101,11 @@ pub enum Order {
         /// The call.
         call: CallId,
     },
-    /// A device that should hear its station hears nothing: see to it that it does, unless nothing
-    /// can be done about it. What becomes of it is reported as for any device.
+    /// A receiver that should hear its station hears nothing: see to it that it does, unless nothing
+    /// can be done about it. What becomes of it is reported as for any.
     Attach {
-        /// Which device; always one of ours.
-        device: Extension,
+        /// Which; always one of ours.
+        receiver: Receiver,
     },
     /// Ask for the call's identity, and report with `handle_ucid`.
     AskLinkage {
@@ -183,10 +184,10 @@ pub enum Alarm {
         /// What stands in the way.
         reason: MissedReason,
     },
-    /// A phantom in a call receives nothing.
+    /// A phantom in a call receives nothing, or nothing of one side.
     NoMedia {
         /// The phantom.
-        phantom: Extension,
+        phantom: Receiver,
     },
     /// A phantom that is in no call receives media.
     StrayMedia {

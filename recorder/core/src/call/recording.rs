@@ -9,7 +9,7 @@ use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
 use super::calls::Calls;
 use super::draft;
 use super::group::{Claimed, Over};
-use super::order::{Claim, MissedReason, Order};
+use super::order::{Alarm, Claim, MissedReason, Order};
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
 use super::trigger::{JUDGE_AFTER, Work};
@@ -186,7 +186,7 @@ impl Calls {
 
     /// Ends a recording for good once none of its segments is open.
     pub(super) fn finish_if_quiet(&mut self, now: Now, id: RecordingId) {
-        let open = self.taps.values().any(|tap| tap.recording == Some(id) && tap.segment.is_some());
+        let open = self.taps.values().any(|tap| tap.recording == Some(id) && tap.is_open());
         let ending = self.recordings.get(&id).is_some_and(|active| active.end.is_some());
         if open || !ending {
             return;
@@ -213,28 +213,37 @@ impl Calls {
     /// The first packet of a segment is in the capture.
     pub(super) fn segment_heard(&mut self, segment: SegmentId, received: WallTime, captured: Now) {
         self.judged.retain(|_, missed| !missed.segments.contains(&segment));
-        let Some(tap) = self.taps.values_mut().find(|tap| tap.segment == Some(segment)) else {
-            return;
-        };
-        tap.heard = true;
-        if tap.ring.is_none() {
-            tap.first.get_or_insert(received);
+        let Some((receiver, tap)) = self.tap_with(segment) else { return };
+        let (recording, is_ring) = (tap.recording, tap.ring.is_some());
+        if let Some(leg) = self.leg_of(&receiver) {
+            leg.heard = true;
+            if !is_ring {
+                leg.first.get_or_insert(received);
+            }
         }
-        let (phantom, recording) = (tap.phantom.clone(), tap.recording);
-        self.arm_tap(&phantom);
-        self.clear_media_alarm(&phantom);
+        self.arm_tap(&receiver.device);
+        self.clear(Alarm::NoMedia { phantom: receiver });
         if let Some(id) = recording {
-            self.claim(&phantom, id);
+            self.claim(segment, id);
             self.recording_heard(id, segment, captured);
         }
     }
 
-    /// Tells the group of what a phantom captures, for the first time or because the terms have
-    /// changed.
-    pub(super) fn claim(&mut self, phantom: &Extension, id: RecordingId) {
-        let Some(active) = self.recordings.get(&id) else { return };
+    /// Tells the group of all that a phantom captures, because the terms have changed.
+    pub(super) fn claim_all(&mut self, phantom: &Extension, id: RecordingId) {
         let Some(tap) = self.taps.get(phantom) else { return };
-        let (Some(segment), Some(from)) = (tap.segment, tap.first) else { return };
+        let open: Vec<SegmentId> = tap.legs.iter().filter_map(|leg| leg.segment).collect();
+        for segment in open {
+            self.claim(segment, id);
+        }
+    }
+
+    /// Tells the group of a capture, once it is one.
+    fn claim(&mut self, segment: SegmentId, id: RecordingId) {
+        let Some(active) = self.recordings.get(&id) else { return };
+        let Some((receiver, tap)) = self.tap_with(segment) else { return };
+        let leg = tap.legs.iter().find(|leg| leg.side == receiver.side);
+        let Some(from) = leg.and_then(|leg| leg.first) else { return };
         let draft = &active.draft;
         let name = draft.groupname();
         // A recording that goes on is claimed for the call as it was when it began.

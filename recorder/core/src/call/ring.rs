@@ -13,7 +13,8 @@
 //! Which calls that are, when a ring becomes a segment and when it gives way is decided here; how a
 //! phantom gets in and out is the tap's matter, and what is kept, and for how long, the media thread's. A
 //! device that listens (see [`super::method`]) costs no place and no phantom: its ring does not wait for
-//! another's. A ring is in one place, [`Tap::ring`](super::tap::Tap), so one order empties it.
+//! another's. That there is a ring is said in one place, [`Tap::ring`](super::tap::Tap); each of the tap's legs keeps
+//! what it hears under the number that its segment would have, so one order empties it.
 //!
 //! On the switch a ring's phantom looks like one that records. So a phantom of a node that stands by is taken
 //! for a ring, unless that node has claimed the call: it may have gone on with it after it handed the lead
@@ -21,12 +22,12 @@
 
 use std::time::Duration;
 
-use storage_core::journal::Fact;
-use storage_core::record::Scope;
-use storage_core::{Duty, Extension, Now, RecordingId, SegmentId};
+use storage_core::record::{Scope, Side};
+use storage_core::{Duty, Extension, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
 use super::group::Claimed;
+use super::leg::Leg;
 use super::order::{MissedReason, Order, RingChange, RingOrder};
 use super::party::PartyKind;
 use super::pool::PhantomState;
@@ -34,6 +35,7 @@ use super::tap::{Phase, Tap};
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
 use super::trigger::{GRACE, Outlook};
+use crate::Receiver;
 
 /// A ring that did not come about is tried again after so long: each attempt bothers the switch, and the
 /// call is recorded by another meanwhile.
@@ -99,21 +101,16 @@ impl Calls {
         let Some(id) = id(self) else { return false };
         let reach = self.ring;
         let Some(tap) = self.taps.get_mut(&phantom) else { return false };
-        let (Some(segment), Some(since)) = (tap.segment, tap.ring.take()) else { return false };
+        let Some(since) = tap.ring.take() else { return false };
         tap.recording = Some(id);
-        let (phase, terms) = (tap.phase, tap.terms.clone());
-        if let Some(active) = self.recordings.get_mut(&id) {
-            active.unheard.push(segment);
+        let (phase, legs) = (tap.phase, tap.legs.clone());
+        let at = since.max(now.wall - reach).min(now.wall);
+        for leg in &legs {
+            self.open_segment(id, &phantom, leg, at);
+            if let (Some(segment), Some(terms)) = (leg.segment, &leg.terms) {
+                self.orders.push_back(Order::Capture(terms.fact(segment, now.wall)));
+            }
         }
-        self.orders.push_back(Order::Capture(Fact::SegmentOpened {
-            segment,
-            recordingid: id,
-            phantom: phantom.clone(),
-            at: since.max(now.wall - reach).min(now.wall),
-            key: None,
-        }));
-        let terms = terms.map(|terms| Order::Capture(terms.fact(segment, now.wall)));
-        self.orders.extend(terms);
         if phase == Phase::In {
             self.pool.busy(&phantom, PhantomState::Recording);
         }
@@ -133,10 +130,13 @@ impl Calls {
     /// A tap keeps no ring any more: what is in it is forgotten.
     pub(super) fn end_ring(&mut self, phantom: &Extension) {
         let Some(tap) = self.taps.get_mut(phantom) else { return };
-        if tap.ring.take().is_some()
-            && let Some(segment) = tap.segment.take()
-        {
-            self.orders.push_back(ring_order(phantom, segment, RingChange::End));
+        if tap.ring.take().is_none() {
+            return;
+        }
+        for leg in &mut tap.legs {
+            let Some(segment) = leg.segment.take() else { continue };
+            let receiver = Receiver { device: phantom.clone(), side: leg.side };
+            self.orders.push_back(ring_order(&receiver, segment, RingChange::End));
         }
     }
 
@@ -242,23 +242,35 @@ impl Calls {
         let Some((id, party)) = self.way_into(key) else {
             return self.pool.give_back(now.mono, &phantom, Duration::ZERO);
         };
-        let (segment, ticket) = (self.next_segment(), self.next_ticket());
+        let ticket = self.next_ticket();
         let since = self.ring_since(now, &phantom, key);
-        let begin = RingChange::Begin { since, reach: self.ring };
-        self.orders.push_back(ring_order(&phantom, segment, begin));
+        let sides = self.sides_of(&phantom);
+        let legs = sides.map(|side| self.begin_leg(now, &phantom, side, since)).collect();
         let join = Order::Join { ticket, call: id.clone(), party, phantom: phantom.clone() };
         let phase = self.enter(join, &phantom);
         if phase == Phase::In {
             self.pool.busy(&phantom, PhantomState::Ring);
         }
-        let tap = Tap {
-            segment: Some(segment),
-            ring: Some(since),
-            ..Tap::new(now, &phantom, key, id, ticket, phase)
-        };
+        let tap =
+            Tap { legs, ring: Some(since), ..Tap::new(now, &phantom, key, id, ticket, phase) };
         self.insert_tap(tap);
-        self.tell_ring_of_ear(now, &phantom, segment);
+        self.tell_ring_of_ear(now, &phantom);
         self.arm_tap(&phantom);
+    }
+
+    /// Begins a ring on one receiver of a phantom.
+    fn begin_leg(
+        &mut self,
+        now: Now,
+        phantom: &Extension,
+        side: Option<Side>,
+        since: WallTime,
+    ) -> Leg {
+        let segment = self.next_segment();
+        let receiver = Receiver { device: phantom.clone(), side };
+        let begin = RingChange::Begin { since, reach: self.ring };
+        self.orders.push_back(ring_order(&receiver, segment, begin));
+        Leg::new(side, segment, now.mono)
     }
 
     /// The phantoms that keep a ring of the call and are to stay; the elder first.
@@ -275,7 +287,7 @@ impl Calls {
     }
 }
 
-/// An order to a phantom's ring.
-pub(super) fn ring_order(phantom: &Extension, segment: SegmentId, change: RingChange) -> Order {
-    Order::Ring(RingOrder { phantom: phantom.clone(), segment, change })
+/// An order to a receiver's ring.
+pub(super) fn ring_order(receiver: &Receiver, segment: SegmentId, change: RingChange) -> Order {
+    Order::Ring(RingOrder { receiver: receiver.clone(), segment, change })
 }

@@ -139,7 +139,7 @@ impl Calls {
         self.touched.insert(key);
         // Whoever goes on with it must follow the trunk, too.
         for phantom in self.taps_of(id) {
-            self.claim(&phantom, id);
+            self.claim_all(&phantom, id);
         }
         if captured {
             return Ok(Some(name));

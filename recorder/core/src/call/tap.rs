@@ -14,15 +14,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use storage_core::journal::Fact;
+use storage_core::record::Side;
 use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
 use super::draft;
+use super::leg::{Leg, MediaTerms};
 use super::order::{JoinRefusal, MissedReason, Order, RingChange, Ticket};
 use super::pool::{LONG_REST, PhantomState, REST};
 use super::ring::ring_order;
 use super::timer::Timer;
 use super::tracked::CallKey;
+use crate::Receiver;
 
 /// What a tap is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,31 +41,6 @@ pub(super) enum Phase {
     Leaving,
 }
 
-/// A phantom that was heard hears nothing. In a hold that is as it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Silence {
-    /// When it was looked at last.
-    pub seen: MonoTime,
-    /// Whether anybody held the call then.
-    pub held: bool,
-}
-
-/// What the switch has said of a device's media.
-#[derive(Clone, Debug)]
-pub(super) struct MediaTerms {
-    pub source: Option<SocketAddr>,
-    pub codec: String,
-    pub packetms: u32,
-}
-
-impl MediaTerms {
-    /// As it is written down.
-    pub fn fact(&self, segment: SegmentId, at: WallTime) -> Fact {
-        let Self { source, codec, packetms } = self.clone();
-        Fact::MediaTerms { segment, at, source, codec, packetms }
-    }
-}
-
 /// A phantom in use.
 #[derive(Debug)]
 pub(super) struct Tap {
@@ -72,24 +50,14 @@ pub(super) struct Tap {
     pub id: CallId,
     /// For which recording; `None` for a phantom that is only to be got out of a call.
     pub recording: Option<RecordingId>,
-    /// The open segment, or the one that the ring would become.
-    pub segment: Option<SegmentId>,
+    /// What its receivers hear; none for a phantom that is only to be got out of a call.
+    pub legs: Vec<Leg>,
     /// Since when it keeps a ring of what it hears, if it is in the call for that only.
     pub ring: Option<WallTime>,
-    /// The media that it is being sent.
-    pub terms: Option<MediaTerms>,
     pub ticket: Ticket,
     pub phase: Phase,
     /// When the phase began.
     pub since: MonoTime,
-    /// When the switch told of its media.
-    pub media: Option<MonoTime>,
-    /// Whether a packet was heard.
-    pub heard: bool,
-    /// When the first packet of the segment was received.
-    pub first: Option<WallTime>,
-    /// It was heard once, and is not any more.
-    pub silence: Option<Silence>,
     /// How often it was asked to leave.
     pub leaves: u32,
     /// How long it rests afterwards.
@@ -106,30 +74,21 @@ impl Calls {
         phantom: &Extension,
     ) {
         let Some((id, party)) = self.way_into(key) else { return };
-        let segment = self.next_segment();
-        if let Some(active) = self.recordings.get_mut(&recording) {
-            active.unheard.push(segment);
-        }
-        let since = self.heard_since(now, phantom, recording);
-        // The segment is opened first: media may come before the switch has answered.
-        self.orders.push_back(Order::Capture(Fact::SegmentOpened {
-            segment,
-            recordingid: recording,
-            phantom: phantom.clone(),
-            at: since,
-            key: None,
-        }));
         let ticket = self.next_ticket();
+        let since = self.heard_since(now, phantom, recording);
+        // The segments are opened first: media may come before the switch has answered.
+        let sides = self.sides_of(phantom);
+        let legs = sides.map(|side| self.open_leg(now, recording, phantom, side, since)).collect();
         let join = Order::Join { ticket, call: id.clone(), party, phantom: phantom.clone() };
         let phase = self.enter(join, phantom);
         self.work_of(key).block = None;
         let tap = Tap {
             recording: Some(recording),
-            segment: Some(segment),
+            legs,
             ..Tap::new(now, phantom, key, id, ticket, phase)
         };
         self.insert_tap(tap);
-        self.tell_of_ear(now, phantom, segment, since);
+        self.tell_of_ear(now, phantom, since);
         self.arm_tap(phantom);
     }
 
@@ -142,6 +101,42 @@ impl Calls {
     pub(super) fn insert_tap(&mut self, tap: Tap) {
         self.clear_stray_alarm(&tap.phantom);
         self.taps.insert(tap.phantom.clone(), tap);
+    }
+
+    /// Opens a segment on one receiver of a phantom.
+    fn open_leg(
+        &mut self,
+        now: Now,
+        recording: RecordingId,
+        phantom: &Extension,
+        side: Option<Side>,
+        at: WallTime,
+    ) -> Leg {
+        let leg = Leg::new(side, self.next_segment(), now.mono);
+        self.open_segment(recording, phantom, &leg, at);
+        leg
+    }
+
+    /// Writes down that what a phantom's leg hears from `at` on belongs to a recording.
+    pub(super) fn open_segment(
+        &mut self,
+        recording: RecordingId,
+        phantom: &Extension,
+        leg: &Leg,
+        at: WallTime,
+    ) {
+        let Some(segment) = leg.segment else { return };
+        if let Some(active) = self.recordings.get_mut(&recording) {
+            active.unheard.push(segment);
+        }
+        self.orders.push_back(Order::Capture(Fact::SegmentOpened {
+            segment,
+            recordingid: recording,
+            phantom: phantom.clone(),
+            at,
+            key: None,
+            side: leg.side,
+        }));
     }
 
     /// The switch has let a phantom in.
@@ -157,26 +152,29 @@ impl Calls {
         }
     }
 
-    /// The media of a phantom is now so: from where, which codec, how much in a packet.
+    /// The media of a receiver is now so: from where, which codec, how much in a packet.
     pub(super) fn tap_is_sent(
         &mut self,
         now: Now,
-        phantom: &Extension,
+        receiver: &Receiver,
         source: Option<SocketAddr>,
         codec: &str,
         packetms: u32,
     ) {
+        let phantom = &receiver.device;
         let Some(tap) = self.taps.get_mut(phantom) else { return };
-        tap.media.get_or_insert(now.mono);
+        let is_ring = tap.ring.is_some();
+        let Some(leg) = tap.leg_mut(receiver.side) else { return };
+        leg.media.get_or_insert(now.mono);
         let terms = MediaTerms { source, codec: codec.to_owned(), packetms };
-        if let Some(segment) = tap.segment {
-            let order = match tap.ring {
-                Some(_) => ring_order(phantom, segment, RingChange::Source(source)),
-                None => Order::Capture(terms.fact(segment, now.wall)),
+        if let Some(segment) = leg.segment {
+            let order = match is_ring {
+                true => ring_order(receiver, segment, RingChange::Source(source)),
+                false => Order::Capture(terms.fact(segment, now.wall)),
             };
             self.orders.push_back(order);
         }
-        tap.terms = Some(terms);
+        leg.terms = Some(terms);
         self.arm_tap(phantom);
     }
 
@@ -342,8 +340,8 @@ impl Calls {
 
     /// Ends a tap: its segment is closed and its phantom rests.
     pub(super) fn drop_tap(&mut self, now: Now, phantom: &Extension, rest: Duration) {
-        self.close_segment(now, phantom);
-        self.clear_media_alarm(phantom);
+        self.close_segments(now, phantom);
+        self.clear_media_alarms(phantom);
         self.clear_stuck_alarm(phantom);
         self.timers.stop(&Timer::Tap(phantom.clone()));
         let Some(tap) = self.taps.remove(phantom) else { return };
@@ -356,17 +354,31 @@ impl Calls {
     }
 
     /// Nothing that the phantom receives from now on is part of the recording.
-    pub(super) fn close_segment(&mut self, now: Now, phantom: &Extension) {
+    pub(super) fn close_segments(&mut self, now: Now, phantom: &Extension) {
         self.end_ring(phantom);
         let Some(tap) = self.taps.get_mut(phantom) else { return };
-        if let Some(segment) = tap.segment.take() {
-            let heard = tap.first.is_some();
+        for leg in &mut tap.legs {
+            let Some(segment) = leg.segment.take() else { continue };
+            let heard = leg.first.is_some();
             let fact = Fact::SegmentClosed { segment, at: now.wall };
             self.orders.push_back(Order::Capture(fact));
             if heard {
                 self.orders.push_back(Order::SegmentEnded { segment, at: now.wall });
             }
         }
+    }
+
+    /// What a receiver hears, if its device is in use.
+    pub(super) fn leg_of(&mut self, receiver: &Receiver) -> Option<&mut Leg> {
+        self.taps.get_mut(&receiver.device)?.leg_mut(receiver.side)
+    }
+
+    /// The receiver on which a segment is open, and its tap.
+    pub(super) fn tap_with(&self, segment: SegmentId) -> Option<(Receiver, &Tap)> {
+        self.taps.values().find_map(|tap| {
+            let leg = tap.legs.iter().find(|leg| leg.segment == Some(segment))?;
+            Some((Receiver { device: tap.phantom.clone(), side: leg.side }, tap))
+        })
     }
 
     /// The phantoms that hear a recording's call, or are on their way.
@@ -442,16 +454,11 @@ impl Tap {
             call,
             id,
             recording: None,
-            segment: None,
+            legs: Vec::new(),
             ring: None,
-            terms: None,
             ticket,
             phase,
             since: now.mono,
-            media: None,
-            heard: false,
-            first: None,
-            silence: None,
             leaves: 0,
             rest: REST,
         }
@@ -469,5 +476,24 @@ impl Tap {
     /// Whether it is, or will be, in the call to record it.
     pub fn stays(&self) -> bool {
         matches!(self.phase, Phase::Asked { unwanted: false } | Phase::In)
+    }
+
+    /// Whether what it receives is recorded.
+    pub fn is_open(&self) -> bool {
+        self.legs.iter().any(|leg| leg.segment.is_some())
+    }
+
+    /// Whether another of its receivers hears what is to be heard.
+    pub fn hears_beside(&self, side: Option<Side>) -> bool {
+        self.legs.iter().any(|leg| leg.is_audible() && leg.side != side)
+    }
+
+    pub fn leg_mut(&mut self, side: Option<Side>) -> Option<&mut Leg> {
+        self.legs.iter_mut().find(|leg| leg.side == side)
+    }
+
+    /// Whether nothing was heard by it, and the switch has not told of any media.
+    pub fn is_sent_nothing(&self) -> bool {
+        self.legs.iter().all(|leg| leg.media.is_none() && !leg.heard)
     }
 }

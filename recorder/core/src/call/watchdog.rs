@@ -7,15 +7,15 @@ use std::time::Duration;
 use storage_core::{Extension, MonoTime, Now, SegmentId};
 
 use super::calls::Calls;
+use super::leg::{Leg, MEDIA, Silence};
 use super::order::{Alarm, JoinRefusal, MissedReason, Order};
 use super::pool::{LONG_REST, PhantomState};
-use super::tap::{Phase, Purpose, Silence, Tap};
+use super::tap::{Phase, Purpose, Tap};
 use super::timer::Timer;
+use crate::Receiver;
 
 /// A join that is not answered by now never will be.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Media must be told of, and packets must come, within this (dossier 8.3 a, b).
-const MEDIA: Duration = Duration::from_secs(3);
 /// A phantom must be out within this; it is asked again after twice as long each time.
 const LEAVE: Duration = Duration::from_secs(1);
 /// So many vain attempts to get a phantom out raise an alarm.
@@ -42,51 +42,62 @@ impl Calls {
         match tap.phase {
             _ if !self.link_up => self.close_if_leaving(now, phantom),
             Phase::Asked { unwanted } => self.answer_overdue(now, phantom, unwanted),
-            Phase::In if tap.heard => self.judge_silence(now, phantom),
-            Phase::In => self.media_overdue(now, phantom),
+            Phase::In => self.legs_overdue(now, phantom),
             Phase::Leaving => self.leave_overdue(now, phantom),
         }
     }
 
-    /// A segment receives nothing. Before the first packet that is a failed attempt.
-    pub(super) fn segment_silent(&mut self, now: Now, segment: SegmentId) {
-        let Some(tap) = self.taps.values().find(|tap| tap.segment == Some(segment)) else { return };
-        let (phantom, heard) = (tap.phantom.clone(), tap.heard);
-        let waited = tap.phase == Phase::In && now.mono.since(tap.since) >= MEDIA;
-        if heard {
-            self.judge_silence(now, &phantom);
-        } else if waited {
-            self.media_overdue(now, &phantom);
-        }
-    }
-
-    /// A phantom that was heard has gone silent. While somebody holds the call that may be a hold
-    /// without music; else the phantom is deaf (a busyout tells nobody), and another takes its part.
-    /// After a hold the media gets as long as at the beginning to come back.
-    fn judge_silence(&mut self, now: Now, phantom: &Extension) {
-        let Some(tap) = self.taps.get(phantom).filter(|tap| tap.phase == Phase::In) else { return };
-        let before = tap.silence;
-        let held = self.tracker.call(tap.call).is_none_or(|call| {
-            call.real().any(|party| party.state == super::event::PartyState::Held)
-        });
-        if !held && before.is_none_or(|silence| !silence.held) {
-            return self.media_overdue(now, phantom);
-        }
-        if let Some(tap) = self.taps.get_mut(phantom) {
-            tap.silence = Some(Silence { seen: now.mono, held });
+    fn legs_overdue(&mut self, now: Now, phantom: &Extension) {
+        let Some(tap) = self.taps.get(phantom) else { return };
+        let due = |leg: &&Leg| leg.deadline(tap.since).is_some_and(|at| at <= now.mono);
+        let due = tap.legs.iter().filter(due).map(|leg| (leg.side, leg.heard));
+        for (side, heard) in due.collect::<Vec<_>>() {
+            let receiver = Receiver { device: phantom.clone(), side };
+            match heard {
+                true => self.judge_silence(now, &receiver),
+                false => self.media_overdue(now, &receiver),
+            }
         }
         self.arm_tap(phantom);
     }
 
+    /// A segment receives nothing. Before the first packet that is a failed attempt.
+    pub(super) fn segment_silent(&mut self, now: Now, segment: SegmentId) {
+        let Some((receiver, tap)) = self.tap_with(segment) else { return };
+        let waited = tap.phase == Phase::In && now.mono.since(tap.since) >= MEDIA;
+        let heard = self.leg_of(&receiver).is_some_and(|leg| leg.heard);
+        if heard {
+            self.judge_silence(now, &receiver);
+        } else if waited {
+            self.media_overdue(now, &receiver);
+        }
+    }
+
+    /// What was heard has gone silent. While somebody holds the call that may be a hold
+    /// without music; else the receiver is deaf (a busyout tells nobody), and another takes its part.
+    /// After a hold the media gets as long as at the beginning to come back.
+    fn judge_silence(&mut self, now: Now, receiver: &Receiver) {
+        let tap = self.taps.get(&receiver.device).filter(|tap| tap.phase == Phase::In);
+        let Some(tap) = tap else { return };
+        let held = self.tracker.call(tap.call).is_none_or(|call| {
+            call.real().any(|party| party.state == super::event::PartyState::Held)
+        });
+        let Some(leg) = self.leg_of(receiver) else { return };
+        if !held && leg.silence.is_none_or(|silence| !silence.held) {
+            return self.media_overdue(now, receiver);
+        }
+        leg.silence = Some(Silence { seen: now.mono, held });
+        self.arm_tap(&receiver.device);
+    }
+
     /// A silent segment receives again.
     pub(super) fn segment_audible(&mut self, segment: SegmentId) {
-        let Some(tap) = self.taps.values_mut().find(|tap| tap.segment == Some(segment)) else {
-            return;
-        };
-        tap.silence = None;
-        let phantom = tap.phantom.clone();
-        self.arm_tap(&phantom);
-        self.clear_media_alarm(&phantom);
+        let Some((receiver, _)) = self.tap_with(segment) else { return };
+        if let Some(leg) = self.leg_of(&receiver) {
+            leg.silence = None;
+        }
+        self.arm_tap(&receiver.device);
+        self.clear(Alarm::NoMedia { phantom: receiver });
     }
 
     /// A phantom that no segment is open for receives media. One that has just left a call gets
@@ -107,10 +118,7 @@ impl Calls {
     pub fn hearing(&self, now: Now) -> (usize, usize) {
         let in_calls =
             self.taps.values().filter(|tap| tap.phase == Phase::In && tap.recording.is_some());
-        let deaf = |tap: &&Tap| match tap.silence {
-            Some(silence) => !silence.held,
-            None => !tap.heard && now.mono.since(tap.since) >= MEDIA,
-        };
+        let deaf = |tap: &&Tap| tap.legs.iter().all(|leg| leg.is_deaf(now.mono, tap.since));
         (in_calls.clone().count(), in_calls.filter(deaf).count())
     }
 
@@ -126,8 +134,12 @@ impl Calls {
         }
     }
 
-    pub(super) fn clear_media_alarm(&mut self, phantom: &Extension) {
-        self.clear(Alarm::NoMedia { phantom: phantom.clone() });
+    /// Of all receivers of a device.
+    pub(super) fn clear_media_alarms(&mut self, phantom: &Extension) {
+        let of_it = |alarm: &&Alarm| matches!(alarm, Alarm::NoMedia { phantom: receiver } if receiver.device == *phantom);
+        for alarm in self.alarms.iter().filter(of_it).cloned().collect::<Vec<_>>() {
+            self.clear(alarm);
+        }
     }
 
     pub(super) fn clear_stray_alarm(&mut self, phantom: &Extension) {
@@ -148,7 +160,7 @@ impl Calls {
     }
 
     pub(super) fn close_over(&mut self, now: Now, phantom: &Extension) {
-        self.close_segment(now, phantom);
+        self.close_segments(now, phantom);
         if let Some(id) = self.taps.get(phantom).and_then(|tap| tap.recording) {
             self.finish_if_quiet(now, id);
         }
@@ -172,17 +184,19 @@ impl Calls {
         }
     }
 
-    fn media_overdue(&mut self, now: Now, phantom: &Extension) {
+    fn media_overdue(&mut self, now: Now, receiver: &Receiver) {
+        let phantom = &receiver.device;
         let Some(tap) = self.taps.get_mut(phantom) else { return };
         let (key, purpose) = (tap.call, tap.purpose());
         tap.rest = LONG_REST;
-        self.raise(Alarm::NoMedia { phantom: phantom.clone() });
-        if purpose == Purpose::Ring {
+        let is_vain = purpose == Purpose::Ring && !tap.hears_beside(receiver.side);
+        self.raise(Alarm::NoMedia { phantom: receiver.clone() });
+        if is_vain {
             self.take_out(now, phantom);
             return self.hold_ring_back(now, key);
         }
         if !self.moves_devices() {
-            return self.ear_is_deaf(now, phantom);
+            return self.ear_is_deaf(now, receiver);
         }
         self.ask_out(now, phantom);
         self.hold_back(now, key, MissedReason::NoMedia);
@@ -202,8 +216,7 @@ fn deadline(tap: &Tap) -> Option<MonoTime> {
         Phase::Asked { unwanted: true } => Some(tap.since + CLOSE),
         Phase::Asked { unwanted: false } => Some(tap.since + ANSWER),
         Phase::In if tap.purpose() == Purpose::Leave => None,
-        Phase::In if tap.heard => tap.silence.map(|silence| silence.seen + MEDIA),
-        Phase::In => Some(tap.media.map_or(tap.since, |at| at.max(tap.since)) + MEDIA),
+        Phase::In => tap.legs.iter().filter_map(|leg| leg.deadline(tap.since)).min(),
         Phase::Leaving => {
             let doubled = tap.leaves.saturating_sub(1).min(LEAVES_DOUBLED);
             Some(tap.since + LEAVE * 2_u32.pow(doubled))

@@ -5,9 +5,11 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use storage_core::Extension;
+use storage_core::record::Side;
 use zeroize::Zeroize;
 
 use super::register::{self, Dialect};
+use crate::Receiver;
 
 /// A password, a security code or a key. It is never printed, and wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,7 +48,11 @@ pub enum Attachment {
     #[default]
     Conference,
     /// One more registration, INDEPENDENT, on a station's own extension (dossier 7.4).
-    Station,
+    Station {
+        /// The side of the station's calls that it is to be sent (7.5); absent: all in one. Of one that
+        /// is registered for each side there are two.
+        side: Option<Side>,
+    },
     /// A phantom, registered as MAIN, that observes a station (dossier 7.3).
     Observer {
         /// The station.
@@ -69,6 +75,18 @@ pub struct PhantomConfig {
     pub rtp: SocketAddr,
     /// Where it receives RTCP, normally the next port.
     pub rtcp: SocketAddr,
+}
+
+impl PhantomConfig {
+    /// The name under which its media and its state are told.
+    #[must_use]
+    pub fn receiver(&self) -> Receiver {
+        let side = match self.attachment {
+            Attachment::Station { side } => side,
+            Attachment::Conference | Attachment::Observer { .. } => None,
+        };
+        Receiver { device: self.extension.clone(), side }
+    }
 }
 
 /// The instances of a station's extension that further registrations may have (dossier 4.3).
@@ -97,7 +115,7 @@ impl Places {
     }
 
     /// The try of this number: which instance, and whether it is taken from whoever has it.
-    pub(super) fn get(&self, number: usize) -> Option<(u8, bool)> {
+    fn get(&self, number: usize) -> Option<(u8, bool)> {
         match self.instances.get(number) {
             Some(instance) => Some((*instance, false)),
             None if number == self.instances.len() && self.first_is_own => {
@@ -143,7 +161,7 @@ pub struct LinkConfig {
     pub registration_window: usize,
     /// Registration requests per second; 0 for no limit.
     pub registration_rate: u32,
-    /// Where further registrations on stations are tried, in this order.
+    /// Where further registrations on stations are tried, in this order; those of one side are not.
     pub places: Places,
     /// The protocol's open questions.
     pub dialect: Dialect,
@@ -175,10 +193,22 @@ impl LinkConfig {
         }
     }
 
-    /// The phantom of this number.
+    /// The phantom of this name.
     #[must_use]
-    pub fn phantom(&self, extension: &Extension) -> Option<&PhantomConfig> {
-        self.phantoms.iter().find(|phantom| phantom.extension == *extension)
+    pub fn phantom(&self, receiver: &Receiver) -> Option<&PhantomConfig> {
+        let of_number = self.phantoms.iter().filter(|one| one.extension == receiver.device);
+        of_number.into_iter().find(|one| one.receiver() == *receiver)
+    }
+
+    /// The try of this number to find a place on a station's extension: which instance, and whether it is
+    /// taken from whoever has it. A registration of one side has an instance of its own.
+    pub(super) fn place(&self, side: Option<Side>, number: usize) -> Option<(u8, bool)> {
+        match (side, number) {
+            (None, _) => self.places.get(number),
+            (Some(side), 0) => Some((register::side_instance(side), false)),
+            (Some(side), 1) => Some((register::side_instance(side), true)),
+            (Some(_), _) => None,
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! skill:   device ID, monitor of calls via it, monitor of its agents
 //! ```
 
+use storage_core::record::Side;
 use storage_core::{CallId, Extension, MonoTime};
 
 use super::config::{Attachment, LinkConfig};
@@ -17,6 +18,7 @@ use super::fields::{CrossRef, DeviceId};
 use super::observe::{Act, Observation};
 use super::request::MonitorKind;
 use super::terminal::{Terminal, TerminalStep};
+use crate::Receiver;
 use crate::call::event::Monitor;
 
 /// What a device is to us. The order is the order in which set-up goes on.
@@ -24,8 +26,9 @@ use crate::call::event::Monitor;
 pub(super) enum Role {
     Station,
     Phantom,
-    /// One more registration on a station; the station's calls are watched as that station's.
-    Further,
+    /// One more registration on a station, for one side of its calls or for all; the station's calls
+    /// are watched as that station's.
+    Further(Option<Side>),
     Vdn,
     Skill,
 }
@@ -42,7 +45,7 @@ impl DeviceKey {
         let extension = self.extension.clone();
         match self.role {
             Role::Station => Monitor::Station(extension),
-            Role::Phantom | Role::Further => Monitor::Phantom(extension),
+            Role::Phantom | Role::Further(_) => Monitor::Phantom(extension),
             Role::Vdn | Role::Skill => Monitor::Via(extension),
         }
     }
@@ -54,7 +57,16 @@ impl DeviceKey {
 
     /// Whether it is registered, so that media can be sent to it.
     pub const fn is_terminal(&self) -> bool {
-        matches!(self.role, Role::Phantom | Role::Further)
+        matches!(self.role, Role::Phantom | Role::Further(_))
+    }
+
+    /// As what receives media it is known to others.
+    pub fn receiver(&self) -> Receiver {
+        let side = match self.role {
+            Role::Further(side) => side,
+            Role::Station | Role::Phantom | Role::Vdn | Role::Skill => None,
+        };
+        Receiver { device: self.extension.clone(), side }
     }
 
     /// Its monitors, and whether the device is of use without it.
@@ -63,7 +75,7 @@ impl DeviceKey {
             Role::Station => &[(MonitorKind::Calls, true)],
             // A phantom without the second can still record; only its call is seen less well.
             Role::Phantom => &[(MonitorKind::Media, true), (MonitorKind::Calls, false)],
-            Role::Further => &[(MonitorKind::Media, true)],
+            Role::Further(_) => &[(MonitorKind::Media, true)],
             Role::Vdn => &[(MonitorKind::CallsVia, true)],
             Role::Skill => &[(MonitorKind::CallsVia, true), (MonitorKind::Agents, false)],
         }
@@ -149,7 +161,7 @@ pub(super) struct Device {
 
 impl Device {
     pub fn new(key: &DeviceKey, config: &LinkConfig) -> Self {
-        let attachment = config.phantom(&key.extension).map(|phantom| &phantom.attachment);
+        let attachment = config.phantom(&key.receiver()).map(|phantom| &phantom.attachment);
         let observation = match attachment {
             Some(Attachment::Observer { station, code }) if key.is_terminal() => {
                 Some(Observation::new(code, station))

@@ -22,6 +22,7 @@ use super::response::Response;
 use super::resync::Resync;
 use super::step::{clean_up, send_step};
 use super::terminal::Terminal;
+use crate::Receiver;
 
 /// Open set-up requests at once, registrations not counted: enough for hundreds of devices to be
 /// set up in a second, and far from what a server would call a flood.
@@ -115,7 +116,7 @@ impl Devices {
                     device.doubt(&[MonitorKind::Calls]);
                 }
             } else if device.begin_anew(key) {
-                let (phantom, cause) = (key.extension.clone(), LostCause::SessionLost);
+                let (phantom, cause) = (key.receiver(), LostCause::SessionLost);
                 cx.wire.tell(Notice::PhantomLost { phantom, cause });
             }
         }
@@ -182,16 +183,12 @@ impl Devices {
                 self.take(cx, &key, &step);
             }
         }
-        while let Some(extension) = self.governor.admit(cx.now) {
-            let Some(key) = self.terminal_key(&extension) else {
-                self.governor.done(&extension);
-                continue;
-            };
+        while let Some(key) = self.governor.admit(cx.now) {
             let step = self.table.get(&key).and_then(|device| device.next_step(cx.now));
             if step == Some(Step::Register) {
                 self.take(cx, &key, &Step::Register);
             } else {
-                self.governor.done(&key.extension);
+                self.governor.done(&key);
             }
         }
         self.sweep_early(cx);
@@ -221,18 +218,18 @@ impl Devices {
             .find(|key| self.table.contains_key(key))
     }
 
-    /// What is registered under this number.
-    fn terminal_key(&self, extension: &Extension) -> Option<DeviceKey> {
-        let roles = [Role::Phantom, Role::Further].into_iter();
+    /// What is registered under this name.
+    fn terminal_key(&self, receiver: &Receiver) -> Option<DeviceKey> {
+        let roles = [Role::Phantom, Role::Further(receiver.side)].into_iter();
         roles
-            .map(|role| DeviceKey { role, extension: extension.clone() })
+            .map(|role| DeviceKey { role, extension: receiver.device.clone() })
             .find(|key| self.table.contains_key(key))
     }
 
-    /// A device should be sent media and is not: its registration is looked at, or its observation
+    /// A receiver should be sent media and is not: its registration is looked at, or its observation
     /// dialled again.
-    pub fn attach(&mut self, cx: &mut Context, extension: &Extension) {
-        let Some(key) = self.terminal_key(extension).filter(|_| self.live) else { return };
+    pub fn attach(&mut self, cx: &mut Context, receiver: &Receiver) {
+        let Some(key) = self.terminal_key(receiver).filter(|_| self.live) else { return };
         let Some(device) = self.table.get_mut(&key) else { return };
         match &mut device.observation {
             Some(observation) if observation.is_standing() => self.observation_ended(cx, &key),
@@ -298,7 +295,7 @@ impl Devices {
         self.resync.settled(key, true);
         let standing = device.terminal.as_ref().is_some_and(Terminal::is_standing);
         if standing {
-            let (phantom, cause) = (key.extension.clone(), LostCause::Removed);
+            let (phantom, cause) = (key.receiver(), LostCause::Removed);
             cx.wire.tell(Notice::PhantomLost { phantom, cause });
         }
         let crossrefs: Vec<CrossRef> = device.watches.iter().filter_map(crossref_of).collect();
@@ -318,7 +315,7 @@ impl Devices {
         }
         let step = device.next_step(now);
         match &step {
-            Some(Step::Register) => self.governor.request(&key.extension),
+            Some(Step::Register) => self.governor.request(key),
             Some(_) => {
                 self.todo.insert(key.clone());
             }
@@ -365,7 +362,7 @@ impl Devices {
     /// The answer to a step, or that none came.
     pub fn answer(&mut self, cx: &mut Context, key: &DeviceKey, step: &Step, answer: Answer) {
         match step {
-            Step::Register => self.governor.done(&key.extension),
+            Step::Register => self.governor.done(key),
             Step::StartMonitor(_) => {
                 self.steps_open = self.steps_open.saturating_sub(1);
                 self.monitors_open = self.monitors_open.saturating_sub(1);
@@ -428,7 +425,8 @@ impl Devices {
         }
         clean_up(cx, device, &crossrefs, false);
         device.forget_id(key);
-        let next = cx.config.places.get(device.place + 1).map(|_| device.place + 1);
+        let next = device.place + 1;
+        let next = cx.config.place(key.receiver().side, next).map(|_| next);
         device.place = next.unwrap_or(0);
         next.is_some()
     }
@@ -444,7 +442,7 @@ impl Devices {
 fn keys(config: &LinkConfig) -> impl Iterator<Item = DeviceKey> {
     let phantoms = config.phantoms.iter().map(|phantom| {
         let role = match phantom.attachment {
-            Attachment::Station => Role::Further,
+            Attachment::Station { side } => Role::Further(side),
             Attachment::Conference | Attachment::Observer { .. } => Role::Phantom,
         };
         (role, &phantom.extension)

@@ -5,7 +5,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use storage_core::{Extension, MonoTime};
+use storage_core::MonoTime;
+
+use super::device::DeviceKey;
 
 /// A gate that devices queue at, first come, first served.
 #[derive(Debug)]
@@ -15,9 +17,9 @@ pub(super) struct Governor {
     /// nothing where the switch wants an even pace.
     pace: Duration,
     next_token: MonoTime,
-    open: BTreeSet<Extension>,
-    queue: VecDeque<Extension>,
-    queued: BTreeSet<Extension>,
+    open: BTreeSet<DeviceKey>,
+    queue: VecDeque<DeviceKey>,
+    queued: BTreeSet<DeviceKey>,
 }
 
 impl Governor {
@@ -44,14 +46,14 @@ impl Governor {
     }
 
     /// Queues a device, once.
-    pub fn request(&mut self, device: &Extension) {
+    pub fn request(&mut self, device: &DeviceKey) {
         if !self.open.contains(device) && self.queued.insert(device.clone()) {
             self.queue.push_back(device.clone());
         }
     }
 
     /// The next device that may be registered now; it counts as open until `done`.
-    pub fn admit(&mut self, now: MonoTime) -> Option<Extension> {
+    pub fn admit(&mut self, now: MonoTime) -> Option<DeviceKey> {
         if self.open.len() >= self.window || now < self.next_token {
             return None;
         }
@@ -63,7 +65,7 @@ impl Governor {
     }
 
     /// The device's request is answered, given up, or was not sent after all.
-    pub fn done(&mut self, device: &Extension) {
+    pub fn done(&mut self, device: &DeviceKey) {
         self.open.remove(device);
     }
 
@@ -83,11 +85,17 @@ impl Governor {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use storage_core::Extension;
+    use storage_core::record::Side;
 
     use super::*;
+    use crate::dmcc::device::Role;
 
-    fn device(number: usize) -> Extension {
-        Extension::new(number.to_string())
+    /// Each number is two registrations on one station.
+    fn device(number: usize) -> DeviceKey {
+        let side = Side::ALL[number % 2];
+        let extension = Extension::new((number / 2).to_string());
+        DeviceKey { role: Role::Further(Some(side)), extension }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::session::{Change, Session};
 use super::taps::{Taps, Wish};
 use super::wire::Wire;
 use super::xml;
+use crate::Receiver;
 
 /// A frame that has begun must be complete within this. One whose length field says too much would
 /// swallow all that follows, and nothing else would show it for minutes.
@@ -158,9 +159,9 @@ impl Link {
 
     /// A device that should be sent media is not: its registration is looked at, or its observation
     /// dialled again. `PhantomLost` and `PhantomReady` follow where that changes anything.
-    pub fn attach(&mut self, now: MonoTime, device: &Extension) {
+    pub fn attach(&mut self, now: MonoTime, receiver: &Receiver) {
         let (_, devices, _, mut cx) = self.parts(now);
-        devices.attach(&mut cx, device);
+        devices.attach(&mut cx, receiver);
         self.pump(now);
     }
 

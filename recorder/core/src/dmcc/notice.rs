@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use storage_core::{CallId, Extension, Ucid};
 
 use super::error::{CstaError, ErrorCategory};
+use crate::Receiver;
 use crate::call::event::{AgentEvent, CallEvent, CallSnapshot, Device, Monitor};
 use crate::media::srtp::Protection;
 
@@ -167,19 +168,19 @@ pub enum Notice {
     /// A phantom is registered and can join calls.
     PhantomReady {
         /// Which.
-        phantom: Extension,
+        phantom: Receiver,
     },
     /// A phantom that was ready is not any more; it will be registered again.
     PhantomLost {
         /// Which.
-        phantom: Extension,
+        phantom: Receiver,
         /// Why.
         cause: LostCause,
     },
     /// The switch refused to register a phantom.
     PhantomRefused {
         /// Which.
-        phantom: Extension,
+        phantom: Receiver,
         /// The server's number.
         code: Option<i64>,
         /// The server's words.
@@ -201,7 +202,7 @@ pub enum Notice {
     /// The media of a phantom is now so; may be repeated without a stop between.
     MediaStarted {
         /// Which.
-        phantom: Extension,
+        phantom: Receiver,
         /// Where the far end sends from, normally.
         source: Option<SocketAddr>,
         /// `al_codecs` name, or the wire's word in lower case.
@@ -214,7 +215,7 @@ pub enum Notice {
     /// The media of a phantom has stopped.
     MediaStopped {
         /// Which.
-        phantom: Extension,
+        phantom: Receiver,
     },
     /// A phantom has been added to a call.
     Joined {

@@ -2,14 +2,14 @@
 //! settle is one constant, function or setting here and nowhere else, under its number. When a
 //! real AES proves a guess wrong, this is the file to change. Numbers from 25 on are ours.
 //!
-//! Points without an entry: those that concern the simulator alone (7, 21) or what is not built yet
-//! (4), and those that are met by not depending on them: any monitor
-//! may be stopped by the server (8), devices are compared by what stands before the colon (9, in
-//! `Device::parse`), media events are not matched by call (10), a second start is an update (11),
+//! Points without an entry: those that concern the simulator alone (7, 21), and those that are met by
+//! not depending on them: any monitor may be stopped by the server (8), devices are compared by what
+//! stands before the colon (9, in `Device::parse`), media events are not matched by call (10), a second start is an update (11),
 //! causes decide nothing (12), what survives a merge is read from its lists (13).
 
 use std::collections::BTreeMap;
 
+use storage_core::record::Side;
 use zeroize::Zeroizing;
 
 use super::config::Secret;
@@ -209,6 +209,19 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// No. 4: the element that asks for one side of a station's calls, and the word for the side. Both are named
+/// as in Avaya's Java classes, because no schema that has them could be found. It is written within
+/// `loginInfo` behind `dependencyMode`. A server from before 8.0.1 does not know it: it may send all in one, or
+/// refuse.
+#[must_use]
+pub const fn media_content(side: Side) -> (&'static str, &'static str) {
+    let content = match side {
+        Side::Agent => "MAIN_STATION_ONLY",
+        Side::Others => "ALL_BUT_MAIN_STATION",
+    };
+    ("mediaContent", content)
+}
+
 /// No. 5: whether a refused session start means that the login is wrong, so that asking again at
 /// once is useless and may lock the account. What is not known to be the server's own trouble is
 /// taken for it.
@@ -285,6 +298,16 @@ pub const EARLY_EVENTS_MAX: usize = 256;
 /// tried: the one that is free must be guessed (dossier 4.3). Values above 2 are taken by newer
 /// releases only.
 pub const STATION_INSTANCES: [u8; 3] = [1, 2, 0];
+
+/// No. 20: the instance of a registration of one side. With the telephone the two fill the extension, so
+/// whoever has one of them is what is left of an earlier session, and gives way.
+#[must_use]
+pub const fn side_instance(side: Side) -> u8 {
+    match side {
+        Side::Agent => 1,
+        Side::Others => 2,
+    }
+}
 
 /// No. 14: a refused registration says that somebody else has this instance, or that the extension has
 /// as many registrations as it may.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use storage_core::record::Side;
 use storage_core::{CallId, Extension};
 
 use super::config::{LinkConfig, Secret};
@@ -73,6 +74,8 @@ pub struct Registration<'a> {
     pub device: &'a DeviceId,
     /// INDEPENDENT of the station's telephone, rather than MAIN.
     pub independent: bool,
+    /// The side of the station's calls that it is to be sent; absent: all in one.
+    pub side: Option<Side>,
     /// Takes the place from whoever has it.
     pub force: bool,
     /// Its security code.
@@ -449,6 +452,9 @@ impl Body<'_> {
         self.xml.leaf("mediaMode", "CLIENT");
         let dependency = if registration.independent { "INDEPENDENT" } else { "MAIN" };
         self.xml.leaf("dependencyMode", dependency);
+        if let Some((element, content)) = registration.side.map(register::media_content) {
+            self.xml.leaf(element, content);
+        }
         self.xml.close();
         self.xml.open("localMediaInfo", &[]);
         self.address("rtpAddress", registration.rtp);

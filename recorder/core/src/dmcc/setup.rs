@@ -27,7 +27,7 @@ impl Devices {
             Ok(Response::DeviceId(id)) => device.id = Some(id),
             other => {
                 let error = refusal(cx, other);
-                let taken = key.role == Role::Further && error.is_busy();
+                let taken = matches!(key.role, Role::Further(_)) && error.is_busy();
                 if taken && self.try_next_place(cx, key) {
                     return;
                 }
@@ -205,7 +205,8 @@ impl Devices {
         reason: String,
     ) {
         let wrong_code = register::wrong_security_code(code, &reason);
-        let taken = key.role == Role::Further && register::says_no_place(&reason);
+        let further = matches!(key.role, Role::Further(_));
+        let taken = further && register::says_no_place(&reason);
         let next = taken && self.try_next_place(cx, key);
         let device = self.table.get_mut(key);
         let Some(terminal) = device.and_then(|device| device.terminal.as_mut()) else { return };
@@ -228,7 +229,7 @@ impl Devices {
         reason: String,
         retried: bool,
     ) {
-        let phantom = key.extension.clone();
+        let phantom = key.receiver();
         cx.wire.tell(Notice::PhantomRefused { phantom, code, reason, retried });
     }
 
@@ -242,7 +243,7 @@ impl Devices {
         }
         match device.and_then(|device| device.observation.as_mut()) {
             Some(observation) => observation.begin(cx.now),
-            None => cx.wire.tell(Notice::PhantomReady { phantom: key.extension.clone() }),
+            None => cx.wire.tell(Notice::PhantomReady { phantom: key.receiver() }),
         }
     }
 
@@ -253,7 +254,7 @@ impl Devices {
                 let device = self.table.get_mut(key);
                 let observation = device.and_then(|device| device.observation.as_mut());
                 if observation.is_some_and(|observation| observation.answered(cx.now)) {
-                    cx.wire.tell(Notice::PhantomReady { phantom: key.extension.clone() });
+                    cx.wire.tell(Notice::PhantomReady { phantom: key.receiver() });
                 }
             }
             other => {
@@ -277,7 +278,7 @@ impl Devices {
         let device = self.table.get_mut(key);
         let observation = device.and_then(|device| device.observation.as_mut());
         if observation.is_some_and(|observation| observation.again(cx.now, cx.spread)) {
-            let (phantom, cause) = (key.extension.clone(), LostCause::NotObserving);
+            let (phantom, cause) = (key.receiver(), LostCause::NotObserving);
             cx.wire.tell(Notice::PhantomLost { phantom, cause });
         }
     }
@@ -288,7 +289,7 @@ impl Devices {
         let Some(terminal) = device.terminal.as_mut() else { return };
         device.observation.iter_mut().for_each(Observation::reset);
         if terminal.lost(cx.now, cx.spread) {
-            let phantom = key.extension.clone();
+            let phantom = key.receiver();
             cx.wire.tell(Notice::PhantomLost { phantom, cause });
         }
     }

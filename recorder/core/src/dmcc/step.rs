@@ -43,8 +43,9 @@ pub(super) fn send_step(
     let missing = || CstaError::new(ErrorCategory::NotSent, "the device is not set up");
     let (switch_name, extension) = (cx.config.switch_name.as_str(), &key.extension);
     let id = || device.id.as_ref().ok_or_else(missing);
-    let further = key.role == Role::Further;
-    let place = cx.config.places.get(device.place).filter(|_| further);
+    let receiver = key.receiver();
+    let further = matches!(key.role, Role::Further(_));
+    let place = cx.config.place(receiver.side, device.place).filter(|_| further);
     let request = match step {
         Step::AskId if key.is_terminal() => Request::GetDeviceId {
             switch_name,
@@ -61,10 +62,11 @@ pub(super) fn send_step(
         Step::Observe(Act::Hook { off }) => Request::SetHookswitch { device: id()?, off: *off },
         Step::Observe(Act::Press(button)) => Request::PressButton { device: id()?, button },
         Step::Register => {
-            let phantom = cx.config.phantom(extension).ok_or_else(missing)?;
+            let phantom = cx.config.phantom(&receiver).ok_or_else(missing)?;
             Request::RegisterTerminal(Registration {
                 device: id()?,
                 independent: further,
+                side: receiver.side,
                 force: place.is_none_or(|(_, force)| force),
                 password: &phantom.password,
                 rtp: phantom.rtp,

@@ -101,7 +101,7 @@ impl Devices {
         match event {
             Event::MediaStarted(media) => tell_media(cx, key, media),
             Event::MediaStopped => {
-                cx.wire.tell(Notice::MediaStopped { phantom: key.extension.clone() });
+                cx.wire.tell(Notice::MediaStopped { phantom: key.receiver() });
             }
             Event::TerminalUnregistered { code, reason } => {
                 self.terminal_unregistered(cx, key, code, reason);
@@ -140,7 +140,7 @@ impl Devices {
             && wrong_code
         {
             terminal.refused();
-            let phantom = key.extension.clone();
+            let phantom = key.receiver();
             cx.wire.tell(Notice::PhantomRefused { phantom, code, reason, retried: false });
         }
     }
@@ -195,7 +195,7 @@ fn tell_media(cx: &mut Context, key: &DeviceKey, media: MediaStart) {
     let dialect = &cx.config.dialect;
     let protection = dialect.protection(encryption.as_deref(), &receive_key, &receive_salt);
     cx.wire.tell(Notice::MediaStarted {
-        phantom: key.extension.clone(),
+        phantom: key.receiver(),
         source,
         codec: register::codec_from_wire(&codec),
         packet_ms: packet_ms.unwrap_or(cx.config.packet_ms),

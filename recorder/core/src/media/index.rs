@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use storage_core::journal::{Channel, Entry, Fact, PacketBlock};
-use storage_core::record::GapCause;
+use storage_core::record::{GapCause, Side};
 use storage_core::{Extension, NodeId, SegmentId, WallTime};
 
 use super::joins::Joins;
@@ -72,6 +72,7 @@ pub(crate) struct Lost {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SegmentFacts {
     pub phantom: Option<Extension>,
+    pub side: Option<Side>,
     /// Every address that the switch named, whenever it did: packets may come before their event.
     pub named: BTreeSet<SocketAddr>,
     /// The last codec that the switch named.
@@ -207,8 +208,9 @@ impl Index {
     fn fact(&mut self, fact: &Fact) {
         let source_clock = self.source;
         match fact {
-            Fact::SegmentOpened { segment, phantom, .. } => {
-                self.facts(*segment).phantom = Some(phantom.clone());
+            Fact::SegmentOpened { segment, phantom, side, .. } => {
+                let facts = self.facts(*segment);
+                (facts.phantom, facts.side) = (Some(phantom.clone()), *side);
             }
             Fact::MediaTerms { segment, source, codec, .. } => {
                 let facts = self.facts(*segment);
@@ -283,6 +285,27 @@ impl Index {
         self.clock = facts.clock.or(self.clock);
         if heard > 0 {
             *facts.heard.entry(block.source).or_default() += heard;
+        }
+    }
+
+    /// Whether anything of what was captured is one side of the call only.
+    pub(crate) fn has_sides(&self) -> bool {
+        self.captures.values().any(|facts| facts.side.is_some())
+    }
+
+    /// What one side hears: its own captures, and those that heard all in one.
+    pub(crate) fn of_side(&self, side: Side) -> Self {
+        let hears = |facts: &SegmentFacts| facts.side.is_none_or(|of| of == side);
+        let captures = self.captures.iter().filter(|(_, facts)| hears(facts));
+        let captures: BTreeMap<_, _> = captures.map(|(key, facts)| (*key, facts.clone())).collect();
+        let streams = self.streams.iter().filter(|(key, _)| captures.contains_key(&key.capture));
+        Self {
+            streams: streams.cloned().collect(),
+            captures,
+            by_key: BTreeMap::new(),
+            latest: 0,
+            joins: self.joins.clone(),
+            ..*self
         }
     }
 

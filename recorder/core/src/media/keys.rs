@@ -72,16 +72,7 @@ impl Plan {
     /// Gives keys their places. Two captures of one call hear the same key.
     pub(crate) fn place_keys(&mut self, pressed: &[Pressed]) {
         let place = |one: &Pressed| Key { at: self.position(one.at), samples: one.samples };
-        let mut keys: Vec<Key> = pressed.iter().map(place).collect();
-        keys.sort_unstable();
-        keys.dedup_by(|later, earlier| {
-            let same = later.at.0 - earlier.at.0 < SAME_KEY_MS * MediaTime::SAMPLES_PER_MS;
-            if same {
-                earlier.samples = earlier.samples.max(later.samples);
-            }
-            same
-        });
-        self.keys = keys;
+        self.keys = distinct(pressed.iter().map(place).collect());
     }
 
     /// Takes the tones of keys out of the audio: it is silent there, and [`Plan::masked`] says where.
@@ -112,6 +103,19 @@ impl Plan {
         self.masked =
             spans.into_iter().map(|(from, to)| (MediaTime(from), MediaTime(to))).collect();
     }
+}
+
+/// Keys in order, each once though more than one told of it.
+pub(crate) fn distinct(mut keys: Vec<Key>) -> Vec<Key> {
+    keys.sort_unstable();
+    keys.dedup_by(|later, earlier| {
+        let same = later.at.0 - earlier.at.0 < SAME_KEY_MS * MediaTime::SAMPLES_PER_MS;
+        if same {
+            earlier.samples = earlier.samples.max(later.samples);
+        }
+        same
+    });
+    keys
 }
 
 /// Leaves of a packet what is before a span, or what is after it; `false` if nothing is. No packet is so

@@ -28,12 +28,16 @@ pub mod seam;
 pub(crate) mod settle;
 pub mod sound;
 pub mod srtp;
+pub mod stereo;
 pub mod timeline;
+pub mod weave;
 
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]
 mod seam_tests;
+#[cfg(test)]
+mod stereo_tests;
 #[cfg(test)]
 mod talk;
 #[cfg(test)]
@@ -46,13 +50,15 @@ pub use intake::{Admission, Hearing, Intake, Verdict};
 pub use joins::{Joins, PlannedSeam};
 pub use keys::Key;
 pub use payload::Codec;
-pub use record::{add_sound, begin_when_due, draft_of, record, revised};
+pub use record::{add_sound, begin_when_due, draft_of, record, record_of_sides, revised};
 pub use render::{Coded, Pass, Render, RenderError, VoiceSink};
 pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};
 pub use seam::Listening;
 pub use settle::Census;
 pub use sound::{Heard, Sound};
+pub use stereo::{Layout, Stereo};
 pub use timeline::{Ignored, Plan, PlannedGap, PlannedSegment, Unplaceable};
+pub use weave::{Piece, Weave};
 
 use storage_core::{Extension, Now, SegmentId, WallTime};
 

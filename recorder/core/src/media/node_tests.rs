@@ -103,7 +103,7 @@ pub(super) fn journal_of(
     let mut bytes = Vec::new();
     let recordingid = RecordingId::new(at, [7; 10]);
     let phantom = format!("7800{node}").as_str().into();
-    let opened = Fact::SegmentOpened { segment, recordingid, phantom, at, key: None };
+    let opened = Fact::SegmentOpened { segment, recordingid, phantom, at, key: None, side: None };
     encode_fact(&mut bytes, &opened).unwrap();
     for (arrival, datagram) in arrivals {
         let at = WallTime::from_micros(arrival);

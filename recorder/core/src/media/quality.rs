@@ -2,6 +2,7 @@
 //! times and counters only, never the sound.
 
 use storage_core::WallTime;
+use storage_core::record::Quality;
 
 use super::rtp::MediaTime;
 
@@ -84,6 +85,20 @@ pub fn clock_drift_ppm(runs: impl Iterator<Item = Vec<(i64, i64)>>) -> f64 {
 #[must_use]
 pub fn loss_ratio(lost: u64, expected: u64) -> f64 {
     if expected == 0 { 0.0 } else { (lost as f64 / expected as f64).clamp(0.0, 1.0) }
+}
+
+/// What the network did to two sides together, by how many packets each should have had.
+pub(crate) fn weighted(sides: [(&Quality, f64); 2]) -> Quality {
+    let all: f64 = sides.iter().map(|(_, packets)| packets).sum();
+    let mean = |value: fn(&Quality) -> f64| {
+        sides.iter().map(|(side, packets)| value(side) * packets).sum::<f64>() / all.max(1.0)
+    };
+    Quality {
+        lossratio: mean(|side| side.lossratio),
+        jitterms: mean(|side| side.jitterms),
+        clockdriftppm: mean(|side| side.clockdriftppm),
+        ..Quality::default()
+    }
 }
 
 #[cfg(test)]

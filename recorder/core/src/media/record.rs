@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use storage_core::draft::{Presence, Stretch};
 use storage_core::record::{
-    Gap, GapCause, Party, Quality, Seam, SeamMethod, Segment, Span, TriggerKind, VoiceFormat,
+    Gap, GapCause, Party, Quality, Seam, SeamMethod, Segment, Side, Span, TriggerKind, VoiceFormat,
 };
 use storage_core::{Draft, Extension, NodeId, Recording, WallTime};
 
-use super::emodel::{loss, mos};
+use super::emodel::{Loss, loss, mos};
 use super::index::CaptureKey;
 use super::joins::PlannedSeam;
 use super::keys::SAME_KEY_MS;
 use super::rtp::MediaTime;
 use super::sound::Heard;
+use super::stereo::Stereo;
 use super::timeline::{Plan, PlannedGap, PlannedSegment, Unplaceable};
 
 /// The first audio of a call may come so long after a phantom was asked in: the switch has to let it in
@@ -32,10 +33,29 @@ const END_TOLERANCE_MICROS: i64 = 500_000;
 /// can tell (`bytes`, `sha256`) is left empty.
 #[must_use]
 pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
+    let gaps = plan.gaps.iter().map(|planned| gap(planned, None)).collect();
+    described(draft, plan, gaps, loss(&plan.gaps, plan.total.0), format)
+}
+
+/// The same of two sides.
+#[must_use]
+pub fn record_of_sides(draft: Draft, stereo: &Stereo, format: VoiceFormat) -> Recording {
+    let gaps = stereo.gaps().map(|(planned, side)| gap(planned, side)).collect();
+    let [agent, others] = stereo.sides();
+    let both: Vec<PlannedGap> = agent.gaps.iter().chain(&others.gaps).copied().collect();
+    let loss = loss(&both, agent.total.0 + others.total.0);
+    described(draft, stereo.whole(), gaps, loss, format)
+}
+
+fn described(
+    draft: Draft,
+    plan: &Plan,
+    gaps: Vec<Gap>,
+    loss: Loss,
+    format: VoiceFormat,
+) -> Recording {
     let spans = |stretches: &[Stretch]| stretches.iter().map(|s| span(plan, *s)).collect();
     let parties = draft.parties.iter().map(|presence| party(plan, presence)).collect();
-    let gaps: Vec<Gap> = plan.gaps.iter().map(gap).collect();
-    let loss = loss(&plan.gaps, plan.total.0);
     // Sealed without its end being known: by `recover`, or because the call ended unobserved.
     let cutshort = draft.cutshort || draft.ended.is_none();
     let known_to_end = !cutshort && !ends_early(&draft, plan);
@@ -68,7 +88,7 @@ pub fn record(draft: Draft, plan: &Plan, format: VoiceFormat) -> Recording {
         segments: plan.segments.iter().map(segment).collect(),
         seams: plan.seams.iter().map(|planned| seam(planned, draft.node)).collect(),
         cutshort,
-        complete: known_to_end && !plan.gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
+        complete: known_to_end && !gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
         pauses: spans(&draft.pauses),
         keysms: plan.keys.iter().map(|key| key.at.as_millis()).collect(),
@@ -302,8 +322,8 @@ fn masked((from, to): &(MediaTime, MediaTime)) -> Span {
 }
 
 /// A gap covers every millisecond that is missing in part.
-fn gap(gap: &PlannedGap) -> Gap {
-    Gap { startms: gap.from.as_millis(), endms: gap.to.0.div_ceil(8), cause: gap.cause }
+fn gap(gap: &PlannedGap, side: Option<Side>) -> Gap {
+    Gap { startms: gap.from.as_millis(), endms: gap.to.0.div_ceil(8), cause: gap.cause, side }
 }
 
 /// `owner` stands for what was published before.
@@ -360,5 +380,6 @@ fn segment(segment: &PlannedSegment) -> Segment {
         duplicate: segment.census.duplicate,
         ssrcs: segment.ssrcs.iter().map(ToString::to_string).collect(),
         clockoffsetms: segment.clock_offset_us.map(|micros| micros as f64 / 1000.0),
+        side: segment.side,
     }
 }

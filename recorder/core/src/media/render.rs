@@ -220,6 +220,20 @@ impl<'p> Render<'p> {
         self.waiting[ahead] = Some(kept);
     }
 
+    /// Hands on the silence that comes next, as far as the audio before it was handed on.
+    ///
+    /// # Errors
+    /// If the sink fails.
+    pub fn catch_up<S: VoiceSink>(&mut self, sink: &mut S) -> Result<(), RenderError<S::Error>> {
+        let due = self.plan.placed.get(self.next);
+        let until = due.map_or(self.plan.total.0, |placed| placed.position.into());
+        if until > self.written {
+            sink.silence(until - self.written).map_err(RenderError::Sink)?;
+            self.written = until;
+        }
+        Ok(())
+    }
+
     /// Ends a pass over the capture; with the last, writes the silence at the end.
     ///
     /// # Errors

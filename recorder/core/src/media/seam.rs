@@ -63,10 +63,12 @@ struct Excerpt {
 
 impl Index {
     /// What is to be listened to before a plan is made. `None` if there is no seam at which that could
-    /// tell anything; in particular where there is one capture only.
+    /// tell anything; in particular where there is one capture only. Where each side of the call was
+    /// captured by itself it is `None`, too: at most seams one station's voice gives way to another's, which
+    /// have nothing in common, and one side moved by itself would answer before it is asked.
     #[must_use]
     pub fn listening(&self) -> Option<Listening> {
-        if self.captures.len() < 2 {
+        if self.captures.len() < 2 || self.has_sides() {
             return None;
         }
         let settled = settle(self.clone());

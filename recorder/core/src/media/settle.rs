@@ -212,6 +212,7 @@ impl Settled {
                 capture: extent.capture,
                 clock_offset_us: facts.and_then(|facts| facts.clock_offset_us),
                 phantom: facts.and_then(|facts| facts.phantom.clone()),
+                side: facts.and_then(|facts| facts.side),
                 from: MediaTime(extent.from),
                 to: MediaTime(extent.to),
                 codecs: extent.codecs.iter().copied().map(Codec::name).collect(),

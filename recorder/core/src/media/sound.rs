@@ -12,6 +12,9 @@ const FULL_SCALE: f64 = 32_768.0 * 32_768.0 / 2.0;
 /// well above the noise of a quiet line and well below soft speech.
 const SPEECH: f64 = FULL_SCALE * 1e-5;
 
+/// Who hears nothing for so long a talk of the other is not just listening: 5 s.
+const ONE_WAY_MS: u64 = 5_000;
+
 /// What was heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Heard {
@@ -21,6 +24,22 @@ pub struct Heard {
     pub clipped_ratio: f64,
     /// The longest stretch without speech, milliseconds.
     pub dead_air_ms: u64,
+    /// How long there is speech, milliseconds.
+    pub speech_ms: u64,
+}
+
+impl Heard {
+    /// Whether this side of a call or the other is silent throughout; `None` while neither has said
+    /// enough.
+    #[must_use]
+    pub fn one_way(&self, other: &Self) -> Option<bool> {
+        let (less, more) =
+            (self.speech_ms.min(other.speech_ms), self.speech_ms.max(other.speech_ms));
+        match less {
+            0 => (more >= ONE_WAY_MS).then_some(true),
+            _ => Some(false),
+        }
+    }
 }
 
 /// Listens to a voice file while it is written.
@@ -118,6 +137,7 @@ impl<'p> Sound<'p> {
             level_db: (samples > 0).then(|| level(squares)),
             clipped_ratio: self.clipped as f64 / self.samples.max(1) as f64,
             dead_air_ms: self.longest / 8,
+            speech_ms: samples / 8,
         }
     }
 

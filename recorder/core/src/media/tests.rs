@@ -13,21 +13,21 @@ use super::report::tests::report;
 use super::rtp::tests::packet;
 use super::{Coded, Index, Key, MediaTime, Pass, Plan, Render, Unplaceable, VoiceSink};
 
-const SWITCH: &str = "192.0.2.5:2050";
+pub(super) const SWITCH: &str = "192.0.2.5:2050";
 const STRANGER: &str = "198.51.100.9:4000";
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 const START_MICROS: i64 = 1_700_000_000_000_000;
 
-fn at(micros: i64) -> WallTime {
+pub(super) fn at(micros: i64) -> WallTime {
     WallTime::from_micros(START_MICROS + micros)
 }
 
 /// A capture as the media thread writes it.
 #[derive(Default)]
-struct Capture(Vec<u8>);
+pub(super) struct Capture(Vec<u8>);
 
 impl Capture {
-    fn fact(&mut self, fact: &Fact) -> &mut Self {
+    pub(super) fn fact(&mut self, fact: &Fact) -> &mut Self {
         encode_fact(&mut self.0, fact).unwrap();
         self
     }
@@ -39,10 +39,11 @@ impl Capture {
             phantom: format!("7800{segment}").as_str().into(),
             at: at(at_ms * 1000),
             key: None,
+            side: None,
         })
     }
 
-    fn terms(&mut self, segment: u64, source: &str, codec: &str) -> &mut Self {
+    pub(super) fn terms(&mut self, segment: u64, source: &str, codec: &str) -> &mut Self {
         self.fact(&Fact::MediaTerms {
             segment: SegmentId(segment),
             at: at(0),
@@ -75,7 +76,7 @@ impl Capture {
         self
     }
 
-    fn entries(&self, mut each: impl FnMut(&Entry<'_>)) {
+    pub(super) fn entries(&self, mut each: impl FnMut(&Entry<'_>)) {
         for found in Scanner::new(&self.0) {
             match found {
                 Found::Frame { frame, .. } => each(&frame.entry().unwrap()),
@@ -114,7 +115,7 @@ impl Capture {
 
 /// A voice file in memory, silence is `None`; and which packets were to be decoded anew.
 #[derive(Default)]
-struct Samples(Vec<Option<u8>>, Vec<bool>);
+pub(super) struct Samples(pub Vec<Option<u8>>, pub Vec<bool>);
 
 impl VoiceSink for Samples {
     type Error = std::convert::Infallible;
@@ -164,7 +165,7 @@ impl Sealed {
 }
 
 /// A sender that counts on by itself: 20 ms of A-law per letter.
-struct Sender {
+pub(super) struct Sender {
     ssrc: u32,
     seq: u16,
     timestamp: u32,
@@ -174,14 +175,14 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(ssrc: u32, segment: u64, at_ms: i64) -> Self {
+    pub(super) fn new(ssrc: u32, segment: u64, at_ms: i64) -> Self {
         // Both counters wrap within the first second.
         let (seq, timestamp) = (65_520, 0xffff_f800);
         Self { ssrc, seq, timestamp, micros: at_ms * 1000, segment, source: SWITCH }
     }
 
     /// Sends a frame per letter; `-` is one that the network loses.
-    fn say(&mut self, capture: &mut Capture, letters: &str) -> &mut Self {
+    pub(super) fn say(&mut self, capture: &mut Capture, letters: &str) -> &mut Self {
         for letter in letters.bytes() {
             if letter != b'-' {
                 self.send(capture, 8, false, &[letter; 160]);
@@ -191,12 +192,12 @@ impl Sender {
         self
     }
 
-    fn send(&self, capture: &mut Capture, pt: u8, mark: bool, payload: &[u8]) {
+    pub(super) fn send(&self, capture: &mut Capture, pt: u8, mark: bool, payload: &[u8]) {
         let datagram = packet(self.ssrc, self.seq, self.timestamp, pt, mark, payload);
         capture.from(self.source, self.segment, self.micros, &datagram);
     }
 
-    fn skip(&mut self, packets: u16, ticks: u32, ms: i64) -> &mut Self {
+    pub(super) fn skip(&mut self, packets: u16, ticks: u32, ms: i64) -> &mut Self {
         self.seq = self.seq.wrapping_add(packets);
         self.timestamp = self.timestamp.wrapping_add(ticks);
         self.micros += ms * 1000;

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use storage_core::g711::Law;
-use storage_core::record::{GapCause, Quality};
+use storage_core::record::{GapCause, Quality, Side};
 use storage_core::{Extension, WallTime};
 
 use super::index::{CaptureKey, Index};
@@ -63,6 +63,8 @@ pub struct PlannedSegment {
     pub clock_offset_us: Option<i64>,
     /// The phantom, if its opening is known.
     pub phantom: Option<Extension>,
+    /// Which side of the call it heard; `None` if it heard all in one.
+    pub side: Option<Side>,
     /// First audio.
     pub from: MediaTime,
     /// End of its last audio.
@@ -88,6 +90,19 @@ pub struct Ignored {
     pub unknown: u64,
     /// Audio for which there was audio already.
     pub overlapping: u64,
+}
+
+impl Ignored {
+    /// Both. What is not told apart by sides was counted on either.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            strangers: self.strangers + other.strangers,
+            malformed: self.malformed,
+            foreign: self.foreign + other.foreign,
+            unknown: self.unknown + other.unknown,
+            overlapping: self.overlapping + other.overlapping,
+        }
+    }
 }
 
 /// Where every sample of a voice file comes from.
@@ -125,7 +140,7 @@ pub struct Plan {
     pub(crate) placed: Vec<Placed>,
     /// What leads over from one capture to another; in order, not overlapping.
     pub(crate) fades: Vec<Fade>,
-    marks: Vec<Mark>,
+    pub(crate) marks: Vec<Mark>,
 }
 
 /// Why there is no plan.
@@ -207,6 +222,16 @@ impl Plan {
         if lead < 8 {
             return Ok(());
         }
+        self.begin_earlier(begin, lead, cause)
+    }
+
+    /// Lets the timeline begin so many samples before its first audio, at `begin`.
+    pub(crate) fn begin_earlier(
+        &mut self,
+        begin: WallTime,
+        lead: u64,
+        cause: GapCause,
+    ) -> Result<(), Unplaceable> {
         self.total.0 += lead;
         let shift = u32::try_from(self.total.0).map_err(|_| Unplaceable::TooLong)?;
         let shift = shift.min(u32::try_from(lead).unwrap_or(shift));
@@ -224,7 +249,13 @@ impl Plan {
         self.keys.iter_mut().for_each(|key| key.at.0 += lead);
         self.marks.iter_mut().for_each(|mark| mark.position += lead);
         self.marks.insert(0, Mark { wall: begin, position: 0 });
-        self.gaps.insert(0, PlannedGap { from: MediaTime(0), to: MediaTime(lead), cause });
+        match self.gaps.first_mut() {
+            Some(first) if first.from.0 == lead && first.cause == cause => first.from.0 = 0,
+            _ => {
+                let (from, to) = (MediaTime(0), MediaTime(lead));
+                self.gaps.insert(0, PlannedGap { from, to, cause });
+            }
+        }
         self.published = self.published.map(|from| MediaTime(from.0 + lead));
         self.started = begin;
         Ok(())

@@ -2,13 +2,14 @@
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::{collection, option, sample};
+use recorder_core::Receiver;
 use recorder_core::call::event::{
     AgentEvent, CallChange, CallEvent, CallFacts, CallSnapshot, Connection, Device, Merge,
     MergedParty, Monitor, OriginalCall, PartyState,
 };
 use recorder_core::call::{Action, JoinRefusal, Mandate, Method, Request, Requester, Target};
 use recorder_core::media::MediaNotice;
-use storage_core::record::Scope;
+use storage_core::record::{Scope, Side};
 use storage_core::{CallId, Duty, Extension, SegmentId};
 
 use crate::invariants::{Watch, pass_time, take_orders};
@@ -227,11 +228,11 @@ fn input() -> impl Strategy<Value = Input> {
         6 => any::<usize>().prop_map(Input::Joined),
         2 => (any::<usize>(), refusal()).prop_map(|(which, why)| Input::Refused(which, why)),
         4 => any::<usize>().prop_map(Input::Left),
-        2 => (1..5_u8).prop_map(Input::PhantomReady),
-        1 => (1..5_u8).prop_map(Input::PhantomLost),
-        1 => (1..5_u8).prop_map(Input::PhantomRefused),
-        2 => (1..4_u8).prop_map(Input::Media),
-        1 => (1..4_u8).prop_map(Input::MediaStopped),
+        2 => (1..8_u8).prop_map(Input::PhantomReady),
+        1 => (1..8_u8).prop_map(Input::PhantomLost),
+        1 => (1..8_u8).prop_map(Input::PhantomRefused),
+        2 => (1..7_u8).prop_map(Input::Media),
+        1 => (1..7_u8).prop_map(Input::MediaStopped),
         3 => notice().prop_map(Input::Notice),
         3 => (requester, action()).prop_map(|(by, action)| Input::Request(by, action)),
         1 => any::<bool>().prop_map(Input::Link),
@@ -246,6 +247,7 @@ struct Run {
     watch: Watch,
     requests: u64,
     devices: Vec<Extension>,
+    sides: &'static [Option<Side>],
 }
 
 impl Run {
@@ -254,7 +256,15 @@ impl Run {
         let mut site = Site::new(&setup);
         site.start(&setup);
         let devices = setup.method.devices(&setup.roster).into_iter().collect();
-        Self { site, watch: Watch::new(&setup), requests: 0, devices }
+        let sides = setup.method.sides();
+        Self { site, watch: Watch::new(&setup), requests: 0, devices, sides }
+    }
+
+    /// The receiver of this number; where there are two of each device, they alternate.
+    fn receiver(&self, number: u8) -> Receiver {
+        let (number, side) = (usize::from(number) - 1, usize::from(number) % self.sides.len());
+        let device = self.device(u8::try_from(number / self.sides.len() + 1).unwrap_or(u8::MAX));
+        Receiver { device, side: self.sides[side] }
     }
 
     /// The device of this number; one more than there are is nobody's.
@@ -305,7 +315,7 @@ impl Run {
             | Input::MediaStopped(number) => *number,
             _ => 1,
         };
-        let device = self.device(of_device);
+        let device = self.receiver(of_device);
         let (now, calls) = (self.site.now, &mut self.site.calls);
         match input {
             Input::Event(event) => calls.handle_call_event(now, event),
@@ -315,11 +325,11 @@ impl Run {
                 calls.handle_ucid(now, call, ucid(&number.to_string()));
             }
             Input::Agent(event) => calls.handle_agent(now, event),
-            Input::PhantomReady(_) => calls.handle_phantom_ready(now, &device),
-            Input::PhantomLost(_) => calls.handle_phantom_lost(now, &device),
-            Input::PhantomRefused(_) => calls.handle_phantom_refused(now, &device),
-            Input::Media(_) => calls.handle_media_started(now, &device, None, "g711a", 20),
-            Input::MediaStopped(_) => calls.handle_media_stopped(now, &device),
+            Input::PhantomReady(_) => calls.handle_phantom_ready(now, device),
+            Input::PhantomLost(_) => calls.handle_phantom_lost(now, device),
+            Input::PhantomRefused(_) => calls.handle_phantom_refused(now, device),
+            Input::Media(_) => calls.handle_media_started(now, device, None, "g711a", 20),
+            Input::MediaStopped(_) => calls.handle_media_stopped(now, device),
             Input::Notice(notice) => calls.handle_media_notice(now, notice),
             Input::Link(up) => calls.handle_link(now, *up),
             Input::Resync(true) => calls.begin_resync(now),
@@ -378,6 +388,7 @@ proptest! {
     fn nonsense_never_breaks_a_machine_that_listens(
         inputs in collection::vec(input(), 1..120),
         observes in any::<bool>(),
+        sides in any::<bool>(),
     ) {
         let stations = (1..4_u8).map(|n| Extension::new(format!("3100{n}")));
         let device = |station: &Extension| match observes {
@@ -385,7 +396,7 @@ proptest! {
             false => station.clone(),
         };
         let pairs = stations.map(|station| (station.clone(), device(&station)));
-        let mut run = Run::new(Method::Listen(pairs.collect()));
+        let mut run = Run::new(Method::Listen { devices: pairs.collect(), sides: sides && !observes });
         for input in &inputs {
             run.give(input);
         }

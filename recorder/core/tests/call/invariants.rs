@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recorder_core::Receiver;
 use recorder_core::call::event::PartyState;
 use recorder_core::call::{Method, Order, RingChange, RingOrder};
 use storage_core::journal::Fact;
@@ -15,9 +16,11 @@ pub struct Watch {
     /// The station of each device that listens.
     stations: BTreeMap<Extension, Extension>,
     max_parties: usize,
-    open: BTreeMap<SegmentId, (Extension, RecordingId)>,
+    /// How many segments are open on a device at a time.
+    sides: usize,
+    open: BTreeMap<SegmentId, (Receiver, RecordingId)>,
     segments: BTreeSet<SegmentId>,
-    rings: BTreeMap<SegmentId, Extension>,
+    rings: BTreeMap<SegmentId, Receiver>,
     recordings: BTreeMap<RecordingId, bool>,
     asked: BTreeMap<u64, MonoTime>,
     /// Every recording's captured segments.
@@ -30,12 +33,13 @@ impl Watch {
             phantoms: setup.roster.phantoms.clone(),
             stations: match &setup.method {
                 Method::Join => BTreeMap::new(),
-                Method::Listen(devices) => devices
+                Method::Listen { devices, .. } => devices
                     .iter()
                     .map(|(station, device)| (device.clone(), station.clone()))
                     .collect(),
             },
             max_parties: setup.max_parties,
+            sides: setup.method.sides().len(),
             open: BTreeMap::new(),
             segments: BTreeSet::new(),
             rings: BTreeMap::new(),
@@ -47,7 +51,7 @@ impl Watch {
 
     /// The phantoms that segments are open on.
     pub fn recording(&self) -> BTreeSet<Extension> {
-        self.open.values().map(|(phantom, _)| phantom.clone()).collect()
+        self.open.values().map(|(receiver, _)| receiver.device.clone()).collect()
     }
 
     /// A request was made, which must be answered once and in time.
@@ -86,20 +90,20 @@ impl Watch {
         }
     }
 
-    fn check_ring(&mut self, RingOrder { phantom, segment, change }: &RingOrder) {
+    fn check_ring(&mut self, RingOrder { receiver, segment, change }: &RingOrder) {
         match change {
             RingChange::Begin { .. } => {
-                let busy = self.open.values().any(|(other, _)| other == phantom)
-                    || self.rings.values().any(|other| other == phantom);
-                assert!(!busy, "phantom {phantom} has a ring and something else");
+                let busy = self.open.values().any(|(other, _)| other == receiver)
+                    || self.rings.values().any(|other| other == receiver);
+                assert!(!busy, "{receiver} has a ring and something else");
                 assert!(!self.segments.contains(segment), "ring {segment} is not new");
-                self.rings.insert(*segment, phantom.clone());
+                self.rings.insert(*segment, receiver.clone());
             }
             RingChange::Source(_) => {
-                assert_eq!(self.rings.get(segment), Some(phantom), "media of no ring");
+                assert_eq!(self.rings.get(segment), Some(receiver), "media of no ring");
             }
             RingChange::End => {
-                assert_eq!(self.rings.remove(segment).as_ref(), Some(phantom), "no such ring");
+                assert_eq!(self.rings.remove(segment).as_ref(), Some(receiver), "no such ring");
             }
         }
     }
@@ -114,16 +118,17 @@ impl Watch {
                 let open = self.open.values().any(|(_, recording)| *recording == id);
                 assert!(!(*ended && open), "recording {id} ends with a segment open");
             }
-            Fact::SegmentOpened { segment, recordingid, phantom, .. } => {
+            Fact::SegmentOpened { segment, recordingid, phantom, side, .. } => {
+                let receiver = Receiver { device: phantom.clone(), side: *side };
                 let ring = self.rings.remove(segment);
-                assert!(ring.is_none_or(|ring| ring == *phantom), "another's ring {segment}");
+                assert!(ring.is_none_or(|ring| ring == receiver), "another's ring {segment}");
                 assert!(self.segments.insert(*segment), "segment {segment} is not new");
                 self.segments_opened += 1;
                 let known = self.recordings.get(recordingid);
                 assert_eq!(known, Some(&false), "segment {segment} of no open recording");
-                let busy = self.open.values().any(|(other, _)| other == phantom);
-                assert!(!busy, "phantom {phantom} is in two segments");
-                self.open.insert(*segment, (phantom.clone(), *recordingid));
+                let busy = self.open.values().any(|(other, _)| *other == receiver);
+                assert!(!busy, "{receiver} is in two segments");
+                self.open.insert(*segment, (receiver, *recordingid));
             }
             Fact::SegmentClosed { segment, .. } => {
                 assert!(self.open.remove(segment).is_some(), "segment {segment} is not open");
@@ -135,10 +140,15 @@ impl Watch {
         }
     }
 
-    /// A device that listens has a segment open only while its station talks.
+    /// A device that listens has a segment open only while its station talks, and then one for each
+    /// side that it hears.
     fn check_ears(&self, site: &Site) {
+        for (receiver, _) in self.open.values() {
+            let of_device = self.open.values().filter(|(other, _)| other.device == receiver.device);
+            assert_eq!(of_device.count(), self.sides, "segments open on {receiver}");
+        }
         for (segment, (device, _)) in &self.open {
-            let Some(station) = self.stations.get(device) else { continue };
+            let Some(station) = self.stations.get(&device.device) else { continue };
             let mut calls = site.calls.tracker().calls_of(station);
             let plausible = calls.any(|call| {
                 let party = call.party(station);

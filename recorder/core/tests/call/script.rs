@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use recorder_core::Receiver;
 use recorder_core::call::event::{
     AgentEvent, CallChange, CallEvent, CallFacts, CallSnapshot, Connection, Device, Merge,
     MergedParty, Monitor, OriginalCall, PartyState,
@@ -19,7 +20,7 @@ use recorder_core::call::{
 };
 use recorder_core::media::MediaNotice;
 use storage_core::draft::{Draft, Presence, Stretch};
-use storage_core::record::{Scope, TriggerKind};
+use storage_core::record::{Scope, Side, TriggerKind};
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId};
 
 use crate::site::{Setup, Site, at};
@@ -95,15 +96,16 @@ impl Player {
         let roster = &mut self.setup.roster;
         match word {
             "phantoms" => roster.phantoms = numbers(rest).collect(),
-            "registrations" => {
+            "registrations" | "sides" => {
                 roster.phantoms.clear();
                 let own = numbers(rest).map(|station| (station.clone(), station));
-                self.setup.method = Method::Listen(own.collect());
+                let sides = word == "sides";
+                self.setup.method = Method::Listen { devices: own.collect(), sides };
             }
             "observers" => {
                 let pairs = args(rest).into_iter();
                 let pairs = pairs.map(|(device, station)| (station.into(), device.into()));
-                self.setup.method = Method::Listen(pairs.collect());
+                self.setup.method = Method::Listen { devices: pairs.collect(), sides: false };
                 roster.phantoms = self.setup.method.devices(roster);
             }
             "peers" => roster.peer_phantoms = numbers(rest).collect(),
@@ -203,7 +205,7 @@ impl Player {
                 self.site().calls.end_resync(now, &unseen);
             }
             ["resync", "ends"] => self.site().calls.end_resync(now, &[]),
-            ["phantom", number, state] => self.phantom(now, &Extension::from(*number), state),
+            ["phantom", number, state] => self.phantom(now, &receiver(number), state),
             ["duty", duty, rest @ ..] => {
                 let mandate = mandate(duty, &args(&rest.join(" ")));
                 self.site().calls.set_mandate(now, mandate);
@@ -280,7 +282,7 @@ impl Player {
         }
     }
 
-    fn phantom(&mut self, now: Now, phantom: &Extension, state: &str) {
+    fn phantom(&mut self, now: Now, phantom: &Receiver, state: &str) {
         let calls = &mut self.site().calls;
         match state {
             "ready" => calls.handle_phantom_ready(now, phantom),
@@ -296,6 +298,8 @@ impl Player {
         let told = args(&rest);
         let phantom = words.get(1).map(|word| Extension::from(*word));
         let phantom = || phantom.clone().expect("which phantom");
+        let receiver = words.get(1).map(|word| receiver(word));
+        let receiver = || receiver.clone().expect("which phantom");
         let site = self.site();
         match words.first().copied().unwrap_or_default() {
             "joins" => site.join(&phantom()),
@@ -311,16 +315,16 @@ impl Player {
                 }
             }
             "releases" => site.leave(&phantom()),
-            "hears" => site.hear(&phantom()),
-            "quiet" => site.calls.handle_media_stopped(now, &phantom()),
-            "media" => site.calls.handle_media_started(now, &phantom(), None, "g711a", 20),
-            "packet" => site.packet(&phantom()),
+            "hears" => site.hear(&receiver()),
+            "quiet" => site.calls.handle_media_stopped(now, receiver()),
+            "media" => site.calls.handle_media_started(now, receiver(), None, "g711a", 20),
+            "packet" => site.packet(receiver()),
             "full" | "writes" => {
                 let notice = MediaNotice::Writing(words[0] == "writes");
                 site.calls.handle_media_notice(now, &notice);
             }
             "silent" | "audible" => {
-                let segment = site.segments[&phantom()];
+                let segment = site.segments[&receiver()];
                 let notice = match words[0] {
                     "silent" => MediaNotice::Silent { segment },
                     _ => MediaNotice::Audible { segment },
@@ -586,6 +590,13 @@ fn draft(told: &Args) -> Draft {
 /// The name of a recording that a crash left open; a scenario calls it `before`.
 fn opened_before() -> RecordingId {
     RecordingId::new(at(0).wall, *b"openbefore")
+}
+
+/// A device, or one side of it: `31001`, `31001/agent`.
+fn receiver(text: &str) -> Receiver {
+    let (device, side) = text.split_once('/').unwrap_or((text, ""));
+    let side = Side::ALL.into_iter().find(|known| known.as_str() == side);
+    Receiver { device: device.into(), side }
 }
 
 fn refusal_of(text: &str) -> JoinRefusal {

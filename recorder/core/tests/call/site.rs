@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use recorder_core::Receiver;
 use recorder_core::call::event::{CallChange, CallEvent, CallFacts, Connection, Device, Monitor};
 use recorder_core::call::order::Ticket;
 use recorder_core::call::roster::Roster;
@@ -54,7 +55,7 @@ pub struct Site {
     pub now: Now,
     pub joins: BTreeMap<Extension, (Ticket, CallId)>,
     pub leaves: BTreeMap<Extension, CallId>,
-    pub segments: BTreeMap<Extension, SegmentId>,
+    pub segments: BTreeMap<Receiver, SegmentId>,
     /// Whether the switch can be heard.
     pub link: bool,
 }
@@ -82,7 +83,10 @@ impl Site {
         self.calls.begin_resync(self.now);
         self.calls.end_resync(self.now, &[]);
         for device in setup.method.devices(&setup.roster) {
-            self.calls.handle_phantom_ready(self.now, &device);
+            for side in setup.method.sides() {
+                let receiver = Receiver { device: device.clone(), side: *side };
+                self.calls.handle_phantom_ready(self.now, receiver);
+            }
         }
         self.calls.set_mandate(self.now, Mandate::alone(Duty::Lead));
     }
@@ -96,11 +100,12 @@ impl Site {
             Order::Leave { phantom, call } => {
                 self.leaves.insert(phantom.clone(), call.clone());
             }
-            Order::Capture(Fact::SegmentOpened { segment, phantom, .. }) => {
-                self.segments.insert(phantom.clone(), *segment);
+            Order::Capture(Fact::SegmentOpened { segment, phantom, side, .. }) => {
+                let receiver = Receiver { device: phantom.clone(), side: *side };
+                self.segments.insert(receiver, *segment);
             }
-            Order::Ring(RingOrder { phantom, segment, change: RingChange::Begin { .. } }) => {
-                self.segments.insert(phantom.clone(), *segment);
+            Order::Ring(RingOrder { receiver, segment, change: RingChange::Begin { .. } }) => {
+                self.segments.insert(receiver.clone(), *segment);
             }
             _ => {}
         }
@@ -127,15 +132,15 @@ impl Site {
         self.calls.handle_left(self.now, phantom);
     }
 
-    /// A device that listens is sent media; its first packet is captured if a segment is open.
-    pub fn hear(&mut self, device: &Extension) {
-        self.calls.handle_media_started(self.now, device, None, "g711a", 20);
-        self.packet(device);
+    /// A receiver that listens is sent media; its first packet is captured if a segment is open.
+    pub fn hear(&mut self, receiver: &Receiver) {
+        self.calls.handle_media_started(self.now, receiver, None, "g711a", 20);
+        self.packet(receiver);
     }
 
     /// The first packet of a phantom's segment is captured.
-    pub fn packet(&mut self, phantom: &Extension) {
-        if let Some(segment) = self.segments.get(phantom).copied() {
+    pub fn packet(&mut self, phantom: impl Into<Receiver>) {
+        if let Some(segment) = self.segments.get(&phantom.into()).copied() {
             let (received, captured) = (self.now.wall, self.now);
             let notice = MediaNotice::FirstPacket { segment, received, captured };
             self.calls.handle_media_notice(self.now, &notice);

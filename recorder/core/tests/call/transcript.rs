@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use recorder_core::Receiver;
 use recorder_core::call::{Alarm, Claim, LiveEvent, Order, RingChange, RingOrder};
 use serde_json::Value;
 use storage_core::completeness::SeenCall;
@@ -48,7 +49,7 @@ impl Writer {
                 format!("join call={call} party={party} phantom={phantom}")
             }
             Order::Leave { phantom, call } => format!("leave call={call} phantom={phantom}"),
-            Order::Attach { device } => format!("attach {device}"),
+            Order::Attach { receiver } => format!("attach {receiver}"),
             Order::AskLinkage { call, party } => format!("ask identity call={call} party={party}"),
             Order::SnapshotCall { call, party } => format!("ask parties call={call} party={party}"),
             Order::Capture(fact) => self.fact(fact)?,
@@ -95,12 +96,12 @@ impl Writer {
         self.names.entry(id).or_insert(next).clone()
     }
 
-    fn ring(&self, RingOrder { phantom, segment, change }: &RingOrder) -> String {
+    fn ring(&self, RingOrder { receiver, segment, change }: &RingOrder) -> String {
         match change {
             RingChange::Begin { since, reach } => {
                 let before = self.now.micros_since(*since) / 1000;
                 let before = if before == 0 { String::new() } else { format!(" {before} ms ago") };
-                format!("begin ring s{segment} phantom={phantom} of {} s{before}", reach.as_secs())
+                format!("begin ring s{segment} phantom={receiver} of {} s{before}", reach.as_secs())
             }
             RingChange::Source(_) => format!("media of ring s{segment} is told"),
             RingChange::End => format!("forget ring s{segment}"),
@@ -117,7 +118,8 @@ impl Writer {
     fn fact(&mut self, fact: &Fact) -> Option<String> {
         Some(match fact {
             Fact::Recording { draft } => return self.draft(draft),
-            Fact::SegmentOpened { segment, recordingid, phantom, at, .. } => {
+            Fact::SegmentOpened { segment, recordingid, phantom, at, side, .. } => {
+                let phantom = Receiver { device: phantom.clone(), side: *side };
                 let name = self.name(*recordingid);
                 let before = self.now.micros_since(*at) / 1000;
                 let before = if before == 0 { String::new() } else { format!(" {before} ms ago") };
@@ -226,9 +228,10 @@ fn alarm_text(alarm: &Alarm) -> String {
         Alarm::CallNotRecorded { call, extension, reason } => {
             format!("{} call={call} extension={extension} {}", alarm.name(), reason.as_str())
         }
-        Alarm::NoMedia { phantom }
-        | Alarm::StrayMedia { phantom }
-        | Alarm::PhantomStuck { phantom } => format!("{} phantom={phantom}", alarm.name()),
+        Alarm::NoMedia { phantom } => format!("{} phantom={phantom}", alarm.name()),
+        Alarm::StrayMedia { phantom } | Alarm::PhantomStuck { phantom } => {
+            format!("{} phantom={phantom}", alarm.name())
+        }
     }
 }
 

@@ -50,7 +50,8 @@ impl Host {
     }
 
     /// What the media thread does with a ring.
-    pub(super) fn ring(&mut self, now: Time, RingOrder { phantom, segment, change }: &RingOrder) {
+    pub(super) fn ring(&mut self, now: Time, RingOrder { receiver, segment, change }: &RingOrder) {
+        let phantom = &receiver.device;
         if matches!(change, RingChange::Source(_)) {
             return;
         }

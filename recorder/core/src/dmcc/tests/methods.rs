@@ -1,8 +1,10 @@
 //! Devices that listen: one more registration on a station, and phantoms that observe one.
 
 use storage_core::MonoTime;
+use storage_core::record::Side;
 
 use super::rig::{Rig, SECOND, config, error, unregistered, wrong_code};
+use crate::Receiver;
 use crate::dmcc::config::{Attachment, Places};
 use crate::dmcc::{LinkConfig, LostCause, Notice};
 
@@ -13,9 +15,23 @@ fn stations() -> LinkConfig {
     let mut config = config(2, 2);
     for (phantom, station) in config.phantoms.iter_mut().zip(&config.stations) {
         phantom.extension = station.clone();
-        phantom.attachment = Attachment::Station;
+        phantom.attachment = Attachment::Station { side: None };
     }
     config
+}
+
+/// Two stations, each registered for both sides of its calls.
+fn sides() -> LinkConfig {
+    let mut config = config(4, 2);
+    for (number, phantom) in config.phantoms.iter_mut().enumerate() {
+        phantom.extension = config.stations[number / 2].clone();
+        phantom.attachment = Attachment::Station { side: Some(Side::ALL[number % 2]) };
+    }
+    config
+}
+
+fn receiver(device: &str, side: Side) -> Receiver {
+    Receiver { device: device.into(), side: Some(side) }
 }
 
 /// A phantom that observes a station.
@@ -67,8 +83,103 @@ fn a_station_is_registered_once_more_beside_its_call_monitor() {
          </MediaStartEvent>"
     ));
     rig.position(|notice| {
-        matches!(notice, Notice::MediaStarted { phantom, .. } if phantom.as_str() == "31002")
+        matches!(notice, Notice::MediaStarted { phantom, .. } if phantom.device.as_str() == "31002")
     });
+}
+
+#[test]
+fn each_side_of_a_stations_calls_has_a_registration_with_ports_of_its_own() {
+    let mut rig = Rig::new(sides());
+    rig.start();
+    let ready = |n: &&Notice| matches!(n, Notice::PhantomReady { .. });
+    assert_eq!(rig.notices.iter().filter(ready).count(), 4);
+    let asked: Vec<_> = rig
+        .sent
+        .iter()
+        .filter(|sent| sent.name() == REGISTER)
+        .map(|sent| {
+            let login = sent.root.child("loginInfo").expect("a login");
+            let order: Vec<_> = login.children.iter().map(|child| child.name.as_str()).collect();
+            assert_eq!(order[order.len() - 2..], ["dependencyMode", "mediaContent"]);
+            let port = sent.root.path(&["localMediaInfo", "rtpAddress", "port"]).expect("a port");
+            let text = |name| login.text_of(name).expect("it is there").to_owned();
+            let device = sent.root.text_of("device").expect("a device").to_owned();
+            (device, text("mediaContent"), text("forceLogin"), port.text.clone())
+        })
+        .collect();
+    let row = |device: &str, content: &str, port: &str| {
+        (device.to_owned(), content.to_owned(), "false".to_owned(), port.to_owned())
+    };
+    for expected in [
+        row("31001:cm1::1", "MAIN_STATION_ONLY", "20000"),
+        row("31001:cm1::2", "ALL_BUT_MAIN_STATION", "20002"),
+        row("31002:cm1::1", "MAIN_STATION_ONLY", "20004"),
+        row("31002:cm1::2", "ALL_BUT_MAIN_STATION", "20006"),
+    ] {
+        assert!(asked.contains(&expected), "{expected:?} is not in {asked:?}");
+    }
+    assert_eq!(asked.len(), 4);
+}
+
+#[test]
+fn what_happens_to_one_side_is_told_of_that_side() {
+    let mut rig = Rig::new(sides());
+    rig.start();
+    rig.notices.clear();
+    let [agent, others] = Side::ALL.map(|side| receiver("31002", side));
+    // The rig names monitors by extension; those of the two sides began in this order.
+    let mut monitors: Vec<u32> = rig
+        .aes
+        .monitors
+        .iter()
+        .filter(|(_, monitor)| **monitor == ("31002".to_owned(), true))
+        .map(|(name, _)| name.parse().expect("a number"))
+        .collect();
+    monitors.sort_unstable();
+    for monitor in &monitors {
+        rig.event(&format!(
+            "<MediaStartEvent><monitorCrossRefID>{monitor}</monitorCrossRefID><codec>g711A</codec>\
+             </MediaStartEvent>"
+        ));
+    }
+    for side in [&agent, &others] {
+        let started =
+            |n: &Notice| matches!(n, Notice::MediaStarted { phantom, .. } if phantom == side);
+        assert_eq!(rig.told(started), 1, "{side}");
+    }
+    rig.event(&unregistered(&monitors[1].to_string()));
+    let lost: Vec<_> = rig
+        .notices
+        .iter()
+        .filter_map(|notice| match notice {
+            Notice::PhantomLost { phantom, .. } => Some(phantom.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost.len(), 1);
+    rig.advance(60 * SECOND);
+    rig.position(|notice| *notice == Notice::PhantomReady { phantom: lost[0].clone() });
+    assert_eq!(rig.told(|n| matches!(n, Notice::PhantomReady { .. })), 1);
+    // Looking at one registration leaves the other alone.
+    let before = rig.count("GetRegistrationState");
+    rig.link.attach(rig.now, &agent);
+    rig.serve();
+    assert_eq!(rig.count("GetRegistrationState"), before + 1);
+    assert_eq!(rig.last("GetRegistrationState").root.text_of("device"), Some("31002:cm1::1"));
+}
+
+#[test]
+fn a_side_takes_back_its_instance_from_an_earlier_session() {
+    let mut rig = Rig::new(sides());
+    rig.aes.instead.push((REGISTER, "31001:cm1::2 false".to_owned(), taken()));
+    rig.start();
+    rig.position(|n| *n == Notice::PhantomReady { phantom: receiver("31001", Side::Others) });
+    let all = rig.sent.iter().filter(|sent| sent.name() == REGISTER);
+    let of_side = all.filter(|sent| sent.root.text_of("device") == Some("31001:cm1::2"));
+    let forced = of_side.map(|sent| sent.root.child("loginInfo").expect("a login"));
+    let forced: Vec<_> = forced.filter_map(|login| login.text_of("forceLogin")).collect();
+    assert_eq!(forced, ["false", "true"]);
+    assert_eq!(refusals(&rig), 0);
 }
 
 #[test]

@@ -65,14 +65,9 @@ fn a_registration_that_fell_during_the_outage_is_made_again() {
     rig.aes.registered.remove("41002");
     rig.lose_socket();
     rig.serve();
-    let (phantom, cause) = ("41002".into(), LostCause::FoundUnregistered);
-    rig.position(|notice| {
-        *notice
-            == Notice::PhantomLost {
-                phantom: storage_core::Extension::clone(&phantom),
-                cause: cause.clone(),
-            }
-    });
+    let cause = LostCause::FoundUnregistered;
+    let lost = Notice::PhantomLost { phantom: "41002".into(), cause };
+    rig.position(|notice| *notice == lost);
     rig.advance(10 * SECOND);
     rig.position(|notice| *notice == Notice::PhantomReady { phantom: "41002".into() });
 }

@@ -114,6 +114,7 @@ fn a_registration() {
     let request = Request::RegisterTerminal(Registration {
         device: &device,
         independent: false,
+        side: None,
         force: true,
         password: &Secret::new("123456"),
         rtp: "192.0.2.20:40000".parse().unwrap(),
@@ -131,6 +132,7 @@ fn one_more_registration_on_a_station() {
     let request = Request::RegisterTerminal(Registration {
         device: &device,
         independent: true,
+        side: None,
         force: true,
         password: &Secret::new("31002"),
         rtp: "192.0.2.20:40002".parse().unwrap(),

@@ -183,5 +183,5 @@ fn media_of_a_phantom_is_told_as_it_is_now() {
         panic!("{:?}", rig.notices)
     };
     assert_eq!(*protection, Protection::Unusable(KeyFault::Key { suite: "aes" }));
-    assert_eq!(rig.notices[2], Notice::MediaStopped { phantom: phantom() });
+    assert_eq!(rig.notices[2], Notice::MediaStopped { phantom: (&phantom()).into() });
 }
