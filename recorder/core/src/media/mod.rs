@@ -21,6 +21,7 @@ pub mod published;
 pub mod quality;
 pub mod record;
 pub mod render;
+pub mod repair;
 pub(crate) mod report;
 pub mod rtp;
 pub(crate) mod run;
@@ -34,6 +35,8 @@ pub mod weave;
 
 #[cfg(test)]
 mod node_tests;
+#[cfg(test)]
+mod repair_tests;
 #[cfg(test)]
 mod seam_tests;
 #[cfg(test)]
@@ -52,6 +55,7 @@ pub use keys::Key;
 pub use payload::Codec;
 pub use record::{add_sound, begin_when_due, draft_of, record, record_of_sides, revised};
 pub use render::{Coded, Pass, Render, RenderError, VoiceSink};
+pub use repair::{Leaning, Listen, Piece as RepairPiece, Published, Repair, Repaired};
 pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};
 pub use seam::Listening;
 pub use settle::Census;
