@@ -37,6 +37,7 @@ use crate::hub::{Hub, call_body};
 use crate::metrics::{Metrics, raise};
 use crate::mirror::{Feed, MirrorStore, Outlet};
 use crate::peers::{CaptureChunks, PeerService};
+use crate::repair::Repairs;
 use crate::users::UserRole;
 use crate::web::backend::{
     Audio, Backend, CallList, Code, Event, Failure, Listing, StartRequest, StopRequest, Target,
@@ -59,6 +60,8 @@ pub struct Works {
     pub outlet: Arc<Outlet>,
     /// What it keeps of others' captures.
     pub mirrors: Arc<MirrorStore>,
+    /// Fills holes of one copy from the other.
+    pub repairs: Arc<Repairs>,
 }
 
 /// A node.
@@ -252,6 +255,16 @@ impl Backend for Node {
         self.ask(request.by.role, Action::Stop { target: call_target(request.target) })
     }
 
+    fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        let repairs = self.works().map(|works| Arc::clone(&works.repairs));
+        Box::pin(async move {
+            // It goes on when whoever asked has gone: nobody else is to write the same file meanwhile.
+            let repaired = tokio::spawn(repairs?.repair(id)).await;
+            let broken = || Failure::new(Code::Internal, "the repair broke off");
+            repaired.unwrap_or_else(|_| Err(broken()))
+        })
+    }
+
     fn cluster_status(&self) -> Map<String, Value> {
         let view = self.view();
         let mut status = match json!(self.group.view()) {
@@ -360,6 +373,10 @@ impl PeerService for Node {
             receiver.recv().await.map(|chunk| (chunk, receiver))
         });
         Ok(Box::pin(chunks))
+    }
+
+    fn list(&self, record: &Recording) -> Result<(), Failure> {
+        self.works()?.repairs.list(record)
     }
 
     fn mirror(&self, peer: NodeId, has: Option<(u64, Place)>) -> Result<(u64, Feed), Failure> {

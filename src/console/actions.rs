@@ -227,6 +227,11 @@ impl Actions for NodeActions {
         Box::pin(async { stopped.await.map_err(Failure::from) })
     }
 
+    fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>> {
+        let repaired = self.backend.repair(recording);
+        Box::pin(async { repaired.await.map_err(Failure::from) })
+    }
+
     fn add_user(
         &self,
         name: String,

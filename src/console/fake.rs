@@ -249,6 +249,10 @@ impl Actions for Fake {
         self.start_recording(extension, Scope::Station)
     }
 
+    fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>> {
+        Box::pin(async move { Ok(recording) })
+    }
+
     fn add_user(
         &self,
         name: String,

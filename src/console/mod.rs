@@ -194,6 +194,9 @@ pub trait Actions: Send + Sync + 'static {
     /// Stops a recording.
     fn stop_recording(&self, extension: Extension) -> BoxFuture<'_, Result<RecordingId, Failure>>;
 
+    /// Makes a third recording of the two copies of a call.
+    fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>>;
+
     /// Adds a user of the web interface.
     fn add_user(
         &self,

@@ -84,6 +84,10 @@ impl Desk {
                 let recording = actions.stop_recording(extension).await?;
                 out.line(format!("recording {recording} has ended")).await;
             }
+            Command::Repair(recording) => {
+                let made = actions.repair(recording).await?;
+                out.line(format!("recording {made}")).await;
+            }
             Command::AddUser { name, role, extension } => {
                 let password = password.unwrap_or_default();
                 let line = format!("user {name} is added");

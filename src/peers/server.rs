@@ -50,6 +50,15 @@ pub trait PeerService: Backend {
         segments: &[SegmentId],
     ) -> Result<CaptureChunks, Failure>;
 
+    /// Lists a recording that a peer has published. May block.
+    ///
+    /// # Errors
+    /// `internal` if the catalog does not take it; `unavailable` where nothing is listed.
+    fn list(&self, record: &Recording) -> Result<(), Failure> {
+        let _ = record;
+        Err(Failure::new(Code::Unavailable, "this node lists no recordings"))
+    }
+
     /// What this node captures, for a peer that has everything of a journal before a place.
     ///
     /// # Errors
@@ -147,6 +156,11 @@ impl Serving<'_> {
             }
             Ask::Start(request) => whole(reply, self.service.start_recording(request).await).await,
             Ask::Stop(request) => whole(reply, self.service.stop_recording(request).await).await,
+            Ask::Repair { recording } => whole(reply, self.service.repair(recording).await).await,
+            Ask::List { record } => {
+                let listed = self.blocking(move |service| service.list(&record).map(|()| true));
+                whole(reply, listed.await).await
+            }
             Ask::Capture { recording, segments } => self.capture(recording, segments, reply).await,
             Ask::Mirror { has } => self.mirror(from, has, reply).await,
             Ask::Status => whole(reply, Ok(self.service.cluster_status())).await,

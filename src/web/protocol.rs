@@ -55,6 +55,8 @@ pub enum Verb {
     ClusterStatus,
     /// `completeness`
     Completeness,
+    /// `repairrecording`
+    RepairRecording,
     /// A request of the contract that this version does not serve.
     Later,
 }
@@ -77,6 +79,7 @@ const SUPERVISOR: &[UserRole] = &[UserRole::Supervisor];
 const ADMIN: &[UserRole] = &[UserRole::Admin];
 const COMPLETENESS: &[UserRole] =
     &[UserRole::Qa, UserRole::Supervisor, UserRole::Auditor, UserRole::Admin];
+const REPAIR: &[UserRole] = &[UserRole::Qa, UserRole::Admin];
 const AUDIT: &[UserRole] = &[UserRole::Auditor, UserRole::Admin];
 
 const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row {
@@ -102,6 +105,7 @@ pub const ROWS: &[Row] = &[
     row("unsubscribe", Verb::Unsubscribe, ANY),
     row("clusterstatus", Verb::ClusterStatus, ANY),
     row("completeness", Verb::Completeness, COMPLETENESS),
+    row("repairrecording", Verb::RepairRecording, REPAIR),
     row("legalhold", Verb::Later, ADMIN),
     row("deleterecording", Verb::Later, ADMIN),
     row("exportrecordings", Verb::Later, &[UserRole::Qa]),
@@ -289,6 +293,7 @@ mod tests {
             ("unsubscribe", "y y y y y"),
             ("clusterstatus", "y y y y y"),
             ("completeness", "- y y y y"),
+            ("repairrecording", "- - y - y"),
             ("legalhold", "- - - - y"),
             ("deleterecording", "- - - - y"),
             ("exportrecordings", "- - y - -"),
