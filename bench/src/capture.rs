@@ -8,6 +8,7 @@ mod generator;
 mod mirrored;
 pub mod receiver;
 mod recorder;
+mod srtp;
 mod sweep;
 mod woken;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 
-use self::generator::Generator;
+use self::generator::{Generator, Media};
 use self::receiver::Kind;
 use crate::kernel;
 use crate::stats::{Run, median};
@@ -61,6 +62,9 @@ pub struct Options {
     /// Also the recorder with encryption at rest, beside the one without.
     #[arg(long)]
     encryption: bool,
+    /// Also the recorder while its media is encrypted (SRTP, authenticated with 80 bits).
+    #[arg(long)]
+    srtp: bool,
     /// Also the recorder while another process mirrors what it captures, over a link with TLS.
     #[arg(long)]
     mirror: bool,
@@ -80,6 +84,7 @@ pub struct Options {
 enum Subject {
     Recorder,
     Encrypting,
+    Srtp,
     Mirrored,
     NotDurable,
     Reference,
@@ -92,6 +97,7 @@ impl Subject {
     fn chosen(options: &Options) -> Vec<Self> {
         let mut all = vec![Self::Recorder];
         all.extend(options.encryption.then_some(Self::Encrypting));
+        all.extend(options.srtp.then_some(Self::Srtp));
         all.extend(options.mirror.then_some(Self::Mirrored));
         all.extend([Self::NotDurable, Self::Reference, Self::Together]);
         if options.alternatives {
@@ -104,6 +110,7 @@ impl Subject {
         match self {
             Self::Recorder => "recorder",
             Self::Encrypting => "recorder, encrypting",
+            Self::Srtp => "recorder, encrypted media",
             Self::Mirrored => "recorder, mirrored",
             Self::NotDurable => "recorder, never synced",
             Self::Reference => "100 ms sweep",
@@ -117,6 +124,7 @@ impl Subject {
         match self {
             Self::Recorder | Self::NotDurable => Kind::Recorder,
             Self::Encrypting => Kind::Encrypting,
+            Self::Srtp => Kind::Srtp,
             Self::Mirrored => Kind::Mirrored,
             Self::Reference => Kind::Sweep,
             Self::Together => Kind::Together,
@@ -156,7 +164,7 @@ pub fn run(options: &Options) -> Result<()> {
         "late sweeps",
         "generator late",
     ]);
-    let mut threads = Table::new(["thread", "streams", "CPU s/stream-hour"]);
+    let mut threads = Table::new(["receiver", "thread", "streams", "CPU s/stream-hour"]);
     let mut losses = Vec::new();
     for streams in &options.streams {
         let mut runs: Vec<_> =
@@ -177,15 +185,15 @@ pub fn run(options: &Options) -> Result<()> {
         let floors = [Subject::Reference, Subject::Together, Subject::Recorder].map(cost_of);
         for (subject, runs) in &runs {
             costs.row(cost_row(*subject, runs, floors));
+            thread_rows(&mut threads, *subject, runs);
             for run in runs {
                 fates.row(fate_row(*subject, run));
                 losses.extend(loss(*subject, run));
             }
         }
-        thread_rows(&mut threads, &runs[0].1);
     }
     println!("\nCost (medians of {} rounds of {} s)\n", options.rounds.max(1), options.seconds);
-    println!("{costs}\nThe recorder's threads\n\n{threads}\nPackets\n\n{fates}");
+    println!("{costs}\nThreads\n\n{threads}\nPackets\n\n{fates}");
     losses.iter().for_each(|loss| println!("{loss}"));
     Ok(())
 }
@@ -194,6 +202,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn measure(options: &Options, subject: Subject, streams: usize) -> Result<Run> {
     let folder = tempfile::Builder::new().prefix("capture-bench").tempdir_in(&options.dir)?;
     let softnet = kernel::softnet_drops()?;
+    let seconds = Duration::from_secs(options.seconds);
     let mirrors = subject == Subject::Mirrored;
     if mirrors {
         mirrored::certify(folder.path())?;
@@ -205,11 +214,15 @@ fn measure(options: &Options, subject: Subject, streams: usize) -> Result<Run> {
         let port = addresses.first().copied();
         addresses.iter_mut().zip(port.iter().cycle()).for_each(|(to, port)| *to = *port);
     }
-    let mut generator = Generator::bind(SOURCE, &addresses)?;
+    let media = match subject {
+        Subject::Srtp => Media::encrypted(srtp::packets(WARM_UP + seconds)?, streams),
+        _ => Media::plain(streams),
+    };
+    let mut generator = Generator::bind(SOURCE, &addresses, media)?;
     generator.send_for(WARM_UP)?;
     process.say("begin")?;
     generator.late = Duration::ZERO;
-    generator.send_for(Duration::from_secs(options.seconds))?;
+    generator.send_for(seconds)?;
     std::thread::sleep(SETTLE);
     process.say("end")?;
     let mut run: Run = serde_json::from_str(&process.line()?)?;
@@ -218,7 +231,7 @@ fn measure(options: &Options, subject: Subject, streams: usize) -> Result<Run> {
         let recordings = kept.stop()?;
         ensure!(recordings == streams, "the mirror has {recordings} of {streams} calls");
     }
-    run.measured = Duration::from_secs(options.seconds);
+    run.measured = seconds;
     run.generator_late = generator.late;
     run.fate.sent = generator.sent;
     run.fate.softnet_drops = kernel::softnet_drops()?.saturating_sub(softnet);
@@ -330,13 +343,14 @@ fn loss(subject: Subject, run: &Run) -> Option<String> {
     ))
 }
 
-fn thread_rows(table: &mut Table, runs: &[Run]) {
+fn thread_rows(table: &mut Table, subject: Subject, runs: &[Run]) {
     let Some(first) = runs.first() else { return };
     for (number, (name, _)) in first.threads.iter().enumerate() {
         let cost = middle(runs, |run| {
             let time = run.threads.get(number).map_or(Duration::ZERO, |(_, time)| *time);
             crate::stats::per_stream_hour(time, run.streams, run.measured)
         });
-        table.row(vec![name.clone(), first.streams.to_string(), format!("{cost:.4}")]);
+        let receiver = subject.name().to_owned();
+        table.row(vec![receiver, name.clone(), first.streams.to_string(), format!("{cost:.4}")]);
     }
 }

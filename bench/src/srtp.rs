@@ -54,6 +54,21 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Packets of one stream, protected in this way if any, and how the recorder learns from the switch that
+/// they are. The same for the same arguments.
+pub fn made(name: Option<&str>, packets: u64) -> Result<(Vec<Vec<u8>>, Protection)> {
+    let dialect = Dialect::default();
+    let wire = dialect.encryption_to_wire(name.unwrap_or("none"));
+    let made = media::made_stream(wire, packets);
+    let (key, salt) = made.keys.map_or_else(Default::default, |protection| {
+        let [_, receive] = protection.texts(KeyText::Hex);
+        (receive.key, receive.salt)
+    });
+    let protection = dialect.protection(Some(wire), &Secret::new(key), &Secret::new(salt));
+    ensure!(!matches!(protection, Protection::Unusable(_)), "{wire} is not understood");
+    Ok((made.packets, protection))
+}
+
 /// One stream as it comes from the network.
 struct Stream {
     packets: Vec<Vec<u8>>,
@@ -62,16 +77,8 @@ struct Stream {
 
 impl Stream {
     fn new(name: Option<&str>, packets: u64) -> Result<Self> {
-        let dialect = Dialect::default();
-        let wire = dialect.encryption_to_wire(name.unwrap_or("none"));
-        let made = media::made_stream(wire, packets);
-        let (key, salt) = made.keys.map_or_else(Default::default, |protection| {
-            let [_, receive] = protection.texts(KeyText::Hex);
-            (receive.key, receive.salt)
-        });
-        let protection = dialect.protection(Some(wire), &Secret::new(key), &Secret::new(salt));
-        ensure!(!matches!(protection, Protection::Unusable(_)), "{wire} is not understood");
-        Ok(Self { packets: made.packets, protection })
+        let (packets, protection) = made(name, packets)?;
+        Ok(Self { packets, protection })
     }
 
     /// Time of one packet, in batches as the media thread takes them.

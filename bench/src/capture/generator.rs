@@ -4,6 +4,7 @@
 
 use std::io::IoSlice;
 use std::net::{SocketAddrV4, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,59 @@ const SLOT: Duration = Duration::from_millis(1);
 /// Datagrams given to the kernel with one call.
 const BATCH: usize = 128;
 
+/// What each stream sends next.
+pub enum Media {
+    /// Packets that are made on the way.
+    Plain(Vec<[u8; PACKET_BYTES]>),
+    /// The same packets for all streams, made beforehand, and how many of them each has sent.
+    Made { packets: Vec<Vec<u8>>, next: Vec<usize> },
+}
+
+impl Media {
+    /// Plain packets, which name their stream.
+    pub fn plain(streams: usize) -> Self {
+        Self::Plain((0..streams).map(facts::packet).collect())
+    }
+
+    /// These packets in each stream.
+    pub fn encrypted(packets: Vec<Vec<u8>>, streams: usize) -> Self {
+        Self::Made { packets, next: vec![0; streams] }
+    }
+
+    fn streams(&self) -> usize {
+        match self {
+            Self::Plain(packets) => packets.len(),
+            Self::Made { next, .. } => next.len(),
+        }
+    }
+
+    /// The next packet of each of these streams.
+    fn slices(&self, streams: Range<usize>) -> Result<Vec<[IoSlice<'_>; 1]>> {
+        match self {
+            Self::Plain(packets) => {
+                Ok(packets[streams].iter().map(|p| [IoSlice::new(p)]).collect())
+            }
+            Self::Made { packets, next } => {
+                let made = |next: &usize| packets.get(*next).map(|packet| [IoSlice::new(packet)]);
+                let made: Option<Vec<_>> = next[streams].iter().map(made).collect();
+                made.context("too few packets were made")
+            }
+        }
+    }
+
+    /// Goes on to the packets after those.
+    fn advance(&mut self, streams: Range<usize>) {
+        match self {
+            Self::Plain(packets) => packets[streams].iter_mut().for_each(facts::advance),
+            Self::Made { next, .. } => next[streams].iter_mut().for_each(|next| *next += 1),
+        }
+    }
+}
+
 /// Streams and the socket that all of them are sent from.
 pub struct Generator {
     socket: UdpSocket,
-    packets: Vec<[u8; PACKET_BYTES]>,
+    media: Media,
     targets: Vec<Option<SockaddrIn>>,
     headers: MultiHeaders<SockaddrIn>,
     /// The burst that is next.
@@ -36,11 +86,11 @@ pub struct Generator {
 
 impl Generator {
     /// Sends from `source` to the targets, a stream each.
-    pub fn bind(source: SocketAddrV4, targets: &[SocketAddrV4]) -> Result<Self> {
+    pub fn bind(source: SocketAddrV4, targets: &[SocketAddrV4], media: Media) -> Result<Self> {
         let socket = UdpSocket::bind(source).with_context(|| format!("cannot use {source}"))?;
         Ok(Self {
             socket,
-            packets: (0..targets.len()).map(facts::packet).collect(),
+            media,
             targets: targets.iter().map(|target| Some(SockaddrIn::from(*target))).collect(),
             headers: MultiHeaders::preallocate(BATCH, None),
             slot: 0,
@@ -71,13 +121,13 @@ impl Generator {
     }
 
     fn burst(&mut self) -> Result<()> {
-        let streams = self.packets.len();
+        let streams = self.media.streams();
         let (mut from, to) = (self.slot * streams / SLOTS, (self.slot + 1) * streams / SLOTS);
         self.slot = (self.slot + 1) % SLOTS;
         while from < to {
             let end = to.min(from + BATCH);
             let sent = self.send(from, end)?;
-            self.packets[from..from + sent].iter_mut().for_each(facts::advance);
+            self.media.advance(from..from + sent);
             self.sent += sent as u64;
             from += sent;
         }
@@ -85,8 +135,7 @@ impl Generator {
     }
 
     fn send(&mut self, from: usize, to: usize) -> Result<usize> {
-        let slices: Vec<[IoSlice<'_>; 1]> =
-            self.packets[from..to].iter().map(|packet| [IoSlice::new(packet)]).collect();
+        let slices = self.media.slices(from..to)?;
         let sent = sendmmsg(
             self.socket.as_raw_fd(),
             &mut self.headers,
@@ -115,7 +164,7 @@ mod tests {
             })
             .collect();
         let source = SocketAddrV4::new([127, 0, 0, 1].into(), 0);
-        let mut generator = Generator::bind(source, &targets).unwrap();
+        let mut generator = Generator::bind(source, &targets, Media::plain(30)).unwrap();
         generator.send_for(Duration::from_millis(60)).unwrap();
         assert_eq!(generator.sent, 90);
         for (number, socket) in (0_u8..).zip(&sockets) {

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use recorder_core::media::srtp::Protection;
 
 use super::mirrored;
 use super::recorder::Recorder;
+use super::srtp;
 use super::sweep::Sweep;
 use super::woken::Woken;
 use super::{RECEIVER_IP, SOURCE};
@@ -26,6 +28,8 @@ pub enum Kind {
     Recorder,
     /// The same with encryption at rest.
     Encrypting,
+    /// The recorder while its media is encrypted.
+    Srtp,
     /// The same while another process mirrors what it captures.
     Mirrored,
     /// The reference, a file a stream.
@@ -92,10 +96,11 @@ pub fn run(options: &Options) -> Result<()> {
     let base_bytes = kernel::resident_bytes()?;
     let mut given = None;
     let receiver: Box<dyn Receiver> = match options.kind {
-        kind @ (Kind::Recorder | Kind::Encrypting | Kind::Mirrored) => {
+        kind @ (Kind::Recorder | Kind::Encrypting | Kind::Srtp | Kind::Mirrored) => {
             let Options { folder, sync_ms, .. } = options;
             let keys = keys(kind == Kind::Encrypting)?;
-            let recorder = Recorder::start(folder, &addresses, SOURCE, *sync_ms, keys)?;
+            let media = if kind == Kind::Srtp { srtp::protection()? } else { Protection::Clear };
+            let recorder = Recorder::start(folder, &addresses, SOURCE, *sync_ms, keys, &media)?;
             if kind == Kind::Mirrored {
                 given = Some(mirrored::give(folder, recorder.reader())?);
             }

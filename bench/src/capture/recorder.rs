@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use recorder::clock::Clock;
 use recorder::media_stats::MediaStats;
-use recorder::media_thread::{MediaConfig, MediaThread, NotTaken};
+use recorder::media_thread::{MediaConfig, MediaThread, NotTaken, Protected};
 use recorder_core::media::MediaNotice;
+use recorder_core::media::srtp::Protection;
 use storage::{Journal, JournalOptions, JournalReader, Keys};
 use storage_core::journal::{Channel, Entry, Fact};
 use storage_core::{NodeId, RecordingId, WallTime};
@@ -33,14 +34,15 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts it and opens a call on each address, whose media comes from `source`. With keys it
-    /// encrypts.
+    /// Starts it and opens a call on each address, whose media comes from `source` and is protected so.
+    /// With keys it encrypts what it writes.
     pub fn start(
         folder: &Path,
         addresses: &[SocketAddrV4],
         source: SocketAddrV4,
         sync_ms: u64,
         keys: Keys,
+        media: &Protection,
     ) -> Result<Self> {
         let options = JournalOptions::default();
         let (journal, _) = Journal::open_with_keys(folder, NodeId(1), options, keys)?;
@@ -52,12 +54,13 @@ impl Recorder {
         let phantoms: Vec<_> = phantoms.zip(addresses).collect();
         let calls = phantoms.len();
         let clock = Clock::start();
+        let encrypted = *media != Protection::Clear;
         let config =
-            MediaConfig { clock, phantoms, journal, sync_ms, encrypted: false, notices, complete };
+            MediaConfig { clock, phantoms, journal, sync_ms, encrypted, notices, complete };
         let thread = MediaThread::spawn(config)?;
         let opened = Clock::wall();
         let this = Self { thread, reader, calls, opened, _notices: taken, _complete: ended };
-        this.open_calls(source)?;
+        this.open_calls(source, media)?;
         Ok(this)
     }
 
@@ -66,7 +69,7 @@ impl Recorder {
         self.reader.clone()
     }
 
-    fn open_calls(&self, source: SocketAddrV4) -> Result<()> {
+    fn open_calls(&self, source: SocketAddrV4, protection: &Protection) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let media = self.thread.handle();
         for call in 0..self.calls {
@@ -74,11 +77,20 @@ impl Recorder {
                 let mut waiting = Some(fact);
                 while let Some(fact) = waiting.take() {
                     if let Err(NotTaken(fact)) = media.send(fact) {
-                        ensure!(Instant::now() < deadline, "the media thread takes no orders");
-                        std::thread::sleep(Duration::from_millis(1));
+                        pause(deadline)?;
                         waiting = Some(*fact);
                     }
                 }
+            }
+            let (phantom, at) = (facts::phantom(call), self.opened);
+            while *protection != Protection::Clear
+                && !media.protect(Protected {
+                    phantom: (&phantom).into(),
+                    at,
+                    protection: protection.clone(),
+                })
+            {
+                pause(deadline)?;
             }
         }
         // Facts are written in their order, and acted upon before they are written.
@@ -108,6 +120,13 @@ impl Recorder {
         })?;
         Ok(packets)
     }
+}
+
+/// Lets the media thread take some of its orders.
+fn pause(deadline: Instant) -> Result<()> {
+    ensure!(Instant::now() < deadline, "the media thread takes no orders");
+    std::thread::sleep(Duration::from_millis(1));
+    Ok(())
 }
 
 impl Receiver for Recorder {
