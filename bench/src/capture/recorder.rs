@@ -85,7 +85,7 @@ impl Recorder {
             let (phantom, at) = (facts::phantom(call), self.opened);
             while *protection != Protection::Clear
                 && !media.protect(Protected {
-                    phantom: phantom.clone(),
+                    phantom: (&phantom).into(),
                     at,
                     protection: protection.clone(),
                 })
