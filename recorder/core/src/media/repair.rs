@@ -32,14 +32,18 @@ const MS: i64 = 8;
 const HEARD: i64 = 4 * 8000;
 /// Where less than this is audible on one side of a hole, the other is listened to: 1 s.
 const HEARD_MIN: i64 = 8000;
-/// Places to listen at are not nearer to each other: 10 s.
+/// Nobody listens again so near a place where the two were recognised: 10 s.
 const APART: u64 = 10 * 8000;
+/// Places at which they were not recognised, most likely because much is missing in either; then it is left to
+/// the clocks.
+const FAILURES_MAX: usize = 64;
 /// So far from where both were recognised their places are still known by that: 60 s.
 const KNOWN: u64 = 60 * 8000;
 /// Less is not filled in: 2 ms. It is an error of measurement.
 const FILLED_MIN: i64 = 16;
-/// Less than this before the begin or after the end is nothing that is missing: 40 ms.
-const ENDS_MIN: i64 = 320;
+/// Less than a packet before the begin or after the end is nothing that is missing, and where it is not known
+/// exactly how the two lie, less than two.
+const ENDS_MIN: i64 = 160;
 /// Beside audio a filling leans to it for so long: 4 ms.
 const LEANING: i64 = 32;
 
@@ -157,7 +161,7 @@ pub struct Repair<'a> {
     /// Places to listen at, the next one last.
     places: Vec<(i64, i64)>,
     tried: Option<(i64, Listen)>,
-    heard_at: Vec<i64>,
+    failures: usize,
     anchors: Vec<Anchor>,
 }
 
@@ -179,7 +183,7 @@ impl<'a> Repair<'a> {
         places.push((0, 0));
         places.push((total, total));
         places.sort_unstable_by(|one, other| other.cmp(one));
-        let (tried, heard_at, anchors) = (None, Vec::new(), Vec::new());
+        let (tried, failures, anchors) = (None, 0, Vec::new());
         Self {
             repaired,
             other,
@@ -189,7 +193,7 @@ impl<'a> Repair<'a> {
             holes,
             places,
             tried,
-            heard_at,
+            failures,
             anchors,
         }
     }
@@ -197,8 +201,8 @@ impl<'a> Repair<'a> {
     /// Where to listen next; what is heard there goes to [`Self::heard`]. `None`: enough is known.
     pub fn listen(&mut self) -> Option<Listen> {
         while let Some((from, to)) = self.places.pop() {
-            let is_near = |at: &i64| at.abs_diff(from) < APART;
-            if self.heard_at.iter().any(is_near) {
+            let is_near = |anchor: &Anchor| anchor.at.abs_diff(from) < APART;
+            if self.anchors.iter().any(is_near) || self.failures >= FAILURES_MAX {
                 continue;
             }
             let before = (from - HEARD, from);
@@ -211,7 +215,6 @@ impl<'a> Repair<'a> {
             if repaired.is_empty() || other.is_empty() {
                 continue;
             }
-            self.heard_at.push(from);
             let listen = Listen { repaired, other };
             self.tried = Some((from, listen.clone()));
             return Some(listen);
@@ -224,9 +227,12 @@ impl<'a> Repair<'a> {
         let Some((at, listen)) = self.tried.take() else { return };
         let ahead = listen.repaired.start.cast_signed() - listen.other.start.cast_signed();
         let expected = self.offset(at).0 - ahead;
-        if let Some(found) = align(repaired, other, expected) {
-            let (offset, confidence) = (found.lag + ahead, found.confidence);
-            self.anchors.push(Anchor { at, offset, confidence });
+        match align(repaired, other, expected) {
+            Some(found) => {
+                let (offset, confidence) = (found.lag + ahead, found.confidence);
+                self.anchors.push(Anchor { at, offset, confidence });
+            }
+            None => self.failures += 1,
         }
     }
 
@@ -249,14 +255,16 @@ impl<'a> Repair<'a> {
     #[must_use]
     pub fn plan(mut self) -> Option<Repaired<'a>> {
         let total = self.repaired.samples.cast_signed();
-        let begin = self.offset(0).0;
-        if begin <= -ENDS_MIN {
+        let least = |sure: Option<f32>| if sure.is_some() { ENDS_MIN } else { 2 * ENDS_MIN };
+        let (begin, sure) = self.offset(0);
+        if begin <= -least(sure) {
             // Positions in records are whole milliseconds, and those that are known only move.
             let from = -((-begin) / MS * MS);
             self.holes.insert(0, Hole { from, to: 0, cause: GapCause::NoMedia });
         }
-        let end = self.other.samples.cast_signed() + self.offset(total).0;
-        if end >= total + ENDS_MIN {
+        let (behind, sure) = self.offset(total);
+        let end = self.other.samples.cast_signed() + behind;
+        if end >= total + least(sure) {
             self.holes.push(Hole { from: total, to: end, cause: GapCause::Takeover });
         }
         let fillings: Vec<Filling> = self.holes.iter().flat_map(|hole| self.fill(*hole)).collect();
