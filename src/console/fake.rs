@@ -249,6 +249,15 @@ impl Actions for Fake {
         self.start_recording(extension, Scope::Station)
     }
 
+    fn pause_recording(
+        &self,
+        extension: Extension,
+        pause: bool,
+    ) -> BoxFuture<'_, Result<(RecordingId, u64), Failure>> {
+        let found = self.start_recording(extension, Scope::Station);
+        Box::pin(async move { Ok((found.await?, if pause { 0 } else { 2_500 })) })
+    }
+
     fn add_user(
         &self,
         name: String,

@@ -81,6 +81,10 @@ pub enum Command {
     StartRecord(Extension, Scope),
     /// Stop recording the call at this station.
     StopRecord(Extension),
+    /// `pause EXT`
+    PauseRecord(Extension),
+    /// `resume EXT`
+    ResumeRecord(Extension),
     /// A user of the web interface; the password is the next line.
     AddUser {
         /// What he signs in with.
@@ -117,7 +121,7 @@ pub enum Command {
 }
 
 /// Each command with its words and what it does, as `help` prints them.
-pub(super) const HELP: [(&str, &str); 19] = [
+pub(super) const HELP: [(&str, &str); 21] = [
     ("help", "this list"),
     ("show status", "members, roles, duties, health, last takeover"),
     ("show calls|phantoms|peers|params|rules|alarms", "what there is of them now"),
@@ -128,6 +132,8 @@ pub(super) const HELP: [(&str, &str); 19] = [
     ("drill", "planned takeover to the next recorder and back, with the gaps measured"),
     ("startrecord EXT [trunk]", "record the call at this station"),
     ("stoprecord EXT", "stop recording it"),
+    ("pause EXT", "record nothing of it (card data) until resumed, al_maxpauses at most"),
+    ("resume EXT", "record it again"),
     ("add user NAME ROLE [EXT]", "a user of the web interface; the password is the next line"),
     ("add member NODE HOST:PORT", "a member joins the group"),
     ("remove member NODE", "a member leaves the group for good"),
@@ -139,7 +145,7 @@ pub(super) const HELP: [(&str, &str); 19] = [
     ("", "each answer ends with a line: ok, or error CODE message"),
 ];
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 16] = [
     "help",
     "show",
     "set",
@@ -149,6 +155,8 @@ const VERBS: [&str; 14] = [
     "drill",
     "startrecord",
     "stoprecord",
+    "pause",
+    "resume",
     "add",
     "remove",
     "replace",
@@ -186,6 +194,8 @@ pub fn parse(line: &str) -> Result<Command, Failure> {
             _ => Err(usage("startrecord")),
         },
         ("stoprecord", [extension]) => Ok(Command::StopRecord(station(extension)?)),
+        ("pause", [extension]) => Ok(Command::PauseRecord(station(extension)?)),
+        ("resume", [extension]) => Ok(Command::ResumeRecord(station(extension)?)),
         ("add", [what, rest @ ..]) => add(what, rest),
         ("remove", ["member", node]) => Ok(Command::RemoveMember(member(node)?)),
         ("replace", ["member", old, new, place]) => {
@@ -398,6 +408,8 @@ mod tests {
             ("startrecord 3100", Command::StartRecord("3100".into(), Scope::Station)),
             ("startrecord 3100 trunk", Command::StartRecord("3100".into(), Scope::Trunk)),
             ("stoprecord *3100", Command::StopRecord("*3100".into())),
+            ("pause 3100", Command::PauseRecord("3100".into())),
+            ("resume 3100", Command::ResumeRecord("3100".into())),
             ("add user anna agent", user(None)),
             ("add user anna agent 3100", user(Some("3100"))),
             ("add member 4 10.0.0.4:7400", Command::AddMember(NodeId(4), place("10.0.0.4:7400"))),
