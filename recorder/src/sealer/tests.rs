@@ -637,6 +637,34 @@ fn what_a_mirror_has_is_sealed_and_accounts_for_nothing_until_its_node_is_back()
     assert_eq!(numbers(&store.voice_path(&record)), (0..150).map(Some).collect::<Vec<_>>());
 }
 
+/// However little it is that a node has left: the record says no longer that something may be missing.
+#[test]
+fn a_record_is_completed_by_a_single_packet_and_by_none() {
+    for packets in [101_u16, 100] {
+        let (dir, journal, store) = folder();
+        let pulls = PulledFolder::open(dir.path()).unwrap();
+        let (reader, format) = (journal.reader(), VoiceFormat::WavG711);
+        let name = RecordingId::new(at(0), [77; 10]);
+        let first = SealJob {
+            mirrored: vec![mirrored(dir.path(), 2, 0..100, 0, None)],
+            local: Vec::new(),
+            partial: true,
+            ..SealJob::alone(name, NodeId(1), 1)
+        };
+        assert!(!published_job(&first, &reader, &store, format).complete);
+        let ended = u64::from(packets) * 20;
+        let back = SealJob {
+            revision: 2,
+            pulled: vec![pulled(&pulls, 2, 0..packets, 0, i64::try_from(ended).ok())],
+            ..SealJob::alone(name, NodeId(1), 1)
+        };
+        let record = published_job(&back, &reader, &store, format);
+        assert!(record.complete, "{record:#?}");
+        let heard: Vec<_> = record.segments.iter().map(|s| (s.packets, s.endms)).collect();
+        assert_eq!(heard, [(u64::from(packets), ended)], "{record:#?}");
+    }
+}
+
 fn formats() -> Vec<VoiceFormat> {
     let mut formats = vec![VoiceFormat::WavG711, VoiceFormat::Wav];
     if cfg!(feature = "opus") {

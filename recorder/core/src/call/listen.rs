@@ -33,8 +33,18 @@ const WORD: Duration = Duration::from_millis(250);
 
 /// What a device has received and nobody claimed is kept for so long by the media thread, in packets of
 /// 20 ms. A node that goes on with another's recording has heard the call all the time, so the hole
-/// that the other leaves is filled from this.
+/// that the other leaves is filled from this. Where a recording goes on by another device of this node,
+/// both heard the call for a while, and by what they have in common the two are joined.
 const KEPT: Duration = Duration::from_millis(1_200);
+
+/// No device can hear a recording's call, and that is the stations' doing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deaf {
+    from: WallTime,
+    cause: GapCause,
+    /// When the first packet of what was heard until then was received; `None` if nothing was heard.
+    heard: Option<WallTime>,
+}
 
 /// One receiver of a device.
 #[derive(Debug)]
@@ -53,6 +63,8 @@ struct Ear {
     receptions: Vec<Reception>,
     /// The call in which its station talks.
     hears: Option<CallKey>,
+    /// When the word came that it talks there.
+    talks: WallTime,
     /// When its station last stopped talking in a call.
     quiet: WallTime,
 }
@@ -70,9 +82,14 @@ impl Ears {
         let silent =
             |side: &Option<Side>| Reception { side: *side, registered: false, terms: None };
         let ear = |(station, device): (&Extension, &Extension)| {
-            let (station, quiet) = (station.clone(), WallTime::default());
-            let receptions = method.sides().iter().map(silent).collect();
-            (device.clone(), Ear { station, receptions, hears: None, quiet })
+            let ear = Ear {
+                station: station.clone(),
+                receptions: method.sides().iter().map(silent).collect(),
+                hears: None,
+                talks: WallTime::default(),
+                quiet: WallTime::default(),
+            };
+            (device.clone(), ear)
         };
         Self { by_station: by_station.clone(), ears: by_station.iter().map(ear).collect() }
     }
@@ -135,12 +152,20 @@ impl Calls {
     pub(super) fn heard_since(&self, now: Now, device: &Extension, id: RecordingId) -> WallTime {
         let Some(ear) = self.ears.ears.get(device) else { return now.wall };
         let active = self.recordings.get(&id);
-        let before = match active.map(|active| active.draft.trigger) {
-            Some(TriggerKind::Takeover | TriggerKind::Rescue) => KEPT,
-            _ => WORD,
-        };
         let call = active.and_then(|active| self.tracker.call(active.call));
-        ear.heard_since(now, call, before)
+        let Some(active) = active else { return ear.heard_since(now, call, WORD) };
+        match (active.draft.trigger, active.deaf) {
+            (TriggerKind::Takeover | TriggerKind::Rescue, _) => ear.heard_since(now, call, KEPT),
+            // It goes on by another device: of the same call, of what was to be recorded, and so
+            // that something is left of what was heard before.
+            (_, Some(deaf)) => {
+                let least = ear.talks.max(active.draft.opened) - WORD;
+                let behind = deaf.heard.map_or(least, |heard| heard + WORD);
+                let least = least.max(behind.min(now.wall - WORD));
+                ear.heard_since(now, call, KEPT).max(least)
+            }
+            _ => ear.heard_since(now, call, WORD),
+        }
     }
 
     /// Since when what a device has received belongs to the ring that it is to keep of a call.
@@ -192,7 +217,7 @@ impl Calls {
                 self.orders.push_back(Order::Capture(terms.fact(segment, now.wall)));
                 (leg.media, leg.terms) = (Some(now.mono), Some(terms.clone()));
             }
-            if let Some((from, cause)) = deaf {
+            if let Some(Deaf { from, cause, .. }) = deaf {
                 let to = since.max(from);
                 let fact = Fact::Lost { segment, from, to, packets: 0, cause };
                 self.orders.push_back(Order::Capture(fact));
@@ -271,6 +296,7 @@ impl Calls {
                     ear.quiet = now.wall;
                 }
                 ear.hears = hears;
+                ear.talks = now.wall;
                 self.touched.extend(hears);
             }
         }
@@ -289,8 +315,10 @@ impl Calls {
             let party = self.tracker.call(key).and_then(|call| call.party(&ear.station));
             let held = party.is_some_and(|party| party.state == PartyState::Held);
             let cause = if held { GapCause::Hold } else { GapCause::NoMedia };
+            let legs = self.taps.get(&device).into_iter().flat_map(|tap| &tap.legs);
+            let heard = legs.filter_map(|leg| leg.first).min();
             if let Some(active) = self.recordings.get_mut(&id) {
-                active.deaf = Some((now.wall, cause));
+                active.deaf = Some(Deaf { from: now.wall, cause, heard });
             }
             self.drop_tap(now, &device, Duration::ZERO);
         }

@@ -3,12 +3,13 @@
 
 use storage_core::draft::{Draft, Ending, Presence};
 use storage_core::journal::Fact;
-use storage_core::record::{GapCause, Scope, TriggerKind};
+use storage_core::record::{Scope, TriggerKind};
 use storage_core::{Extension, Now, RecordingId, SegmentId, WallTime};
 
 use super::calls::Calls;
 use super::draft;
 use super::group::{Claimed, Over};
+use super::listen::Deaf;
 use super::order::{Alarm, Claim, MissedReason, Order};
 use super::timer::Timer;
 use super::tracked::{CallKey, TrackedCall};
@@ -34,7 +35,7 @@ pub(super) struct Active {
     /// Its segments on which nothing was heard yet.
     pub unheard: Vec<SegmentId>,
     /// Since when and why no device can hear its call, where that is the stations' doing.
-    pub deaf: Option<(WallTime, GapCause)>,
+    pub deaf: Option<Deaf>,
 }
 
 /// What a recording is opened with.

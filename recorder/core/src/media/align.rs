@@ -14,6 +14,9 @@ pub const SEARCH_SAMPLES: u64 = 4000;
 pub const COMPARED_SAMPLES_MAX: usize = 48_000;
 /// What must be common at least: 250 ms.
 pub const COMMON_SAMPLES_MIN: usize = 2000;
+/// Lags with less in common are still looked at, as what the best one has to compete with: 125 ms. The right
+/// one may be among them, and a vowel sounds much like itself a few periods on.
+const COMPETING_SAMPLES_MIN: usize = 1000;
 
 /// Common audio that is enough for the lower bound of likeness: 1 s.
 const COMMON_SAMPLES_ENOUGH: usize = 8000;
@@ -74,7 +77,8 @@ pub fn align(a: &[i16], b: &[i16], expected: i64) -> Option<Aligned> {
         (1.0 - best.likeness, 1.0 - other.map_or(0.0, |peak| peak.likeness.max(0.0)));
     let common = Common::at(best.lag, a.len(), b.len());
     let short = 1.0 - (common.len() as f32 / COMMON_SAMPLES_ENOUGH as f32).min(1.0);
-    let sure = best.likeness >= LIKENESS_MIN + LIKENESS_MORE * short
+    let sure = common.len() >= COMMON_SAMPLES_MIN - STEP
+        && best.likeness >= LIKENESS_MIN + LIKENESS_MORE * short
         && unlike_other >= UNLIKE_TIMES * unlike + UNLIKE_MORE
         && sounding_frames(common.of_a(a), common.of_b(b)) >= SOUNDING_FRAMES_MIN;
     let confidence = best.likeness * (1.0 - unlike.max(0.0) / unlike_other.max(f32::EPSILON));
@@ -196,7 +200,7 @@ fn coarse_peaks(a: &Signal, b: &Signal, expected: i64) -> Vec<i64> {
     let step = STEP as i64;
     let reach = SEARCH_SAMPLES as i64 / step;
     let centre = expected.div_euclid(step);
-    let at = |lag: i64| likeness(a, b, lag, COMMON_SAMPLES_MIN / STEP).unwrap_or(-1.0);
+    let at = |lag: i64| likeness(a, b, lag, COMPETING_SAMPLES_MIN / STEP).unwrap_or(-1.0);
     let heights: Vec<(i64, f32)> =
         (-reach..=reach).map(|lag| centre.saturating_add(lag)).map(|lag| (lag, at(lag))).collect();
     let height = |index: Option<usize>| {
@@ -218,7 +222,7 @@ fn finest(a: &Signal, b: &Signal, lag: i64) -> Option<Peak> {
     let step = STEP as i64;
     let near = (-step..=step).filter_map(|by| {
         let lag = lag.saturating_add(by);
-        Some(Peak { lag, likeness: likeness(a, b, lag, COMMON_SAMPLES_MIN - STEP)? })
+        Some(Peak { lag, likeness: likeness(a, b, lag, COMPETING_SAMPLES_MIN - STEP)? })
     });
     near.max_by(|one, other| one.likeness.total_cmp(&other.likeness))
 }
@@ -313,6 +317,18 @@ mod tests {
         assert_eq!(found(8_777).map(|aligned| aligned.lag), Some(777));
         assert_eq!(found(4_100).map(|aligned| aligned.lag), Some(-3_900));
         assert_eq!(found(12_500), None);
+    }
+
+    /// At the right lag a little too little is common for an answer; 9 ms beside it enough, and both are
+    /// alike there.
+    #[test]
+    fn a_vowel_is_not_taken_for_itself_a_period_on() {
+        let talk = talk(1232, 20_000);
+        let common = 2_038;
+        let a = heard(&ear(10_000.0 - f64::from(common) - 4_000.0, 1232), &talk, 6_038);
+        let late = 91.981_628_417_968_75;
+        let b = heard(&ear(10_000.0 - f64::from(common) + late, 1233), &talk, 6_038);
+        assert_eq!(align(&a, &b, 4_000), None);
     }
 
     proptest! {

@@ -10,6 +10,7 @@ pub mod drafts;
 pub mod emodel;
 pub mod fade;
 pub(crate) mod hole;
+pub(crate) mod identical;
 pub mod index;
 pub mod intake;
 pub(crate) mod joins;

@@ -143,10 +143,7 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
     });
     // A capture that the file was made of may still be there, and be looked at once more.
     let again = |segment: &Segment| {
-        let same = |other: &Segment| {
-            (other.node, &other.phantom, &other.ssrcs)
-                == (segment.node, &segment.phantom, &segment.ssrcs)
-        };
+        let same = |other: &Segment| is_one_stream(other, segment);
         segment.endms - segment.startms <= ROUNDED_MS && before.segments.iter().any(same)
     };
     let added: Vec<Segment> = record.segments.into_iter().filter(|s| !again(s)).collect();
@@ -162,8 +159,7 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
         oneway: before.quality.oneway,
         ..record.quality
     };
-    let mut segments: Vec<Segment> = known.chain(added).collect();
-    segments.sort_by_key(|segment| segment.startms);
+    let segments = all_segments(known.collect(), added);
     let seams = all_seams(before, moved, &record.seams, plan);
     let mut keysms: Vec<u64> = before.keysms.iter().map(|key| key + moved).collect();
     let known =
@@ -196,6 +192,34 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
         hold: before.hold,
         ..record
     }
+}
+
+/// Whether two segments are of one device that heard one stream.
+fn is_one_stream(one: &Segment, other: &Segment) -> bool {
+    let of = |segment: &Segment| (segment.node, segment.side);
+    of(one) == of(other) && one.phantom == other.phantom && one.ssrcs == other.ssrcs
+}
+
+/// The segments of what was published, and what went beside it. Of a capture of which only a part was at
+/// hand before (a mirror lags behind) the rest prolongs its segment.
+fn all_segments(mut segments: Vec<Segment>, added: Vec<Segment>) -> Vec<Segment> {
+    for new in added {
+        let touches = |old: &Segment| {
+            new.startms <= old.endms + SAME_SEAM_MS && old.startms <= new.endms + SAME_SEAM_MS
+        };
+        let part = segments.iter_mut().find(|old| is_one_stream(old, &new) && touches(old));
+        match part {
+            // What was counted of the whole capture is not less than what was of the part.
+            Some(old) => {
+                let (startms, endms) = (old.startms.min(new.startms), old.endms.max(new.endms));
+                let most = if new.packets >= old.packets { new } else { old.clone() };
+                *old = Segment { startms, endms, ..most };
+            }
+            None => segments.push(new),
+        }
+    }
+    segments.sort_by_key(|segment| segment.startms);
+    segments
 }
 
 /// Lets the timeline begin when the recording was due: what was not heard before the first audio is

@@ -1,6 +1,6 @@
 //! Listens at the seams of a recording: where the captures of several devices, or a capture and what was
 //! published before, overlap, it says which few seconds of each are to be decoded, and finds out from
-//! those how the two lie beside each other ([`super::align`]), where it is best to go on with the other one,
+//! those how the two lie beside each other ([`super::identical`], [`super::align`]), where it is best to go on with the other one,
 //! and what leads over without a click. It decodes nothing and lays nothing: what comes out
 //! ([`Joins`]) is the placer's matter.
 //!
@@ -13,6 +13,7 @@
 //! Bounds: [`SEAMS_MAX`] seams of a recording are listened to, at most 4 s of overlap at each.
 
 use super::align::{COMMON_SAMPLES_MIN, SEARCH_SAMPLES, align};
+use super::identical::identical;
 use super::index::{CaptureKey, Index};
 use super::joins::{Crossing, Join, Joins, Lead};
 use super::payload::Codec;
@@ -109,7 +110,8 @@ impl Listening {
         let keys = [crossing.from, crossing.to].map(|run| settled.runs[run].0.capture);
         // By the clocks, sample 0 of the later excerpt is this one of the earlier.
         let expected = later.from - by_clock(crossing) - earlier.from;
-        let found = align(earlier.samples, later.samples, expected);
+        let (a, b) = (earlier.samples, later.samples);
+        let found = identical(a, b, expected).or_else(|| align(a, b, expected));
         let lag = found.map_or(expected, |found| found.lag);
         let pair = Pair { earlier, later, lag };
         let end = crossing.end.0.cast_signed() - earlier.from;

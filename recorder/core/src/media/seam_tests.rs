@@ -341,6 +341,45 @@ fn a_clock_that_is_wrong_moves_nothing_where_both_were_heard() {
     }
 }
 
+/// So much is common where a recording goes on by another device of the same node, whose packets came late.
+#[test]
+fn a_second_of_both_tells_how_they_lie() {
+    let mut found = 0;
+    for (seed, late) in (20..40).zip([-15_000, 11_000].into_iter().cycle()) {
+        let talk = talk(seed, 12 * SECOND);
+        let second = Node { error: late, ..Node::new(2, 4.8031, 11.0) };
+        let heard = [Node::new(1, 0.0, 6.0), second];
+        let site = Site::new(&talk, None, &heard);
+        let made = site.made();
+        let [(wrong, seam)] = site.wrong(&made.plan)[..] else { panic!("{:?}", made.plan.seams) };
+        if seam.confidence.is_some() {
+            assert!(wrong.abs() <= 1.0, "talk {seed}: {wrong} samples, {seam:?}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 20);
+}
+
+/// Two registrations at one switch are sent the same samples, which tell sooner than what only sounds alike.
+#[test]
+fn a_fifth_of_a_second_of_the_same_samples_tells_how_they_lie() {
+    let mut found = 0;
+    for (seed, late) in (20..40).zip([-15_000, 11_000].into_iter().cycle()) {
+        let talk = talk(seed, 12 * SECOND);
+        let second = Node { error: late, ..Node::new(2, 5.8, 11.0) };
+        let heard = [Node::new(1, 0.0, 6.0), second];
+        let site = Site::new(&talk, None, &heard);
+        let made = site.made();
+        let [(wrong, seam)] = site.wrong(&made.plan)[..] else { panic!("{:?}", made.plan.seams) };
+        if seam.confidence.is_some() {
+            assert!(wrong.abs() <= 1.0, "talk {seed}: {wrong} samples, {seam:?}");
+            found += 1;
+        }
+    }
+    // The others fall into pauses.
+    assert!(found > 12, "{found} of 20");
+}
+
 #[test]
 fn a_chain_comes_back_to_where_it_was() {
     let talk = talk(2, 30 * SECOND);
@@ -457,6 +496,23 @@ fn what_the_file_was_made_of_is_no_new_segment_where_its_end_is_no_whole_millise
     let made = Site::new(&talk, Some(&before), &nodes).made();
     let record = revised(&before.record, draft(&made.plan), &made.plan, VoiceFormat::Wav);
     assert_eq!(record.segments, before.record.segments);
+}
+
+/// A mirror had less of the first capture than its node has when it is back.
+#[test]
+fn what_comes_back_of_a_capture_prolongs_its_segment() {
+    let talk = talk(10, 30 * SECOND);
+    let second = Node::new(2, 11.0, 16.0);
+    for until in [9.04, 10.5, 11.5] {
+        let part = [Node::new(1, 0.0, 9.0), second.clone()];
+        let before = publish(&Site::new(&talk, None, &part), 0.0);
+        let whole = [Node::new(1, 0.0, until), second.clone()];
+        let made = Site::new(&talk, Some(&before), &whole).made();
+        let record = revised(&before.record, draft(&made.plan), &made.plan, VoiceFormat::Wav);
+        let rows: Vec<_> = record.segments.iter().map(|s| (s.node.0, s.endms, s.packets)).collect();
+        let end = (until.min(11.0) * 1000.0) as u64;
+        assert_eq!(rows, [(1, end, (until * 50.0).round() as u64), (2, 16_000, 250)], "{until}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Events without sense, in any order: nothing panics, nothing is left over, no limit is broken.
 
+use std::time::Duration;
+
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::{collection, option, sample};
 use recorder_core::Receiver;
@@ -251,8 +253,9 @@ struct Run {
 }
 
 impl Run {
-    fn new(method: Method) -> Self {
-        let setup = Setup { max_parties: 4, method, ..Setup::default() };
+    fn new(method: Method, rings: bool) -> Self {
+        let ring = Duration::from_secs(if rings { 30 } else { 0 });
+        let setup = Setup { max_parties: 4, method, ring, ..Setup::default() };
         let mut site = Site::new(&setup);
         site.start(&setup);
         let devices = setup.method.devices(&setup.roster).into_iter().collect();
@@ -359,7 +362,7 @@ impl Run {
                 self.site.leave(&phantom);
             }
             take_orders(&mut self.site, &mut self.watch);
-            let until = self.site.now + std::time::Duration::from_secs(1);
+            let until = self.site.now + Duration::from_secs(1);
             pass_time(&mut self.site, &mut self.watch, until.mono, |_, _, _| {});
         }
         self.watch.check_end(&self.site);
@@ -376,8 +379,11 @@ proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 300, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn nonsense_never_breaks_the_machine(inputs in collection::vec(input(), 1..120)) {
-        let mut run = Run::new(Method::Join);
+    fn nonsense_never_breaks_the_machine(
+        inputs in collection::vec(input(), 1..120),
+        rings in any::<bool>(),
+    ) {
+        let mut run = Run::new(Method::Join, rings);
         for input in &inputs {
             run.give(input);
         }
@@ -389,6 +395,7 @@ proptest! {
         inputs in collection::vec(input(), 1..120),
         observes in any::<bool>(),
         sides in any::<bool>(),
+        rings in any::<bool>(),
     ) {
         let stations = (1..4_u8).map(|n| Extension::new(format!("3100{n}")));
         let device = |station: &Extension| match observes {
@@ -396,7 +403,8 @@ proptest! {
             false => station.clone(),
         };
         let pairs = stations.map(|station| (station.clone(), device(&station)));
-        let mut run = Run::new(Method::Listen { devices: pairs.collect(), sides: sides && !observes });
+        let sides = sides && !observes;
+        let mut run = Run::new(Method::Listen { devices: pairs.collect(), sides }, rings);
         for input in &inputs {
             run.give(input);
         }
