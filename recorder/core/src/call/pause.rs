@@ -182,9 +182,12 @@ impl Calls {
         for held in self.pauses.values_mut().filter(|held| held.call == Some(from)) {
             held.call = Some(into);
         }
+        if self.paused_since(into).is_none() {
+            return;
+        }
         self.mute_taps(into);
         self.write_down(into);
-        if !was_paused && self.paused_since(into).is_some() {
+        if !was_paused {
             self.tell_pause(now, into, true);
         }
     }

@@ -434,10 +434,7 @@ impl Player {
         match (told.get("extension"), told.get("ucid"), told.get("recording")) {
             (Some(extension), ..) => Target::Extension(Extension::from(*extension)),
             (_, Some(text), _) => Target::Ucid(ucid(text)),
-            (_, _, Some(name)) => {
-                let known = self.writer.recording(name);
-                Target::Recording(known.unwrap_or_else(|| self.fail("unknown recording")))
-            }
+            (_, _, Some(name)) => Target::Recording(self.named(name)),
             _ => self.fail("a request needs extension, ucid or recording"),
         }
     }
