@@ -41,8 +41,9 @@ fn settle_storage(config: &mut Config, reader: &mut Reader) {
     }
 }
 
-/// What a group cannot have. The members of a group see each other's phantoms in calls. One that observes is in all of them, so it
-/// does not tell who records, and two in one call are more than most switches let in.
+/// What a group cannot have. Its members see each other's phantoms in calls. One that observes is in all
+/// of them, so it does not tell who records, and two in one call are more than most switches let in. And
+/// two registrations of each recorder are more than a station takes.
 fn settle_method(recorder: &Recorder, in_group: bool, reader: &mut Reader) {
     if in_group && matches!(recorder.method, Method::ServiceObserving { .. }) {
         reader.refuse_value(

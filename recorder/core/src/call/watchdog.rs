@@ -136,7 +136,10 @@ impl Calls {
 
     /// Of all receivers of a device.
     pub(super) fn clear_media_alarms(&mut self, phantom: &Extension) {
-        let of_it = |alarm: &&Alarm| matches!(alarm, Alarm::NoMedia { phantom: receiver } if receiver.device == *phantom);
+        let of_it = |alarm: &&Alarm| match alarm {
+            Alarm::NoMedia { phantom: receiver } => receiver.device == *phantom,
+            _ => false,
+        };
         for alarm in self.alarms.iter().filter(of_it).cloned().collect::<Vec<_>>() {
             self.clear(alarm);
         }

@@ -1,7 +1,7 @@
 //! Listens at the seams of a recording: where the captures of several devices, or a capture and what was
 //! published before, overlap, it says which few seconds of each are to be decoded, and finds out from
-//! those how the two lie beside each other ([`super::identical`], [`super::align`]), where it is best to go on with the other one,
-//! and what leads over without a click. It decodes nothing and lays nothing: what comes out
+//! those how the two lie beside each other ([`super::identical`], [`super::align`]), where it is best to go on
+//! with the other one, and what leads over without a click. It decodes nothing and lays nothing: what comes out
 //! ([`Joins`]) is the placer's matter.
 //!
 //! At a seam the earlier capture counts. Where both were heard for a while it is left where little is to be

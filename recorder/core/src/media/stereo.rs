@@ -302,7 +302,8 @@ fn whole(sides: &[Plan; 2], gaps: &[OfSide]) -> Plan {
     }
 }
 
-/// The seams of both sides. Where both go from the same node to the same other one at about the same moment, that is one.
+/// The seams of both sides. Where both go from the same node to the same other one at about the same
+/// moment, that is one.
 fn seams_of(sides: [&Plan; 2]) -> Vec<PlannedSeam> {
     let mut seams: Vec<_> = sides.into_iter().flat_map(|side| side.seams.iter().copied()).collect();
     seams.sort_by_key(|seam| seam.at);
