@@ -26,6 +26,7 @@ mod node;
 pub mod peers;
 pub mod preflight;
 mod recording;
+mod repair;
 mod seen;
 pub mod users;
 mod watchdog;

@@ -42,6 +42,7 @@ use crate::hub::{Hub, call_body};
 use crate::metrics::{Metrics, raise};
 use crate::mirror::{Feed, MirrorStore, Outlet};
 use crate::peers::{CaptureChunks, PeerService};
+use crate::repair::Repairs;
 use crate::users::UserRole;
 use crate::web::backend::{
     Audio, Backend, CallList, Code, Event, Failure, Listing, PauseReply, PauseRequest,
@@ -70,6 +71,8 @@ pub struct Works {
     pub mirrors: Arc<MirrorStore>,
     /// `al_maxpauses`.
     pub max_pause: Duration,
+    /// Fills holes of one copy from the other.
+    pub repairs: Arc<Repairs>,
 }
 
 /// A node.
@@ -274,6 +277,16 @@ impl Backend for Node {
         })
     }
 
+    fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        let repairs = self.works().map(|works| Arc::clone(&works.repairs));
+        Box::pin(async move {
+            // It goes on when whoever asked has gone: nobody else is to write the same file meanwhile.
+            let repaired = tokio::spawn(repairs?.repair(id)).await;
+            let broken = || Failure::new(Code::Internal, "the repair broke off");
+            repaired.unwrap_or_else(|_| Err(broken()))
+        })
+    }
+
     fn cluster_status(&self) -> Map<String, Value> {
         let view = self.view();
         let mut status = match json!(self.group.view()) {
@@ -413,6 +426,10 @@ impl PeerService for Node {
             }
             reached(&media).await
         })
+    }
+
+    fn list(&self, record: &Recording) -> Result<(), Failure> {
+        self.works()?.repairs.list(record)
     }
 
     fn mirror(&self, peer: NodeId, has: Option<(u64, Place)>) -> Result<(u64, Feed), Failure> {

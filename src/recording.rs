@@ -26,6 +26,7 @@ use crate::hub::{Hub, HubOutlet};
 use crate::mirror::{self, MirrorStore, Outlet};
 use crate::node::Works;
 use crate::peers::Peers;
+use crate::repair::Repairs;
 use crate::seen::SeenCalls;
 use crate::wiring;
 
@@ -113,6 +114,15 @@ impl Start<'_> {
         let inputs =
             bridge::Inputs { orders: orders_taken, complete: complete_taken, sealed: sealed_taken };
         let bridge = bridge::spawn(parts, inputs, leftovers);
+        let repairs = Repairs {
+            peers: Peers::new(self.group.clone()),
+            voices: self.voices.clone(),
+            catalog: Arc::clone(self.catalog),
+            hub: Arc::clone(self.hub),
+            media: handle.clone(),
+            settings: self.voice_settings(),
+            turn: tokio::sync::Mutex::default(),
+        };
         let works = Works {
             control: Arc::clone(&control),
             media: handle,
@@ -121,6 +131,7 @@ impl Start<'_> {
             outlet: Arc::new(outlet),
             mirrors: Arc::clone(&mirrors),
             max_pause: self.recorder.max_pause,
+            repairs: Arc::new(repairs),
         };
         let reports = self.reports(&works, clock);
         Ok((RecordingParts { control, sealer, media, bridge, mirrors }, works, reports))
@@ -138,11 +149,7 @@ impl Start<'_> {
             threads: usual_threads(),
             capture: capture.clone(),
             store: self.voices.clone(),
-            voice: VoiceSettings {
-                format: self.config.storage.voiceformat,
-                opus_bitrate: self.config.storage.opusbitrate,
-                mask_keys: self.config.storage.mask_keys,
-            },
+            voice: self.voice_settings(),
             media: media.clone(),
             tell: Box::new(move |event| {
                 // A bridge that has ended publishes nothing; the next start goes on.
@@ -150,6 +157,15 @@ impl Start<'_> {
             }),
         })
         .map_err(Failure::fault)
+    }
+
+    fn voice_settings(&self) -> VoiceSettings {
+        let storage = &self.config.storage;
+        VoiceSettings {
+            format: storage.voiceformat,
+            opus_bitrate: storage.opusbitrate,
+            mask_keys: storage.mask_keys,
+        }
     }
 
     /// Tells the group how this node is, and keeps what another one captures.

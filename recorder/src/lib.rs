@@ -24,6 +24,7 @@ pub mod playback;
 mod published_file;
 pub mod pulled;
 pub mod recovery;
+pub mod repairing;
 pub mod rtp_socket;
 pub mod seal_queue;
 pub mod sealer;

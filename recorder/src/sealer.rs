@@ -122,7 +122,7 @@ impl Sealer {
 }
 
 /// Sealing can wait, capturing cannot: where both want a processor, this thread gets a tenth of it.
-fn yield_to_others() {
+pub fn yield_to_others() {
     // Linux takes this for the calling thread alone: setpriority(2), under bugs.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::warn!(%error, "the sealer's thread cannot be made to yield to others");

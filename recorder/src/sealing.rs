@@ -16,6 +16,7 @@ use recorder_core::media::{
     Heard, Index, Layout, Plan, Render, RenderError, Source, Unplaceable, add_sound,
     begin_when_due, draft_of, merge_drafts, record, record_of_sides, revised, shifted,
 };
+use storage::wav::Channels;
 use storage::{
     FetchError, FinishedVoice, JournalError, JournalReader, Staged, VoiceError, VoiceStore,
 };
@@ -413,7 +414,12 @@ fn write(
     // What was published keeps its bytes as they are.
     let law = sources.published.as_ref().and_then(|before| before.file.law());
     let law = law.unwrap_or(layout.whole().law);
-    let voice = Voice::create(store, settings, record, layout, law)?;
+    let channels = match layout {
+        Layout::Mono(_) => Channels::Mono,
+        Layout::Stereo(_) => Channels::Stereo,
+    };
+    let length = layout.whole().total.0;
+    let voice = Voice::create(store, settings, record, (channels, length), law)?;
     let plan = match layout {
         Layout::Mono(plan) => plan,
         Layout::Stereo(stereo) => {

@@ -2,7 +2,7 @@
 //! sound on the way. What is in them is the plan's decision, where they come to lie the store's.
 
 use recorder_core::media::{
-    Coded, Fades, Heard, Layout, Part, Piece, Plan, Sound, Stereo, VoiceSink, Weave,
+    Coded, Fades, Heard, Part, Piece, Plan, Sound, Stereo, VoiceSink, Weave,
 };
 use storage::wav::Channels;
 use storage::{FinishedVoice, VoiceForm, VoiceStore, VoiceWriter};
@@ -21,18 +21,14 @@ pub(crate) enum Voice {
 }
 
 impl Voice {
-    /// Begins one; `law` is that of a G.711 file.
+    /// Begins one of so many samples a channel; `law` is that of a G.711 file.
     pub(crate) fn create(
         store: &VoiceStore,
         settings: VoiceSettings,
         record: &Recording,
-        layout: &Layout,
+        (channels, samples): (Channels, u64),
         law: Law,
     ) -> Result<Self, SealError> {
-        let channels = match layout {
-            Layout::Mono(_) => Channels::Mono,
-            Layout::Stereo(_) => Channels::Stereo,
-        };
         let form = match settings.format {
             VoiceFormat::WavG711 => VoiceForm::G711(law),
             VoiceFormat::Wav => VoiceForm::Pcm,
@@ -40,12 +36,7 @@ impl Voice {
                 return Self::opus(store, record, channels, settings.opus_bitrate);
             }
         };
-        Ok(Self::Wav(Box::new(store.write(
-            record.recordingid,
-            form,
-            channels,
-            layout.whole().total.0,
-        )?)))
+        Ok(Self::Wav(Box::new(store.write(record.recordingid, form, channels, samples)?)))
     }
 
     #[cfg(feature = "opus")]
@@ -105,6 +96,12 @@ impl<'p> MonoVoice<'p> {
     pub(crate) fn new(voice: Voice, plan: &'p Plan) -> Self {
         let (sound, decoders) = (Sound::new(&plan.gaps), Decoders::default());
         Self { voice, sound, decoders, fades: Fades::new(plan) }
+    }
+
+    /// Linear samples.
+    pub(crate) fn linear(&mut self, samples: &[i16]) -> Result<(), SealError> {
+        let Self { voice, sound, fades, .. } = self;
+        write_linear((voice, sound, fades), samples)
     }
 
     /// The file, and how it sounds.

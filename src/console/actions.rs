@@ -242,6 +242,11 @@ impl Actions for NodeActions {
         })
     }
 
+    fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>> {
+        let repaired = self.backend.repair(recording);
+        Box::pin(async { repaired.await.map_err(Failure::from) })
+    }
+
     fn add_user(
         &self,
         name: String,

@@ -258,6 +258,10 @@ impl Actions for Fake {
         Box::pin(async move { Ok((found.await?, if pause { 0 } else { 2_500 })) })
     }
 
+    fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>> {
+        Box::pin(async move { Ok(recording) })
+    }
+
     fn add_user(
         &self,
         name: String,

@@ -116,12 +116,14 @@ pub enum Command {
     },
     /// A recording is given up that nobody will ever seal.
     Resolve(RecordingId),
+    /// Fill the holes of one copy of a call from the other.
+    Repair(RecordingId),
     /// The end of the connection.
     Quit,
 }
 
 /// Each command with its words and what it does, as `help` prints them.
-pub(super) const HELP: [(&str, &str); 21] = [
+pub(super) const HELP: [(&str, &str); 22] = [
     ("help", "this list"),
     ("show status", "members, roles, duties, health, last takeover"),
     ("show calls|phantoms|peers|params|rules|alarms", "what there is of them now"),
@@ -139,13 +141,14 @@ pub(super) const HELP: [(&str, &str); 21] = [
     ("remove member NODE", "a member leaves the group for good"),
     ("replace member OLD NEW HOST:PORT", "a new member takes an old one's place"),
     ("report [DAY] [json]", "what became of the calls of a UTC day; today if left out"),
+    ("repair RECORDINGID", "make a third recording: this copy, its holes filled from the other"),
     ("resolve RECORDINGID", "give up a recording whose audio is lost for good"),
     ("quit", "end this connection"),
     ("", ""),
     ("", "each answer ends with a line: ok, or error CODE message"),
 ];
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "help",
     "show",
     "set",
@@ -161,6 +164,7 @@ const VERBS: [&str; 16] = [
     "remove",
     "replace",
     "report",
+    "repair",
     "resolve",
 ];
 
@@ -203,13 +207,8 @@ pub fn parse(line: &str) -> Result<Command, Failure> {
             Ok(Command::ReplaceMember { old, new, place: address(place)? })
         }
         ("report", rest) => report(rest),
-        ("resolve", [recording]) => recording.parse().map(Command::Resolve).map_err(|_| {
-            let message = format!(
-                "{} is no recording's name; write it as `show calls` or a record has it",
-                shown(recording)
-            );
-            Failure::new(Shared::BadValue, message)
-        }),
+        ("repair", [recording]) => Ok(Command::Repair(recording_name(recording)?)),
+        ("resolve", [recording]) => Ok(Command::Resolve(recording_name(recording)?)),
         ("quit" | "exit" | "bye", []) => Ok(Command::Quit),
         (verb, _) if VERBS.contains(&verb) => Err(usage(verb)),
         (verb, _) => Err(unknown(verb)),
@@ -317,6 +316,15 @@ fn add(what: &str, rest: &[&str]) -> Result<Command, Failure> {
     }
 }
 
+fn recording_name(word: &str) -> Result<RecordingId, Failure> {
+    word.parse().map_err(|_| {
+        let word = shown(word);
+        let message =
+            format!("{word} is no recording's name; write it as `show calls` or a record has it");
+        Failure::new(Shared::BadValue, message)
+    })
+}
+
 fn member(word: &str) -> Result<NodeId, Failure> {
     let number = word.parse().ok().filter(|number| *number > 0);
     number.map(NodeId).ok_or_else(|| {
@@ -350,6 +358,7 @@ pub fn completions(start: &str) -> Vec<String> {
         "add member ",
         "remove member ",
         "replace member ",
+        "repair ",
         "resolve ",
     ];
     let all = show.chain(set).chain(others).chain(open.map(str::to_owned));
@@ -423,6 +432,7 @@ mod tests {
                     place: place("[::1]:7400"),
                 },
             ),
+            (&format!("repair {id}"), Command::Repair(id.parse().unwrap())),
             (&format!("resolve {id}"), Command::Resolve(id.parse().unwrap())),
             ("quit", Command::Quit),
         ] {
@@ -454,6 +464,7 @@ mod tests {
             ("add member 4 a:b:c", "badvalue a:b:c must be HOST:PORT such as"),
             ("remove 2", "badvalue write remove member NODE"),
             ("replace member 2 4", "badvalue write replace member OLD NEW HOST:PORT"),
+            ("repair", "badvalue write repair RECORDINGID"),
             ("resolve 7", "badvalue 7 is no recording's name"),
             ("POST / HTTP/1.1", "foreign this is a console for lines of text"),
             ("get /show%20status HTTP/1.0", "foreign this is a console for lines of text"),

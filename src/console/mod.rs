@@ -201,6 +201,9 @@ pub trait Actions: Send + Sync + 'static {
         pause: bool,
     ) -> BoxFuture<'_, Result<(RecordingId, u64), Failure>>;
 
+    /// Makes a third recording of the two copies of a call.
+    fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>>;
+
     /// Adds a user of the web interface.
     fn add_user(
         &self,

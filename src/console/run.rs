@@ -92,6 +92,10 @@ impl Desk {
                 let (recording, pausedms) = actions.pause_recording(extension, false).await?;
                 out.line(format!("recording {recording} goes on, paused for {pausedms} ms")).await;
             }
+            Command::Repair(recording) => {
+                let made = actions.repair(recording).await?;
+                out.line(format!("recording {made}")).await;
+            }
             Command::AddUser { name, role, extension } => {
                 let password = password.unwrap_or_default();
                 let line = format!("user {name} is added");

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::{CopyError, CopyWriter, Lies};
+use recorder::media_thread::MediaHandle;
+use storage::{CopyError, CopyWriter, Lies, VoiceStore};
 use storage_core::{NodeId, Recording};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 use super::Parts;
 use super::core::{Fetch, Outcome};
 use crate::alarms::Alarm;
-use crate::peers::PeerError;
+use crate::peers::{PeerError, Peers};
 use crate::web::backend::Code;
 
 /// A peer's first words.
@@ -35,13 +36,17 @@ impl From<Outcome> for Fetched {
 
 /// Why there is no copy of it from one member.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+pub enum Failed {
+    /// The member says no, or does not answer.
     #[error("{}", .0.message)]
     Peer(crate::web::backend::Failure),
+    /// It is not there.
     #[error("it has none")]
     NotThere,
+    /// It is another one, or cannot be written.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// It cannot be written.
     #[error("writing it failed")]
     Writer,
 }
@@ -61,7 +66,7 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
     }
     let mut nowhere = !from.is_empty();
     for node in from {
-        match copy(parts, node, &record).await {
+        match copy(&parts.peers, &parts.voices, &parts.media, node, &record).await {
             Ok(()) => {
                 parts.hub.alarms.clear("copydiffers", &recording.to_string());
                 tracing::debug!(%recording, %node, "a copy is kept");
@@ -83,20 +88,30 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
     if nowhere { Outcome::Nowhere.into() } else { Outcome::Failed.into() }
 }
 
-async fn copy(parts: &Arc<Parts>, node: NodeId, record: &Recording) -> Result<(), Failed> {
-    let asked = parts.peers.voice_file(node, record, ANSWER_WITHIN).await;
+/// Brings the voice file of a record here from a member that has it.
+///
+/// # Errors
+/// [`Failed`].
+pub async fn copy(
+    peers: &Peers,
+    voices: &VoiceStore,
+    media: &MediaHandle,
+    node: NodeId,
+    record: &Recording,
+) -> Result<(), Failed> {
+    let asked = peers.voice_file(node, record, ANSWER_WITHIN).await;
     let mut stream = asked.map_err(|error| match error {
         PeerError::Refused(failure) if failure.code == Code::NotFound => Failed::NotThere,
         error => Failed::Peer(error.into_failure()),
     })?;
-    let (store, wanted) = (parts.voices.clone(), record.clone());
+    let (store, wanted) = (voices.clone(), record.clone());
     let mut writer = blocking(move || store.copy(&wanted).map_err(CopyError::from)).await?;
-    let mut late = parts.media.stats().sweeps_late.value();
+    let mut late = media.stats().sweeps_late.value();
     while let Some(piece) =
         stream.piece().await.map_err(|error| Failed::Peer(error.into_failure()))?
     {
         writer = blocking(move || writer.write(&piece).map(|()| writer)).await?;
-        let late_now = parts.media.stats().sweeps_late.value();
+        let late_now = media.stats().sweeps_late.value();
         if std::mem::replace(&mut late, late_now) != late_now {
             sleep(REST).await;
         }

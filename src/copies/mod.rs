@@ -23,6 +23,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use self::core::{Copies, Outcome};
+pub use self::fetch::copy;
 use self::fetch::{Fetched, fetch};
 use self::look::{Looked, look_at, look_on};
 use crate::alarms::Alarm;

@@ -19,6 +19,7 @@ use storage::FetchFormat;
 use storage_core::query::Query;
 use storage_core::{Extension, NodeId, Recording, RecordingId, Role, WallTime};
 use tokio::sync::broadcast;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::completeness::SeenDay;
@@ -42,6 +43,8 @@ const LOOK_WITHIN: Duration = Duration::from_millis(500);
 const ACT_WITHIN: Duration = Duration::from_secs(3);
 /// A peer's start ends so long before, so that there is time to say who did not answer.
 const MARGIN: Duration = Duration::from_millis(100);
+/// A repair, of hours of audio perhaps.
+const REPAIR_WITHIN: Duration = Duration::from_secs(60);
 /// One member's stop, which waits for nothing.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -278,6 +281,20 @@ impl GroupBackend {
         Err(with_names(most_telling(failures), &sight.silent(silent)))
     }
 
+    /// Who owns the recording repairs it.
+    async fn repair_at_owner(&self, record: Recording) -> Result<RecordingId, Failure> {
+        let (id, owner, sight) = (record.recordingid, record.node, self.sight());
+        if owner == self.node() {
+            return self.local.repair(id).await;
+        }
+        if !sight.reaches(owner) {
+            let message = format!("{} owns {id} and cannot be reached", sight.name(owner));
+            return Err(Failure::new(Code::Unavailable, message));
+        }
+        let repaired = self.peers.repair(owner, id, REPAIR_WITHIN).await;
+        repaired.map_err(PeerError::into_failure)
+    }
+
     /// All that record the call stop.
     async fn stop(&self, request: StopRequest) -> Result<RecordingId, Failure> {
         let sight = self.sight();
@@ -451,6 +468,18 @@ impl Backend for GroupBackend {
         }
         let group = self.clone();
         Box::pin(async move { within(Instant::now() + ACT_WITHIN, group.pause(request)).await })
+    }
+
+    fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        let group = self.clone();
+        Box::pin(async move {
+            let looking = group.clone();
+            let found = spawn_blocking(move || looking.recording(id)).await;
+            let broken = || Failure::new(Code::Internal, "the catalog does not answer");
+            let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
+            let record = found.unwrap_or_else(|_| Err(broken()))?.ok_or_else(unknown)?;
+            group.repair_at_owner(record).await
+        })
     }
 
     fn cluster_status(&self) -> Map<String, Value> {

@@ -173,6 +173,32 @@ impl Peers {
         self.ask(node, &Ask::Start(request), within).await
     }
 
+    /// Has the peer repair a recording that it owns.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn repair(
+        &self,
+        node: NodeId,
+        recording: RecordingId,
+        within: Duration,
+    ) -> Result<RecordingId, PeerError> {
+        self.ask(node, &Ask::Repair { recording }, within).await
+    }
+
+    /// Has the peer list a recording that was published here.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn list(
+        &self,
+        node: NodeId,
+        record: Recording,
+        within: Duration,
+    ) -> Result<bool, PeerError> {
+        self.ask(node, &Ask::List { record: Box::new(record) }, within).await
+    }
+
     /// Has the peer stop a recording.
     ///
     /// # Errors

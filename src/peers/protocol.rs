@@ -39,7 +39,7 @@ pub const SEEN_MAX: usize = 5_000;
 pub const SEGMENTS_MAX: usize = 4096;
 
 /// A question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ask {
     /// These records, as far as they are known: a list of [`Held`].
@@ -100,6 +100,16 @@ pub enum Ask {
     Pause(PauseRequest),
     /// These recordings are paused, or go on: true once what is heard of them is discarded.
     Pauses(Vec<PauseWord>),
+    /// Repair a recording that the asked node owns: the id of what is made.
+    Repair {
+        /// Which.
+        recording: RecordingId,
+    },
+    /// List a recording that the asker has published, beside those that the ledger knows of: true.
+    List {
+        /// Its record.
+        record: Box<Recording>,
+    },
     /// What was captured of a recording: true, then a stream.
     Capture {
         /// Which recording, by the name under which the capture is kept.

@@ -64,6 +64,15 @@ pub trait PeerService: Backend {
         Box::pin(async { Ok(()) })
     }
 
+    /// Lists a recording that a peer has published. May block.
+    ///
+    /// # Errors
+    /// `internal` if the catalog does not take it; `unavailable` where nothing is listed.
+    fn list(&self, record: &Recording) -> Result<(), Failure> {
+        let _ = record;
+        Err(Failure::new(Code::Unavailable, "this node lists no recordings"))
+    }
+
     /// What this node captures, for a peer that has everything of a journal before a place.
     ///
     /// # Errors
@@ -165,6 +174,11 @@ impl Serving<'_> {
             Ask::Pauses(words) => {
                 let learned = self.service.learn_pauses(words).await;
                 whole(reply, learned.map(|()| true)).await
+            }
+            Ask::Repair { recording } => whole(reply, self.service.repair(recording).await).await,
+            Ask::List { record } => {
+                let listed = self.blocking(move |service| service.list(&record).map(|()| true));
+                whole(reply, listed.await).await
             }
             Ask::Capture { recording, segments } => self.capture(recording, segments, reply).await,
             Ask::Mirror { has } => self.mirror(from, has, reply).await,

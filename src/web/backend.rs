@@ -367,6 +367,9 @@ pub trait Backend: Send + Sync + 'static {
         request: PauseRequest,
     ) -> BoxFuture<'static, Result<PauseReply, Failure>>;
 
+    /// Makes a third recording of the two copies of a call: this one, with its holes filled from the other.
+    fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>>;
+
     /// The members of the reply to `clusterstatus`.
     fn cluster_status(&self) -> Map<String, Value>;
 

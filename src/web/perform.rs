@@ -70,6 +70,7 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
         Verb::StartRecording => {
             return link.reply(&frame.id, node.start(session, &arguments).await);
         }
+        Verb::RepairRecording => return link.reply(&frame.id, node.repair(&arguments).await),
         Verb::StopRecording => return link.reply(&frame.id, node.stop(session, &arguments).await),
         Verb::PauseRecording | Verb::ResumeRecording => {
             let pause = verb == Verb::PauseRecording;

@@ -59,6 +59,8 @@ pub enum Verb {
     ClusterStatus,
     /// `completeness`
     Completeness,
+    /// `repairrecording`
+    RepairRecording,
     /// A request of the contract that this version does not serve.
     Later,
 }
@@ -81,6 +83,7 @@ const SUPERVISOR: &[UserRole] = &[UserRole::Supervisor];
 const ADMIN: &[UserRole] = &[UserRole::Admin];
 const COMPLETENESS: &[UserRole] =
     &[UserRole::Qa, UserRole::Supervisor, UserRole::Auditor, UserRole::Admin];
+const REPAIR: &[UserRole] = &[UserRole::Qa, UserRole::Admin];
 const AUDIT: &[UserRole] = &[UserRole::Auditor, UserRole::Admin];
 
 const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row {
@@ -106,6 +109,7 @@ pub const ROWS: &[Row] = &[
     row("unsubscribe", Verb::Unsubscribe, ANY),
     row("clusterstatus", Verb::ClusterStatus, ANY),
     row("completeness", Verb::Completeness, COMPLETENESS),
+    row("repairrecording", Verb::RepairRecording, REPAIR),
     row("legalhold", Verb::Later, ADMIN),
     row("deleterecording", Verb::Later, ADMIN),
     row("exportrecordings", Verb::Later, &[UserRole::Qa]),
@@ -294,6 +298,7 @@ mod tests {
             ("unsubscribe", "y y y y y"),
             ("clusterstatus", "y y y y y"),
             ("completeness", "- y y y y"),
+            ("repairrecording", "- - y - y"),
             ("legalhold", "- - - - y"),
             ("deleterecording", "- - - - y"),
             ("exportrecordings", "- - y - -"),

@@ -204,6 +204,14 @@ impl Node {
         Ok(body)
     }
 
+    /// `repairrecording`.
+    ///
+    /// # Errors
+    /// `badvalue`, `notfound`, `unavailable`, and what the node says.
+    pub async fn repair(&self, arguments: &Arguments<'_>) -> Result<Map<String, Value>, Failure> {
+        Ok(naming(self.backend.repair(arguments.recording()?).await?))
+    }
+
     async fn check_own(&self, session: &Session, target: &Target) -> Result<(), Failure> {
         if session.role() != UserRole::Agent {
             return Ok(());

@@ -196,6 +196,10 @@ impl Backend for FakeNode {
         .boxed()
     }
 
+    fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {
+        Box::pin(async move { Ok(id) })
+    }
+
     fn stop_recording(
         &self,
         request: StopRequest,

@@ -337,6 +337,13 @@ pub struct Recording {
     pub copy: u8,
     /// The node that owns it.
     pub node: NodeId,
+    /// The recording whose holes were filled in this one; absent if it was not made so. That one is as
+    /// it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repairof: Option<RecordingId>,
+    /// The other copy of the call that they were filled from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repairedfrom: Option<RecordingId>,
     /// Its stretches of media.
     pub segments: Vec<Segment>,
     /// Where captures were joined, in order; none if there is only one.

@@ -161,6 +161,8 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         rule: String::new(),
         copy: 1,
         node: NodeId(1),
+        repairof: None,
+        repairedfrom: None,
         segments: Vec::new(),
         gaps: Vec::new(),
         keysms: Vec::new(),

@@ -24,6 +24,7 @@ pub mod published;
 pub mod quality;
 pub mod record;
 pub mod render;
+pub mod repair;
 pub(crate) mod report;
 pub mod rtp;
 pub(crate) mod run;
@@ -39,6 +40,8 @@ pub mod weave;
 mod node_tests;
 #[cfg(test)]
 mod pauses_tests;
+#[cfg(test)]
+mod repair_tests;
 #[cfg(test)]
 mod seam_tests;
 #[cfg(test)]
@@ -58,6 +61,7 @@ pub use mute::Mute;
 pub use payload::Codec;
 pub use record::{add_sound, begin_when_due, draft_of, record, record_of_sides, revised};
 pub use render::{Coded, Pass, Render, RenderError, VoiceSink};
+pub use repair::{Leaning, Listen, Piece as RepairPiece, Published, Repair, Repaired};
 pub use rtp::{MediaTime, NotRtp, RtpPacket, Ssrc};
 pub use seam::Listening;
 pub use settle::Census;

@@ -85,6 +85,8 @@ fn described(
         rule: draft.rule,
         copy: draft.copy,
         node: draft.node,
+        repairof: None,
+        repairedfrom: None,
         segments: plan.segments.iter().map(segment).collect(),
         seams: plan.seams.iter().map(|planned| seam(planned, draft.node)).collect(),
         cutshort,
