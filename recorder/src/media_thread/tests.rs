@@ -637,6 +637,8 @@ fn what_comes_in_a_pause_is_heard_and_is_nowhere() {
     let other = id(2);
     bench.pause(1, PauseChange::From(Clock::wall()));
     bench.begin_ring(1, 2, Duration::from_secs(30));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(runtime.block_on(bench.media.reached()), "it takes orders");
     bench.send(1, 7);
     bench.heard(2);
     bench.open_and_wait(1, 2, other);
