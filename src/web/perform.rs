@@ -72,6 +72,10 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
         }
         Verb::RepairRecording => return link.reply(&frame.id, node.repair(&arguments).await),
         Verb::StopRecording => return link.reply(&frame.id, node.stop(session, &arguments).await),
+        Verb::PauseRecording | Verb::ResumeRecording => {
+            let pause = verb == Verb::PauseRecording;
+            return link.reply(&frame.id, node.pause(session, &arguments, pause).await);
+        }
         _ => {}
     }
     // The rest may be great.
