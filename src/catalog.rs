@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cluster::Group;
-use storage::{Catalog, CatalogError, MemoryCatalog, SledCatalog, VoiceStore, reindex};
+use storage::{
+    Catalog, CatalogError, CatalogState, DurableCatalog, MemoryCatalog, VoiceStore, reindex,
+};
 use storage_core::naming::CATALOG_FOLDER;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -35,7 +37,7 @@ pub fn open(
     hub: &Arc<Hub>,
     group: &Group,
 ) -> Result<Opened, Failure> {
-    let (catalog, state) = match SledCatalog::open(&datadir.join(CATALOG_FOLDER)) {
+    let (catalog, state) = match DurableCatalog::open(&datadir.join(CATALOG_FOLDER)) {
         Err(error @ (CatalogError::Full | CatalogError::Device { .. })) => {
             hub.alarms.raise(Alarm {
                 name: "catalog",
@@ -47,6 +49,9 @@ pub fn open(
         }
         opened => opened.map_err(|error| Failure::new(Exit::Unavailable, error))?,
     };
+    if let CatalogState::Empty { because } = &state {
+        tracing::warn!(because, "the catalog is rebuilt from the files; recording goes on");
+    }
     let catalog = Arc::new(catalog);
     let (compared, voices) = (Arc::clone(&catalog), voices.clone());
     let (in_line, when_in_line) = oneshot::channel();
@@ -62,6 +67,9 @@ pub fn open(
     let hub = Arc::clone(hub);
     spawn_blocking(move || match reindex::at_start(&voices, &compared, &state) {
         Ok(reindexed) => {
+            if let Some(damage) = &reindexed.damage {
+                tracing::warn!(%damage, "the catalog was rebuilt from the files");
+            }
             for broken in &reindexed.broken {
                 tracing::error!("{broken}");
             }

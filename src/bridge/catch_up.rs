@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cluster_core::{GroupView, mirror};
 use recorder::clock::Clock;
-use storage::{Catalog, SledCatalog};
+use storage::{Catalog, DurableCatalog};
 use storage_core::query::Position;
 use storage_core::{NodeId, WallTime};
 use tokio::task::spawn_blocking;
@@ -30,7 +30,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// Asks as long as the node runs. A node alone asks nobody, and remembers so: should it become a member
 /// one day, its catalog lacks what the others have. A witness lists nothing.
-pub async fn catch_up(peers: Peers, catalog: Arc<SledCatalog>, hub: Arc<Hub>) {
+pub async fn catch_up(peers: Peers, catalog: Arc<DurableCatalog>, hub: Arc<Hub>) {
     let mut views = peers.group().view_watch();
     let mut rounds = Rounds::default();
     let clock = Clock::start();
@@ -71,7 +71,7 @@ fn regroup(rounds: &mut Rounds, clock: Clock, view: &GroupView) {
 }
 
 /// Behind which place something may be missing; `None`: anywhere.
-fn since(catalog: &SledCatalog) -> Option<Position> {
+fn since(catalog: &DurableCatalog) -> Option<Position> {
     let complete: WallTime = catalog.others_until()?;
     Some(Position::at(complete - CALL_MAX))
 }
@@ -81,7 +81,7 @@ async fn walk(
     peers: &Peers,
     node: NodeId,
     behind: Option<Position>,
-    catalog: &Arc<SledCatalog>,
+    catalog: &Arc<DurableCatalog>,
     hub: &Arc<Hub>,
 ) -> bool {
     let (mut cursor, mut entered) = (behind, 0_u64);

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 use storage::reindex::{ReindexError, Reindexed, at_start, rebuild};
-use storage::{CatalogError, CatalogState, SledCatalog, VoiceStore};
+use storage::{CatalogError, CatalogState, DurableCatalog, VoiceStore};
 use storage_core::naming;
 
 use super::{Exit, Failure, print_json};
@@ -56,9 +56,9 @@ pub(super) fn in_line(dir: &Path) -> Result<Reindexed, Failure> {
     at_start(&store, &catalog, &state).map_err(failure)
 }
 
-fn open(dir: &Path) -> Result<(VoiceStore, SledCatalog, CatalogState), Failure> {
+fn open(dir: &Path) -> Result<(VoiceStore, DurableCatalog, CatalogState), Failure> {
     let store = VoiceStore::open(dir).map_err(|error| Failure::new(Exit::Fault, error))?;
-    let (catalog, state) = SledCatalog::open(&dir.join(naming::CATALOG_FOLDER))
+    let (catalog, state) = DurableCatalog::open(&dir.join(naming::CATALOG_FOLDER))
         .map_err(|error| failure(error.into()))?;
     Ok((store, catalog, state))
 }

@@ -12,9 +12,9 @@ use storage_core::{Recording, RecordingId};
 
 use crate::lock::LockError;
 
-/// How many recordings one search looks at. A page may come out short for it, with a cursor that
-/// goes on: a search for a rare word must not hold a thread for minutes.
-pub const EXAMINED_MAX: usize = 20_000;
+/// How many recordings one search reads that it may not want. A page may come out short for it, with
+/// a cursor that goes on: no search may take long. (Reading one takes some 15 µs.)
+pub const EXAMINED_MAX: usize = 4_000;
 
 /// One page of a search.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -134,6 +134,12 @@ impl<'q> PageBuilder<'q> {
             self.last = Some(position);
         }
         true
+    }
+
+    /// Ends the page at this place, though there may be more behind it.
+    pub fn stop_at(&mut self, position: Position) {
+        self.last = Some(position);
+        self.more = true;
     }
 
     fn is_full(&self) -> bool {

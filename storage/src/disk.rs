@@ -2,7 +2,7 @@
 //! and what is done about an error is the caller's matter. A test can be the disk (feature
 //! `testing`), so that every power cut and every full disk can be tried.
 //!
-//! (The embedded index keeps its files itself; see `catalog_sled`.)
+//! (The embedded index keeps its files itself; see `catalog_tables`.)
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};

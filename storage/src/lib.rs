@@ -5,8 +5,11 @@
 mod block_list;
 pub mod call_log;
 pub mod catalog;
-mod catalog_keys;
-pub mod catalog_sled;
+mod catalog_batch;
+pub mod catalog_durable;
+pub mod catalog_place;
+mod catalog_search;
+mod catalog_tables;
 mod cipher_read;
 pub mod copy;
 pub mod decrypt;
@@ -44,7 +47,8 @@ pub mod wav;
 
 pub use call_log::{CallLog, CallLogError, CallsRead};
 pub use catalog::{Catalog, CatalogError, MemoryCatalog, Page};
-pub use catalog_sled::{CatalogState, SledCatalog};
+pub use catalog_durable::DurableCatalog;
+pub use catalog_place::CatalogState;
 pub use cipher_read::CipherDamage;
 pub use copy::{CopyError, CopyWriter, Lies};
 pub use fetch::{Fetch, FetchError, FetchFormat};

@@ -9,13 +9,14 @@ use storage_core::naming::Named;
 use storage_core::{Recording, RecordingId};
 
 use crate::catalog::{Catalog, CatalogError};
-use crate::catalog_sled::{CatalogState, SledCatalog};
+use crate::catalog_durable::DurableCatalog;
+use crate::catalog_place::CatalogState;
 use crate::disk::Listed;
 use crate::voice_file::VoiceError;
 use crate::voice_store::VoiceStore;
 
-/// Recordings entered at a time.
-const GROUP: usize = 256;
+/// Recordings entered at a time: a commit costs as much as thousands of them.
+const GROUP: usize = 4096;
 /// Days that are compared at a start: whatever was published in the minutes before a crash lies
 /// in the last one or, around midnight and for calls of many hours, in the one before.
 const DAYS_COMPARED: usize = 2;
@@ -47,6 +48,8 @@ pub enum BrokenPair {
 pub struct Reindexed {
     /// Recordings entered.
     pub entered: u64,
+    /// Why a catalog that seemed sound was rebuilt all the same.
+    pub damage: Option<CatalogError>,
     /// What could not be entered.
     pub broken: Vec<BrokenPair>,
 }
@@ -66,7 +69,7 @@ pub enum ReindexError {
 ///
 /// # Errors
 /// [`ReindexError`]; the catalog counts as incomplete then, and the next start tries again.
-pub fn rebuild(store: &VoiceStore, catalog: &SledCatalog) -> Result<Reindexed, ReindexError> {
+pub fn rebuild(store: &VoiceStore, catalog: &DurableCatalog) -> Result<Reindexed, ReindexError> {
     catalog.begin_rebuild()?;
     let mut reindexed = Reindexed::default();
     for folder in day_folders(store)? {
@@ -76,19 +79,30 @@ pub fn rebuild(store: &VoiceStore, catalog: &SledCatalog) -> Result<Reindexed, R
     Ok(reindexed)
 }
 
-/// Does what a start needs: rebuilds a catalog that cannot be relied on; of a sound one compares
-/// the newest days' records, and enters those that it lacks.
+/// Does what a start needs: rebuilds a catalog that cannot be relied on. Of a sound one it compares the newest
+/// days' records, and enters those that it lacks; then it reads all of it, and rebuilds it if it is damaged.
 ///
 /// # Errors
 /// [`ReindexError`].
 pub fn at_start(
     store: &VoiceStore,
-    catalog: &SledCatalog,
+    catalog: &DurableCatalog,
     state: &CatalogState,
 ) -> Result<Reindexed, ReindexError> {
     if *state != CatalogState::Sound {
         return rebuild(store, catalog);
     }
+    let compared = compare_newest(store, catalog);
+    match compared.and_then(|done| catalog.check().map(|()| done).map_err(ReindexError::from)) {
+        Err(ReindexError::Catalog(damage @ CatalogError::Damaged { .. })) => {
+            let reindexed = rebuild(store, catalog)?;
+            Ok(Reindexed { damage: Some(damage), ..reindexed })
+        }
+        done => done,
+    }
+}
+
+fn compare_newest(store: &VoiceStore, catalog: &DurableCatalog) -> Result<Reindexed, ReindexError> {
     let mut reindexed = Reindexed::default();
     for folder in day_folders(store)?.iter().rev().take(DAYS_COMPARED) {
         let lacks = |id| catalog.get(id).map(|known| known.is_none());
@@ -100,7 +114,7 @@ pub fn at_start(
 /// Enters the records of one folder that are wanted.
 fn enter(
     store: &VoiceStore,
-    catalog: &SledCatalog,
+    catalog: &DurableCatalog,
     folder: &Path,
     wanted: impl Fn(RecordingId) -> Result<bool, CatalogError>,
     reindexed: &mut Reindexed,
@@ -122,12 +136,12 @@ fn enter(
             _ => {}
         }
         if group.len() == GROUP {
-            catalog.put_all(&group)?;
+            catalog.fill(&group)?;
             reindexed.entered += group.len() as u64;
             group.clear();
         }
     }
-    catalog.put_all(&group)?;
+    catalog.fill(&group)?;
     reindexed.entered += group.len() as u64;
     Ok(())
 }

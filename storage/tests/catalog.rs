@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 
 use common::{recording, recording_id};
 use proptest::prelude::*;
-use storage::{Catalog, CatalogError, CatalogState, MemoryCatalog, SledCatalog};
+use storage::{Catalog, CatalogError, CatalogState, DurableCatalog, MemoryCatalog};
 use storage_core::query::{Order, Query};
+use storage_core::record::Direction;
 use storage_core::{Recording, WallTime};
 
 #[derive(Clone, Debug)]
 enum Act {
     Put(Box<Recording>),
     PutAll(Vec<Recording>),
+    Fill(Vec<Recording>),
     Remove(u64),
     Search(Box<Query>),
     Reopen,
@@ -25,15 +27,26 @@ fn word() -> impl Strategy<Value = String> {
         Just(String::new()),
         Just("2611".to_owned()),
         Just("261".to_owned()),
+        Just("1é".to_owned()),
         Just("x".repeat(300))
     ]
 }
 
+fn direction() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::Inbound), Just(Direction::Outbound), Just(Direction::Internal)]
+}
+
+/// When one begins: often in the same millisecond as others, sometimes in another stretch of time.
+fn moment() -> impl Strategy<Value = i64> {
+    prop_oneof![4 => (-3_i64..3).prop_map(|s| s * 1000), 1 => (-3_i64..3).prop_map(|n| n << 26)]
+}
+
 fn any_recording() -> impl Strategy<Value = Recording> {
     let words = (word(), word(), word(), word(), word());
-    let more = (proptest::collection::vec(word(), 0..3), any::<bool>(), 0..4_u8, -3_i64..3);
-    (0_u64..12, words, more).prop_map(|(number, (a, b, c, d, e), (tags, complete, former, at))| {
-        Recording {
+    let more =
+        (proptest::collection::vec(word(), 0..3), any::<bool>(), 0..4_u8, moment(), direction());
+    (0_u64..12, words, more).prop_map(
+        |(number, (a, b, c, d, e), (tags, complete, former, at, direction))| Recording {
             extension: storage_core::Extension::new(a),
             agentid: b,
             calling: format!("+{c}"),
@@ -44,11 +57,15 @@ fn any_recording() -> impl Strategy<Value = Recording> {
             tags,
             complete,
             ucid: ucid(number % 3),
-            formerucids: ucid(u64::from(former)).into_iter().filter(|_| number % 2 == 0).collect(),
+            formerucids: ucid(u64::from(former))
+                .into_iter()
+                .filter(|_| number.is_multiple_of(2))
+                .collect(),
             durationms: number * 1000,
-            ..recording(number, at * 1000)
-        }
-    })
+            direction,
+            ..recording(number, at)
+        },
+    )
 }
 
 fn ucid(number: u64) -> Option<storage_core::Ucid> {
@@ -71,9 +88,15 @@ fn any_query() -> impl Strategy<Value = Query> {
         some(any::<bool>()),
         1..6_usize,
         any::<bool>(),
+        0..4_usize,
+        some(prop_oneof![0_u64..12_000, (0_u64..12).prop_map(|seconds| seconds * 1000)]),
+        some(direction()),
     );
     (words, rest).prop_map(
-        |((a, b, c, d, e, f), (from, to, ucid_asked, incomplete, limit, oldest))| {
+        |(
+            (a, b, c, d, e, f),
+            (from, to, ucid_asked, incomplete, limit, oldest, skip, least, direction),
+        )| {
             let time = |at: i64| WallTime::from_millis(at * 1000);
             Query {
                 from: from.map(time),
@@ -85,7 +108,11 @@ fn any_query() -> impl Strategy<Value = Query> {
                 vdn: e,
                 split: f.clone(),
                 trunkgroup: None,
-                text: f.filter(|text| text.len() < 10),
+                text: f
+                    .filter(|text| text.len() < 10)
+                    .map(|text| text.chars().skip(skip).collect()),
+                mindurationms: least,
+                direction,
                 ucid: ucid_asked.and_then(|n| ucid(u64::from(n))),
                 incomplete,
                 limit,
@@ -100,6 +127,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => any_recording().prop_map(|recording| Act::Put(Box::new(recording))),
         2 => proptest::collection::vec(any_recording(), 0..8).prop_map(Act::PutAll),
+        1 => proptest::collection::vec(any_recording(), 0..8).prop_map(Act::Fill),
         2 => (0_u64..12).prop_map(Act::Remove),
         8 => any_query().prop_map(|query| Act::Search(Box::new(query))),
         1 => Just(Act::Reopen),
@@ -126,7 +154,7 @@ proptest! {
     #[test]
     fn both_forms_agree(acts in proptest::collection::vec(act(), 1..40)) {
         let folder = tempfile::tempdir().unwrap();
-        let (mut durable, _) = SledCatalog::open(folder.path()).unwrap();
+        let (mut durable, _) = DurableCatalog::open(folder.path()).unwrap();
         durable.end_rebuild().unwrap();
         let plain = MemoryCatalog::new();
         for act in acts {
@@ -139,6 +167,14 @@ proptest! {
                     durable.put_all(&recordings).unwrap();
                     plain.put_all(&recordings).unwrap();
                 }
+                Act::Fill(recordings) => {
+                    durable.fill(&recordings).unwrap();
+                    for recording in recordings {
+                        if plain.get(recording.recordingid).unwrap().is_none() {
+                            plain.put(&recording).unwrap();
+                        }
+                    }
+                }
                 Act::Remove(number) => {
                     let id = recording_id(number);
                     prop_assert_eq!(durable.remove(id).unwrap(), plain.remove(id).unwrap());
@@ -150,8 +186,9 @@ proptest! {
                 }
                 Act::Reopen => {
                     drop(durable);
-                    let (again, state) = SledCatalog::open(folder.path()).unwrap();
+                    let (again, state) = DurableCatalog::open(folder.path()).unwrap();
                     prop_assert_eq!(state, CatalogState::Sound);
+                    again.check().unwrap();
                     durable = again;
                 }
             }
@@ -167,7 +204,7 @@ proptest! {
 #[test]
 fn pages_do_not_shift_while_recordings_are_added() {
     let folder = tempfile::tempdir().unwrap();
-    let (catalog, _) = SledCatalog::open(folder.path()).unwrap();
+    let (catalog, _) = DurableCatalog::open(folder.path()).unwrap();
     let first: Vec<_> = (0..10).map(|n| recording(n, i64::try_from(n).unwrap() * 1000)).collect();
     catalog.put_all(&first).unwrap();
     let mut query = Query { limit: 3, ..Query::default() };
@@ -186,7 +223,7 @@ fn pages_do_not_shift_while_recordings_are_added() {
 #[test]
 fn many_callers_share_commits() {
     let folder = tempfile::tempdir().unwrap();
-    let (catalog, _) = SledCatalog::open(folder.path()).unwrap();
+    let (catalog, _) = DurableCatalog::open(folder.path()).unwrap();
     std::thread::scope(|scope| {
         for caller in 0..8_u64 {
             let catalog = &catalog;
@@ -201,36 +238,73 @@ fn many_callers_share_commits() {
 }
 
 fn filled(folder: &std::path::Path) {
-    let (catalog, _) = SledCatalog::open(folder).unwrap();
-    let many: Vec<_> = (0..500).map(|n| recording(n, i64::try_from(n).unwrap())).collect();
+    let (catalog, _) = DurableCatalog::open(folder).unwrap();
+    let many: Vec<_> = (0..500)
+        .map(|n| Recording {
+            extension: storage_core::Extension::new((2000 + n % 7).to_string()),
+            ..recording(n, i64::try_from(n).unwrap())
+        })
+        .collect();
     catalog.put_all(&many).unwrap();
     catalog.end_rebuild().unwrap();
 }
 
 #[test]
-fn a_damaged_index_is_moved_aside_or_unharmed() {
-    let mut moved = 0;
-    for round in 0..12_usize {
+fn a_damaged_index_is_noticed_or_unharmed() {
+    let mut noticed = 0;
+    for round in 0..24_usize {
         let folder = tempfile::tempdir().unwrap();
         filled(folder.path());
-        let db = folder.path().join("index/db");
-        let mut bytes = std::fs::read(&db).unwrap();
-        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        let file = folder.path().join("index/catalog.sqlite");
+        let mut bytes = std::fs::read(&file).unwrap();
         for n in 0..4 {
-            bytes[(round * 7919 + n * 65_537) % used] ^= 0xff;
+            let at = (round * 7919 + n * 65_537) % bytes.len();
+            bytes[at] ^= 0xff;
         }
-        std::fs::write(&db, bytes).unwrap();
-        let (catalog, state) = SledCatalog::open(folder.path()).unwrap();
-        if state == CatalogState::Sound {
+        std::fs::write(&file, bytes).unwrap();
+        let (catalog, state) = DurableCatalog::open(folder.path()).unwrap();
+        if state == CatalogState::Sound && catalog.check().is_ok() {
             assert_eq!(pages(&catalog, &Query { limit: 100, ..Query::default() }).len(), 500);
+            for number in [0, 250, 499] {
+                let extension = Some(format!("{}", 2000 + number % 7));
+                let query = Query { extension, limit: 1000, ..Query::default() };
+                let expected = (0..500).filter(|other| other % 7 == number % 7).count();
+                assert_eq!(pages(&catalog, &query).len(), expected, "round {round}");
+            }
         } else {
-            moved += 1;
+            noticed += 1;
+            catalog.begin_rebuild().unwrap();
             assert_eq!(catalog.len().unwrap(), 0);
-            assert!(folder.path().join("broken").exists());
             catalog.put(&recording(1, 1)).unwrap();
+            catalog.check().unwrap();
         }
     }
-    assert!(moved > 0, "no damage was noticed");
+    assert!(noticed > 0, "no damage was noticed");
+}
+
+#[test]
+fn an_index_of_an_older_form_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("index")).unwrap();
+    std::fs::write(folder.path().join("index/db"), "of another engine").unwrap();
+    let (catalog, state) = DurableCatalog::open(folder.path()).unwrap();
+    assert!(matches!(&state, CatalogState::Empty { because } if because.contains("older form")));
+    catalog.put(&recording(1, 1)).unwrap();
+    assert!(!folder.path().join("index/db").exists());
+}
+
+#[test]
+fn an_index_that_has_forgotten_commits_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path());
+    let (file, kept) = (folder.path().join("index/catalog.sqlite"), folder.path().join("kept"));
+    std::fs::copy(&file, &kept).unwrap();
+    let (catalog, _) = DurableCatalog::open(folder.path()).unwrap();
+    catalog.put(&recording(1000, 1000)).unwrap();
+    drop(catalog);
+    std::fs::rename(&kept, &file).unwrap();
+    let (_, state) = DurableCatalog::open(folder.path()).unwrap();
+    assert!(matches!(&state, CatalogState::Empty { because } if because.contains("forgotten")));
 }
 
 #[test]
@@ -238,16 +312,16 @@ fn an_attempt_that_did_not_come_back_is_not_repeated() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
     std::fs::write(folder.path().join("opening"), "").unwrap();
-    let (catalog, state) = SledCatalog::open(folder.path()).unwrap();
+    let (catalog, state) = DurableCatalog::open(folder.path()).unwrap();
     assert!(matches!(&state, CatalogState::Empty { because } if because.contains("come back")));
     assert_eq!(catalog.len().unwrap(), 0);
     drop(catalog);
     // Nor is it taken for sound before it was rebuilt.
-    let (catalog, state) = SledCatalog::open(folder.path()).unwrap();
+    let (catalog, state) = DurableCatalog::open(folder.path()).unwrap();
     assert!(matches!(state, CatalogState::Empty { .. }));
     catalog.end_rebuild().unwrap();
     drop(catalog);
-    let (_, state) = SledCatalog::open(folder.path()).unwrap();
+    let (_, state) = DurableCatalog::open(folder.path()).unwrap();
     assert_eq!(state, CatalogState::Sound);
 }
 
@@ -255,7 +329,7 @@ fn an_attempt_that_did_not_come_back_is_not_repeated() {
 fn a_catalog_remembers_until_when_others_were_asked_unless_it_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let until = WallTime::from_millis(1_795_000_000_123);
-    let open = || SledCatalog::open(dir.path()).unwrap().0;
+    let open = || DurableCatalog::open(dir.path()).unwrap().0;
     let catalog = open();
     assert_eq!(catalog.others_until(), None);
     catalog.has_others(until).unwrap();
@@ -276,7 +350,7 @@ fn a_catalog_remembers_until_when_others_were_asked_unless_it_is_made_anew() {
 fn a_rebuild_begins_from_nothing() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
-    let (catalog, _) = SledCatalog::open(folder.path()).unwrap();
+    let (catalog, _) = DurableCatalog::open(folder.path()).unwrap();
     catalog.begin_rebuild().unwrap();
     assert_eq!(catalog.len().unwrap(), 0);
     catalog.put(&recording(3, 3)).unwrap();
@@ -291,8 +365,8 @@ fn a_rebuild_begins_from_nothing() {
 fn a_second_process_is_refused_and_nothing_is_moved() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());
-    let (first, _) = SledCatalog::open(folder.path()).unwrap();
-    let error = SledCatalog::open(folder.path()).unwrap_err();
+    let (first, _) = DurableCatalog::open(folder.path()).unwrap();
+    let error = DurableCatalog::open(folder.path()).unwrap_err();
     assert!(matches!(error, CatalogError::Locked(_)), "{error}");
     assert_eq!(first.len().unwrap(), 500);
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{begin, block, contents, recording, recording_id};
-use storage::{Catalog, CatalogState, Journal, JournalOptions, SledCatalog};
+use storage::{Catalog, CatalogState, DurableCatalog, Journal, JournalOptions};
 use storage_core::NodeId;
 use storage_core::journal::Fact;
 
@@ -126,7 +126,7 @@ fn a_killed_recorder_loses_nothing_that_it_appended() {
 #[ignore = "a child of the test below"]
 fn child_that_enters() {
     let Some(dir) = child_dir() else { return };
-    let (catalog, _) = SledCatalog::open(&dir).unwrap();
+    let (catalog, _) = DurableCatalog::open(&dir).unwrap();
     for number in catalog.len().unwrap().. {
         catalog.put(&recording(number, i64::try_from(number).unwrap())).unwrap();
         done(number);
@@ -136,12 +136,12 @@ fn child_that_enters() {
 #[test]
 fn a_killed_catalog_loses_nothing_that_was_entered() {
     let dir = tempfile::tempdir().unwrap();
-    let (catalog, _) = SledCatalog::open(dir.path()).unwrap();
+    let (catalog, _) = DurableCatalog::open(dir.path()).unwrap();
     catalog.end_rebuild().unwrap();
     drop(catalog);
     for round in 0..ROUNDS {
         let last = run_and_kill("child_that_enters", dir.path(), 1 + round * 37 % 5).unwrap();
-        let (catalog, state) = SledCatalog::open(dir.path()).unwrap();
+        let (catalog, state) = DurableCatalog::open(dir.path()).unwrap();
         assert_eq!(state, CatalogState::Sound, "round {round}");
         assert!(catalog.len().unwrap() > last, "round {round}");
         for number in last.saturating_sub(20)..=last {

@@ -438,7 +438,7 @@ fn a_catalog_is_rebuilt_without_keys_and_names_what_was_erased() {
     let store = plain.clone().with_keys(keys(&["k1"]));
     let records: Vec<_> = (1..=3).map(|number| publish(&store, number, &audio(300))).collect();
     std::fs::remove_file(store.keys_path(&records[1])).unwrap();
-    let catalog = storage::SledCatalog::open(&folder.path().join("catalog")).unwrap().0;
+    let catalog = storage::DurableCatalog::open(&folder.path().join("catalog")).unwrap().0;
     let rebuilt = storage::reindex::rebuild(&plain, &catalog).unwrap();
     assert_eq!(rebuilt.entered, 2);
     let broken: Vec<_> = rebuilt.broken.iter().map(ToString::to_string).collect();

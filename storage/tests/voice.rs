@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use storage::testing::{FaultDisk, Survivors};
 use storage::wav::Channels;
 use storage::{
-    Catalog, Fetch, FetchError, FetchFormat, FinishedVoice, Keys, SledCatalog, Staged, VoiceError,
-    VoiceForm, VoiceStore, reindex,
+    Catalog, DurableCatalog, Fetch, FetchError, FetchFormat, FinishedVoice, Keys, Staged,
+    VoiceError, VoiceForm, VoiceStore, reindex,
 };
 use storage_core::Recording;
 use storage_core::g711::Law;
@@ -449,9 +449,9 @@ fn a_full_disk_leaves_what_was_there_and_it_can_be_tried_again() {
     }
 }
 
-fn rebuilt(folder: &Path) -> (Arc<SledCatalog>, reindex::Reindexed) {
+fn rebuilt(folder: &Path) -> (Arc<DurableCatalog>, reindex::Reindexed) {
     let store = VoiceStore::open(folder).unwrap();
-    let (catalog, state) = SledCatalog::open(&folder.join("catalog")).unwrap();
+    let (catalog, state) = DurableCatalog::open(&folder.join("catalog")).unwrap();
     let reindexed = reindex::at_start(&store, &catalog, &state).unwrap();
     (Arc::new(catalog), reindexed)
 }
@@ -516,4 +516,26 @@ fn two_channels_stay_apart_in_any_range() {
     let writer = store.write(recording_id(2), form, Channels::Stereo, 3).unwrap();
     let error = writer.finish().unwrap_err();
     assert!(matches!(error, VoiceError::Length { expected: 6, written: 0 }));
+}
+
+#[test]
+fn a_damaged_catalog_is_rebuilt_at_a_start_and_the_damage_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = VoiceStore::open(folder.path()).unwrap();
+    for number in 1..=3 {
+        publish(&store, number, VoiceForm::G711(Law::A), &[1]).unwrap();
+    }
+    drop(rebuilt(folder.path()));
+    let file = folder.path().join("catalog/index/catalog.sqlite");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let word = b"\"trigger\"";
+    let at = bytes.windows(word.len()).position(|found| found == word);
+    let at = at.unwrap_or_else(|| panic!("no record in {}", file.display()));
+    bytes[at + 1] = b'T';
+    std::fs::write(&file, bytes).unwrap();
+    let (catalog, reindexed) = rebuilt(folder.path());
+    let damage = reindexed.damage.expect("damage was noticed").to_string();
+    assert!(damage.contains("is not what was written"), "{damage}");
+    assert_eq!((catalog.len().unwrap(), reindexed.entered), (3, 3));
+    catalog.check().unwrap();
 }

@@ -18,6 +18,8 @@ pub mod query;
 pub mod record;
 pub mod redact;
 pub mod role;
+pub mod stretch;
+pub mod terms;
 pub mod time;
 pub mod wrapped_key;
 

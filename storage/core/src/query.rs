@@ -41,6 +41,12 @@ impl Position {
         Self { started_ms: started.as_millis(), id: RecordingId(uuid::Uuid::nil()) }
     }
 
+    /// When what stands there began, milliseconds since 1970. (A cursor may hold any number.)
+    #[must_use]
+    pub const fn started_ms(&self) -> i64 {
+        self.started_ms
+    }
+
     /// The recording that stands there.
     #[must_use]
     pub const fn id(&self) -> RecordingId {
@@ -268,6 +274,11 @@ pub fn party_key(number: &str) -> String {
 
 fn has_text(recording: &Recording, text: &str) -> bool {
     let text = text.to_lowercase();
+    words(recording).any(|word| word.to_lowercase().contains(&text))
+}
+
+/// The words of a recording in which `text` is looked for.
+pub(crate) fn words(recording: &Recording) -> impl Iterator<Item = &str> {
     let words = [
         recording.extension.as_str(),
         &recording.agentid,
@@ -280,7 +291,7 @@ fn has_text(recording: &Recording, text: &str) -> bool {
     ];
     let parties = recording.parties.iter().map(|party| party.who.as_str());
     let lists = recording.tags.iter().chain(&recording.notes).map(String::as_str);
-    words.into_iter().chain(parties).chain(lists).any(|word| word.to_lowercase().contains(&text))
+    words.into_iter().chain(parties).chain(lists)
 }
 
 /// Reads arguments by name and kind.

@@ -1,0 +1,207 @@
+//! How a search goes through the catalog's tables: stretch by stretch in the order that was asked for, in
+//! each of which it keeps the offsets that all lists of its plan have in common, and reads the records
+//! there. It decides when a page is complete or has cost enough; what a plan is is decided in
+//! `storage_core::terms`.
+
+use storage_core::query::{Order, Position, Query};
+use storage_core::stretch::{Stretch, keep_common};
+use storage_core::terms::{Clause, Plan};
+use storage_core::{Recording, WallTime};
+
+use crate::catalog::{CatalogError, Page, PageBuilder};
+use crate::catalog_tables::Tables;
+
+/// Offsets that one search reads at most: like [`crate::catalog::EXAMINED_MAX`], it bounds what a page
+/// costs, and is reached only where lists of millions have hardly a recording in common.
+const OFFSETS_MAX: usize = 24_000_000;
+
+/// A page of what matches. To be called inside a transaction, so that lists and records agree.
+pub(crate) fn search(tables: &Tables, query: &Query) -> Result<Page, CatalogError> {
+    search_within(tables, query, OFFSETS_MAX)
+}
+
+fn search_within(tables: &Tables, query: &Query, offsets_max: usize) -> Result<Page, CatalogError> {
+    let plan = Plan::of(query);
+    let mut page = PageBuilder::new(query);
+    let span = span(query);
+    if plan.is_open() {
+        tables.walk(span, query.order, query.cursor, |recording| offer(&mut page, recording))?;
+    } else if span.0 < span.1 {
+        Walk::new(tables, query, plan, offsets_max).stretches(span, &mut page)?;
+    }
+    Ok(page.finish(tables.counts()?.recordings))
+}
+
+fn offer(page: &mut PageBuilder<'_>, recording: Recording) -> bool {
+    page.offer(Position::of(&recording), recording)
+}
+
+/// Begins of what the query can match: from `.0` to before `.1`, milliseconds. (The last millisecond that
+/// can be told is in no stretch of a real call.)
+fn span(query: &Query) -> (i64, i64) {
+    let mut from = query.from.map_or(i64::MIN, WallTime::as_millis);
+    let mut to = query.to.map_or(i64::MAX, WallTime::as_millis);
+    match (query.cursor.map(|cursor| cursor.started_ms()), query.order) {
+        (Some(cursor), Order::Newest) => to = to.min(cursor.saturating_add(1)),
+        (Some(cursor), Order::Oldest) => from = from.max(cursor),
+        (None, _) => {}
+    }
+    (from, to)
+}
+
+/// A walk through stretches.
+struct Walk<'q> {
+    tables: &'q Tables,
+    query: &'q Query,
+    clauses: Vec<Tried>,
+    least_class: Option<u8>,
+    /// Offsets read, and how many may be.
+    cost: usize,
+    cost_max: usize,
+}
+
+/// A clause, and how much it has let through so far.
+struct Tried {
+    clause: Clause,
+    lists: usize,
+    offsets: usize,
+}
+
+impl<'q> Walk<'q> {
+    fn new(tables: &'q Tables, query: &'q Query, plan: Plan, cost_max: usize) -> Self {
+        let tried = |clause| Tried { clause, lists: 0, offsets: 0 };
+        let clauses = plan.clauses.into_iter().map(tried).collect();
+        Self { tables, query, clauses, least_class: plan.least_class, cost: 0, cost_max }
+    }
+
+    fn stretches(
+        &mut self,
+        (from, to): (i64, i64),
+        page: &mut PageBuilder<'_>,
+    ) -> Result<(), CatalogError> {
+        let (first, last) = (stretch_of(from), stretch_of(to - 1));
+        let order = self.query.order;
+        let (mut next, step) = if order == Order::Newest { (last, -1) } else { (first, 1) };
+        while let Some(stretch) = self.tables.next_stretch(next, order)? {
+            if stretch < first || stretch > last {
+                break;
+            }
+            if self.cost > self.cost_max {
+                page.stop_at(edge(stretch, order));
+                break;
+            }
+            let mut offsets = self.common(stretch)?;
+            offsets.retain(|offset| (from..to).contains(&stretch.millis_at(*offset)));
+            if order == Order::Newest {
+                offsets.reverse();
+            }
+            for offset in offsets {
+                let at = stretch.millis_at(offset);
+                let offer = |found| offer(page, found);
+                if !self.tables.walk((at, at + 1), order, self.query.cursor, offer)? {
+                    return Ok(());
+                }
+            }
+            next = Stretch(stretch.0 + step);
+        }
+        Ok(())
+    }
+
+    /// The offsets in a stretch that all lists of the plan have in common.
+    fn common(&mut self, stretch: Stretch) -> Result<Vec<u32>, CatalogError> {
+        let mut kept: Option<Vec<u32>> = None;
+        // What lets the least through goes first: most stretches need no other list then. One
+        // that has not been read yet goes before all, to be known.
+        self.clauses.sort_by_key(|tried| tried.offsets / tried.lists.max(1));
+        for tried in &mut self.clauses {
+            let list = match &tried.clause {
+                Clause::Term(term) => self.tables.list(stretch, term)?,
+                Clause::Beginning(beginning) => self.tables.lists(stretch, beginning)?,
+            };
+            tried.lists += 1;
+            tried.offsets += list.len();
+            self.cost += list.len();
+            match &mut kept {
+                None => kept = Some(list),
+                Some(kept) => keep_common(kept, &list),
+            }
+            if kept.as_ref().is_some_and(Vec::is_empty) {
+                return Ok(Vec::new());
+            }
+        }
+        if let Some(least) = self.least_class {
+            let lengths = self.tables.lengths(stretch)?;
+            self.cost += lengths.len();
+            let long = lengths.into_iter().filter(|(_, class)| *class >= least);
+            let long: Vec<u32> = long.map(|(offset, _)| offset).collect();
+            match &mut kept {
+                None => kept = Some(long),
+                Some(kept) => keep_common(kept, &long),
+            }
+        }
+        Ok(kept.unwrap_or_default())
+    }
+}
+
+fn stretch_of(ms: i64) -> Stretch {
+    Stretch::of_millis(ms).0
+}
+
+/// The place before a stretch, in this order.
+fn edge(stretch: Stretch, order: Order) -> Position {
+    let stretch = if order == Order::Newest { Stretch(stretch.0 + 1) } else { stretch };
+    Position::at(WallTime::from_millis(stretch.millis_at(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use storage_core::RecordingId;
+
+    use super::*;
+    use crate::catalog_batch::{Change, commit};
+
+    /// One each hour, all with one word, some with another.
+    fn recording(number: u64) -> Recording {
+        let started = WallTime::from_millis(1_700_000_000_000 + 3_600_000 * number.cast_signed());
+        let mut entropy = [0; 10];
+        entropy[..8].copy_from_slice(&number.to_be_bytes());
+        serde_json::from_value(json!({
+            "recordingid": RecordingId::new(started, entropy), "callids": [], "extension": "2611",
+            "agentid": "", "calling": "1", "called": "2", "direction": "inbound",
+            "trunkgroup": "", "trunkmember": "", "vdn": "", "split": "", "parties": [],
+            "userdata": if number.is_multiple_of(7) { "the seventh" } else { "another" },
+            "started": started, "ended": started, "durationms": number * 1000,
+            "scope": "station", "trigger": "rule", "rule": "", "copy": 1, "node": 1,
+            "segments": [], "gaps": [], "pauses": [], "complete": true,
+            "quality": {"lossratio": 0.0, "jitterms": 0.0, "clockdriftppm": 0.0},
+            "format": "wavg711", "bytes": 0, "sha256": "", "tags": [], "notes": [], "hold": false
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_search_that_costs_too_much_goes_on_on_the_next_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::create(&folder.path().join("tables")).unwrap();
+        let all: Vec<_> = (0..300).map(recording).collect();
+        commit(&tables, &[&Change::Put(all)]).unwrap();
+        for order in [Order::Newest, Order::Oldest] {
+            let text = Some("SEVENTH".to_owned());
+            let mut query = Query { text, order, limit: 1000, ..Query::default() };
+            let (mut found, mut pages) = (Vec::new(), 0);
+            loop {
+                let page = search_within(&tables, &query, 30).unwrap();
+                found.extend(page.recordings.iter().map(|found| found.durationms / 1000));
+                pages += 1;
+                let Some(cursor) = page.cursor else { break };
+                query.cursor = Position::from_cursor(&cursor);
+            }
+            if order == Order::Newest {
+                found.reverse();
+            }
+            assert_eq!(found, (0..300).step_by(7).collect::<Vec<u64>>());
+            assert!(pages > 3, "{pages}");
+        }
+    }
+}
