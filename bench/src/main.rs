@@ -11,6 +11,7 @@ mod kernel;
 mod keys;
 mod ledger;
 mod seal;
+mod search;
 mod soak;
 mod srtp;
 mod stats;
@@ -47,6 +48,8 @@ enum Command {
     Ledger(ledger::Options),
     /// What a group of three costs without calls.
     Idle(idle::Options),
+    /// Searching a catalog of millions, entering them, rebuilding one from files.
+    Search(search::Options),
     /// Capture, sealing and decoding, with the defaults.
     All,
     /// One receiver, started by `capture` as a process of its own.
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         Command::Soak(options) => soak::run(&options),
         Command::Ledger(options) => ledger::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Search(options) => search::run(&options),
         Command::All => {
             capture::run(&capture::Options::parse_from(["capture"]))?;
             seal::run(&seal::Options::parse_from(["seal"]))?;
