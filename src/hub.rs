@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::{MediaHandle, Protected};
-use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order, RingOrder};
+use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order, PauseOrder, RingOrder};
 use recorder_core::dmcc::{DownCause, Notice};
 use serde_json::{Map, Value, json};
 use storage::Catalog;
@@ -172,10 +172,17 @@ impl Hub {
             LiveEvent::CallUpdated(call) => (Topic::Calls, "callupdated", call),
             LiveEvent::CallEnded(call) => (Topic::Calls, "callended", call),
             LiveEvent::RecordingStarted(call) => (Topic::Recordings, "recordingstarted", call),
+            LiveEvent::RecordingPaused(call) => (Topic::Recordings, "recordingpaused", call),
+            LiveEvent::RecordingResumed { call, .. } => {
+                (Topic::Recordings, "recordingresumed", call)
+            }
         };
         let mut body = call_body(call);
         if let Some(recorded) = &call.recorded {
             body.insert("recordingid".to_owned(), json!(recorded.recordingid));
+        }
+        if let LiveEvent::RecordingResumed { pausedms, .. } = event {
+            body.insert("pausedms".to_owned(), json!(pausedms));
         }
         let extensions = call.extensions.iter().map(Extension::new).collect();
         self.event(topic, eventtype, extensions, body);
@@ -288,6 +295,14 @@ impl Outlet for HubOutlet {
     fn ring(&self, order: RingOrder) {
         if !self.media.ring(order) {
             let message = "the media thread takes no orders: a ring is not kept as it should be";
+            self.overflowed(message.to_owned());
+        }
+    }
+
+    fn pause(&self, order: PauseOrder) {
+        if !self.media.pause(order) {
+            let message =
+                "the media thread takes no orders: a recording is not paused as it should be";
             self.overflowed(message.to_owned());
         }
     }

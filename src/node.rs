@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cluster::Group;
 use cluster_core::GroupView;
@@ -17,7 +18,11 @@ use recorder::playback::Playback;
 use recorder::pulled::send_capture;
 use recorder::seal_queue::SealQueue;
 use recorder_core::call::pool::PhantomState;
-use recorder_core::call::{Action, CallView, Refusal, Request, Requester, Target as CallTarget};
+use recorder_core::call::{
+    Action, CallView, PauseDone, PauseRequest as CallPause, PauseWord, Refusal, Request, Requester,
+    Target as CallTarget,
+};
+use recorder_core::controller::GroupWord;
 use recorder_core::dmcc::Fault;
 use recorder_core::media::srtp;
 use serde_json::{Map, Value, json};
@@ -40,11 +45,15 @@ use crate::peers::{CaptureChunks, PeerService};
 use crate::repair::Repairs;
 use crate::users::UserRole;
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, Listing, StartRequest, StopRequest, Target,
+    Audio, Backend, CallList, Code, Event, Failure, Listing, PauseReply, PauseRequest,
+    StartRequest, StopRequest, Target,
 };
 
 /// Chunks of a capture that are read before the peer has taken those before them.
 const CAPTURE_CHUNKS_AHEAD: usize = 2;
+
+/// The control task's turn comes within this, or something is wrong with it.
+const CONTROL_WITHIN: Duration = Duration::from_secs(1);
 
 /// What records: absent on a witness.
 pub struct Works {
@@ -60,6 +69,8 @@ pub struct Works {
     pub outlet: Arc<Outlet>,
     /// What it keeps of others' captures.
     pub mirrors: Arc<MirrorStore>,
+    /// `al_maxpauses`.
+    pub max_pause: Duration,
     /// Fills holes of one copy from the other.
     pub repairs: Arc<Repairs>,
 }
@@ -255,6 +266,17 @@ impl Backend for Node {
         self.ask(request.by.role, Action::Stop { target: call_target(request.target) })
     }
 
+    fn pause_recording(
+        &self,
+        request: PauseRequest,
+    ) -> BoxFuture<'static, Result<PauseReply, Failure>> {
+        let done = self.pause_here(request);
+        Box::pin(async {
+            let done = done.await?;
+            Ok(PauseReply { recordingid: done.recording, pausedms: done.pausedms })
+        })
+    }
+
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {
         let repairs = self.works().map(|works| Arc::clone(&works.repairs));
         Box::pin(async move {
@@ -375,6 +397,37 @@ impl PeerService for Node {
         Ok(Box::pin(chunks))
     }
 
+    fn pause_here(&self, request: PauseRequest) -> BoxFuture<'static, Result<PauseDone, Failure>> {
+        let works = match self.works() {
+            Ok(works) => works,
+            Err(failure) => return Box::pin(async { Err(failure) }),
+        };
+        let (control, media) = (Arc::clone(&works.control), works.media.clone());
+        let most = request.pause.then_some(works.max_pause);
+        let target = call_target(request.target);
+        let request = CallPause { target, most, by: request.by.user };
+        Box::pin(async move {
+            let done = control.pause(request).await.map_err(refusal_failure)?;
+            reached(&media).await?;
+            Ok(done)
+        })
+    }
+
+    fn learn_pauses(&self, words: Vec<PauseWord>) -> BoxFuture<'static, Result<(), Failure>> {
+        let Ok(works) = self.works() else { return Box::pin(async { Ok(()) }) };
+        let (control, media) = (Arc::clone(&works.control), works.media.clone());
+        Box::pin(async move {
+            for word in words {
+                control.tell_group(GroupWord::Pause(Box::new(word))).await;
+            }
+            // What it was told before this it has acted upon.
+            if !control.answers(CONTROL_WITHIN).await {
+                return Err(Failure::new(Code::Unavailable, "the recorder does not answer"));
+            }
+            reached(&media).await
+        })
+    }
+
     fn list(&self, record: &Recording) -> Result<(), Failure> {
         self.works()?.repairs.list(record)
     }
@@ -428,6 +481,12 @@ impl Node {
             control.ask(request).await.map_err(refusal_failure)
         })
     }
+}
+
+/// Waits until the media thread has done all that it was told.
+async fn reached(media: &MediaHandle) -> Result<(), Failure> {
+    let stuck = || Failure::new(Code::Unavailable, "the media thread does not answer: see the log");
+    media.reached().await.then_some(()).ok_or_else(stuck)
 }
 
 fn call_target(target: Target) -> CallTarget {

@@ -21,6 +21,7 @@ use crate::bridge::people::Takeovers;
 use crate::bridge::{self, report_health};
 use crate::command::{Exit, Failure};
 use crate::config::{Config, Recorder};
+use crate::group::spread_pauses;
 use crate::hub::{Hub, HubOutlet};
 use crate::mirror::{self, MirrorStore, Outlet};
 use crate::node::Works;
@@ -68,7 +69,7 @@ impl Start<'_> {
         &self,
         journal: Journal,
         recovered: Recovered,
-    ) -> Result<(RecordingParts, Works, [JoinHandle<()>; 2]), Failure> {
+    ) -> Result<(RecordingParts, Works, [JoinHandle<()>; 3]), Failure> {
         let clock = Clock::start();
         let reader = journal.reader();
         let leftovers = self.leftovers(&reader)?;
@@ -129,6 +130,7 @@ impl Start<'_> {
             capture: reader,
             outlet: Arc::new(outlet),
             mirrors: Arc::clone(&mirrors),
+            max_pause: self.recorder.max_pause,
             repairs: Arc::new(repairs),
         };
         let reports = self.reports(&works, clock);
@@ -167,13 +169,15 @@ impl Start<'_> {
     }
 
     /// Tells the group how this node is, and keeps what another one captures.
-    fn reports(&self, works: &Works, clock: Clock) -> [JoinHandle<()>; 2] {
+    fn reports(&self, works: &Works, clock: Clock) -> [JoinHandle<()>; 3] {
         let (control, media) = (Arc::clone(&works.control), works.media.clone());
         let (group, hub) = (self.group.clone(), Arc::clone(self.hub));
         let health = report_health(group.clone(), control, media, Arc::clone(&hub), clock);
         let (mirrors, fetches) = (Arc::clone(&works.mirrors), self.config.storage.mirror);
-        let keep = mirror::keep(mirrors, Peers::new(group), hub, fetches);
-        [tokio::spawn(health), tokio::spawn(keep)]
+        let peers = Peers::new(group);
+        let pauses = spread_pauses(Arc::clone(&works.control), peers.clone());
+        let keep = mirror::keep(mirrors, peers, hub, fetches);
+        [tokio::spawn(health), tokio::spawn(keep), tokio::spawn(pauses)]
     }
 
     fn sync_ms(&self) -> u64 {

@@ -6,7 +6,10 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use recorder_core::call::pool::PhantomState;
-use recorder_core::call::{CallView, Order, Refusal, Request, RingOrder, TriggerConfig};
+use recorder_core::call::{
+    CallView, Order, PauseDone, PauseOrder, PauseRequest, PauseWord, Refusal, Request, RingOrder,
+    TriggerConfig,
+};
 use recorder_core::controller::{Action, Controller, GroupWord};
 use recorder_core::dmcc::{Counters, LinkConfig, Notice};
 use recorder_core::media::MediaNotice;
@@ -63,6 +66,9 @@ pub trait Outlet: Send + Sync + 'static {
     /// What is to become of a phantom's ring, in order with the facts; for the media thread only.
     fn ring(&self, order: RingOrder);
 
+    /// A recording is paused or goes on, in order with the facts; for the media thread only.
+    fn pause(&self, order: PauseOrder);
+
     /// Something to know.
     fn tell(&self, told: Told);
 }
@@ -80,6 +86,8 @@ pub struct ControlView {
     pub phantoms: BTreeMap<PhantomState, usize>,
     /// Recordings in progress.
     pub recordings: usize,
+    /// Pauses that are known, ended ones of late included.
+    pub pauses: usize,
     /// Rings kept of calls that another node records.
     pub rings: usize,
     /// Phantoms in calls, and those of them that should hear something and do not.
@@ -92,6 +100,8 @@ pub struct ControlView {
 enum Command {
     Ask(Request, oneshot::Sender<Result<RecordingId, Refusal>>),
     Calls(oneshot::Sender<Vec<CallView>>),
+    Pause(PauseRequest, oneshot::Sender<Result<PauseDone, Refusal>>),
+    Pauses(oneshot::Sender<Vec<PauseWord>>),
     Group(GroupWord),
     Drain(oneshot::Sender<()>),
     Alive(oneshot::Sender<()>),
@@ -139,6 +149,27 @@ impl Control {
             return Err(Refusal::Unavailable);
         }
         receiver.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// Pauses a recording or resumes it; ordered of the media thread when this returns.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn pause(&self, request: PauseRequest) -> Result<PauseDone, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        if self.commands.send(Command::Pause(request, sender)).await.is_err() {
+            return Err(Refusal::Unavailable);
+        }
+        receiver.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// What is known of pauses; nothing if the task has ended.
+    pub async fn pauses(&self) -> Vec<PauseWord> {
+        let (sender, receiver) = oneshot::channel();
+        if self.commands.send(Command::Pauses(sender)).await.is_err() {
+            return Vec::new();
+        }
+        receiver.await.unwrap_or_default()
     }
 
     /// The calls in progress; none if the task has ended.
@@ -223,6 +254,15 @@ impl Task {
                 }
                 command = commands.recv() => match command {
                     Some(Command::Ask(request, answer)) => self.take_request(request, answer),
+                    Some(Command::Pause(request, sender)) => {
+                        let done = self.controller.handle_pause(self.clock.now(), &request);
+                        // In the media thread's queue before anybody hears of it.
+                        self.act();
+                        drop(sender.send(done));
+                    }
+                    Some(Command::Pauses(sender)) => {
+                        drop(sender.send(self.controller.call_machine().pauses(self.clock.now())));
+                    }
                     Some(Command::Calls(sender)) => {
                         // An asker that has gone away needs no answer.
                         let _ = sender.send(self.controller.calls());
@@ -262,6 +302,7 @@ impl Task {
                     self.outlet.protect(Protected { phantom, at, protection });
                 }
                 Action::Ring(order) => self.outlet.ring(order),
+                Action::Pause(order) => self.outlet.pause(order),
                 Action::Tell(Order::Answer { request, result }) => self.answer(request, result),
                 Action::Tell(order) => self.outlet.tell(Told::Calls(order)),
                 Action::Link(notice) => self.outlet.tell(Told::Link(notice)),
@@ -343,6 +384,7 @@ impl Task {
             aes_up: self.controller.link().is_up(),
             phantoms: self.controller.call_machine().phantoms(self.clock.now()),
             recordings: self.controller.call_machine().recordings_active(),
+            pauses: self.controller.call_machine().pauses_known(),
             rings: self.controller.call_machine().rings_active(),
             hearing: self.controller.call_machine().hearing(self.clock.now()),
             counters: self.controller.link().counters().clone(),

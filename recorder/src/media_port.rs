@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use recorder_core::Receiver;
 use recorder_core::media::srtp::{Arrival, Decryptor};
-use recorder_core::media::{Admission, Intake, Verdict};
+use recorder_core::media::{Admission, Intake, Mute, Verdict};
 use storage_core::journal::{BlockWriter, Channel};
 use storage_core::{MonoTime, RecordingId, Redacted, SegmentId, WallTime};
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::media_ring::Ring;
@@ -34,6 +35,10 @@ pub(crate) struct Port {
     pub intake: Intake,
     /// Between the sockets and the intake, where media may be encrypted.
     pub decryptor: Decryptor,
+    /// When what comes is discarded.
+    mute: Mute,
+    /// When the first packet came that belonged to the open segment and was discarded.
+    pub hidden: Option<WallTime>,
     /// The recording that the open segment belongs to.
     pub recording: Option<RecordingId>,
     /// Whether the journal has the open segment's begin.
@@ -59,12 +64,13 @@ struct Held {
     at: WallTime,
     channel: Channel,
     source: SocketAddr,
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Held {
     fn of(channel: Channel, datagram: &Datagram<'_>) -> Self {
-        let (at, source, bytes) = (datagram.at, datagram.source, datagram.bytes.to_vec());
+        let bytes = Zeroizing::new(datagram.bytes.to_vec());
+        let (at, source) = (datagram.at, datagram.source);
         Self { at, channel, source, bytes }
     }
 
@@ -158,6 +164,8 @@ impl Port {
             phantom,
             intake: Intake::default(),
             decryptor: Decryptor::new(encrypted),
+            mute: Mute::default(),
+            hidden: None,
             recording: None,
             known: false,
             awaiting: None,
@@ -187,14 +195,18 @@ impl Port {
             Channel::Rtcp => &mut self.sockets.rtcp,
         };
         let (now, stats, gathered) = (sweep.now, sweep.stats, &mut *sweep.gathered);
-        let (intake, unclaimed) = (&mut self.intake, &mut self.unclaimed);
-        let mut strays = 0;
+        let (intake, unclaimed, mute) = (&mut self.intake, &mut self.unclaimed, &self.mute);
+        let (mut strays, mut hidden) = (0, None);
         let mut judge = |datagram: Datagram<'_>| {
             if datagram.truncated {
                 stats.truncated.add(1);
                 return None;
             }
+            let hides = mute.hides(now, datagram.at);
             match intake.judge(now, channel, datagram.source, datagram.bytes) {
+                Verdict::Keep(_) | Verdict::Stray if hides => {
+                    hidden.get_or_insert(datagram.at);
+                }
                 Verdict::Keep(segment) => return Some(segment),
                 Verdict::Stranger => stats.strangers.add(1),
                 Verdict::Malformed(reason) => stats.malformed[reason.index()].add(1),
@@ -216,6 +228,7 @@ impl Port {
         });
         self.early.retain(|held| held.channel != channel);
         stats.strays.add(strays);
+        self.discarded(channel, hidden, sweep.batch);
         strays > 0
     }
 
@@ -234,6 +247,7 @@ impl Port {
         };
         let (now, stats) = (sweep.now, sweep.stats);
         let (intake, decryptor) = (&mut self.intake, &mut self.decryptor);
+        let (mute, mut hidden) = (&self.mute, None);
         let mut decrypt = |datagram: Datagram<'_>| {
             if datagram.truncated {
                 stats.truncated.add(1);
@@ -253,6 +267,9 @@ impl Port {
         receive_all(socket, sweep.batch, stats, |datagrams| datagrams.for_each(&mut decrypt));
         let kept = decryptor.opened(channel).filter_map(|Arrival { at, source, bytes }| {
             match intake.judge(now, channel, source, bytes) {
+                Verdict::Keep(_) if mute.hides(now, at) => {
+                    hidden.get_or_insert(at);
+                }
                 Verdict::Keep(_) => {
                     return Some((segment, Datagram { bytes, source, at, truncated: false }));
                 }
@@ -265,6 +282,31 @@ impl Port {
         sweep.gathered.take(number, channel, kept);
         decryptor.clear_opened(channel);
         self.count_refused(stats);
+        self.discarded(channel, hidden, sweep.batch);
+    }
+
+    /// Something was received in a pause: it is in no buffer any more, and the segment was heard all the same.
+    fn discarded(&mut self, channel: Channel, hidden: Option<WallTime>, batch: &mut Batch) {
+        let Some(at) = hidden else { return };
+        batch.wipe();
+        if channel == Channel::Rtp {
+            self.hidden.get_or_insert(at);
+        }
+    }
+
+    /// A recording is paused: what was received since then is discarded, and whatever comes.
+    pub(crate) fn mute(&mut self, now: MonoTime, since: WallTime) {
+        self.mute.begin(now, since);
+        self.unclaimed.retain(|held| held.at < since);
+        self.early.retain(|held| held.at < since);
+        if let Some(ring) = &mut self.ring {
+            ring.cut(since);
+        }
+    }
+
+    /// It goes on: what is received from then on is kept.
+    pub(crate) fn unmute(&mut self, now: MonoTime, until: WallTime) {
+        self.mute.end(now, until);
     }
 
     /// Time has passed for what waits to be decrypted.
@@ -294,6 +336,7 @@ impl Port {
         self.decryptor.end();
         self.count_refused(stats);
         self.recording = None;
+        self.hidden = None;
         self.awaiting = None;
         self.ring = None;
     }
@@ -315,12 +358,15 @@ impl Port {
         self.early.extend(unclaimed);
         let sockets =
             [(Channel::Rtp, &mut self.sockets.rtp), (Channel::Rtcp, &mut self.sockets.rtcp)];
+        let (mute, now, mut wipe) = (&self.mute, sweep.now, false);
         for (channel, socket) in sockets {
             for _ in 0..BATCHES_MAX {
                 let (early, stats) = (&mut self.early, sweep.stats);
                 let received = sweep.batch.receive(socket, Clock::wall, |datagrams| {
                     for datagram in datagrams {
-                        if datagram.at >= since && !datagram.truncated {
+                        if mute.hides(now, datagram.at) {
+                            wipe = true;
+                        } else if datagram.at >= since && !datagram.truncated {
                             early.push(Held::of(channel, &datagram));
                         } else {
                             stats.strays.add(1);
@@ -331,6 +377,9 @@ impl Port {
                     break;
                 }
             }
+        }
+        if wipe {
+            sweep.batch.wipe();
         }
     }
 

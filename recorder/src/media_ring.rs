@@ -73,6 +73,12 @@ impl Ring {
         first
     }
 
+    /// Forgets what came since then: the recording is paused. A block that began before goes as a whole.
+    pub(crate) fn cut(&mut self, since: WallTime) {
+        self.blocks.retain(|kept| kept.block.to < since);
+        self.bytes = self.blocks.iter().map(|kept| kept.bytes.len()).sum();
+    }
+
     /// Gives what came since then to be written, in its order.
     pub(crate) fn pour(mut self, since: WallTime, gathered: &mut Gathered) {
         for kept in self.blocks.drain(..).filter(|kept| kept.block.from >= since) {
@@ -150,6 +156,21 @@ mod tests {
         }
         assert_eq!(ring.blocks.back().unwrap().block.to, at(100), "the newest are kept");
         assert_eq!(ring.blocks.len(), 4);
+    }
+
+    #[test]
+    fn nothing_that_came_since_a_pause_began_is_left() {
+        let mut ring = Ring::new(Duration::from_secs(2));
+        let mut gathered = Gathered::default();
+        for sweep in 1..=5 {
+            let mark = Mark::of(&gathered);
+            gather(&mut gathered, sweep * SECOND / 10, 100);
+            ring.keep(&mut gathered, mark, at(sweep * SECOND / 10));
+        }
+        // In the midst of the fourth: each came in the 80 ms before its tenth of a second.
+        ring.cut(at(350_000));
+        assert_eq!((ring.blocks.len(), ring.bytes), (3, 300));
+        assert_eq!(ring.blocks.back().unwrap().block.to, at(300_000));
     }
 
     #[test]

@@ -10,13 +10,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use recorder_core::Receiver;
-use recorder_core::call::RingOrder;
+use recorder_core::call::{PauseOrder, RingOrder};
 use recorder_core::media::MediaNotice;
 use recorder_core::media::srtp::Protection;
 use storage::Journal;
 use storage_core::journal::Fact;
 use storage_core::{RecordingId, WallTime};
 use tokio::sync::mpsc::Sender;
+use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::journal_sync::JournalSync;
@@ -86,6 +87,10 @@ pub(crate) enum Order {
     Protect(Box<Protected>),
     /// To keep in memory; never written down.
     Ring(Box<RingOrder>),
+    /// To discard what comes, or to keep it again; never written down.
+    Pause(Box<PauseOrder>),
+    /// To say that all orders before this one are carried out.
+    Barrier(oneshot::Sender<()>),
     /// To end.
     Stop,
 }
@@ -130,6 +135,21 @@ impl MediaHandle {
         let taken = self.orders.try_send(Order::Ring(Box::new(order))).is_ok();
         self.stats.orders_refused.add((!taken).into());
         taken
+    }
+
+    /// Tells it that a recording is paused or goes on. Never waits. `false`: it takes no more.
+    #[must_use]
+    pub fn pause(&self, order: PauseOrder) -> bool {
+        let taken = self.orders.try_send(Order::Pause(Box::new(order))).is_ok();
+        self.stats.orders_refused.add((!taken).into());
+        taken
+    }
+
+    /// Waits until all orders given before are carried out. `false`: that cannot be said, because it has stopped
+    /// or takes no more.
+    pub async fn reached(&self) -> bool {
+        let (reached, wait) = oneshot::channel();
+        self.orders.try_send(Order::Barrier(reached)).is_ok() && wait.await.is_ok()
     }
 
     /// Its counters.

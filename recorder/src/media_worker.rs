@@ -15,7 +15,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use recorder_core::Receiver;
-use recorder_core::call::{RingChange, RingOrder};
+use recorder_core::call::{PauseChange, PauseOrder, RingChange, RingOrder};
 use recorder_core::media::{Hearing, MediaNotice};
 use storage::{Journal, JournalError};
 use storage_core::journal::{Channel, Fact};
@@ -167,6 +167,9 @@ impl Worker {
                 Order::Fact(fact) => self.act(batch, *fact),
                 Order::Protect(protected) => self.protect(*protected),
                 Order::Ring(order) => self.ring(batch, &order),
+                Order::Pause(order) => self.pause(batch, &order),
+                // Whoever asked may have gone.
+                Order::Barrier(reached) => drop(reached.send(())),
             }
             // One that is taken from the queue must be acted upon: none is taken after the last.
             if taken == ORDERS_AT_ONCE {
@@ -237,6 +240,19 @@ impl Worker {
             }
             RingChange::End => self.close(batch, now, *segment),
         }
+    }
+
+    /// A recording is paused, or goes on: so for all receivers of a device.
+    fn pause(&mut self, batch: &mut Batch, PauseOrder { device, change }: &PauseOrder) {
+        let now = self.clock.mono();
+        for port in self.ports.iter_mut().filter(|port| port.phantom.device == *device) {
+            match change {
+                PauseChange::From(since) => port.mute(now, *since),
+                PauseChange::Until(until) => port.unmute(now, *until),
+            }
+        }
+        // What was received last may be of the pause, and lies in here until something else comes.
+        batch.wipe();
     }
 
     fn is_ring(&self, segment: SegmentId) -> bool {
@@ -333,6 +349,13 @@ impl Worker {
             }
             if due.rtcp {
                 port.sweep(number, Channel::Rtcp, &mut sweep);
+            }
+            // What a pause discards was heard all the same, and the call is this segment's.
+            if let (Some(received), Some(segment)) = (port.hidden.take(), port.intake.segment())
+                && port.awaiting.take().is_some()
+            {
+                let captured = self.clock.now();
+                self.outbox.push_back(MediaNotice::FirstPacket { segment, received, captured });
             }
             if let Some(ring) = &mut port.ring
                 && let Some(received) = ring.keep(&mut self.gathered, mark, Clock::wall())

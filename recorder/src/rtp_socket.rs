@@ -11,6 +11,7 @@ use nix::sys::socket::{
     sockopt,
 };
 use storage_core::WallTime;
+use zeroize::Zeroize as _;
 
 /// Datagrams taken with one system call.
 const BATCH: usize = 32;
@@ -170,6 +171,11 @@ impl Batch {
     pub fn new() -> Self {
         let buffer = vec![0; BATCH * DATAGRAM_BYTES_MAX];
         Self { plain: headers(), counting: headers(), buffer }
+    }
+
+    /// Overwrites what was received: of a pause nothing is to be left.
+    pub fn wipe(&mut self) {
+        self.buffer.as_mut_slice().zeroize();
     }
 
     /// Receives what is waiting, up to a batch, without waiting, and lets `take` have it. `now` gives the time for a

@@ -242,6 +242,7 @@ pub fn seal(
         sources.published = Some(Published { record, file });
     }
     let First { draft, mut index, captures, whole } = read_headers(&mut sources)?;
+    index.leave_out_pauses(&draft);
     if let Some(listening) = index.listening() {
         let read = |entry: &mut dyn FnMut(&Entry<'_>)| sources.entries(entry);
         let heard = excerpts(listening.plan(), read)?;
@@ -263,6 +264,7 @@ pub fn seal(
     let before = sources.published.as_ref().map(|before| &before.record);
     let begun = layout.change(|plan| begin_when_due(plan, &draft, before));
     begun.map_err(SealError::Unplaceable)?;
+    layout.change(|plan| plan.declare_pauses(&draft)).map_err(SealError::Unplaceable)?;
     if settings.mask_keys {
         layout.mask_keys().map_err(SealError::Unplaceable)?;
     }

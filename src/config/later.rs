@@ -4,7 +4,6 @@
 use storage_core::record::VoiceFormat;
 
 use super::reader::Reader;
-use super::recorder::DEFAULT_MAX_PAUSE;
 use super::{Config, HoldAudio, Method, Recorder};
 
 /// Says what does nothing yet, and puts in its place what is done.
@@ -72,8 +71,5 @@ fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
         recorder.hold = HoldAudio::Record;
         let instead = "audio during hold is recorded, and the hold is marked";
         not_yet(reader, "al_hold", "leaving out audio during hold", instead);
-    }
-    if recorder.max_pause != DEFAULT_MAX_PAUSE {
-        not_yet(reader, "al_maxpauses", "pausing a recording", "it has no effect");
     }
 }

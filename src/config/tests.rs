@@ -371,7 +371,6 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
         ("al_retentiondays = 30", "al_retentiondays"),
         ("al_archive = \"s3://bucket/site\"", "al_archive"),
         ("al_catalogurl = \"postgres://u:hunter3@h/d\"", "al_catalogurl"),
-        ("al_maxpauses = 60", "al_maxpauses"),
     ] {
         let warned = warned(&with(lines));
         let begin = format!("{key}: not in this version: ");

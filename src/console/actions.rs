@@ -22,7 +22,9 @@ use crate::completeness::{self, Report};
 use crate::config::{self, Config, LiveSetting, LiveValues, Origin, Param, Params, SetError};
 use crate::node::Node;
 use crate::users::{self, UserRole, UsersError};
-use crate::web::backend::{Backend, By, Code as Shared, StartRequest, StopRequest, Target};
+use crate::web::backend::{
+    Backend, By, Code as Shared, PauseReply, PauseRequest, StartRequest, StopRequest, Target,
+};
 
 /// How long the group may take to confirm what somebody asked for on the console.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -225,6 +227,19 @@ impl Actions for NodeActions {
         let request = StopRequest { target: Target::Extension(extension), by: by() };
         let stopped = self.backend.stop_recording(request);
         Box::pin(async { stopped.await.map_err(Failure::from) })
+    }
+
+    fn pause_recording(
+        &self,
+        extension: Extension,
+        pause: bool,
+    ) -> BoxFuture<'_, Result<(RecordingId, u64), Failure>> {
+        let request = PauseRequest { target: Target::Extension(extension), pause, by: by() };
+        let done = self.backend.pause_recording(request);
+        Box::pin(async {
+            let PauseReply { recordingid, pausedms } = done.await.map_err(Failure::from)?;
+            Ok((recordingid, pausedms))
+        })
     }
 
     fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>> {

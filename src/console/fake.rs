@@ -249,6 +249,15 @@ impl Actions for Fake {
         self.start_recording(extension, Scope::Station)
     }
 
+    fn pause_recording(
+        &self,
+        extension: Extension,
+        pause: bool,
+    ) -> BoxFuture<'_, Result<(RecordingId, u64), Failure>> {
+        let found = self.start_recording(extension, Scope::Station);
+        Box::pin(async move { Ok((found.await?, if pause { 0 } else { 2_500 })) })
+    }
+
     fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>> {
         Box::pin(async move { Ok(recording) })
     }

@@ -179,8 +179,9 @@ fn call_line(call: &CallView, now: WallTime) -> String {
         None => "no".to_owned(),
         Some(recorded) => {
             let phantom = recorded.phantom.as_ref().map_or("no phantom now", |p| p.as_str());
+            let paused = if recorded.paused { ", paused" } else { "" };
             format!(
-                "{} on node {} by {phantom} ({})",
+                "{} on node {} by {phantom} ({}){paused}",
                 recorded.recordingid,
                 recorded.node,
                 recorded.trigger.as_str()

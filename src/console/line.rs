@@ -81,6 +81,10 @@ pub enum Command {
     StartRecord(Extension, Scope),
     /// Stop recording the call at this station.
     StopRecord(Extension),
+    /// `pause EXT`
+    PauseRecord(Extension),
+    /// `resume EXT`
+    ResumeRecord(Extension),
     /// A user of the web interface; the password is the next line.
     AddUser {
         /// What he signs in with.
@@ -119,7 +123,7 @@ pub enum Command {
 }
 
 /// Each command with its words and what it does, as `help` prints them.
-pub(super) const HELP: [(&str, &str); 20] = [
+pub(super) const HELP: [(&str, &str); 22] = [
     ("help", "this list"),
     ("show status", "members, roles, duties, health, last takeover"),
     ("show calls|phantoms|peers|params|rules|alarms", "what there is of them now"),
@@ -130,6 +134,8 @@ pub(super) const HELP: [(&str, &str); 20] = [
     ("drill", "planned takeover to the next recorder and back, with the gaps measured"),
     ("startrecord EXT [trunk]", "record the call at this station"),
     ("stoprecord EXT", "stop recording it"),
+    ("pause EXT", "record nothing of it (card data) until resumed, al_maxpauses at most"),
+    ("resume EXT", "record it again"),
     ("add user NAME ROLE [EXT]", "a user of the web interface; the password is the next line"),
     ("add member NODE HOST:PORT", "a member joins the group"),
     ("remove member NODE", "a member leaves the group for good"),
@@ -142,7 +148,7 @@ pub(super) const HELP: [(&str, &str); 20] = [
     ("", "each answer ends with a line: ok, or error CODE message"),
 ];
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 17] = [
     "help",
     "show",
     "set",
@@ -152,6 +158,8 @@ const VERBS: [&str; 15] = [
     "drill",
     "startrecord",
     "stoprecord",
+    "pause",
+    "resume",
     "add",
     "remove",
     "replace",
@@ -190,6 +198,8 @@ pub fn parse(line: &str) -> Result<Command, Failure> {
             _ => Err(usage("startrecord")),
         },
         ("stoprecord", [extension]) => Ok(Command::StopRecord(station(extension)?)),
+        ("pause", [extension]) => Ok(Command::PauseRecord(station(extension)?)),
+        ("resume", [extension]) => Ok(Command::ResumeRecord(station(extension)?)),
         ("add", [what, rest @ ..]) => add(what, rest),
         ("remove", ["member", node]) => Ok(Command::RemoveMember(member(node)?)),
         ("replace", ["member", old, new, place]) => {
@@ -407,6 +417,8 @@ mod tests {
             ("startrecord 3100", Command::StartRecord("3100".into(), Scope::Station)),
             ("startrecord 3100 trunk", Command::StartRecord("3100".into(), Scope::Trunk)),
             ("stoprecord *3100", Command::StopRecord("*3100".into())),
+            ("pause 3100", Command::PauseRecord("3100".into())),
+            ("resume 3100", Command::ResumeRecord("3100".into())),
             ("add user anna agent", user(None)),
             ("add user anna agent 3100", user(Some("3100"))),
             ("add member 4 10.0.0.4:7400", Command::AddMember(NodeId(4), place("10.0.0.4:7400"))),

@@ -194,6 +194,13 @@ pub trait Actions: Send + Sync + 'static {
     /// Stops a recording.
     fn stop_recording(&self, extension: Extension) -> BoxFuture<'_, Result<RecordingId, Failure>>;
 
+    /// Pauses a recording, or resumes it; tells how long it was paused so far, milliseconds.
+    fn pause_recording(
+        &self,
+        extension: Extension,
+        pause: bool,
+    ) -> BoxFuture<'_, Result<(RecordingId, u64), Failure>>;
+
     /// Makes a third recording of the two copies of a call.
     fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>>;
 

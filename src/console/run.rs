@@ -84,6 +84,14 @@ impl Desk {
                 let recording = actions.stop_recording(extension).await?;
                 out.line(format!("recording {recording} has ended")).await;
             }
+            Command::PauseRecord(extension) => {
+                let (recording, pausedms) = actions.pause_recording(extension, true).await?;
+                out.line(format!("recording {recording} is paused, {pausedms} ms so far")).await;
+            }
+            Command::ResumeRecord(extension) => {
+                let (recording, pausedms) = actions.pause_recording(extension, false).await?;
+                out.line(format!("recording {recording} goes on, paused for {pausedms} ms")).await;
+            }
             Command::Repair(recording) => {
                 let made = actions.repair(recording).await?;
                 out.line(format!("recording {made}")).await;

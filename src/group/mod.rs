@@ -5,6 +5,7 @@
 //! is asked and how long an answer may take here; `peers` carries it.
 
 mod choose;
+mod pause;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -25,9 +26,11 @@ use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, Listing, StartRequest, StopRequest, Target,
-    Unreachable,
+    Audio, Backend, CallList, Code, Event, Failure, Listing, PauseReply, PauseRequest,
+    StartRequest, StopRequest, Target, Unreachable,
 };
+pub use pause::spread as spread_pauses;
+
 use choose::{Sight, merge_calls, most_telling, names, recorders_of};
 
 /// A peer's answer to a quick question.
@@ -454,6 +457,17 @@ impl Backend for GroupBackend {
         }
         let group = self.clone();
         Box::pin(async move { within(Instant::now() + ACT_WITHIN, group.stop(request)).await })
+    }
+
+    fn pause_recording(
+        &self,
+        request: PauseRequest,
+    ) -> BoxFuture<'static, Result<PauseReply, Failure>> {
+        if !self.sight().has_peers() {
+            return self.local.pause_recording(request);
+        }
+        let group = self.clone();
+        Box::pin(async move { within(Instant::now() + ACT_WITHIN, group.pause(request)).await })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {

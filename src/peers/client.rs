@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use cluster::{Group, RequestError, Response};
+use recorder_core::call::{PauseDone, PauseWord};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use storage::FetchFormat;
@@ -21,7 +22,7 @@ use super::protocol::{
     ANSWER_BYTES_MAX, Ask, AudioHead, FoundPage, Held, MirrorHead, MirrorPlace, OwnedPage,
     PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
 };
-use crate::web::backend::{Code, Failure, StartRequest, StopRequest, Target};
+use crate::web::backend::{Code, Failure, PauseRequest, StartRequest, StopRequest, Target};
 
 /// A peer that is there greets at once; whoever does not leaves time to ask another.
 const GREETED_WITHIN: Duration = Duration::from_secs(1);
@@ -209,6 +210,32 @@ impl Peers {
         within: Duration,
     ) -> Result<RecordingId, PeerError> {
         self.ask(node, &Ask::Stop(request), within).await
+    }
+
+    /// Has the peer pause a recording, or resume it.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn pause(
+        &self,
+        node: NodeId,
+        request: PauseRequest,
+        within: Duration,
+    ) -> Result<PauseDone, PeerError> {
+        self.ask(node, &Ask::Pause(request), within).await
+    }
+
+    /// Tells the peer what is known of pauses; it has acted upon it when it answers.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn learn_pauses(
+        &self,
+        node: NodeId,
+        words: Vec<PauseWord>,
+        within: Duration,
+    ) -> Result<bool, PeerError> {
+        self.ask(node, &Ask::Pauses(words), within).await
     }
 
     /// What the peer captured of a recording.

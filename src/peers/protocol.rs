@@ -19,7 +19,9 @@ use storage_core::completeness::SeenCall;
 use storage_core::query::{Order, Position, Query};
 use storage_core::{Extension, Recording, RecordingId, SegmentId, WallTime};
 
-use crate::web::backend::{Code, Failure, StartRequest, StopRequest, Target};
+use recorder_core::call::PauseWord;
+
+use crate::web::backend::{Code, Failure, PauseRequest, StartRequest, StopRequest, Target};
 
 /// The form that this program speaks.
 pub const VERSION: u32 = 1;
@@ -94,6 +96,10 @@ pub enum Ask {
     Start(StartRequest),
     /// Stop a recording: its id.
     Stop(StopRequest),
+    /// Pause a recording, or resume it: what was done.
+    Pause(PauseRequest),
+    /// These recordings are paused, or go on: true once what is heard of them is discarded.
+    Pauses(Vec<PauseWord>),
     /// Repair a recording that the asked node owns: the id of what is made.
     Repair {
         /// Which.

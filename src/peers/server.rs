@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 
 use cluster::{Group, Reply};
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use recorder_core::call::{PauseDone, PauseWord};
 use serde::Serialize;
 use storage::FetchFormat;
 use storage_core::journal::Place;
@@ -20,7 +22,7 @@ use super::protocol::{
     PIECE_BYTES_MAX, Part, ProtocolError, SEEN_MAX, SeenPage, decode_ask, encode_answer,
 };
 use crate::mirror::Feed;
-use crate::web::backend::{Audio, Backend, Code, Failure};
+use crate::web::backend::{Audio, Backend, Code, Failure, PauseRequest};
 
 /// Audio streamed to peers at once. The group serves 64 requests at once in all: listeners who
 /// stop reading must not keep a start or a capture from being served.
@@ -49,6 +51,18 @@ pub trait PeerService: Backend {
         recording: RecordingId,
         segments: &[SegmentId],
     ) -> Result<CaptureChunks, Failure>;
+
+    /// Pauses a recording or resumes it, as far as this node hears it: ready once what is heard is discarded.
+    fn pause_here(&self, request: PauseRequest) -> BoxFuture<'static, Result<PauseDone, Failure>> {
+        drop(request);
+        Box::pin(async { Err(Failure::new(Code::Unavailable, "this node captures nothing")) })
+    }
+
+    /// Another node tells of pauses: ready once what is heard of them is discarded.
+    fn learn_pauses(&self, words: Vec<PauseWord>) -> BoxFuture<'static, Result<(), Failure>> {
+        drop(words);
+        Box::pin(async { Ok(()) })
+    }
 
     /// Lists a recording that a peer has published. May block.
     ///
@@ -156,6 +170,11 @@ impl Serving<'_> {
             }
             Ask::Start(request) => whole(reply, self.service.start_recording(request).await).await,
             Ask::Stop(request) => whole(reply, self.service.stop_recording(request).await).await,
+            Ask::Pause(request) => whole(reply, self.service.pause_here(request).await).await,
+            Ask::Pauses(words) => {
+                let learned = self.service.learn_pauses(words).await;
+                whole(reply, learned.map(|()| true)).await
+            }
             Ask::Repair { recording } => whole(reply, self.service.repair(recording).await).await,
             Ask::List { record } => {
                 let listed = self.blocking(move |service| service.list(&record).map(|()| true));

@@ -154,6 +154,26 @@ pub struct StopRequest {
     pub by: By,
 }
 
+/// `pauserecording` and `resumerecording`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRequest {
+    /// Which recording.
+    pub target: Target,
+    /// Pause it, or go on.
+    pub pause: bool,
+    /// Who asks.
+    pub by: By,
+}
+
+/// What is answered to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PauseReply {
+    /// The recording.
+    pub recordingid: RecordingId,
+    /// How long it was paused so far, milliseconds.
+    pub pausedms: u64,
+}
+
 /// A member that records and cannot be reached now: what it made last may be missing from an
 /// answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -340,6 +360,12 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: StopRequest,
     ) -> BoxFuture<'static, Result<RecordingId, Failure>>;
+
+    /// Pauses a recording or resumes it; ready once nobody captures it any more.
+    fn pause_recording(
+        &self,
+        request: PauseRequest,
+    ) -> BoxFuture<'static, Result<PauseReply, Failure>>;
 
     /// Makes a third recording of the two copies of a call: this one, with its holes filled from the other.
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>>;

@@ -66,21 +66,19 @@ impl Link {
 pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Session) {
     let node = &link.web.node;
     let arguments = frame.arguments();
-    match verb {
+    let done = match verb {
         Verb::FetchRecording => return begin_fetch(link, &frame, session).await,
-        Verb::StartRecording => {
-            let done = node.start(session, &arguments).await;
-            return link.reply(&frame.id, noted(link, &frame, session, done).await);
+        Verb::StartRecording => Some(node.start(session, &arguments).await),
+        Verb::RepairRecording => Some(node.repair(&arguments).await),
+        Verb::StopRecording => Some(node.stop(session, &arguments).await),
+        Verb::PauseRecording | Verb::ResumeRecording => {
+            let pause = verb == Verb::PauseRecording;
+            Some(node.pause(session, &arguments, pause).await)
         }
-        Verb::RepairRecording => {
-            let done = node.repair(&arguments).await;
-            return link.reply(&frame.id, noted(link, &frame, session, done).await);
-        }
-        Verb::StopRecording => {
-            let done = node.stop(session, &arguments).await;
-            return link.reply(&frame.id, noted(link, &frame, session, done).await);
-        }
-        _ => {}
+        _ => None,
+    };
+    if let Some(done) = done {
+        return link.reply(&frame.id, noted(link, &frame, session, done).await);
     }
     // The rest may be great.
     let turn = Arc::clone(&link.turn).acquire_owned().await.ok();

@@ -45,6 +45,10 @@ pub enum Verb {
     StartRecording,
     /// `stoprecording`
     StopRecording,
+    /// `pauserecording`
+    PauseRecording,
+    /// `resumerecording`
+    ResumeRecording,
     /// `listcalls`
     ListCalls,
     /// `subscribe`
@@ -97,8 +101,8 @@ pub const ROWS: &[Row] = &[
     row("cancelfetch", Verb::CancelFetch, QUALITY),
     row("startrecording", Verb::StartRecording, CONTROL),
     row("stoprecording", Verb::StopRecording, CONTROL),
-    row("pauserecording", Verb::Later, CONTROL),
-    row("resumerecording", Verb::Later, CONTROL),
+    row("pauserecording", Verb::PauseRecording, CONTROL),
+    row("resumerecording", Verb::ResumeRecording, CONTROL),
     row("tagrecording", Verb::Later, TAGGING),
     row("listcalls", Verb::ListCalls, SUPERVISOR),
     row("listen", Verb::Later, SUPERVISOR),
@@ -249,7 +253,8 @@ mod tests {
             (r#"{"request":"listcalls""#, Err(Code::BadValue)),
             ("hello", Err(Code::BadValue)),
             (r#"{"request":"legalhold"}"#, Err(Code::Forbidden)),
-            (r#"{"request":"pauserecording"}"#, Err(Code::Unavailable)),
+            (r#"{"request":"pauserecording"}"#, Ok(Verb::PauseRecording)),
+            (r#"{"request":"listen"}"#, Err(Code::Unavailable)),
         ];
         for (text, expected) in cases {
             assert_eq!(verb(text, UserRole::Supervisor), expected, "{text}");

@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, Backend, CallList, Code, Failure, FetchFormat, Listing, StartRequest, StopRequest,
-    Target, Unreachable,
+    Audio, Backend, CallList, Code, Failure, FetchFormat, Listing, PauseRequest, StartRequest,
+    StopRequest, Target, Unreachable,
 };
 use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;
@@ -208,6 +208,25 @@ impl Node {
         Ok(naming(id))
     }
 
+    /// `pauserecording` and `resumerecording`.
+    ///
+    /// # Errors
+    /// `badvalue`, `forbidden`, and what the node says.
+    pub async fn pause(
+        &self,
+        session: &Session,
+        arguments: &Arguments<'_>,
+        pause: bool,
+    ) -> Result<Map<String, Value>, Failure> {
+        let target = arguments.stop()?;
+        self.check_own(session, &target).await?;
+        let request = PauseRequest { target, pause, by: session.by() };
+        let done = answer(self.backend.pause_recording(request)).await??;
+        let mut body = naming(done.recordingid);
+        body.insert("pausedms".to_owned(), done.pausedms.into());
+        Ok(body)
+    }
+
     /// `repairrecording`.
     ///
     /// # Errors
@@ -230,7 +249,7 @@ impl Node {
         }
         Err(Failure::new(
             Code::Forbidden,
-            "agents start and stop recordings of their own calls only",
+            "agents start, stop and pause recordings of their own calls only",
         ))
     }
 

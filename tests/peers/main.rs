@@ -4,4 +4,5 @@ mod acting;
 mod audio;
 mod listing;
 mod node;
+mod pausing;
 mod site;

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use astlogger::completeness::SeenDay;
 use astlogger::peers::{CaptureChunks, PeerService};
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, StartRequest,
-    StopRequest, Target,
+    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, PauseReply, PauseRequest,
+    StartRequest, StopRequest, Target,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
+use recorder_core::call::{PauseDone, PauseWord};
 use serde_json::{Map, Value, json};
 use storage::{Catalog, MemoryCatalog};
 use storage_core::completeness::SeenCall;
@@ -38,6 +39,10 @@ pub struct FakeNode {
     /// So does a stop of these.
     pub may_stop: Arc<Semaphore>,
     pub stopped: Mutex<Vec<StopRequest>>,
+    pub pause_answer: Mutex<Result<PauseDone, Failure>>,
+    pub learned: Mutex<Vec<PauseWord>>,
+    /// It takes a permit of these to learn of a pause.
+    pub may_learn: Arc<Semaphore>,
     pub ready: Mutex<Result<(), Vec<String>>>,
     pub audio_opened: AtomicUsize,
     pub audio_open: Arc<AtomicUsize>,
@@ -60,6 +65,9 @@ impl FakeNode {
             stop_answer: Mutex::new(no(Code::NotFound)),
             may_stop: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             stopped: Mutex::default(),
+            pause_answer: Mutex::new(no(Code::NoCall)),
+            learned: Mutex::default(),
+            may_learn: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             ready: Mutex::new(Ok(())),
             audio_opened: AtomicUsize::new(0),
             audio_open: Arc::default(),
@@ -203,6 +211,18 @@ impl Backend for FakeNode {
         .boxed()
     }
 
+    fn pause_recording(
+        &self,
+        request: PauseRequest,
+    ) -> BoxFuture<'static, Result<PauseReply, Failure>> {
+        let done = self.pause_here(request);
+        async move {
+            let PauseDone { recording, pausedms, .. } = done.await?;
+            Ok(PauseReply { recordingid: recording, pausedms })
+        }
+        .boxed()
+    }
+
     fn cluster_status(&self) -> Map<String, Value> {
         Map::from_iter([("node".to_owned(), self.node.0.into())])
     }
@@ -221,6 +241,21 @@ impl Backend for FakeNode {
 }
 
 impl PeerService for FakeNode {
+    fn pause_here(&self, _: PauseRequest) -> BoxFuture<'static, Result<PauseDone, Failure>> {
+        let answer = self.pause_answer.lock().unwrap().clone();
+        async move { answer }.boxed()
+    }
+
+    fn learn_pauses(&self, words: Vec<PauseWord>) -> BoxFuture<'static, Result<(), Failure>> {
+        self.learned.lock().unwrap().extend(words);
+        let may = Arc::clone(&self.may_learn);
+        async move {
+            may.acquire().await.unwrap().forget();
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn holds(&self, record: &Recording) -> bool {
         let of =
             |list: &Mutex<Vec<RecordingId>>| list.lock().unwrap().contains(&record.recordingid);

@@ -12,8 +12,8 @@ use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, StartRequest,
-    StopRequest, Target, Topic, Unreachable,
+    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, PauseReply, PauseRequest,
+    StartRequest, StopRequest, Target, Topic, Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
 use futures_util::FutureExt;
@@ -37,6 +37,7 @@ pub struct FakeNode {
     pub recordings: Mutex<BTreeMap<RecordingId, Stored>>,
     pub started: Mutex<Vec<StartRequest>>,
     pub stopped: Mutex<Vec<StopRequest>>,
+    pub paused: Mutex<Vec<PauseRequest>>,
     pub start_answer: Mutex<Result<RecordingId, Failure>>,
     /// `startrecording` takes a permit of these.
     pub may_start: Arc<Semaphore>,
@@ -92,6 +93,7 @@ impl FakeNode {
             recordings: Mutex::default(),
             started: Mutex::default(),
             stopped: Mutex::default(),
+            paused: Mutex::default(),
             start_answer: Mutex::new(Ok(id(999))),
             may_start: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             ready: AtomicBool::new(true),
@@ -205,6 +207,15 @@ impl Backend for FakeNode {
     ) -> BoxFuture<'static, Result<RecordingId, Failure>> {
         self.stopped.lock().unwrap().push(request);
         async { Ok(id(999)) }.boxed()
+    }
+
+    fn pause_recording(
+        &self,
+        request: PauseRequest,
+    ) -> BoxFuture<'static, Result<PauseReply, Failure>> {
+        let pausedms = if request.pause { 0 } else { 2_500 };
+        self.paused.lock().unwrap().push(request);
+        async move { Ok(PauseReply { recordingid: id(999), pausedms }) }.boxed()
     }
 
     fn cluster_status(&self) -> Map<String, Value> {

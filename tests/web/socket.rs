@@ -26,8 +26,8 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "subscribe", "events": ["alarms"] }), "y y y y y"),
         (json!({ "request": "unsubscribe", "events": ["alarms"] }), "y y y y y"),
         (json!({ "request": "clusterstatus" }), "y y y y y"),
-        (json!({ "request": "pauserecording" }), "u u - - -"),
-        (json!({ "request": "resumerecording" }), "u u - - -"),
+        (json!({ "request": "pauserecording", "extension": "2611" }), "y y - - -"),
+        (json!({ "request": "resumerecording", "extension": "2611" }), "y y - - -"),
         (json!({ "request": "tagrecording" }), "u u u - -"),
         (json!({ "request": "listen" }), "- u - - -"),
         (json!({ "request": "stoplisten" }), "- u - - -"),
@@ -214,6 +214,13 @@ async fn starting_and_stopping() {
     assert_eq!(reply["recordingid"], id(999).to_string());
     assert_eq!(site.node.stopped.lock().unwrap()[0].target, Target::Recording(id(999)));
 
+    let reply = susan.ask(json!({ "request": "pauserecording", "recordingid": id(999) })).await;
+    assert_eq!((&reply["recordingid"], &reply["pausedms"]), (&json!(id(999)), &json!(0)));
+    let reply = susan.ask(json!({ "request": "resumerecording", "ucid": OTHER_UCID })).await;
+    assert_eq!(reply["pausedms"], 2_500, "{reply}");
+    let paused: Vec<_> = site.node.paused.lock().unwrap().iter().map(|p| p.pause).collect();
+    assert_eq!(paused, [true, false]);
+
     for code in
         [Code::NoCall, Code::NoTrunk, Code::NoPhantom, Code::AlreadyRecording, Code::Internal]
     {
@@ -239,7 +246,7 @@ async fn agents_touch_their_own_calls_only() {
         ("ucid", json!(UCID), "y"),
         ("ucid", json!(OTHER_UCID), "-"),
     ] {
-        for request in ["startrecording", "stoprecording"] {
+        for request in ["startrecording", "stoprecording", "pauserecording", "resumerecording"] {
             let reply = anna.ask(json!({ "request": request, argument: value })).await;
             assert_eq!(outcome(&reply), expected, "{request} {argument} {value}: {reply}");
         }

@@ -12,8 +12,8 @@ use storage_core::{Draft, MonoTime, NodeId, Now, RecordingId, SegmentId, WallTim
 use crate::Receiver;
 use crate::call::order::Ticket;
 use crate::call::{
-    CallView, Calls, Claimed, JoinRefusal, Mandate, Order, Over, Patience, Peer, Request,
-    RingOrder, TriggerConfig,
+    CallView, Calls, Claimed, JoinRefusal, Mandate, Order, Over, Patience, PauseDone, PauseOrder,
+    PauseRequest, PauseWord, Peer, Refusal, Request, RingOrder, TriggerConfig,
 };
 use crate::dmcc::{CstaError, Link, LinkConfig, Notice, Output};
 use crate::media::MediaNotice;
@@ -33,6 +33,8 @@ pub enum Action {
     Capture(Fact),
     /// Tell the media thread, in order with the facts: what is to become of a phantom's ring.
     Ring(RingOrder),
+    /// Tell the media thread, in order with the facts: what a device hears is discarded, or no more.
+    Pause(PauseOrder),
     /// Tell the media thread, in order with the facts: the media of a phantom is protected so from
     /// now on. Keys are in it: it goes nowhere else.
     Protect {
@@ -78,6 +80,8 @@ pub enum GroupWord {
     },
     /// This capture does not count any more: leave its call.
     Yield(SegmentId),
+    /// A recording is paused, or goes on again.
+    Pause(Box<PauseWord>),
 }
 
 /// Link and calls, wired together.
@@ -138,6 +142,16 @@ impl Controller {
         self.settle(now);
     }
 
+    /// Somebody pauses a recording, or resumes it. In force once the actions are carried out.
+    ///
+    /// # Errors
+    /// As [`Calls::pause`].
+    pub fn handle_pause(&mut self, now: Now, request: &PauseRequest) -> Result<PauseDone, Refusal> {
+        let done = self.calls.pause(now, request);
+        self.settle(now);
+        done
+    }
+
     /// A timer may have run out.
     pub fn handle_timeout(&mut self, now: Now) {
         self.link.handle_timeout(now.mono);
@@ -163,6 +177,7 @@ impl Controller {
             GroupWord::Closed(name, over) => calls.handle_closed(now, name, over),
             GroupWord::Withdrawn(name) => calls.handle_withdrawn(now, name),
             GroupWord::Named { recording, name } => calls.handle_named(now, recording, name),
+            GroupWord::Pause(word) => calls.handle_pause(now, &word),
             GroupWord::Yield(segment) => calls.handle_yield(now, segment),
         }
         self.settle(now);
@@ -249,6 +264,7 @@ impl Controller {
             Order::SnapshotCall { call, party } => self.link.snapshot_call(mono, &call, party),
             Order::Capture(fact) => self.actions.push_back(Action::Capture(fact)),
             Order::Ring(order) => self.actions.push_back(Action::Ring(order)),
+            Order::Pause(order) => self.actions.push_back(Action::Pause(order)),
             told => self.actions.push_back(Action::Tell(told)),
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
-use recorder_core::call::RingChange;
+use recorder_core::call::{PauseChange, PauseOrder, RingChange};
 use recorder_core::media::RtpPacket;
 use storage::testing::FaultDisk;
 use storage::{JournalOptions, JournalReader};
@@ -607,5 +607,44 @@ fn what_a_full_disk_does_not_take_of_a_ring_is_accounted_for() {
     let kept = bench.captured(id).len() as u64;
     let lost = media.stats().lost_packets.value();
     assert_eq!(kept + lost, u64::from(seq), "each packet is accounted for");
+    bench.thread.stop();
+}
+
+impl Bench {
+    fn pause(&self, phantom: usize, change: PauseChange) {
+        assert!(self.media.pause(PauseOrder { device: extension(phantom), change }));
+    }
+}
+
+#[test]
+fn what_comes_in_a_pause_is_heard_and_is_nowhere() {
+    let mut bench = Bench::start(2);
+    let first = id(1);
+    bench.open_and_wait(0, 1, first);
+    bench.send(0, 1);
+    bench.heard(1);
+    bench.pause(0, PauseChange::From(Clock::wall()));
+    bench.send(0, 2);
+    bench.send(0, 3);
+    // What waits in the socket when the pause ends was received in it all the same.
+    bench.pause(0, PauseChange::Until(Clock::wall()));
+    bench.send(0, 4);
+    until("what came after the pause", || bench.captured(first).iter().any(|(seq, _)| *seq == 4));
+    let numbers =
+        |bench: &Bench, id| bench.captured(id).iter().map(|row| row.0).collect::<Vec<_>>();
+    assert_eq!(numbers(&bench, first), [1, 4]);
+    // A segment that begins in a pause is heard, so nobody is put in its phantom's place; a ring likewise.
+    let other = id(2);
+    bench.pause(1, PauseChange::From(Clock::wall()));
+    bench.begin_ring(1, 2, Duration::from_secs(30));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(runtime.block_on(bench.media.reached()), "it takes orders");
+    bench.send(1, 7);
+    bench.heard(2);
+    bench.open_and_wait(1, 2, other);
+    bench.pause(1, PauseChange::Until(Clock::wall()));
+    bench.send(1, 8);
+    until("what came after it", || bench.captured(other).iter().any(|(seq, _)| *seq == 8));
+    assert_eq!(numbers(&bench, other), [8]);
     bench.thread.stop();
 }

@@ -32,6 +32,44 @@ pub struct Presence {
     pub holds: Vec<Stretch>,
 }
 
+/// Why a pause ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resumed {
+    /// Somebody resumed the recording.
+    Person,
+    /// It had lasted as long as it may.
+    Timeout,
+    /// The recording ended.
+    End,
+}
+
+/// A stretch in which nothing was to be captured, on whatever node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// When.
+    #[serde(flatten)]
+    pub stretch: Stretch,
+    /// When it ends by itself.
+    pub until: WallTime,
+    /// Who asked for it; empty if that is not known.
+    #[serde(default)]
+    pub by: String,
+    /// Why it ended; absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<Resumed>,
+}
+
+impl Pause {
+    /// Ends it, if it goes on.
+    pub fn end(&mut self, at: WallTime, why: Resumed) {
+        if self.stretch.to.is_none() {
+            self.stretch.to = Some(at.max(self.stretch.from));
+            self.resumed = Some(why);
+        }
+    }
+}
+
 /// Why a recording ended on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,7 +152,7 @@ pub struct Draft {
     pub resumed: bool,
     /// When it was paused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pauses: Vec<Stretch>,
+    pub pauses: Vec<Pause>,
 }
 
 impl Draft {

@@ -138,6 +138,18 @@ pub struct Span {
     pub endms: u64,
 }
 
+/// A stretch that was not to be recorded; the voice file holds silence of the same length.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Where it begins.
+    pub startms: u64,
+    /// Where it ends.
+    pub endms: u64,
+    /// Who asked for it; empty if that is not known.
+    #[serde(default)]
+    pub by: String,
+}
+
 /// Who was in the call, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Party {
@@ -340,7 +352,7 @@ pub struct Recording {
     /// Where no audio is, and why.
     pub gaps: Vec<Gap>,
     /// Where somebody paused it.
-    pub pauses: Vec<Span>,
+    pub pauses: Vec<Pause>,
     /// Where somebody pressed a key, milliseconds. Which one is not kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keysms: Vec<u64>,

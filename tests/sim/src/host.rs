@@ -713,6 +713,7 @@ impl Host {
             GroupWord::Closed(name, over) => calls.handle_closed(at, name, over),
             GroupWord::Withdrawn(name) => calls.handle_withdrawn(at, name),
             GroupWord::Named { recording, name } => calls.handle_named(at, recording, name),
+            GroupWord::Pause(word) => calls.handle_pause(at, &word),
             GroupWord::Yield(segment) => {
                 self.out.push(Out::Trace(format!("{id}: yields segment {segment}")));
                 calls.handle_yield(at, segment);

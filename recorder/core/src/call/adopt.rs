@@ -66,6 +66,7 @@ impl Calls {
     fn end_adopted(&mut self, now: Now, mut draft: Draft, end: Ending) {
         draft.parties = draft::close(draft.parties, now.wall);
         (draft.ended, draft.ending) = (Some(now.wall), Some(end));
+        draft::end_pause(&mut draft, now.wall);
         draft.cutshort = true;
         self.orders.push_back(Order::Capture(Fact::Recording { draft }));
     }

@@ -14,6 +14,7 @@ use super::group::{Book, Claimed, Mandate, Over, Patience, Peer};
 use super::listen::Ears;
 use super::method::Method;
 use super::order::{Alarm, JoinRefusal, Order, Ticket};
+use super::pause::Pauses;
 use super::pool::{PhantomState, Pool};
 use super::recording::{Active, Missed, Seeds};
 use super::request::{Refusal, Request};
@@ -78,6 +79,7 @@ pub struct Calls {
     pub(super) judged: BTreeMap<RecordingId, Missed>,
     pub(super) adoptable: BTreeMap<RecordingId, Draft>,
     pub(super) requests: BTreeMap<u64, Waiting>,
+    pub(super) pauses: Pauses,
     pub(super) alarms: BTreeSet<Alarm>,
     /// Calls to look at before the input in hand is done with.
     pub(super) touched: BTreeSet<CallKey>,
@@ -117,6 +119,7 @@ impl Calls {
             judged: BTreeMap::new(),
             adoptable: BTreeMap::new(),
             requests: BTreeMap::new(),
+            pauses: Pauses::new(),
             alarms: BTreeSet::new(),
             touched: BTreeSet::new(),
             seeds: Seeds::new(config.id_seed),
@@ -421,6 +424,7 @@ impl Calls {
                 Timer::Phantoms => self.touch_waiting(),
                 Timer::Adoption => self.end_adoptable(now, Ending::Over),
                 Timer::Orphans => self.look_for_orphans(),
+                Timer::Pauses => self.pauses_due(now),
             }
         }
         self.settle(now);
@@ -516,14 +520,16 @@ impl Calls {
         }
     }
 
-    fn view(&self, call: &TrackedCall) -> CallView {
+    pub(super) fn view(&self, call: &TrackedCall) -> CallView {
         let id = self.work.get(&call.key).and_then(|work| work.recording);
+        let paused = self.paused_since(call.key).is_some();
         let recorded = id.and_then(|id| self.recordings.get(&id)).map(|active| RecordedView {
             recordingid: active.draft.groupname(),
             phantom: self.tap_of(active.draft.recordingid).map(|tap| tap.phantom.clone()),
             node: self.node,
             scope: active.draft.scope,
             trigger: active.draft.trigger,
+            paused,
         });
         view_of(&self.tracker, call, recorded.or_else(|| self.recorded_elsewhere(call)))
     }
@@ -540,6 +546,7 @@ impl Calls {
             node: holder.node,
             scope: claimed.scope,
             trigger: claimed.trigger,
+            paused: self.paused_since(call.key).is_some(),
         })
     }
 
@@ -550,7 +557,7 @@ impl Calls {
 
     /// Follows up what an input has changed until nothing is left to look at. Deciding about a
     /// call touches no other call, so this ends.
-    fn settle(&mut self, now: Now) {
+    pub(super) fn settle(&mut self, now: Now) {
         self.drain_changes(now);
         while let Some(key) = self.touched.pop_first() {
             self.decide(now, key);
@@ -589,6 +596,7 @@ impl Calls {
         if let Some(id) = recording {
             self.leave_to_heir(id, into);
         }
+        self.move_pauses(now, from.key, into);
         self.part_with(now, from, Ending::Over);
         self.move_requests(from.key, into);
         let work = self.work_of(into);
@@ -624,6 +632,7 @@ impl Calls {
             self.orders.extend(self.missed_order(call, &work));
         }
         self.bury_claimed(now, call);
+        self.end_pauses_of(now, call.key);
         self.timers.stop(&Timer::Call(call.key));
         self.touched.remove(&call.key);
         self.orders.extend(work.shown.map(|view| Order::Live(LiveEvent::CallEnded(view))));

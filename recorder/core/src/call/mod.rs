@@ -10,6 +10,7 @@ pub mod group;
 pub mod method;
 pub mod order;
 pub mod pattern;
+pub mod pause;
 pub mod pool;
 pub mod request;
 pub mod roster;
@@ -42,7 +43,10 @@ mod watchdog;
 pub use calls::{Calls, TriggerConfig};
 pub use group::{Claimed, Holder, Mandate, Over, Patience, Peer};
 pub use method::Method;
-pub use order::{Alarm, Claim, JoinRefusal, MissedReason, Order, RingChange, RingOrder};
+pub use order::{
+    Alarm, Claim, JoinRefusal, MissedReason, Order, PauseChange, PauseOrder, RingChange, RingOrder,
+};
 pub use party::{Party, PartyKind};
+pub use pause::{PauseDone, PauseId, PauseRequest, PauseWord};
 pub use request::{Action, Refusal, Request, Requester, Target};
 pub use view::{CallView, LiveEvent};

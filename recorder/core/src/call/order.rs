@@ -78,6 +78,25 @@ pub struct RingOrder {
     pub change: RingChange,
 }
 
+/// From when, or until when, what a device hears is discarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PauseChange {
+    /// Discard and forget what was received since then, by the clock of the packets' receive times, and
+    /// whatever comes.
+    From(WallTime),
+    /// Up to then only.
+    Until(WallTime),
+}
+
+/// An order to all receivers of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseOrder {
+    /// What hears.
+    pub device: Extension,
+    /// What is to be done.
+    pub change: PauseChange,
+}
+
 /// One thing to do. All orders are taken before the next input is given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
@@ -127,6 +146,8 @@ pub enum Order {
     Capture(Fact),
     /// Tell the media thread, in order with the facts: what a phantom hears is kept in memory.
     Ring(RingOrder),
+    /// Tell the media thread, in order with the facts: a recording is paused or goes on.
+    Pause(PauseOrder),
     /// Claim a capture in the group's ledger: its first packet is written, or its terms have
     /// changed. Nothing waits for it.
     Claim(Box<Claim>),

@@ -95,11 +95,16 @@ impl Calls {
         let (id, before) = (draft.recordingid, draft.parties.clone());
         self.tracker.teach(now, key, &draft::known_of(&draft));
         // Until it is heard again nobody knows what came after the crash.
-        let draft = Draft { cutshort: true, resumed: true, ..draft };
+        let mut draft = Draft { cutshort: true, resumed: true, ..draft };
+        let paused = draft::pause_left(&mut draft, now.wall);
         let mut active = Active::new(key, draft, Some(draft::close(before, now.wall)));
         active.captured = true;
         self.work_of(key).recorded = true;
+        let name = active.draft.groupname();
         self.follow(active);
+        if let Some(pause) = paused {
+            self.restore_pause(now, key, name, &pause);
+        }
         id
     }
 
@@ -128,6 +133,7 @@ impl Calls {
 
     /// Writes down what has changed.
     pub(super) fn write_down(&mut self, key: CallKey) {
+        self.note_pause(key);
         let Some(call) = self.tracker.call(key) else { return };
         let Some(id) = self.work.get(&key).and_then(|work| work.recording) else { return };
         let Some(active) = self.recordings.get_mut(&id) else { return };
@@ -163,6 +169,7 @@ impl Calls {
             draft::refresh(active, &self.tracker, &self.group, call);
             active.draft.parties =
                 draft::close(std::mem::take(&mut active.draft.parties), now.wall);
+            draft::end_pause(&mut active.draft, now.wall);
         }
         let work = self.work.entry(key).or_default();
         (work.recording, work.fading, work.uncovered, work.covered) = (None, None, None, None);

@@ -244,6 +244,7 @@ impl Calls {
         };
         let ticket = self.next_ticket();
         let since = self.ring_since(now, &phantom, key);
+        let muted = self.mute_new(key, &phantom);
         let sides = self.sides_of(&phantom);
         let legs = sides.map(|side| self.begin_leg(now, &phantom, side, since)).collect();
         let join = Order::Join { ticket, call: id.clone(), party, phantom: phantom.clone() };
@@ -251,8 +252,12 @@ impl Calls {
         if phase == Phase::In {
             self.pool.busy(&phantom, PhantomState::Ring);
         }
-        let tap =
-            Tap { legs, ring: Some(since), ..Tap::new(now, &phantom, key, id, ticket, phase) };
+        let tap = Tap {
+            legs,
+            ring: Some(since),
+            muted,
+            ..Tap::new(now, &phantom, key, id, ticket, phase)
+        };
         self.insert_tap(tap);
         self.tell_ring_of_ear(now, &phantom);
         self.arm_tap(&phantom);

@@ -216,7 +216,7 @@ impl Calls {
     }
 
     /// An answered call; of several in which a station is, the one in which it talks.
-    fn find_call(&self, target: &Target) -> Option<&TrackedCall> {
+    pub(super) fn find_call(&self, target: &Target) -> Option<&TrackedCall> {
         match target {
             Target::Extension(station) => {
                 let calls = self.tracker.calls_of(station);

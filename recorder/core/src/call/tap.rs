@@ -54,6 +54,8 @@ pub(super) struct Tap {
     pub legs: Vec<Leg>,
     /// Since when it keeps a ring of what it hears, if it is in the call for that only.
     pub ring: Option<WallTime>,
+    /// Since when what it hears is discarded, because its call is paused.
+    pub muted: Option<WallTime>,
     pub ticket: Ticket,
     pub phase: Phase,
     /// When the phase began.
@@ -76,6 +78,7 @@ impl Calls {
         let Some((id, party)) = self.way_into(key) else { return };
         let ticket = self.next_ticket();
         let since = self.heard_since(now, phantom, recording);
+        let muted = self.mute_new(key, phantom);
         // The segments are opened first: media may come before the switch has answered.
         let sides = self.sides_of(phantom);
         let legs = sides.map(|side| self.open_leg(now, recording, phantom, side, since)).collect();
@@ -85,6 +88,7 @@ impl Calls {
         let tap = Tap {
             recording: Some(recording),
             legs,
+            muted,
             ..Tap::new(now, phantom, key, id, ticket, phase)
         };
         self.insert_tap(tap);
@@ -341,6 +345,7 @@ impl Calls {
     /// Ends a tap: its segment is closed and its phantom rests.
     pub(super) fn drop_tap(&mut self, now: Now, phantom: &Extension, rest: Duration) {
         self.close_segments(now, phantom);
+        self.unmute(now, phantom);
         self.clear_media_alarms(phantom);
         self.clear_stuck_alarm(phantom);
         self.timers.stop(&Timer::Tap(phantom.clone()));
@@ -422,7 +427,8 @@ impl Calls {
         let Some(call) = self.tracker.call(key) else { return };
         let id = call.id().clone();
         let ticket = self.next_ticket();
-        let tap = Tap::new(now, phantom, key, id, ticket, Phase::In);
+        let muted = self.mute_new(key, phantom);
+        let tap = Tap { muted, ..Tap::new(now, phantom, key, id, ticket, Phase::In) };
         self.taps.insert(phantom.clone(), tap);
         self.ask_out(now, phantom);
     }
@@ -456,6 +462,7 @@ impl Tap {
             recording: None,
             legs: Vec::new(),
             ring: None,
+            muted: None,
             ticket,
             phase,
             since: now.mono,

@@ -24,6 +24,8 @@ pub(super) enum Timer {
     Adoption,
     /// Recordings that nobody goes on with are to be ended.
     Orphans,
+    /// A pause has lasted as long as it may, or long enough to be forgotten.
+    Pauses,
 }
 
 /// All timers that are set.

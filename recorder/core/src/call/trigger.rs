@@ -111,6 +111,7 @@ impl Calls {
         if self.tracker.call(key).is_none_or(|call| !call.is_confirmed()) {
             return;
         }
+        self.find_pauses(now, key);
         self.ask_identity(key);
         match self.work_of(key).recording {
             Some(id) => self.go_on(now, key, id),

@@ -72,6 +72,8 @@ pub struct RecordedView {
     pub scope: Scope,
     /// Who asked for it.
     pub trigger: TriggerKind,
+    /// Nothing of it is captured now, because somebody asked for that.
+    pub paused: bool,
 }
 
 /// What people who watch are told.
@@ -85,6 +87,15 @@ pub enum LiveEvent {
     CallEnded(CallView),
     /// `recordingstarted`: its first packet is captured.
     RecordingStarted(CallView),
+    /// `recordingpaused`.
+    RecordingPaused(CallView),
+    /// `recordingresumed`.
+    RecordingResumed {
+        /// The call.
+        call: CallView,
+        /// How long the recording was paused in all, milliseconds.
+        pausedms: u64,
+    },
 }
 
 /// Makes the view of a call.

@@ -26,20 +26,20 @@ pub fn shifted(mut draft: Draft, clock_offset_us: i64) -> Draft {
     let shift = |at: &mut WallTime| {
         *at = WallTime::from_micros(at.as_micros().saturating_sub(clock_offset_us));
     };
-    let shift_all = |stretches: &mut Vec<Stretch>| {
-        for stretch in stretches {
-            shift(&mut stretch.from);
-            stretch.to.iter_mut().for_each(shift);
-        }
+    let shift_stretch = |stretch: &mut Stretch| {
+        shift(&mut stretch.from);
+        stretch.to.iter_mut().for_each(shift);
     };
     shift(&mut draft.opened);
     draft.due.iter_mut().for_each(shift);
     draft.ended.iter_mut().for_each(shift);
-    shift_all(&mut draft.pauses);
+    for pause in &mut draft.pauses {
+        shift_stretch(&mut pause.stretch);
+        shift(&mut pause.until);
+    }
     for presence in &mut draft.parties {
-        shift(&mut presence.stretch.from);
-        presence.stretch.to.iter_mut().for_each(shift);
-        shift_all(&mut presence.holds);
+        shift_stretch(&mut presence.stretch);
+        presence.holds.iter_mut().for_each(shift_stretch);
     }
     draft
 }
@@ -54,7 +54,7 @@ pub fn merge_drafts(primary: Draft, others: impl IntoIterator<Item = Draft>) -> 
     drafts.sort_by_key(|draft| draft.opened);
     let parties = parties(&drafts);
     let pauses = by_knowledge(&drafts).fold(Vec::new(), |known, draft| {
-        join(known, draft.pauses.clone(), |stretch| stretch, |_, later| later)
+        join(known, draft.pauses.clone(), |pause| &mut pause.stretch, |_, later| later)
     });
     let (ended, cutshort) = end(&drafts);
     let mut drafts = drafts.into_iter();
@@ -208,6 +208,7 @@ fn touch(a: Stretch, b: Stretch) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use storage_core::draft::Pause;
     use storage_core::record::TriggerKind;
     use storage_core::{NodeId, RecordingId};
 
@@ -224,6 +225,10 @@ mod tests {
 
     fn stretch(from: i64, to: Option<i64>) -> Stretch {
         Stretch { from: at(from), to: to.map(at) }
+    }
+
+    fn pause(from: i64, to: Option<i64>) -> Pause {
+        Pause { stretch: stretch(from, to), until: at(from), by: String::new(), resumed: None }
     }
 
     fn party(who: &str, from: i64, to: Option<i64>) -> Presence {
@@ -333,14 +338,17 @@ mod tests {
             holds: vec![stretch(1, Some(2)), stretch(4, None)],
             ..party("a", 0, None)
         }];
-        earlier.pauses = vec![stretch(3, None)];
+        earlier.pauses = vec![pause(3, None)];
         let mut later = draft(2, 4, Some(20));
         later.parties =
             vec![Presence { holds: vec![stretch(5, Some(8))], ..party("a", 4, Some(20)) }];
-        later.pauses = vec![stretch(4, Some(6)), stretch(9, Some(11))];
+        later.pauses = vec![pause(4, Some(6)), pause(9, Some(11))];
         let merged = merge_drafts(later, [earlier]);
         assert_eq!(merged.parties[0].holds, [stretch(1, Some(2)), stretch(4, Some(8))]);
-        assert_eq!(merged.pauses, [stretch(3, Some(6)), stretch(9, Some(11))]);
+        assert_eq!(
+            merged.pauses.iter().map(|pause| pause.stretch).collect::<Vec<_>>(),
+            [stretch(3, Some(6)), stretch(9, Some(11))]
+        );
     }
 
     #[test]
@@ -375,12 +383,12 @@ mod tests {
         let mut ahead = draft(1, 100, Some(160));
         ahead.parties =
             vec![Presence { holds: vec![stretch(110, None)], ..party("a", 101, Some(150)) }];
-        ahead.pauses = vec![stretch(120, Some(130))];
+        ahead.pauses = vec![pause(120, Some(130))];
         let mut right = draft(1, 0, Some(60));
         right.recordingid = ahead.recordingid;
         right.parties =
             vec![Presence { holds: vec![stretch(10, None)], ..party("a", 1, Some(50)) }];
-        right.pauses = vec![stretch(20, Some(30))];
+        right.pauses = vec![pause(20, Some(30))];
         assert_eq!(shifted(ahead, 100_000_000), right);
     }
 }

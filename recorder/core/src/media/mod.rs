@@ -15,6 +15,8 @@ pub mod index;
 pub mod intake;
 pub(crate) mod joins;
 pub mod keys;
+pub mod mute;
+pub(crate) mod pauses;
 pub mod payload;
 pub(crate) mod pieces;
 pub(crate) mod placer;
@@ -37,6 +39,8 @@ pub mod weave;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]
+mod pauses_tests;
+#[cfg(test)]
 mod repair_tests;
 #[cfg(test)]
 mod seam_tests;
@@ -53,6 +57,7 @@ pub use index::{CaptureKey, Index, Source};
 pub use intake::{Admission, Hearing, Intake, Verdict};
 pub use joins::{Joins, PlannedSeam};
 pub use keys::Key;
+pub use mute::Mute;
 pub use payload::Codec;
 pub use record::{add_sound, begin_when_due, draft_of, record, record_of_sides, revised};
 pub use render::{Coded, Pass, Render, RenderError, VoiceSink};

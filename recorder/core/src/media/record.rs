@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use storage_core::draft::{Presence, Stretch};
+use storage_core::draft::{self, Presence, Stretch};
 use storage_core::record::{
-    Gap, GapCause, Party, Quality, Seam, SeamMethod, Segment, Side, Span, TriggerKind, VoiceFormat,
+    Gap, GapCause, Party, Pause, Quality, Seam, SeamMethod, Segment, Side, Span, TriggerKind,
+    VoiceFormat,
 };
 use storage_core::{Draft, Extension, NodeId, Recording, WallTime};
 
@@ -54,7 +55,6 @@ fn described(
     loss: Loss,
     format: VoiceFormat,
 ) -> Recording {
-    let spans = |stretches: &[Stretch]| stretches.iter().map(|s| span(plan, *s)).collect();
     let parties = draft.parties.iter().map(|presence| party(plan, presence)).collect();
     // Sealed without its end being known: by `recover`, or because the call ended unobserved.
     let cutshort = draft.cutshort || draft.ended.is_none();
@@ -92,7 +92,7 @@ fn described(
         cutshort,
         complete: known_to_end && !gaps.iter().any(|gap| gap.cause == GapCause::DiskFull),
         gaps,
-        pauses: spans(&draft.pauses),
+        pauses: draft.pauses.iter().map(|paused| pause(plan, paused)).collect(),
         keysms: plan.keys.iter().map(|key| key.at.as_millis()).collect(),
         masked: plan.masked.iter().map(masked).collect(),
         quality: rounded(&Quality {
@@ -119,7 +119,11 @@ fn ends_early(draft: &Draft, plan: &Plan) -> bool {
     let Some(talk) = ends.len().checked_sub(2).and_then(|second| ends.get(second)) else {
         return false;
     };
-    let quiet = draft.parties.iter().flat_map(|one| &one.holds).chain(&draft.pauses);
+    let quiet = draft
+        .parties
+        .iter()
+        .flat_map(|one| &one.holds)
+        .chain(draft.pauses.iter().map(|pause| &pause.stretch));
     let mut quiet = quiet.filter(|quiet| over(quiet).is_none_or(|to| to > plan.ended));
     talk.micros_since(plan.ended) > END_TOLERANCE_MICROS && quiet.next().is_none()
 }
@@ -274,6 +278,12 @@ pub fn draft_of(record: &Recording) -> Draft {
         stretch: stretch(party.fromms, party.toms),
         holds: spans(&party.holds),
     };
+    let paused = |pause: &Pause| draft::Pause {
+        stretch: Stretch { from: wall(pause.startms), to: Some(wall(pause.endms)) },
+        until: wall(pause.endms),
+        by: pause.by.clone(),
+        resumed: None,
+    };
     Draft {
         copy: record.copy,
         scope: record.scope,
@@ -295,7 +305,7 @@ pub fn draft_of(record: &Recording) -> Draft {
         parties: record.parties.iter().map(presence).collect(),
         ended: Some(record.ended),
         cutshort: record.cutshort,
-        pauses: spans(&record.pauses),
+        pauses: record.pauses.iter().map(paused).collect(),
         ..Draft::blank(record.recordingid, record.node, record.recordingid.made())
     }
 }
@@ -334,6 +344,11 @@ fn span(plan: &Plan, stretch: Stretch) -> Span {
     let startms = plan.position(stretch.from).as_millis();
     let endms = stretch.to.map_or(plan.total, |to| plan.position(to)).as_millis();
     Span { startms, endms: endms.max(startms) }
+}
+
+fn pause(plan: &Plan, pause: &draft::Pause) -> Pause {
+    let Span { startms, endms } = span(plan, pause.stretch);
+    Pause { startms, endms, by: pause.by.clone() }
 }
 
 fn party(plan: &Plan, presence: &Presence) -> Party {

@@ -446,8 +446,9 @@ impl Leaning {
 fn audible(published: Published<'_>) -> Vec<(i64, i64)> {
     let Published { record, samples } = published;
     let gaps = record.gaps.iter().map(|gap| samples_of(gap.startms, gap.endms));
-    let spans = record.masked.iter().chain(&record.pauses);
-    let mut silent: Vec<_> = gaps.chain(spans.map(|s| samples_of(s.startms, s.endms))).collect();
+    let paused = record.pauses.iter().map(|pause| (pause.startms, pause.endms));
+    let spans = record.masked.iter().map(|span| (span.startms, span.endms)).chain(paused);
+    let mut silent: Vec<_> = gaps.chain(spans.map(|(from, to)| samples_of(from, to))).collect();
     silent.sort_unstable();
     let mut audible = Vec::new();
     let mut at = 0;

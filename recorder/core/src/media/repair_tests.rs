@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use storage_core::record::{GapCause, SeamMethod, Span, VoiceFormat};
+use storage_core::record::{GapCause, Pause, SeamMethod, VoiceFormat};
 use storage_core::{Draft, NodeId, Recording, RecordingId, WallTime};
 
 use super::record::record;
@@ -155,8 +155,9 @@ fn a_pause_is_not_filled_and_nothing_is_taken_from_one() {
     let gaps = [(4_000, 6_000, GapCause::Paused), (10_000, 12_000, GapCause::Takeover)];
     let mut one = Made::of(&talk, 1, (0, 240_000), &gaps, 0);
     let mut other = Made::of(&talk, 2, (0, 240_000), &[], 0);
-    one.record.pauses = vec![Span { startms: 3_990, endms: 6_010 }];
-    other.record.pauses = vec![Span { startms: 10_500, endms: 11_000 }];
+    let pause = |startms, endms| Pause { startms, endms, by: "susan".to_owned() };
+    one.record.pauses = vec![pause(3_990, 6_010)];
+    other.record.pauses = vec![pause(10_500, 11_000)];
     let made = repair(&one, &other, 0).unwrap();
     check(&talk, 0, &made);
     let gaps: Vec<_> = made.record.gaps.iter().map(|gap| (gap.startms, gap.endms)).collect();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
-use storage_core::draft::{Presence, Stretch};
+use storage_core::draft::{Pause, Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::{BlockWriter, Channel, Entry, Fact, Found, Scanner, encode_fact};
 use storage_core::record::{GapCause, Span, VoiceFormat};
@@ -32,7 +32,7 @@ impl Capture {
         self
     }
 
-    fn open(&mut self, segment: u64, at_ms: i64) -> &mut Self {
+    pub(super) fn open(&mut self, segment: u64, at_ms: i64) -> &mut Self {
         self.fact(&Fact::SegmentOpened {
             segment: SegmentId(segment),
             recordingid: RecordingId::new(at(0), [7; 10]),
@@ -53,7 +53,13 @@ impl Capture {
         })
     }
 
-    fn from(&mut self, source: &str, segment: u64, at_micros: i64, datagram: &[u8]) -> &mut Self {
+    pub(super) fn from(
+        &mut self,
+        source: &str,
+        segment: u64,
+        at_micros: i64,
+        datagram: &[u8],
+    ) -> &mut Self {
         let source: SocketAddr = source.parse().unwrap();
         let mut block = BlockWriter::begin(
             &mut self.0,
@@ -692,12 +698,14 @@ fn an_end_that_nobody_heard_is_missing_unless_the_call_was_held_or_paused_then()
         stretch: stretch(0, to),
         holds: holds.to_vec(),
     };
+    let paused =
+        |stretch: Stretch| Pause { stretch, until: stretch.from, by: String::new(), resumed: None };
     let id = RecordingId::new(at(0), [1; 10]);
     let complete = |ends: [i64; 3], holds: &[Stretch], pauses: &[Stretch]| {
         let [one, two, ended] = ends;
         let draft = Draft {
             parties: vec![presence("31002", one, holds), presence("5551230001", two, &[])],
-            pauses: pauses.to_vec(),
+            pauses: pauses.iter().map(|stretch| paused(*stretch)).collect(),
             ended: Some(at(ended * 1000)),
             ..Draft::blank(id, NodeId(1), at(0))
         };

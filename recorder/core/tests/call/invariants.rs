@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use recorder_core::Receiver;
 use recorder_core::call::event::PartyState;
-use recorder_core::call::{Method, Order, RingChange, RingOrder};
+use recorder_core::call::{Method, Order, PauseChange, PauseOrder, RingChange, RingOrder};
 use storage_core::journal::Fact;
 use storage_core::{Extension, MonoTime, RecordingId, SegmentId};
 
@@ -23,6 +23,10 @@ pub struct Watch {
     rings: BTreeMap<SegmentId, Receiver>,
     recordings: BTreeMap<RecordingId, bool>,
     asked: BTreeMap<u64, MonoTime>,
+    /// Devices whose media is discarded.
+    muted: BTreeSet<Extension>,
+    /// Recordings that say that they are paused.
+    paused: BTreeSet<RecordingId>,
     /// Every recording's captured segments.
     pub segments_opened: usize,
 }
@@ -45,6 +49,8 @@ impl Watch {
             rings: BTreeMap::new(),
             recordings: BTreeMap::new(),
             asked: BTreeMap::new(),
+            muted: BTreeSet::new(),
+            paused: BTreeSet::new(),
             segments_opened: 0,
         }
     }
@@ -74,6 +80,12 @@ impl Watch {
             }
             Order::Capture(fact) => self.check_fact(fact),
             Order::Ring(order) => self.check_ring(order),
+            Order::Pause(PauseOrder { device, change: PauseChange::From(_) }) => {
+                assert!(self.muted.insert(device.clone()), "{device} is paused twice");
+            }
+            Order::Pause(PauseOrder { device, change: PauseChange::Until(_) }) => {
+                assert!(self.muted.remove(device), "{device} was not paused");
+            }
             Order::Answer { request, .. } => {
                 let at = self.asked.remove(request).expect("an answer that nobody asked for");
                 let took = site.now.mono.since(at).as_millis();
@@ -117,6 +129,12 @@ impl Watch {
                 *ended = draft.ended.is_some();
                 let open = self.open.values().any(|(_, recording)| *recording == id);
                 assert!(!(*ended && open), "recording {id} ends with a segment open");
+                let paused = draft.pauses.iter().any(|pause| pause.stretch.to.is_none());
+                match paused {
+                    true => self.paused.insert(id),
+                    false => self.paused.remove(&id),
+                };
+                self.check_paused();
             }
             Fact::SegmentOpened { segment, recordingid, phantom, side, .. } => {
                 let receiver = Receiver { device: phantom.clone(), side: *side };
@@ -129,6 +147,7 @@ impl Watch {
                 let busy = self.open.values().any(|(other, _)| *other == receiver);
                 assert!(!busy, "{receiver} is in two segments");
                 self.open.insert(*segment, (receiver, *recordingid));
+                self.check_paused();
             }
             Fact::SegmentClosed { segment, .. } => {
                 assert!(self.open.remove(segment).is_some(), "segment {segment} is not open");
@@ -137,6 +156,17 @@ impl Watch {
                 assert!(self.open.contains_key(segment), "terms of a segment that is not open");
             }
             Fact::Lost { .. } | Fact::Sealed { .. } => {}
+        }
+    }
+
+    /// Nothing of a recording that is paused is captured.
+    fn check_paused(&self) {
+        for (receiver, recording) in self.open.values() {
+            let paused = self.paused.contains(recording);
+            assert!(
+                !paused || self.muted.contains(&receiver.device),
+                "{receiver} is heard in a pause"
+            );
         }
     }
 
@@ -169,6 +199,7 @@ impl Watch {
         assert!(self.rings.is_empty(), "rings left: {:?}", self.rings);
         let unfinished: Vec<_> = self.recordings.iter().filter(|(_, ended)| !**ended).collect();
         assert!(unfinished.is_empty(), "never ended: {unfinished:?}");
+        assert!(self.muted.is_empty(), "still discarded: {:?}", self.muted);
         assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
         assert!(site.calls.is_idle(), "phantoms left: {:?}", site.calls.phantoms(site.now));
         assert_eq!(site.calls.recordings_active(), 0);

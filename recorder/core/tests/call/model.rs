@@ -5,14 +5,15 @@
 mod rings;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
-use proptest::{collection, sample};
+use proptest::{collection, option, sample};
 use recorder_core::call::event::{
     CallChange, CallEvent, CallFacts, CallSnapshot, Connection, Device, Merge, MergedParty,
     Monitor, PartyState,
 };
-use recorder_core::call::{JoinRefusal, Order};
+use recorder_core::call::{JoinRefusal, Order, PauseRequest, Target};
 use storage_core::{CallId, Extension, Ucid};
 
 use crate::invariants::{Watch, pass_time, take_orders};
@@ -34,6 +35,7 @@ enum Deed {
     Join { who: usize, transfer: bool, second_survives: bool, lists_phantoms: bool },
     StepOver(usize, usize),
     Outage { first: usize, lasts: u64 },
+    Pause { which: usize, seconds: Option<u64> },
     Wait(u64),
     Look,
 }
@@ -202,6 +204,7 @@ impl World {
             }
             Deed::StepOver(which, to) => self.step_over(*which, *to),
             Deed::Outage { first, lasts } => self.outage(*first, *lasts),
+            Deed::Pause { which, seconds } => self.pause(*which, *seconds),
             Deed::Wait(millis) => self.pass(*millis),
             Deed::Look => self.check(),
         }
@@ -465,6 +468,19 @@ impl World {
         }
     }
 
+    /// Somebody pauses what is recorded at a station, or resumes it; where nothing is, that is refused.
+    fn pause(&mut self, which: usize, seconds: Option<u64>) {
+        let Device::Number(number) = Self::station(which) else { return };
+        let request = PauseRequest {
+            target: Target::Extension(number),
+            most: seconds.map(Duration::from_secs),
+            by: "somebody".to_owned(),
+        };
+        let _ = self.site.calls.pause(self.site.now, &request);
+        let orders = take_orders(&mut self.site, &mut self.watch);
+        self.told.extend(orders);
+    }
+
     /// The link is away while one thing happens that nobody hears of.
     fn outage(&mut self, first: usize, lasts: u64) {
         self.site.link = false;
@@ -625,6 +641,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (one(), one()).prop_map(|(which, to)| Deed::StepOver(which, to)),
         1 => (one(), 10..8_000_u64).prop_map(|(first, lasts)| Deed::Outage { first, lasts }),
         4 => sample::select(vec![1, 20, 300, 1_000, 4_000]).prop_map(Deed::Wait),
+        2 => (one(), option::of(1..9_u64)).prop_map(|(which, seconds)| Deed::Pause { which, seconds }),
         1 => Just(Deed::Look),
     ]
 }

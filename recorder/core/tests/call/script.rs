@@ -16,10 +16,11 @@ use recorder_core::call::event::{
 };
 use recorder_core::call::rule::RuleConfig;
 use recorder_core::call::{
-    Action, Claimed, Holder, JoinRefusal, Mandate, Method, Over, Peer, Request, Requester, Target,
+    Action, Claimed, Holder, JoinRefusal, Mandate, Method, Over, PauseId, PauseRequest, PauseWord,
+    Peer, Request, Requester, Target,
 };
 use recorder_core::media::MediaNotice;
-use storage_core::draft::{Draft, Presence, Stretch};
+use storage_core::draft::{Draft, Pause, Presence, Stretch};
 use storage_core::record::{Scope, Side, TriggerKind};
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId};
 
@@ -197,6 +198,33 @@ impl Player {
                 let rest = rest.join(" ");
                 let request = self.request(by, id, verb, &args(&rest));
                 self.site().calls.handle_request(now, &request);
+            }
+            [by @ ("agent" | "supervisor"), verb @ ("pauses" | "resumes"), rest @ ..] => {
+                let rest = rest.join(" ");
+                let told = args(&rest);
+                let seconds = told.get("s").map_or(300, |s| s.parse().expect("seconds"));
+                let most = (*verb == "pauses").then(|| Duration::from_secs(seconds));
+                let request =
+                    PauseRequest { target: self.target(&told), most, by: (*by).to_owned() };
+                let done = self.site().calls.pause(now, &request);
+                let line = match done {
+                    Ok(done) => {
+                        let hearers: Vec<_> =
+                            done.hearers.iter().map(ToString::to_string).collect();
+                        let (name, paused) = (self.writer.name(done.recording), done.pausedms);
+                        format!(
+                            "=> answer {name} pausedms={paused} hearers={}\n",
+                            hearers.join(",")
+                        )
+                    }
+                    Err(refusal) => format!("=> answer fails {refusal}\n"),
+                };
+                self.output += &line;
+            }
+            ["paused", number, rest @ ..] => {
+                let rest = rest.join(" ");
+                let word = self.pause_word(number.parse().expect("a number"), &args(&rest));
+                self.site().calls.handle_pause(now, &word);
             }
             ["link", state] => self.site().calls.handle_link(now, *state == "up"),
             ["resync", "begins"] => self.site().calls.begin_resync(now),
@@ -390,16 +418,29 @@ impl Player {
         CallEvent { monitor, change, facts: facts(&told) }
     }
 
-    fn request(&self, by: &str, id: &str, verb: &str, told: &Args) -> Request {
-        let target = match (told.get("extension"), told.get("ucid"), told.get("recording")) {
+    /// A pause that node 2 tells of.
+    fn pause_word(&self, number: i64, told: &Args) -> PauseWord {
+        PauseWord {
+            id: PauseId { node: NodeId(2), at: number },
+            recording: self.named(told.get("recording").copied().unwrap_or("g1")),
+            ucid: told.get("ucid").map(|text| ucid(text)),
+            callid: call(told).to_string(),
+            by: "supervisor".to_owned(),
+            leftms: told.get("left").map_or(0, |left| left.parse().expect("milliseconds")),
+        }
+    }
+
+    fn target(&self, told: &Args) -> Target {
+        match (told.get("extension"), told.get("ucid"), told.get("recording")) {
             (Some(extension), ..) => Target::Extension(Extension::from(*extension)),
             (_, Some(text), _) => Target::Ucid(ucid(text)),
-            (_, _, Some(name)) => {
-                let known = self.writer.recording(name);
-                Target::Recording(known.unwrap_or_else(|| self.fail("unknown recording")))
-            }
+            (_, _, Some(name)) => Target::Recording(self.named(name)),
             _ => self.fail("a request needs extension, ucid or recording"),
-        };
+        }
+    }
+
+    fn request(&self, by: &str, id: &str, verb: &str, told: &Args) -> Request {
+        let target = self.target(told);
         let scope = match told.get("scope") {
             Some(&"trunk") => Scope::Trunk,
             _ => Scope::Station,
@@ -583,8 +624,17 @@ fn draft(told: &Args) -> Draft {
             .get("parties")
             .map(|list| list.split(',').map(presence).collect())
             .unwrap_or_default(),
+        pauses: told.get("paused").map(|text| paused_before(text)).into_iter().collect(),
         ..Draft::blank(opened_before(), NodeId(1), opened)
     }
+}
+
+/// A pause that goes on, by when it began and when it ends by itself.
+fn paused_before(text: &str) -> Pause {
+    let (from, until) = text.split_once('-').expect("from-until");
+    let [from, until] = [from, until].map(|ms| at(ms.parse().expect("milliseconds")).wall);
+    let stretch = Stretch { from, to: None };
+    Pause { stretch, until, by: "supervisor".to_owned(), resumed: None }
 }
 
 /// The name of a recording that a crash left open; a scenario calls it `before`.

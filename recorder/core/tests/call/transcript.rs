@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use recorder_core::Receiver;
-use recorder_core::call::{Alarm, Claim, LiveEvent, Order, RingChange, RingOrder};
+use recorder_core::call::{
+    Alarm, Claim, LiveEvent, Order, PauseChange, PauseOrder, RingChange, RingOrder,
+};
 use serde_json::Value;
 use storage_core::completeness::SeenCall;
 use storage_core::draft::Draft;
@@ -54,6 +56,12 @@ impl Writer {
             Order::SnapshotCall { call, party } => format!("ask parties call={call} party={party}"),
             Order::Capture(fact) => self.fact(fact)?,
             Order::Ring(order) => self.ring(order),
+            Order::Pause(PauseOrder { device, change: PauseChange::From(since) }) => {
+                format!("discard phantom={device} since {}", since.as_millis() - EPOCH)
+            }
+            Order::Pause(PauseOrder { device, change: PauseChange::Until(until) }) => {
+                format!("keep phantom={device} since {}", until.as_millis() - EPOCH)
+            }
             Order::Claim(claim) if self.show_group => self.claim(claim),
             Order::SegmentEnded { segment, .. } if self.show_group => {
                 format!("tell group s{segment} ended")
@@ -139,6 +147,9 @@ impl Writer {
         let name = self.name(draft.recordingid);
         let mut value = serde_json::to_value(draft).expect("a draft is JSON");
         value["parties"] = Value::String(parties_text(draft));
+        if !draft.pauses.is_empty() {
+            value["pauses"] = Value::String(pauses_text(draft));
+        }
         let before = self.last.insert(draft.recordingid, value.clone());
         let word = match (&before, draft.ended) {
             (_, Some(_)) => "end",
@@ -207,6 +218,15 @@ pub fn ucid(text: &str) -> Ucid {
     full.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
+fn pauses_text(draft: &Draft) -> String {
+    let pauses = draft.pauses.iter().map(|pause| {
+        let span = stretch(pause.stretch.from, pause.stretch.to);
+        let why = pause.resumed.map(|why| format!("({why:?})")).unwrap_or_default();
+        format!("{span}{why}by:{}", pause.by)
+    });
+    pauses.collect::<Vec<_>>().join(",")
+}
+
 fn parties_text(draft: &Draft) -> String {
     let parties = draft.parties.iter().map(|party| {
         let mut text = format!("{}@{}", party.who, stretch(party.stretch.from, party.stretch.to));
@@ -241,6 +261,8 @@ fn live_text(event: &LiveEvent) -> String {
         LiveEvent::CallUpdated(view) => ("call updated", view),
         LiveEvent::CallEnded(view) => ("call ended", view),
         LiveEvent::RecordingStarted(view) => ("recording started", view),
+        LiveEvent::RecordingPaused(view) => ("recording paused", view),
+        LiveEvent::RecordingResumed { call, .. } => ("recording resumed", call),
     };
     let parties = view.parties.iter().map(|party| format!("{} {}", party.who, party.state));
     let parties = parties.collect::<Vec<_>>().join(", ");

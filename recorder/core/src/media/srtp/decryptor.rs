@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use storage_core::journal::Channel;
 use storage_core::{MonoTime, WallTime};
+use zeroize::Zeroize as _;
 
 use super::context::{Context, Refusal};
 use super::keys::{KeyFault, Protection};
@@ -324,8 +325,9 @@ impl Opened {
         self.packets.push(OpenedPacket { channel, at, source, start, length });
     }
 
+    /// What was opened is wiped: it may be of a pause.
     fn clear(&mut self) {
-        self.bytes.clear();
+        self.bytes.zeroize();
         self.packets.clear();
     }
 }

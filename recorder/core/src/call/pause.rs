@@ -1,0 +1,474 @@
+//! Pauses: which calls are not to be captured now, whoever asked on whatever node, and until when. Each
+//! node holds all pauses that it was told of, and applies one to its call as soon as it sees it, before
+//! anything of it is captured. A pause belongs to the recording as a whole: it goes with it into a merge, and
+//! to whoever goes on with it. That the nodes tell each other, and what is answered to people, is decided
+//! outside.
+//!
+//! ```text
+//!             asked here, or told          resumed, over its time, call over
+//!    (none) ─────────────────────▶ paused ──────────────────────────────────▶ ended
+//! ```
+//!
+//! A pause is named by the node on which it was asked for and that node's time then, so telling it again
+//! changes nothing, and one that has ended is not begun anew by a node that has not heard so. Nobody's clock
+//! is compared with another's: what is told is how long it still lasts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use storage_core::draft::{Pause, Resumed, Stretch};
+use storage_core::{CallId, Extension, MonoTime, NodeId, Now, RecordingId, Ucid, WallTime};
+
+use super::calls::Calls;
+use super::order::{Order, PauseChange, PauseOrder};
+use super::party::PartyKind;
+use super::request::{Refusal, Target};
+use super::timer::Timer;
+use super::tracked::{CallKey, TrackedCall};
+use super::view::LiveEvent;
+
+/// A pause that has ended is remembered for so long, in case a node that has not heard so tells of it.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Pauses held at one time; more are refused, as are more words of others.
+const PAUSES_MAX: usize = 10_000;
+
+/// Names a pause in the whole group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PauseId {
+    /// Where it was asked for.
+    pub node: NodeId,
+    /// When, by that node's clock, microseconds.
+    pub at: i64,
+}
+
+/// What nodes tell each other of a pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseWord {
+    /// Which.
+    pub id: PauseId,
+    /// The group's name of the recording.
+    pub recording: RecordingId,
+    /// The call's identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ucid: Option<Ucid>,
+    /// The call's number.
+    pub callid: String,
+    /// Who asked for it.
+    pub by: String,
+    /// How long it still lasts, milliseconds; 0: it has ended.
+    pub leftms: u64,
+}
+
+/// What a person asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseRequest {
+    /// The call or recording.
+    pub target: Target,
+    /// How long a pause may last; `None`: resume.
+    pub most: Option<Duration>,
+    /// Who asks.
+    pub by: String,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseDone {
+    /// The recording, by the group's name.
+    pub recording: RecordingId,
+    /// How long it was paused so far, milliseconds.
+    pub pausedms: u64,
+    /// What the other nodes are to be told.
+    pub words: Vec<PauseWord>,
+    /// The other nodes that seem to hear the call, or may.
+    pub hearers: Vec<NodeId>,
+}
+
+/// A pause as it is held here.
+#[derive(Debug)]
+pub(super) struct Held {
+    word: PauseWord,
+    /// The call, once it is seen.
+    call: Option<CallKey>,
+    /// When it began, by this node's clock.
+    from: WallTime,
+    /// When it ends by itself.
+    ends: MonoTime,
+    /// The same by the clock by which it began.
+    until: WallTime,
+    /// When it did end.
+    ended: Option<MonoTime>,
+}
+
+/// All pauses that this node knows of.
+pub(super) type Pauses = BTreeMap<PauseId, Held>;
+
+impl Calls {
+    /// Pauses or resumes a recording, here. What is captured from now on is none of it, as soon as the orders are carried
+    /// out.
+    ///
+    /// # Errors
+    /// [`Refusal::NoCall`] where nothing is recorded; [`Refusal::Unavailable`] if impossibly many are paused.
+    pub fn pause(&mut self, now: Now, request: &PauseRequest) -> Result<PauseDone, Refusal> {
+        let (key, recording) = self.recorded_call(&request.target)?;
+        let paused = self.paused_since(key).is_some();
+        match request.most {
+            Some(most) if !paused => self.begin_asked(now, key, recording, most, &request.by)?,
+            Some(_) => {}
+            None => self.resume_call(now, key),
+        }
+        self.settle(now);
+        let words = self.words_of(now, key);
+        let hearers = self.hearers(key);
+        Ok(PauseDone { recording, pausedms: self.paused_ms(now, key), words, hearers })
+    }
+
+    /// Another node tells of a pause.
+    pub fn handle_pause(&mut self, now: Now, word: &PauseWord) {
+        self.learn_pause(now, word);
+        self.settle(now);
+    }
+
+    /// What this node knows of pauses, for a node that may not.
+    #[must_use]
+    pub fn pauses(&self, now: Now) -> Vec<PauseWord> {
+        self.pauses.values().map(|held| held.told(now)).collect()
+    }
+
+    /// How many pauses this node knows of.
+    #[must_use]
+    pub fn pauses_known(&self) -> usize {
+        self.pauses.len()
+    }
+
+    /// Since when the call is paused.
+    pub(super) fn paused_since(&self, key: CallKey) -> Option<WallTime> {
+        self.active_pauses(key).map(|held| held.from).min()
+    }
+
+    /// A call that is seen for the first time, or has learned who it is, may be paused already.
+    pub(super) fn find_pauses(&mut self, now: Now, key: CallKey) {
+        if self.pauses.values().all(|held| held.call.is_some() || held.ended.is_some()) {
+            return;
+        }
+        let Some(call) = self.tracker.call(key) else { return };
+        let loose = self.pauses.values().filter(|held| held.call.is_none() && held.ended.is_none());
+        let its: Vec<PauseId> =
+            loose.filter(|held| self.is_meant(call, &held.word)).map(|held| held.word.id).collect();
+        for id in its {
+            self.attach_pause(now, id, key);
+        }
+    }
+
+    /// A recording that a crash left open was paused: it is, for as long as is left.
+    pub(super) fn restore_pause(
+        &mut self,
+        now: Now,
+        key: CallKey,
+        recording: RecordingId,
+        pause: &Pause,
+    ) {
+        let left = pause.until.micros_since(now.wall);
+        let (Ok(left), None) = (u64::try_from(left), self.paused_since(key)) else { return };
+        let id = PauseId { node: self.node, at: pause.stretch.from.as_micros() };
+        let Some(word) = self.word_of(key, id, recording, &pause.by, left / 1000) else { return };
+        self.hold_pause(now, word, pause.stretch.from);
+        self.attach_pause(now, id, key);
+    }
+
+    /// Two calls are one: what either of them was paused for, that is.
+    pub(super) fn move_pauses(&mut self, now: Now, from: CallKey, into: CallKey) {
+        let was_paused = self.paused_since(into).is_some();
+        for held in self.pauses.values_mut().filter(|held| held.call == Some(from)) {
+            held.call = Some(into);
+        }
+        if self.paused_since(into).is_none() {
+            return;
+        }
+        self.mute_taps(into);
+        self.write_down(into);
+        if !was_paused {
+            self.tell_pause(now, into, true);
+        }
+    }
+
+    /// A call is over, and its pauses with it.
+    pub(super) fn end_pauses_of(&mut self, now: Now, key: CallKey) {
+        for held in self.pauses.values_mut().filter(|held| held.call == Some(key)) {
+            held.ended.get_or_insert(now.mono);
+        }
+    }
+
+    /// Ends what has lasted as long as it may, and forgets what is long over.
+    pub(super) fn pauses_due(&mut self, now: Now) {
+        let due = |held: &&Held| held.ended.is_none() && held.ends <= now.mono;
+        let over: Vec<_> =
+            self.pauses.values().filter(due).map(|held| (held.word.id, held.call)).collect();
+        for (id, call) in over {
+            self.end_pause(now, id, call, Resumed::Timeout);
+        }
+        self.pauses.retain(|_, held| held.ended.is_none_or(|at| now.mono < at + REMEMBERED));
+        self.arm_pauses();
+    }
+
+    /// What a phantom is to be told before it is asked into a call: since when that is paused.
+    pub(super) fn mute_new(&mut self, key: CallKey, device: &Extension) -> Option<WallTime> {
+        let since = self.paused_since(key)?;
+        self.order_pause(device, PauseChange::From(since));
+        Some(since)
+    }
+
+    /// A device leaves its call, and with it the pause.
+    pub(super) fn unmute(&mut self, now: Now, device: &Extension) {
+        if let Some(tap) = self.taps.get_mut(device)
+            && tap.muted.take().is_some()
+        {
+            self.order_pause(device, PauseChange::Until(now.wall));
+        }
+    }
+
+    /// Writes down in a recording that its call is paused.
+    pub(super) fn note_pause(&mut self, key: CallKey) {
+        let Some(held) = self.active_pauses(key).max_by_key(|held| held.ends) else { return };
+        let (from, until, by) = (held.from, held.until, held.word.by.clone());
+        let id = self.work.get(&key).and_then(|work| work.recording);
+        let Some(active) = id.and_then(|id| self.recordings.get_mut(&id)) else { return };
+        let pauses = &mut active.draft.pauses;
+        if pauses.last().is_none_or(|last| last.stretch.to.is_some()) {
+            let stretch = Stretch { from, to: None };
+            pauses.push(Pause { stretch, until, by, resumed: None });
+        }
+    }
+
+    fn begin_asked(
+        &mut self,
+        now: Now,
+        key: CallKey,
+        recording: RecordingId,
+        most: Duration,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        if self.pauses.len() >= PAUSES_MAX {
+            return Err(Refusal::Unavailable);
+        }
+        let id = PauseId { node: self.node, at: now.wall.as_micros() };
+        let left = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        let word = self.word_of(key, id, recording, by, left).ok_or(Refusal::NoCall)?;
+        self.hold_pause(now, word, now.wall);
+        self.attach_pause(now, id, key);
+        Ok(())
+    }
+
+    fn resume_call(&mut self, now: Now, key: CallKey) {
+        let active: Vec<PauseId> = self.active_pauses(key).map(|held| held.word.id).collect();
+        for id in active {
+            self.end_pause(now, id, Some(key), Resumed::Person);
+        }
+    }
+
+    fn learn_pause(&mut self, now: Now, word: &PauseWord) {
+        if let Some(held) = self.pauses.get(&word.id) {
+            if word.leftms == 0 && held.ended.is_none() {
+                let call = held.call;
+                self.end_pause(now, word.id, call, Resumed::Person);
+            }
+            return;
+        }
+        if self.pauses.len() >= PAUSES_MAX {
+            return;
+        }
+        self.hold_pause(now, word.clone(), now.wall);
+        if word.leftms > 0 {
+            let meant = self.tracker.calls().find(|call| self.is_meant(call, word));
+            if let Some(key) = meant.map(|call| call.key) {
+                self.attach_pause(now, word.id, key);
+            }
+        }
+    }
+
+    fn hold_pause(&mut self, now: Now, word: PauseWord, from: WallTime) {
+        let left = Duration::from_millis(word.leftms);
+        let (ends, until) = (now.mono + left, now.wall + left);
+        let ended = (word.leftms == 0).then_some(now.mono);
+        self.pauses.insert(word.id, Held { word, call: None, from, ends, until, ended });
+        self.arm_pauses();
+    }
+
+    fn attach_pause(&mut self, now: Now, id: PauseId, key: CallKey) {
+        let was_paused = self.paused_since(key).is_some();
+        if let Some(held) = self.pauses.get_mut(&id) {
+            held.call = Some(key);
+        }
+        self.mute_taps(key);
+        self.write_down(key);
+        if !was_paused {
+            self.tell_pause(now, key, true);
+        }
+        self.touched.insert(key);
+    }
+
+    fn end_pause(&mut self, now: Now, id: PauseId, call: Option<CallKey>, why: Resumed) {
+        if let Some(held) = self.pauses.get_mut(&id) {
+            held.ended = Some(now.mono);
+        }
+        let Some(key) = call.filter(|key| self.paused_since(*key).is_none()) else { return };
+        for tap in self.taps.values().filter(|tap| tap.call == key) {
+            if tap.muted.is_some() {
+                let change = PauseChange::Until(now.wall);
+                let device = tap.phantom.clone();
+                self.orders.push_back(Order::Pause(PauseOrder { device, change }));
+            }
+        }
+        self.taps.values_mut().filter(|tap| tap.call == key).for_each(|tap| tap.muted = None);
+        let recording = self.work.get(&key).and_then(|work| work.recording);
+        if let Some(active) = recording.and_then(|id| self.recordings.get_mut(&id)) {
+            active.draft.pauses.iter_mut().for_each(|pause| pause.end(now.wall, why));
+        }
+        self.write_down(key);
+        self.tell_pause(now, key, false);
+        self.touched.insert(key);
+    }
+
+    /// Has all devices in a paused call discard what they hear.
+    fn mute_taps(&mut self, key: CallKey) {
+        let Some(since) = self.paused_since(key) else { return };
+        let loud = self.taps.values_mut().filter(|tap| tap.call == key && tap.muted.is_none());
+        let mut devices = Vec::new();
+        for tap in loud {
+            tap.muted = Some(since);
+            devices.push(tap.phantom.clone());
+        }
+        for device in devices {
+            self.order_pause(&device, PauseChange::From(since));
+        }
+    }
+
+    fn order_pause(&mut self, device: &Extension, change: PauseChange) {
+        self.orders.push_back(Order::Pause(PauseOrder { device: device.clone(), change }));
+    }
+
+    fn tell_pause(&mut self, now: Now, key: CallKey, paused: bool) {
+        let Some(call) = self.tracker.call(key) else { return };
+        let view = self.view(call);
+        if view.recorded.is_none() {
+            return;
+        }
+        let event = match paused {
+            true => LiveEvent::RecordingPaused(view),
+            false => LiveEvent::RecordingResumed { call: view, pausedms: self.paused_ms(now, key) },
+        };
+        self.orders.push_back(Order::Live(event));
+    }
+
+    fn arm_pauses(&mut self) {
+        let end = |held: &Held| held.ended.map_or(held.ends, |at| at + REMEMBERED);
+        match self.pauses.values().map(end).min() {
+            Some(next) => self.timers.set(Timer::Pauses, next),
+            None => self.timers.stop(&Timer::Pauses),
+        }
+    }
+
+    fn active_pauses(&self, key: CallKey) -> impl Iterator<Item = &Held> {
+        let active = move |held: &&Held| held.call == Some(key) && held.ended.is_none();
+        self.pauses.values().filter(active)
+    }
+
+    /// The call that is meant, and the name of its recording, whoever makes it.
+    fn recorded_call(&self, target: &Target) -> Result<(CallKey, RecordingId), Refusal> {
+        let call = match target {
+            Target::Recording(name) => {
+                let own = self.recordings.values().find(|active| active.draft.groupname() == *name);
+                let own = own.and_then(|active| self.tracker.call(active.call));
+                let claims = |call: &&TrackedCall| {
+                    self.group.matches(call).any(|claimed| claimed.recording == *name)
+                };
+                own.or_else(|| self.tracker.calls().find(claims))
+            }
+            target => self.find_call(target),
+        };
+        let call = call.ok_or(Refusal::NoCall)?;
+        let own = self.work.get(&call.key).and_then(|work| work.recording);
+        let own =
+            own.and_then(|id| self.recordings.get(&id)).map(|active| active.draft.groupname());
+        let open = || {
+            let mut claims = self.group.matches(call).filter(|claimed| claimed.over.is_none());
+            claims.next().map(|claimed| claimed.recording)
+        };
+        let recording = own.or_else(open).ok_or(Refusal::NoCall)?;
+        Ok((call.key, recording))
+    }
+
+    fn is_meant(&self, call: &TrackedCall, word: &PauseWord) -> bool {
+        let by_name =
+            || self.group.matches(call).any(|claimed| claimed.recording == word.recording);
+        match &word.ucid {
+            Some(ucid) if call.is(ucid) => true,
+            Some(_) if call.ucid.is_some() => by_name(),
+            _ => call.ids.contains(&CallId::new(&word.callid)) || by_name(),
+        }
+    }
+
+    fn word_of(
+        &self,
+        key: CallKey,
+        id: PauseId,
+        recording: RecordingId,
+        by: &str,
+        leftms: u64,
+    ) -> Option<PauseWord> {
+        let call = self.tracker.call(key)?;
+        let (ucid, callid) = (call.ucid.clone(), call.id().to_string());
+        Some(PauseWord { id, recording, ucid, callid, by: by.to_owned(), leftms })
+    }
+
+    fn words_of(&self, now: Now, key: CallKey) -> Vec<PauseWord> {
+        let its = self.pauses.values().filter(|held| held.call == Some(key));
+        its.map(|held| held.told(now)).collect()
+    }
+
+    fn paused_ms(&self, now: Now, key: CallKey) -> u64 {
+        let id = self.work.get(&key).and_then(|work| work.recording);
+        let active = id.and_then(|id| self.recordings.get(&id));
+        match active {
+            Some(active) => {
+                let lasted = |pause: &Pause| {
+                    pause.stretch.to.unwrap_or(now.wall).millis_after(pause.stretch.from)
+                };
+                active.draft.pauses.iter().map(lasted).sum()
+            }
+            None => self.paused_since(key).map_or(0, |from| now.wall.millis_after(from)),
+        }
+    }
+
+    /// The other nodes that the switch or the group says hear the call. A registration on a station is seen in
+    /// no call: there it may be any.
+    fn hearers(&self, key: CallKey) -> Vec<NodeId> {
+        let Some(call) = self.tracker.call(key) else { return Vec::new() };
+        let visible = self.is_seen_in_calls();
+        let peers = call.parties.iter().filter(|party| party.kind == PartyKind::PeerPhantom);
+        let numbers: Vec<_> = peers.filter_map(|party| party.name.number.as_ref()).collect();
+        let holds = |node: NodeId| {
+            let mut held = self.group.matches(call).filter_map(|claimed| claimed.holder);
+            held.any(|holder| holder.node == node)
+        };
+        let hears = |node: NodeId| {
+            !visible
+                || holds(node)
+                || numbers
+                    .iter()
+                    .any(|n| self.group.owner_of(n).is_some_and(|(own, _)| own == node))
+        };
+        self.group.peers.keys().copied().filter(|node| hears(*node)).collect()
+    }
+}
+
+impl Held {
+    fn told(&self, now: Now) -> PauseWord {
+        let left = match self.ended {
+            Some(_) => 0,
+            // One that is due in this moment is told to be over when it is.
+            None => u64::try_from(self.ends.since(now.mono).as_millis()).unwrap_or(u64::MAX).max(1),
+        };
+        PauseWord { leftms: left, ..self.word.clone() }
+    }
+}
