@@ -13,7 +13,7 @@ use recorder::sealer::{SealEvent, Sealer, SealerConfig, usual_threads};
 use recorder::sealing::VoiceSettings;
 use recorder_core::call::Order;
 use recorder_core::controller::GroupWord;
-use storage::{Catalog, Journal, JournalReader, Recovered, VoiceStore};
+use storage::{Catalog, Journal, JournalReader, Recovered, Staged, VoiceStore};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -198,6 +198,12 @@ impl Start<'_> {
     /// What an earlier process has left. Read before the recorder adds to it.
     fn leftovers(&self, capture: &JournalReader) -> Result<bridge::Leftovers, Failure> {
         let staged = self.voices.staged().map_err(Failure::fault)?;
+        // A repair that broke off is made anew when somebody asks again; the group knows nothing of it.
+        let is_repair = |staged: &Staged| staged.record().repairof.is_some();
+        let (repairs, staged): (Vec<_>, Vec<_>) = staged.into_iter().partition(is_repair);
+        for repair in &repairs {
+            self.voices.discard(repair).map_err(Failure::fault)?;
+        }
         let mut captures = Vec::new();
         for local in capture.open_recordings() {
             match bridge::words::read_outline(capture, self.config.nodeid, local) {

@@ -2,7 +2,8 @@
 //! a file for each UTC day on which calls began. It decides nothing about what is complete.
 //!
 //! A line outlasts the process once [`CallLog::append`] has returned, and a power cut after the next
-//! [`CallLog::sync`]. A torn last line is left out when the file is read, and ended before anything is
+//! [`CallLog::sync`]. The days are kept of which people ask for more than a year's report; older ones go when
+//! a new one begins. They are counted, not dated, so that a clock that was set wrong takes nothing. A torn last line is left out when the file is read, and ended before anything is
 //! appended to it.
 
 use std::io;
@@ -17,6 +18,9 @@ use crate::disk::{Disk, DiskFile, RealDisk, read_whole, write_all_at};
 
 /// A day of a hundred thousand calls has some 50 MB; a longer file is not one of ours.
 const FILE_BYTES_MAX: usize = 1 << 30;
+
+/// Days that are kept: a year's report, and a month to ask for it.
+const DAYS_MAX: usize = 400;
 
 /// Why calls cannot be written down or read.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +128,8 @@ impl CallLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file = self.disk.create(path)?;
                 self.disk.sync_folder(&self.folder)?;
+                // What cannot be removed is tried again on another day; the call is written down all the same.
+                let _ = self.drop_oldest();
                 file
             }
             file => file?,
@@ -138,6 +144,15 @@ impl CallLog {
             length += 1;
         }
         Ok(Head { path: path.to_owned(), file, length, unsynced: false })
+    }
+
+    fn drop_oldest(&self) -> io::Result<()> {
+        let listed = self.disk.list(&self.folder)?.into_iter();
+        let mut names: Vec<String> =
+            listed.map(|entry| entry.name).filter(|name| naming::is_calls_file(name)).collect();
+        names.sort_unstable();
+        let surplus = names.len().saturating_sub(DAYS_MAX);
+        names[..surplus].iter().try_for_each(|name| self.disk.remove(&self.folder.join(name)))
     }
 
     /// The calls that began on the UTC day of a time, as this node saw them; none if there is no file.
@@ -206,6 +221,25 @@ mod tests {
         assert_eq!(read(&log, -DAY), (vec![call(-DAY)], 0));
         assert_eq!(read(&log, 9 * DAY), (vec![], 0));
         assert!(dir.path().join("calls/2023-11-15.jsonl").is_file());
+    }
+
+    #[test]
+    fn the_oldest_day_goes_when_there_are_too_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = CallLog::open(dir.path()).unwrap();
+        let foreign = dir.path().join("calls/1999-notes.txt");
+        std::fs::write(&foreign, "kept").unwrap();
+        let days = i64::try_from(DAYS_MAX).unwrap();
+        for day in 0..days {
+            log.append(&call(day * DAY)).unwrap();
+        }
+        assert_eq!(read(&log, 0).0.len(), 1);
+        // A clock that is far ahead for a moment costs one day, not all of them.
+        log.append(&call(9_000 * DAY)).unwrap();
+        assert_eq!((read(&log, 0).0.len(), read(&log, DAY).0.len()), (0, 1));
+        log.append(&call(days * DAY)).unwrap();
+        assert_eq!((read(&log, DAY).0.len(), read(&log, 2 * DAY).0.len()), (0, 1));
+        assert!(foreign.is_file());
     }
 
     #[test]

@@ -99,6 +99,16 @@ pub fn calls_file(began: WallTime) -> String {
     format!("{}.jsonl", text.get(..10).unwrap_or("1970-01-01"))
 }
 
+/// Whether a name is one that [`calls_file`] gives.
+#[must_use]
+pub fn is_calls_file(name: &str) -> bool {
+    let Some(day) = name.strip_suffix(".jsonl") else { return false };
+    let form = |(at, byte): (usize, u8)| {
+        if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() }
+    };
+    day.len() == 10 && day.bytes().enumerate().all(form)
+}
+
 /// Where a recording's voice file lies.
 #[must_use]
 pub fn voice_file(started: WallTime, id: RecordingId, format: VoiceFormat) -> PathBuf {

@@ -8,7 +8,7 @@
 //! neither is what was left out because the call was held.
 //!
 //! The two were captured by clocks and phantoms of their own, so they are compared by what is to be heard
-//! ([`super::align`]), near each hole but not more often than each 10 s; both come from one switch, whose
+//! (as at a seam, [`super::seam`]), near each hole but not more often than each 10 s; both come from one switch, whose
 //! clock is one. A hole further than a minute from anything that was recognised is said to be laid by the
 //! clocks. Where a filling begins or ends beside audio, the difference of the two at that sample fades away over 4 ms of
 //! the filling.
@@ -18,12 +18,13 @@ use std::ops::Range;
 use storage_core::record::{Gap, GapCause, Segment, VoiceFormat};
 use storage_core::{Draft, Recording, RecordingId, SegmentId, WallTime};
 
-use super::align::{SEARCH_SAMPLES, align};
+use super::align::SEARCH_SAMPLES;
 use super::drafts::{merge_drafts, shifted};
 use super::index::CaptureKey;
 use super::joins::PlannedSeam;
 use super::record::{draft_of, revised};
 use super::rtp::MediaTime;
+use super::seam::recognised;
 use super::timeline::{Mark, Plan, PlannedGap};
 
 /// Samples of a millisecond, which is how exactly records say where something is.
@@ -227,7 +228,7 @@ impl<'a> Repair<'a> {
         let Some((at, listen)) = self.tried.take() else { return };
         let ahead = listen.repaired.start.cast_signed() - listen.other.start.cast_signed();
         let expected = self.offset(at).0 - ahead;
-        match align(repaired, other, expected) {
+        match recognised(repaired, other, expected) {
             Some(found) => {
                 let (offset, confidence) = (found.lag + ahead, found.confidence);
                 self.anchors.push(Anchor { at, offset, confidence });

@@ -12,7 +12,7 @@
 //!
 //! Bounds: [`SEAMS_MAX`] seams of a recording are listened to, at most 4 s of overlap at each.
 
-use super::align::{COMMON_SAMPLES_MIN, SEARCH_SAMPLES, align};
+use super::align::{Aligned, COMMON_SAMPLES_MIN, SEARCH_SAMPLES, align};
 use super::identical::identical;
 use super::index::{CaptureKey, Index};
 use super::joins::{Crossing, Join, Joins, Lead};
@@ -111,7 +111,7 @@ impl Listening {
         // By the clocks, sample 0 of the later excerpt is this one of the earlier.
         let expected = later.from - by_clock(crossing) - earlier.from;
         let (a, b) = (earlier.samples, later.samples);
-        let found = identical(a, b, expected).or_else(|| align(a, b, expected));
+        let found = recognised(a, b, expected);
         let lag = found.map_or(expected, |found| found.lag);
         let pair = Pair { earlier, later, lag };
         let end = crossing.end.0.cast_signed() - earlier.from;
@@ -148,6 +148,12 @@ impl Listening {
         }
         self.settled.joins.list.push(join);
     }
+}
+
+/// How two recordings of a talk lie beside each other, if what is to be heard in them tells. By the clocks, sample `n`
+/// of `b` is sample `n + expected` of `a`.
+pub(super) fn recognised(a: &[i16], b: &[i16], expected: i64) -> Option<Aligned> {
+    identical(a, b, expected).or_else(|| align(a, b, expected))
 }
 
 /// How much greater the later run's media times are than the earlier's, where the clocks laid them.
