@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::Alarm;
+use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
 use crate::catalog::{self, Opened};
 use crate::command::{Exit, Failure};
@@ -356,6 +357,7 @@ fn web_config(config: &Config) -> WebConfig {
         tls,
         insecure: web.insecure,
         users_file: web.usersfile.clone(),
+        clerk: Clerk::new(config.nodeid, &config.datadir),
         limits: Limits::default(),
     }
 }

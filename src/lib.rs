@@ -8,6 +8,7 @@
 //! `ARCHITECTURE.md`.
 
 mod alarms;
+pub mod audit;
 pub mod bridge;
 mod catalog;
 pub mod command;

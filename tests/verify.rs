@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use storage::audit_log::AuditLog;
 use storage::wav::Channels;
 use storage::{Keys, VoiceForm, VoiceStore};
+use storage_core::audit::Entry;
 use storage_core::g711::Law;
-use storage_core::{Recording, RecordingId, WallTime};
+use storage_core::{NodeId, Recording, RecordingId, WallTime};
 use tempfile::TempDir;
 
 fn astlogger(arguments: &[&str]) -> Output {
@@ -116,4 +118,59 @@ fn what_it_cannot_do_is_said() {
     let (code, help, _) = verify(&["--help"]);
     assert_eq!(code, Some(0));
     assert!(help.contains("Not in this version: signatures"), "{help}");
+}
+
+/// An audit log of three lines below a data folder; its file.
+fn audited(dir: &Path) -> PathBuf {
+    let mut log = AuditLog::new(dir);
+    for user in ["quentin", "susan", "otto"] {
+        let entry = Entry {
+            at: WallTime::from_millis(1_795_000_000_000),
+            node: NodeId(1),
+            user: user.to_owned(),
+            role: Some("qa".to_owned()),
+            address: "127.0.0.1".to_owned(),
+            action: "listrecordings".to_owned(),
+            recordingid: None,
+            arguments: Value::Null,
+            outcome: "success".to_owned(),
+        };
+        log.append(&entry).unwrap();
+    }
+    let names = fs::read_dir(dir.join("audit")).unwrap().map(|entry| entry.unwrap().path());
+    names.into_iter().find(|path| path.extension().is_some()).unwrap()
+}
+
+#[test]
+fn an_audit_log_that_was_changed_is_named_by_file_and_line() {
+    let dir = TempDir::new().unwrap();
+    published(dir.path(), Keys::default(), 1, &[1; 100]);
+    let file = audited(dir.path());
+    let folder = dir.path().join("audit");
+    let (code, out, _) = verify(&[path(dir.path())]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("3 lines of audit logs, 0 of them wrong"), "{out}");
+    let (code, _, _) = verify(&[path(&folder)]);
+    assert_eq!(code, Some(0));
+
+    let sound = fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = sound.lines().collect();
+    let cases = [
+        (sound.replace("susan", "sonja"), "line 2 was altered"),
+        (format!("{}\n{}\n", lines[0], lines[2]), "line 2 comes after lines that were removed"),
+        (format!("{sound}{}\n", lines[0]), "line 4 was inserted"),
+        (format!("{}\n", lines[0]), "was cut: 1 lines are there, and 3 were written"),
+        (String::new(), "was cut: 0 lines"),
+    ];
+    for (text, said) in cases {
+        fs::write(&file, text).unwrap();
+        for place in [dir.path(), &folder] {
+            let (code, out, _) = verify(&[path(place)]);
+            assert_eq!(code, Some(1), "{said}");
+            assert!(out.contains("altered: ") && out.contains(said), "{said}: {out}");
+        }
+    }
+    let (code, out, _) = verify(&["--json", path(&folder)]);
+    let report: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!((code, &report["ok"], &report["altered"]), (Some(1), &json!(false), &json!(1)));
 }

@@ -2,13 +2,15 @@
 //! be. What is checked is in [`storage::verify`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use storage::Keys;
+use storage::audit_log::{AuditFault, AuditLog, AuditLogError};
 use storage::verify::{Fault, FaultKind, Told, Verified, VerifyError, verify};
+use storage_core::naming::AUDIT_FOLDER;
 
 use super::{Exit, Failure, key, print_json};
 use crate::config::Config;
@@ -24,10 +26,12 @@ const FAULTS_MAX: usize = 10_000;
     astlogger verify --key-file /etc/astlogger/keys /var/lib/astlogger/voice/2026/11\n\n\
     Reads every voice file, and compares length and checksum (SHA-256) with its record. Names what is \
     missing, altered, swapped (it is another recording's), added (no record speaks of it) or left over \
-    from publishing. A node may be running meanwhile. Ends with 1 if anything is named, or an encrypted \
+    from publishing. Of a data folder, or of its folder audit alone, also the audit log: names each line that was \
+    altered, removed or inserted, and a log that was cut. A node may be running meanwhile. Ends with 1 if anything is named, or an encrypted \
     file could not be checked because its key was not given.\n\n\
     Not in this version: signatures, and the chain that would show that a recording was removed whole, \
-    or altered together with its record.")]
+    or altered together with its record. Who can write the audit log can also write its head anew, and the whole \
+    chain: against that, only a copy of the head that is kept elsewhere helps.")]
 pub(super) struct Options {
     /// Key file (al_encryptionkeyfile), for encrypted voice files
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
@@ -48,6 +52,8 @@ struct Report {
     ok: bool,
     recordings: u64,
     bytes: u64,
+    /// Lines of audit logs.
+    auditlines: u64,
     /// How many files of each kind of fault.
     #[serde(flatten)]
     counts: BTreeMap<&'static str, u64>,
@@ -69,7 +75,9 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
     };
     let mut faults = Vec::new();
     let mut told = Instant::now();
-    let done = verify(&options.paths, &keys, &mut |what| match what {
+    let (audits, voices): (Vec<PathBuf>, Vec<PathBuf>) =
+        options.paths.iter().cloned().partition(|path| path.ends_with(AUDIT_FOLDER));
+    let done = verify(&voices, &keys, &mut |what| match what {
         Told::Fault(fault) => {
             tell(fault, options.json);
             if options.json && faults.len() < FAULTS_MAX {
@@ -91,19 +99,52 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         };
         Failure::new(exit, error)
     })?;
+    let (lines, broken) =
+        verify_audit(&audits, &voices).map_err(|error| Failure::new(Exit::Fault, error))?;
+    for AuditFault { path, what } in &broken {
+        let fault = Fault { kind: FaultKind::Altered, path: path.clone(), what: what.clone() };
+        tell(&fault, options.json);
+        let Fault { kind, path, what } = fault;
+        faults.push(Named { kind: kind.as_str(), path, what });
+    }
+    let mut done = done;
+    if !broken.is_empty() {
+        *done.faults.entry(FaultKind::Altered).or_default() += broken.len() as u64;
+    }
     if options.json {
         let count = |kind: FaultKind| done.faults.get(&kind).copied().unwrap_or(0);
         print_json(&Report {
             ok: done.is_clean(),
             recordings: done.recordings,
             bytes: done.bytes,
+            auditlines: lines,
             counts: FaultKind::ALL.into_iter().map(|kind| (kind.as_str(), count(kind))).collect(),
             faults,
         })?;
     } else {
         println!("{}", in_words(&done));
+        if lines > 0 || !broken.is_empty() {
+            println!("{lines} lines of audit logs, {} of them wrong", broken.len());
+        }
     }
     Ok(if done.is_clean() { Exit::Done } else { Exit::NotSo })
+}
+
+/// Checks audit folders, and those of data folders: how many lines there are, and what is wrong.
+fn verify_audit(
+    audits: &[PathBuf],
+    others: &[PathBuf],
+) -> Result<(u64, Vec<AuditFault>), AuditLogError> {
+    let own = audits.iter().filter_map(|path| path.parent());
+    let inside = others.iter().map(PathBuf::as_path);
+    let has_log = |dir: &&Path| dir.join(AUDIT_FOLDER).is_dir();
+    let (mut lines, mut faults) = (0, Vec::new());
+    for dir in own.chain(inside.filter(has_log)) {
+        let (count, mut found) = AuditLog::new(dir).verify()?;
+        lines += count;
+        faults.append(&mut found);
+    }
+    Ok((lines, faults))
 }
 
 /// On standard error if standard output is a program's.

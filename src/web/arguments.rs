@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use storage::audit_log::Wanted;
 use storage_core::query::Query;
 use storage_core::record::Scope;
 use storage_core::{Extension, RecordingId, Ucid, WallTime};
@@ -109,6 +110,29 @@ impl<'a> Arguments<'a> {
     pub fn day(&self) -> Result<WallTime, Failure> {
         let Some(text) = self.word("day")? else { return Ok(today()) };
         day_named(&text).ok_or_else(|| bad("`day` must be a day, written as 2026-11-27"))
+    }
+
+    /// Of `listaudit`.
+    ///
+    /// # Errors
+    /// `badvalue`, naming the argument.
+    pub fn audit(&self) -> Result<Wanted, Failure> {
+        let limit = self.number("limit")?.unwrap_or(50);
+        let limit = usize::try_from(limit).ok().filter(|limit| (1..=1000).contains(limit));
+        Ok(Wanted {
+            from: self.time("from")?,
+            to: self.time("to")?,
+            user: self.word("user")?,
+            recording: self.optional_recording()?,
+            after: self.number("cursor")?.unwrap_or(0),
+            limit: limit.ok_or_else(|| bad("`limit` must be a number from 1 to 1000"))?,
+        })
+    }
+
+    fn time(&self, name: &str) -> Result<Option<WallTime>, Failure> {
+        let Some(text) = self.word(name)? else { return Ok(None) };
+        let told = || bad(format!("`{name}` must be a time, written as 2026-11-27T14:00:00Z"));
+        text.parse().map(Some).map_err(|_| told())
     }
 
     /// `recordingid`, which must be there.

@@ -31,7 +31,7 @@ use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, perform, waveform, ws};
+use super::{Web, audio, audit, perform, waveform, ws};
 use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
@@ -44,7 +44,7 @@ const WS_READ_BUFFER_BYTES: usize = 16 * 1024;
 #[derive(Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-type Shared = State<Arc<Web>>;
+pub(super) type Shared = State<Arc<Web>>;
 
 /// All addresses.
 pub fn router(web: Arc<Web>) -> Router {
@@ -58,10 +58,12 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/recordings/{id}/audio", get(recording_audio))
         .route("/api/recordings/{id}/waveform", get(recording_waveform))
         .route("/api/completeness", get(completeness))
+        .route("/api/audit", get(audit::list))
         .route("/api/status", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&web), audit::audited))
         .fallback(nowhere)
         .layer(axum::middleware::map_response(secured))
         .with_state(web)
@@ -96,6 +98,7 @@ impl IntoResponse for Refusal {
             "message": self.0.message,
         });
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(self.0.code);
         let headers = response.headers_mut();
         match status {
             StatusCode::UNAUTHORIZED => {
@@ -140,6 +143,7 @@ async fn page() -> &'static str {
      /api/recordings/RECORDINGID/audio   its voice file\n\
      /api/recordings/RECORDINGID/waveform  how loud it is where\n\
      /api/completeness?day=2026-11-27    what became of that day's calls\n\
+     /api/audit                          who did what, when, from where\n\
      /metrics                            Prometheus\n\
      /healthz, /readyz                   probes\n"
 }
@@ -346,7 +350,11 @@ fn proof(headers: &HeaderMap) -> Result<Option<Proof<'_>>, Failure> {
     Ok(ours.map(|(_, token)| Proof::Cookie(token)))
 }
 
-fn signed_in(web: &Web, headers: &HeaderMap) -> Result<Arc<Session>, Failure> {
+/// Who sends a request.
+///
+/// # Errors
+/// `notauthenticated`.
+pub(super) fn signed_in(web: &Web, headers: &HeaderMap) -> Result<Arc<Session>, Failure> {
     match proof(headers)? {
         Some(Proof::Bearer(token) | Proof::Cookie(token)) => web.desk.by_token(token),
         None => Err(unproved()),
@@ -364,7 +372,10 @@ fn signed_in_to_change(web: &Web, headers: &HeaderMap) -> Result<(String, Arc<Se
 }
 
 /// The address may what the WebSocket's request of this name may.
-fn permitted(web: &Web, headers: &HeaderMap, request: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// `notauthenticated`, `forbidden`.
+pub(super) fn permitted(web: &Web, headers: &HeaderMap, request: &str) -> Result<(), Failure> {
     let role = signed_in(web, headers)?.role();
     let allowed = ROWS.iter().any(|row| row.name == request && row.roles.contains(&role));
     if allowed {

@@ -8,6 +8,7 @@
 //! | `server` | which connections are let in, with or without TLS, and how they end |
 //! | `conn` | when a TCP connection is idle, and that its last words arrive |
 //! | `http` | addresses, status codes, cookies, whose page may call us |
+//! | `audit` | what of all this goes into the audit log |
 //! | `audio`, `range` | which bytes of a recording answer an HTTP request |
 //! | `waveform` | what a recording's audio looks like |
 //! | `ws` | the life of one WebSocket |
@@ -20,6 +21,7 @@
 
 mod arguments;
 mod audio;
+mod audit;
 pub mod backend;
 mod conn;
 mod fetch;
@@ -45,6 +47,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::audit::Clerk;
 pub use server::{Running, WebError, serve};
 
 /// How the server is to run.
@@ -58,6 +61,8 @@ pub struct WebConfig {
     pub insecure: bool,
     /// `al_usersfile`.
     pub users_file: PathBuf,
+    /// Who writes down what people do.
+    pub clerk: Arc<Clerk>,
     /// Bounds; `Limits::default()` outside tests.
     pub limits: Limits,
 }
@@ -105,6 +110,7 @@ impl Default for Limits {
 struct Web {
     node: requests::Node,
     desk: Arc<signin::Desk>,
+    clerk: Arc<Clerk>,
     stats: Arc<stats::Stats>,
     limits: Limits,
     /// Where this server listens: a peer with the same address is this machine.

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use super::Web;
-use super::backend::{Event, Failure, Topic};
+use super::audit;
+use super::backend::{Code, Event, Failure, Topic};
 use super::fetch::Board;
 use super::outbox::{Outbox, Reply};
 use super::protocol::{self, Frame, Id, Verb};
@@ -65,18 +66,19 @@ impl Link {
 pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Session) {
     let node = &link.web.node;
     let arguments = frame.arguments();
-    match verb {
-        Verb::FetchRecording => return begin_fetch(link, &frame).await,
-        Verb::StartRecording => {
-            return link.reply(&frame.id, node.start(session, &arguments).await);
-        }
-        Verb::RepairRecording => return link.reply(&frame.id, node.repair(&arguments).await),
-        Verb::StopRecording => return link.reply(&frame.id, node.stop(session, &arguments).await),
+    let done = match verb {
+        Verb::FetchRecording => return begin_fetch(link, &frame, session).await,
+        Verb::StartRecording => Some(node.start(session, &arguments).await),
+        Verb::RepairRecording => Some(node.repair(&arguments).await),
+        Verb::StopRecording => Some(node.stop(session, &arguments).await),
         Verb::PauseRecording | Verb::ResumeRecording => {
             let pause = verb == Verb::PauseRecording;
-            return link.reply(&frame.id, node.pause(session, &arguments, pause).await);
+            Some(node.pause(session, &arguments, pause).await)
         }
-        _ => {}
+        _ => None,
+    };
+    if let Some(done) = done {
+        return link.reply(&frame.id, noted(link, &frame, session, done).await);
     }
     // The rest may be great.
     let turn = Arc::clone(&link.turn).acquire_owned().await.ok();
@@ -94,7 +96,15 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
             Ok(day) => node.completeness(day).await,
             Err(failure) => Err(failure),
         },
+        Verb::ListAudit => match arguments.audit() {
+            Ok(wanted) => node.audit(&link.web.clerk, wanted).await,
+            Err(failure) => Err(failure),
+        },
         _ => Ok(node.backend.cluster_status()),
+    };
+    let body = match verb {
+        Verb::ClusterStatus => body,
+        _ => noted(link, &frame, session, body).await,
     };
     let text = match body {
         Ok(body) => protocol::success(&frame.id, &body),
@@ -103,13 +113,36 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
     link.outbox.reply(Reply { text: text.into(), fetch: None, turn });
 }
 
-async fn begin_fetch(link: &Arc<Link>, frame: &Frame) {
+/// What came of a request, once it is in the audit log; else why nobody may see it.
+async fn noted<T>(
+    link: &Link,
+    frame: &Frame,
+    session: &Session,
+    done: Result<T, Failure>,
+) -> Result<T, Failure> {
+    let asked = audit::asked(session, link.peer, frame.name(), frame.members());
+    link.web.clerk.note(asked, audit::outcome(&done)).await?;
+    done
+}
+
+/// Answers what this user may not ask, or not now.
+pub async fn refuse(link: &Link, frame: &Frame, session: Option<&Session>, failure: Failure) {
+    let refused = match session {
+        Some(session) if failure.code == Code::Forbidden => {
+            noted(link, frame, session, Err(failure)).await
+        }
+        _ => Err(failure),
+    };
+    link.reply(&frame.id, refused);
+}
+
+async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {
     let begun = match frame.arguments().fetch().and_then(|wanted| Ok((link.board.enter()?, wanted)))
     {
         Ok((place, wanted)) => link.web.node.fetch(place, wanted).await,
         Err(failure) => Err(failure),
     };
-    match begun {
+    match noted(link, frame, session, begun).await {
         Ok((body, fetch)) => {
             link.web.stats.fetches.inc();
             let text = protocol::success(&frame.id, &body).into();

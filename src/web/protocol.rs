@@ -61,6 +61,8 @@ pub enum Verb {
     Completeness,
     /// `repairrecording`
     RepairRecording,
+    /// `listaudit`
+    ListAudit,
     /// A request of the contract that this version does not serve.
     Later,
 }
@@ -113,7 +115,7 @@ pub const ROWS: &[Row] = &[
     row("legalhold", Verb::Later, ADMIN),
     row("deleterecording", Verb::Later, ADMIN),
     row("exportrecordings", Verb::Later, &[UserRole::Qa]),
-    row("listaudit", Verb::Later, AUDIT),
+    row("listaudit", Verb::ListAudit, AUDIT),
 ];
 
 impl Frame {
@@ -164,6 +166,18 @@ impl Frame {
             return Err(Failure::new(Code::Unavailable, message));
         }
         Ok(row.verb)
+    }
+
+    /// The request's name; empty if it has none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    /// The other members as they came.
+    #[must_use]
+    pub fn members(&self) -> &BTreeMap<String, Box<RawValue>> {
+        &self.members
     }
 
     /// The other members.

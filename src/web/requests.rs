@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
+use storage::audit_log::Wanted;
 use storage_core::query::Query;
 use storage_core::{Recording, RecordingId, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,6 +21,7 @@ use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;
 use super::session::Session;
 use super::waveform::waveform;
+use crate::audit::Clerk;
 use crate::completeness::{self, truncate};
 use crate::users::UserRole;
 
@@ -151,6 +153,27 @@ impl Node {
     pub async fn completeness(&self, day: WallTime) -> Result<Map<String, Value>, Failure> {
         let report = self.ask(move |backend| completeness::of_day(backend, day)).await?;
         Ok(report.body(REPLY_BYTES_MAX))
+    }
+
+    /// `listaudit`: as many lines as fit.
+    ///
+    /// # Errors
+    /// `unavailable` if the log cannot be read.
+    pub async fn audit(
+        &self,
+        clerk: &Arc<Clerk>,
+        mut wanted: Wanted,
+    ) -> Result<Map<String, Value>, Failure> {
+        let clerk = Arc::clone(clerk);
+        let question = move |_: &dyn Backend| loop {
+            let body = clerk.list(wanted.clone())?;
+            // A line is at most as long as a request, so halving ends.
+            if wanted.limit == 1 || json(&body)?.to_string().len() <= REPLY_BYTES_MAX {
+                return Ok(body);
+            }
+            wanted.limit /= 2;
+        };
+        self.ask(question).await
     }
 
     /// `startrecording`.

@@ -112,7 +112,8 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
     let (open, all_closed) = mpsc::channel(1);
     let web = Arc::new(Web {
         node: Node::new(backend),
-        desk: Desk::open(config.users_file, Arc::clone(&stats)),
+        desk: Desk::open(config.users_file, Arc::clone(&stats), Arc::clone(&config.clerk)),
+        clerk: config.clerk,
         stats,
         limits: config.limits,
         listen: address.ip(),

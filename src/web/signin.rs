@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
 use storage_core::{MonoTime, Redacted, WallTime};
 use tokio::sync::Semaphore;
 
@@ -15,6 +16,7 @@ use super::backend::{Code, Failure};
 use super::session::{Session, Sessions};
 use super::stats::Stats;
 use super::throttle::Throttle;
+use crate::audit::{Asked, Clerk};
 use crate::users::{NAME_BYTES_MAX, User, Users};
 
 /// Password checks at once: each takes a processor and 19 MiB.
@@ -42,6 +44,7 @@ pub struct Desk {
     checks: Arc<Semaphore>,
     started: Instant,
     stats: Arc<Stats>,
+    clerk: Arc<Clerk>,
 }
 
 /// What tells one version of the file from the next.
@@ -55,7 +58,7 @@ struct Stamp {
 impl Desk {
     /// A desk with the users of `file`. A file that is absent or wrong is logged and leaves nobody
     /// able to sign in until it is put right: recording must not wait for it. Blocking.
-    pub fn open(file: PathBuf, stats: Arc<Stats>) -> Arc<Self> {
+    pub fn open(file: PathBuf, stats: Arc<Stats>, clerk: Arc<Clerk>) -> Arc<Self> {
         let desk = Arc::new(Self {
             file,
             users: RwLock::default(),
@@ -65,6 +68,7 @@ impl Desk {
             checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
             started: Instant::now(),
             stats,
+            clerk,
         });
         if fs::metadata(&desk.file).is_err() {
             let file = desk.file.display();
@@ -94,7 +98,7 @@ impl Desk {
         password: String,
     ) -> Result<SignedIn, Failure> {
         if name.len() > NAME_BYTES_MAX {
-            return Err(self.refuse(peer, &name));
+            return Err(self.refuse(peer, &name).await);
         }
         self.begin(peer, &name)?;
         self.refresh_off_loop().await;
@@ -103,9 +107,11 @@ impl Desk {
                 self.lock_throttle().succeeded(&name, peer);
                 let (token, session) = self.sessions.open(wall_now(), &user)?;
                 tracing::info!(user = %Redacted(&name), role = %user.role, %peer, "signed in");
+                let role = Some(user.role.as_str());
+                self.note(peer, &name, role, None).await;
                 Ok(SignedIn { token, session })
             }
-            None => Err(self.refuse(peer, &name)),
+            None => Err(self.refuse(peer, &name).await),
         }
     }
 
@@ -149,10 +155,26 @@ impl Desk {
         checked.await.map_err(|error| Failure::new(Code::Internal, error.to_string()))
     }
 
-    fn refuse(&self, peer: IpAddr, name: &str) -> Failure {
+    async fn refuse(&self, peer: IpAddr, name: &str) -> Failure {
         self.stats.signin_failures.inc();
         tracing::warn!(user = %Redacted(name), %peer, "sign-in refused");
+        let code = Code::NotAuthenticated;
+        self.note(peer, name, None, Some(code)).await;
         Failure::new(Code::NotAuthenticated, "unknown user or wrong password")
+    }
+
+    async fn note(
+        &self,
+        address: IpAddr,
+        name: &str,
+        role: Option<&'static str>,
+        outcome: Option<Code>,
+    ) {
+        let user = name.chars().take(NAME_BYTES_MAX).collect();
+        let action = "authenticate".to_owned();
+        let asked = Asked { user, role, address, action, arguments: Value::Null };
+        // It shows nothing: the clerk lets it pass, and logs what he cannot write down.
+        let _ = self.clerk.note(asked, outcome).await;
     }
 
     async fn refresh_off_loop(self: &Arc<Self>) {

@@ -234,7 +234,9 @@ impl Reader {
         }
         match self.admit(&frame, text.len()) {
             Ok((session, verb)) => self.dispatch(frame, verb, session, text.len()),
-            Err(failure) => self.link.reply(&frame.id, Err(failure)),
+            Err(failure) => {
+                perform::refuse(&self.link, &frame, self.session.as_deref(), failure).await;
+            }
         }
         Flow::Continue(())
     }

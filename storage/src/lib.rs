@@ -2,6 +2,7 @@
 //! index by which they are found. Decisions about bytes, names and queries are in `storage-core`;
 //! here they meet a disk.
 
+pub mod audit_log;
 mod block_list;
 pub mod call_log;
 pub mod catalog;

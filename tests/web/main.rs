@@ -1,5 +1,6 @@
 //! The web server over real sockets on loopback, with a node behind it that is made up.
 
+mod audit;
 mod client;
 mod fetch;
 mod hostile;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use argon2::password_hash::{PasswordHasher, SaltString};
+use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
@@ -21,7 +22,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use storage::Page;
 use storage_core::query::{Position, Query};
-use storage_core::{Extension, Recording, RecordingId, WallTime};
+use storage_core::{Extension, NodeId, Recording, RecordingId, WallTime};
 use tokio::sync::{Semaphore, broadcast};
 
 pub const PASSWORD: &str = "correct horse";
@@ -244,7 +245,8 @@ pub struct Site {
     pub node: Arc<FakeNode>,
     pub server: Running,
     pub users_file: PathBuf,
-    _folder: tempfile::TempDir,
+    /// The data folder.
+    pub folder: tempfile::TempDir,
 }
 
 impl Site {
@@ -269,10 +271,11 @@ impl Site {
             tls: None,
             insecure: false,
             users_file: users_file.clone(),
+            clerk: Clerk::new(NodeId(1), folder.path()),
             limits,
         };
         let server = serve(config, node.clone()).await.unwrap();
-        Self { node, server, users_file, _folder: folder }
+        Self { node, server, users_file, folder }
     }
 }
 

@@ -34,7 +34,7 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "legalhold" }), "- - - - u"),
         (json!({ "request": "deleterecording" }), "- - - - u"),
         (json!({ "request": "exportrecordings" }), "- - u - -"),
-        (json!({ "request": "listaudit" }), "- - - u u"),
+        (json!({ "request": "listaudit" }), "- - - y y"),
     ]
 }
 

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use astlogger::audit::Clerk;
 use astlogger::web::{Limits, TlsFiles, WebConfig, WebError, serve};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
+use storage_core::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -21,7 +23,8 @@ fn config(folder: &Path, listen: &str, tls: bool) -> WebConfig {
     std::fs::write(&users_file, users()).unwrap();
     let tls = tls.then(|| TlsFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") });
     let listen = listen.parse().unwrap();
-    WebConfig { listen, tls, insecure: false, users_file, limits: Limits::default() }
+    let clerk = Clerk::new(NodeId(1), folder);
+    WebConfig { listen, tls, insecure: false, users_file, clerk, limits: Limits::default() }
 }
 
 fn connector(folder: &Path) -> TlsConnector {

@@ -1,6 +1,7 @@
 //! The words everybody speaks: identities, times, recordings, and the form in which captured
 //! media is kept. Pure: nothing here reads a clock, a file, a socket or a random source.
 
+pub mod audit;
 pub mod cipher_file;
 pub mod completeness;
 pub mod draft;

@@ -28,6 +28,8 @@ use crate::time::WallTime;
 
 /// Folder of the capture journal.
 pub const CAPTURE_FOLDER: &str = "capture";
+/// Folder of the audit log.
+pub const AUDIT_FOLDER: &str = "audit";
 /// Folder of the voice files and their records.
 pub const VOICE_FOLDER: &str = "voice";
 /// Folder of what is being written, below [`VOICE_FOLDER`] so that it lies on the same device.

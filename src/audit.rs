@@ -1,0 +1,131 @@
+//! The clerk who writes the audit log of this node, for all who serve people. He decides what becomes of
+//! a request that cannot be written down: whoever would be shown recordings, records or the log itself is
+//! refused; whatever else was done stays done, and the failure is logged. What is written for which
+//! request is the servers' matter.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+use storage::audit_log::{AuditLog, AuditLogError, Wanted};
+use storage_core::audit::Entry;
+use storage_core::{NodeId, RecordingId, WallTime};
+
+use crate::web::backend::{Code, Failure};
+
+/// What nobody gets to see without a line in the log.
+const SHOWN: [&str; 4] = ["listrecordings", "getrecording", "fetchrecording", "listaudit"];
+
+/// A request as it is written down. Telephone numbers are in it, so it has no `Debug`.
+#[derive(Clone)]
+pub struct Asked {
+    /// Who; of a refused sign-in the name that was given.
+    pub user: String,
+    /// What he is; absent if he is not signed in.
+    pub role: Option<&'static str>,
+    /// Where he is.
+    pub address: IpAddr,
+    /// The request's name.
+    pub action: String,
+    /// What he asked, without secrets.
+    pub arguments: Value,
+}
+
+/// The clerk.
+pub struct Clerk {
+    node: NodeId,
+    log: Mutex<AuditLog>,
+}
+
+impl fmt::Debug for Clerk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clerk").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Clerk {
+    /// The clerk of a node with this data folder.
+    #[must_use]
+    pub fn new(node: NodeId, dir: &Path) -> Arc<Self> {
+        Arc::new(Self { node, log: Mutex::new(AuditLog::new(dir)) })
+    }
+
+    /// Writes down what was asked and what came of it; ready once that lasts.
+    ///
+    /// # Errors
+    /// `unavailable` if it cannot be written down and nobody may see the answer without.
+    pub async fn note(
+        self: &Arc<Self>,
+        asked: Asked,
+        outcome: Option<Code>,
+    ) -> Result<(), Failure> {
+        let shown = outcome.is_none() && SHOWN.contains(&asked.action.as_str());
+        let clerk = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || clerk.write(asked, outcome)).await;
+        let error = match written {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(%error, "a request is not in the audit log");
+        if !shown {
+            return Ok(());
+        }
+        let message = format!(
+            "the audit log cannot be written, and nothing is shown without: {error}; \
+             make room on the disk of `al_datadir`, or mend it"
+        );
+        Err(Failure::new(Code::Unavailable, message))
+    }
+
+    /// `listaudit`: lines of this node's log, oldest first. Blocking.
+    ///
+    /// # Errors
+    /// `unavailable` if the log cannot be read.
+    pub fn list(&self, mut wanted: Wanted) -> Result<Map<String, Value>, Failure> {
+        let limit = wanted.limit;
+        wanted.limit += 1;
+        let mut found = self.log.lock().unwrap_or_else(PoisonError::into_inner).read(&wanted);
+        let failed = |error: &dyn fmt::Display| Failure::new(Code::Unavailable, error.to_string());
+        let entries = found.as_mut().map_err(|error| failed(error))?;
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let mut body = Map::new();
+        if let Some(last) = entries.last().filter(|_| more) {
+            body.insert("cursor".to_owned(), last.seq.to_string().into());
+        }
+        let entries = serde_json::to_value(entries).map_err(|error| failed(&error))?;
+        body.insert("entries".to_owned(), entries);
+        body.insert("node".to_owned(), self.node.0.into());
+        Ok(body)
+    }
+
+    fn write(&self, asked: Asked, outcome: Option<Code>) -> Result<(), AuditLogError> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let entry = Entry {
+            at: WallTime::default() + since,
+            node: self.node,
+            user: asked.user,
+            role: asked.role.map(str::to_owned),
+            address: asked.address.to_canonical().to_string(),
+            action: asked.action,
+            recordingid: recording_of(&asked.arguments),
+            arguments: asked.arguments,
+            outcome: outcome.map_or("success", Code::as_str).to_owned(),
+        };
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = log.append(&entry);
+        let cut = log.take_cut();
+        if cut > 0 {
+            tracing::warn!(bytes = cut, "the audit log's last line was torn, and is cut");
+        }
+        written
+    }
+}
+
+fn recording_of(arguments: &Value) -> Option<RecordingId> {
+    arguments.get("recordingid")?.as_str()?.parse().ok()
+}
