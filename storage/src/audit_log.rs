@@ -333,14 +333,16 @@ mod tests {
     #[test]
     fn a_torn_line_is_cut_and_said() {
         let dir = tempfile::tempdir().unwrap();
-        AuditLog::new(dir.path()).append(&entry("a", 0)).unwrap();
+        // Longer than the line that is written in its place.
+        AuditLog::new(dir.path()).append(&entry(&"a".repeat(900), 0)).unwrap();
         let path = files(dir.path()).remove(0);
         let whole = std::fs::read(&path).unwrap();
-        std::fs::write(&path, [&whole, &whole[..50]].concat()).unwrap();
+        std::fs::write(&path, [&whole, &whole[..800]].concat()).unwrap();
         let mut log = AuditLog::new(dir.path());
         assert_eq!(sound(&log), 1);
         log.append(&entry("b", 0)).unwrap();
-        assert_eq!((log.take_cut(), log.take_cut()), (50, 0));
+        assert_eq!((log.take_cut(), log.take_cut()), (800, 0));
+        assert!(std::fs::read(&path).unwrap().ends_with(b"\"}\n"), "the rest of it is there");
         assert_eq!(sound(&log), 2);
     }
 
