@@ -106,7 +106,9 @@ pub fn entry(line: &str) -> Option<Numbered> {
 
 fn parse(line: &str) -> Option<(Numbered, [u8; 32])> {
     let (open, seal) = line.split_at_checked(line.len().checked_sub(SEAL_BYTES)?)?;
-    let hash = hex::decode(seal.strip_prefix(OPENING)?.strip_suffix(CLOSING)?)?;
+    let digits = seal.strip_prefix(OPENING)?.strip_suffix(CLOSING)?;
+    // In other letters it would be the same number, and a change that goes unseen.
+    let hash = hex::decode(digits).filter(|hash| hex::encode(hash) == digits)?;
     Some((serde_json::from_str(&format!("{open}}}")).ok()?, hash))
 }
 
@@ -297,6 +299,16 @@ mod tests {
         let (lines, _) = log(6);
         let other = Head { count: 6, hash: [7; 32] };
         only(&lines, other, 6, "written anew");
+    }
+
+    #[test]
+    fn a_hash_in_capital_letters_is_another_one() {
+        let (mut lines, head) = log(3);
+        let begin = lines[1].len() - SEAL_BYTES + OPENING.len();
+        let digits = begin..lines[1].len() - CLOSING.len();
+        let capital = lines[1][digits.clone()].to_uppercase();
+        lines[1].replace_range(digits, &capital);
+        assert!(!faults(&lines, head).is_empty());
     }
 
     proptest! {
