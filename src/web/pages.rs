@@ -63,7 +63,9 @@ const FILES: &[File] = &[
     file!("feed.js", SCRIPT),
     file!("format.js", SCRIPT),
     file!("frame.js", SCRIPT),
+    file!("health.js", SCRIPT),
     file!("help.js", SCRIPT),
+    file!("metrics.js", SCRIPT),
     file!("player.js", SCRIPT),
     file!("qa.js", SCRIPT),
     file!("record.js", SCRIPT),
@@ -78,7 +80,8 @@ const FILES: &[File] = &[
 ];
 
 /// Each page's address, and the module that it begins with.
-const PAGES: [(&str, &str); 2] = [("/", "qa.js"), ("/supervisor", "supervisor.js")];
+const PAGES: [(&str, &str); 3] =
+    [("/", "qa.js"), ("/supervisor", "supervisor.js"), ("/health", "health.js")];
 
 /// What is the same for all pages.
 const TEMPLATE: &str = include_str!("page/page.html");

@@ -55,7 +55,7 @@ async fn a_supervisor_sees_all_calls_and_records_them_with_one_click() {
     says(&page, "5551230001", "Trunk").await;
     press(&page, "5551230001", "pause").await;
     says(&page, "5551230001", "Paused").await;
-    page.until("document.querySelector('#count').textContent.includes('1 paused')").await;
+    page.until("document.querySelector('#count').textContent.includes('Paused: 1')").await;
     assert_open_to_all(&page, "live").await;
     page.look(1400, 1000, false).await;
     press(&page, "5551230001", "resume").await;

@@ -116,7 +116,7 @@ async fn recordings_are_found_page_after_page() {
     };
     for (selector, text, count) in [
         ("#f-party", "555 000 0007", "1 "),
-        ("#f-extension", "31002", "50 recordings, and more"),
+        ("#f-extension", "31002", "50 found, and more"),
         ("#f-text", "5552222", "1 "),
         ("#f-tag", HOSTILE_TAG, "1 "),
         ("#f-minseconds", "50", "1 "),
