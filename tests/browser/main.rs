@@ -8,6 +8,7 @@ mod devtools;
 mod health;
 mod live;
 mod made_up;
+mod modules;
 mod qa;
 
 use std::net::SocketAddr;
