@@ -109,9 +109,11 @@ fn failure(error: UsersError) -> Failure {
         | UsersError::BadExtension(_)
         | UsersError::BadTeam(_)
         | UsersError::BadPassword => Exit::Usage,
-        UsersError::Read { .. } | UsersError::Write { .. } | UsersError::Syntax { .. } => {
-            Exit::Config
-        }
+        UsersError::Read { .. }
+        | UsersError::Write { .. }
+        | UsersError::Syntax { .. }
+        | UsersError::DuplicateTeam(_)
+        | UsersError::BadStations { .. } => Exit::Config,
         UsersError::Hash(_) => Exit::Fault,
     };
     Failure::new(exit, error)

@@ -275,9 +275,11 @@ fn users_failure(error: UsersError) -> Failure {
         | UsersError::BadTeam(_)
         | UsersError::BadPassword => Shared::BadValue.into(),
         UsersError::NoSuchUser(_) => Shared::NotFound.into(),
-        UsersError::Read { .. } | UsersError::Write { .. } | UsersError::Syntax { .. } => {
-            Shared::Unavailable.into()
-        }
+        UsersError::Read { .. }
+        | UsersError::Write { .. }
+        | UsersError::Syntax { .. }
+        | UsersError::DuplicateTeam(_)
+        | UsersError::BadStations { .. } => Shared::Unavailable.into(),
         UsersError::Hash(_) => Shared::Internal.into(),
     };
     Failure::new(code, error.to_string())

@@ -222,7 +222,8 @@ pub fn recorders_of(lists: &[(NodeId, Vec<Value>)], target: &Target) -> BTreeSet
     recording.map(|(node, _)| *node).collect()
 }
 
-fn is_meant(call: &Value, target: &Target) -> bool {
+/// Whether a call in progress is the one that a request names.
+pub fn is_meant(call: &Value, target: &Target) -> bool {
     match target {
         Target::Extension(extension) => {
             let extensions = call["extensions"].as_array();

@@ -4,7 +4,7 @@
 //! Whoever cannot be reached is named, never just missing. Whom to ask is decided in `choose`, what
 //! is asked and how long an answer may take here; `peers` carries it.
 
-mod choose;
+pub(crate) mod choose;
 mod pause;
 
 use std::collections::BTreeSet;

@@ -389,15 +389,28 @@ fn check_form(bytes: &[u8], most: usize) -> Result<(), ProtocolError> {
 
 /// A query travels as the arguments that it was read from.
 mod query {
+    use serde_json::json;
+    use storage_core::Scope;
+
     use super::{Deserialize, Deserializer, Map, Order, Query, Serialize, Serializer, Value};
+
+    /// Beside the arguments: whose recordings the asker may see.
+    const STATIONS: &str = "stations";
 
     pub fn serialize<S: Serializer>(query: &Query, serializer: S) -> Result<S::Ok, S::Error> {
         arguments(query).serialize(serializer)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Query>, D::Error> {
-        let arguments = Map::deserialize(deserializer)?;
-        Query::from_arguments(&arguments).map(Box::new).map_err(serde::de::Error::custom)
+        let mut arguments = Map::deserialize(deserializer)?;
+        let scope = match arguments.remove(STATIONS) {
+            None => Scope::ALL,
+            Some(stations) => {
+                Scope::of(serde_json::from_value(stations).map_err(serde::de::Error::custom)?)
+            }
+        };
+        let query = Query::from_arguments(&arguments).map_err(serde::de::Error::custom)?;
+        Ok(Box::new(Query { scope, ..query }))
     }
 
     fn arguments(query: &Query) -> Map<String, Value> {
@@ -424,6 +437,7 @@ mod query {
             ("limit", Some(query.limit.into())),
             ("order", Some(order.into())),
             ("cursor", query.cursor.map(|cursor| cursor.to_cursor().into())),
+            (STATIONS, query.scope.stations().map(|stations| json!(stations))),
         ];
         let given = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
         all.into_iter().filter_map(given).collect()
@@ -507,6 +521,7 @@ mod tests {
             mindurationms: Some(u64::MAX),
             incomplete: Some(false),
             text: text("„order“ 77"),
+            scope: storage_core::Scope::of(["2611", "2612"].map(Extension::from).into()),
             limit: 1000,
             order: Order::Oldest,
             cursor: Some(cursor()),

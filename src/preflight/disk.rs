@@ -10,6 +10,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::Finding;
 use crate::config::Config;
+use crate::users::Users;
 
 const DIRECTORY: &str = "data directory";
 const ROOM: &str = "free room";
@@ -79,8 +80,23 @@ pub(super) fn free_room(config: &Config) -> Finding {
 pub(super) fn users_file(config: &Config) -> Finding {
     const CHECK: &str = "users";
     let file = &config.web.usersfile;
-    match File::open(file) {
-        Ok(_) => Finding::ok(CHECK, format!("{} is readable", file.display())),
+    match File::open(file).map(|_| Users::load(file)) {
+        Ok(Err(error)) => {
+            let remedy = "mend the file; nobody can sign in until then";
+            Finding::warn(CHECK, error.to_string(), remedy).of("al_usersfile")
+        }
+        Ok(Ok(users)) => match users.teamless().next() {
+            None => Finding::ok(CHECK, format!("{} is readable", file.display())),
+            Some(user) => {
+                let team = user.team.as_deref().unwrap_or_default();
+                let found = format!(
+                    "user `{}` is of team `{team}`, which there is not: he sees nothing",
+                    user.name
+                );
+                let remedy = "give the users file a [[team]] with this `name` and its `extensions`";
+                Finding::warn(CHECK, found, remedy).of("al_usersfile")
+            }
+        },
         Err(error) => {
             let found = format!("{}: {error}; nobody can sign in", file.display());
             let remedy =

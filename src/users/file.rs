@@ -72,7 +72,7 @@ fn change(
         loaded => loaded?,
     };
     edit(&mut users)?;
-    let text = toml::to_string(&UsersFile { user: users.users })
+    let text = toml::to_string(&UsersFile { user: users.users, team: users.teams })
         .map_err(|error| write_error(io::Error::other(error)))?;
     replace(file, &folder, &text).map_err(write_error)?;
     lock.sync_all().map_err(write_error)

@@ -10,17 +10,24 @@
 //! password = "$argon2id$v=19$m=19456,t=2,p=1$..."
 //! extension = "2611"
 //! team = "billing"
+//!
+//! [[team]]
+//! name = "billing"
+//! extensions = ["2600-2699", "2711"]
 //! ```
+//!
+//! Who has a team sees its recordings and calls only; of a team that the file does not have, nothing.
 
 mod file;
 mod password;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use storage_core::Extension;
+use storage_core::{Extension, Scope};
 
 pub use file::{add, list, remove};
 pub use password::PasswordHash;
@@ -128,9 +135,19 @@ pub struct User {
     /// The station he works at; ties an agent to his calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
-    /// The team he belongs to.
+    /// The team he belongs to, whose recordings and calls are all he sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
+}
+
+/// A team as the file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Team {
+    /// What users name it by.
+    pub name: String,
+    /// Its stations: extensions and ranges, as in `al_stations`.
+    pub extensions: Vec<String>,
 }
 
 /// The longest name, in bytes.
@@ -180,6 +197,17 @@ pub enum UsersError {
     /// A team's name that cannot be one.
     #[error("`{0}` cannot be a team's name: 1 to 64 bytes without control characters")]
     BadTeam(String),
+    /// Two teams of one name.
+    #[error("team `{0}` is there already; put its extensions into one list")]
+    DuplicateTeam(String),
+    /// A team's stations that cannot be.
+    #[error("team `{team}`: {reason}")]
+    BadStations {
+        /// Which team.
+        team: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// A password that cannot be one.
     #[error("the password must be one line of 1 to 1024 bytes")]
     BadPassword,
@@ -192,6 +220,8 @@ pub enum UsersError {
 #[derive(Clone, Debug, Default)]
 pub struct Users {
     users: Vec<User>,
+    teams: Vec<Team>,
+    scopes: BTreeMap<String, Scope>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -199,14 +229,15 @@ pub struct Users {
 struct UsersFile {
     #[serde(default)]
     user: Vec<User>,
+    #[serde(default)]
+    team: Vec<Team>,
 }
 
 impl Users {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// `Read` if it cannot be read, `Syntax`, `Duplicate`, `BadName`, `BadExtension` or `BadTeam`
-    /// for what it says.
+    /// `Read` if it cannot be read; the others for what it says.
     pub fn load(path: &Path) -> Result<Self, UsersError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| UsersError::Read { path: path.to_owned(), source })?;
@@ -223,7 +254,43 @@ impl Users {
         for user in file.user {
             users.push(user)?;
         }
+        for team in file.team {
+            users.push_team(team)?;
+        }
         Ok(users)
+    }
+
+    fn push_team(&mut self, team: Team) -> Result<(), UsersError> {
+        check_team(&team.name)?;
+        let stations = crate::config::extensions(&team.extensions).map_err(|reason| {
+            let (found, remedy) = reason;
+            UsersError::BadStations {
+                team: clipped(&team.name),
+                reason: format!("{found}; {remedy}"),
+            }
+        })?;
+        let scope = Scope::of(stations.into_iter().collect());
+        if self.scopes.insert(team.name.clone(), scope).is_some() {
+            return Err(UsersError::DuplicateTeam(clipped(&team.name)));
+        }
+        self.teams.push(team);
+        Ok(())
+    }
+
+    /// What a user may see.
+    #[must_use]
+    pub fn scope(&self, user: &User) -> Scope {
+        match &user.team {
+            None => Scope::ALL,
+            Some(team) => self.scopes.get(team).cloned().unwrap_or_else(|| Scope::of([].into())),
+        }
+    }
+
+    /// Users whose team the file does not have, so that they see nothing.
+    pub fn teamless(&self) -> impl Iterator<Item = &User> {
+        let lacks =
+            |user: &&User| user.team.as_ref().is_some_and(|team| !self.scopes.contains_key(team));
+        self.users.iter().filter(lacks)
     }
 
     fn push(&mut self, user: User) -> Result<(), UsersError> {
@@ -342,6 +409,36 @@ mod tests {
             ("[[user]".to_owned(), "line 1"),
         ];
         for (text, expected) in cases {
+            let message = parse(&text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_team_s_stations_are_all_that_its_members_see() {
+        let text = entry("anna", "supervisor", "team = \"billing\"")
+            + &entry("bert", "qa", "team = \"nowhere\"")
+            + &entry("carl", "qa", "")
+            + "[[team]]\nname = \"billing\"\nextensions = [\"2600-2602\", \"2711\"]\n";
+        let users = parse(&text).unwrap();
+        let sees = |name: &str| {
+            let scope = users.scope(users.find(name).unwrap());
+            ["2600", "2602", "2603", "2711", ""].map(|station| scope.has(station))
+        };
+        assert_eq!(sees("anna"), [true, true, false, true, false]);
+        assert_eq!(sees("bert"), [false; 5]);
+        assert_eq!(sees("carl"), [true; 5]);
+        let teamless: Vec<_> = users.teamless().map(|user| user.name.as_str()).collect();
+        assert_eq!(teamless, ["bert"]);
+
+        let team =
+            |extensions: &str| format!("[[team]]\nname = \"a\"\nextensions = {extensions}\n");
+        for (text, expected) in [
+            (team("[]") + &team("[]"), "team `a` is there already"),
+            (team("[\"9-1\"]"), "team `a`: "),
+            (team("[\"x\"]"), "team `a`: "),
+            (team("7"), "line 3"),
+        ] {
             let message = parse(&text).unwrap_err().to_string();
             assert!(message.contains(expected), "{text}: {message}");
         }

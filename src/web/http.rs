@@ -244,10 +244,10 @@ async fn list(
     headers: HeaderMap,
     AddressQuery(pairs): AddressQuery<Vec<(String, String)>>,
 ) -> Result<Json<Map<String, Value>>, Refusal> {
-    permitted(&web, &headers, "listrecordings")?;
+    let session = permitted(&web, &headers, "listrecordings")?;
     let members = members_of_query(pairs);
     let query = Arguments::new(&members).query()?;
-    Ok(Json(web.node.list(query).await?))
+    Ok(Json(web.node.list(session.scope(), query).await?))
 }
 
 async fn recording(
@@ -255,8 +255,9 @@ async fn recording(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
-    permitted(&web, &headers, "getrecording")?;
-    Ok(Json(web.node.recording(identity(&id)?).await?).into_response())
+    let session = permitted(&web, &headers, "getrecording")?;
+    let found = web.node.recording(session.scope(), identity(&id)?).await?;
+    Ok(Json(found).into_response())
 }
 
 async fn recording_audio(
@@ -265,7 +266,7 @@ async fn recording_audio(
     Path(id): Path<String>,
     AddressQuery(pairs): AddressQuery<Vec<(String, String)>>,
 ) -> Result<Response, Refusal> {
-    permitted(&web, &headers, "fetchrecording")?;
+    let session = permitted(&web, &headers, "fetchrecording")?;
     let id = identity(&id)?;
     let format = match last(&pairs, "format") {
         None => FetchFormat::default(),
@@ -273,7 +274,7 @@ async fn recording_audio(
             Failure::new(Code::BadValue, "`format` must be `original`, `wav` or `opus`")
         })?,
     };
-    let opened = web.node.audio(id, format).await?;
+    let opened = web.node.audio(session.scope(), id, format).await?;
     web.stats.fetches.inc();
     Ok(audio::response(id, opened, &headers))
 }
@@ -284,7 +285,7 @@ async fn recording_waveform(
     Path(id): Path<String>,
     AddressQuery(pairs): AddressQuery<Vec<(String, String)>>,
 ) -> Result<Response, Refusal> {
-    permitted(&web, &headers, "fetchrecording")?;
+    let session = permitted(&web, &headers, "fetchrecording")?;
     let id = identity(&id)?;
     let points = match last(&pairs, "points") {
         None => waveform::POINTS,
@@ -294,7 +295,7 @@ async fn recording_waveform(
             points.ok_or_else(|| Failure::new(Code::BadValue, told))?
         }
     };
-    Ok(Json(web.node.waveform(id, points).await?).into_response())
+    Ok(Json(web.node.waveform(session.scope(), id, points).await?).into_response())
 }
 
 /// The calls in progress at the sender's own station: what an agent sees of `listcalls`.
@@ -302,8 +303,7 @@ async fn own_calls(
     State(web): Shared,
     headers: HeaderMap,
 ) -> Result<Json<Map<String, Value>>, Refusal> {
-    permitted(&web, &headers, "startrecording")?;
-    let session = signed_in(&web, &headers)?;
+    let session = permitted(&web, &headers, "startrecording")?;
     Ok(Json(web.node.own_calls(&session).await?))
 }
 
@@ -312,14 +312,14 @@ async fn completeness(
     headers: HeaderMap,
     AddressQuery(pairs): AddressQuery<Vec<(String, String)>>,
 ) -> Result<Response, Refusal> {
-    permitted(&web, &headers, "completeness")?;
+    let session = permitted(&web, &headers, "completeness")?;
     let day = match last(&pairs, "day") {
         None => today(),
         Some(word) => day_named(word).ok_or_else(|| {
             Failure::new(Code::BadValue, "`day` must be a day, written as 2026-11-27")
         })?,
     };
-    Ok(Json(web.node.completeness(day).await?).into_response())
+    Ok(Json(web.node.completeness(session.scope(), day).await?).into_response())
 }
 
 /// What was given under a name; of several the last.
@@ -401,15 +401,20 @@ fn signed_in_to_change(web: &Web, headers: &HeaderMap) -> Result<(String, Arc<Se
     Ok((token.to_owned(), web.desk.by_token(token)?))
 }
 
-/// The address may what the WebSocket's request of this name may.
+/// The address may what the WebSocket's request of this name may: who sends it.
 ///
 /// # Errors
 /// `notauthenticated`, `forbidden`.
-pub(super) fn permitted(web: &Web, headers: &HeaderMap, request: &str) -> Result<(), Failure> {
-    let role = signed_in(web, headers)?.role();
+pub(super) fn permitted(
+    web: &Web,
+    headers: &HeaderMap,
+    request: &str,
+) -> Result<Arc<Session>, Failure> {
+    let session = signed_in(web, headers)?;
+    let role = session.role();
     let allowed = ROWS.iter().any(|row| row.name == request && row.roles.contains(&role));
     if allowed {
-        return Ok(());
+        return Ok(session);
     }
     Err(Failure::new(Code::Forbidden, format!("recordings are not for the role {role}")))
 }

@@ -69,7 +69,7 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
     let done = match verb {
         Verb::FetchRecording => return begin_fetch(link, &frame, session).await,
         Verb::StartRecording => Some(node.start(session, &arguments).await),
-        Verb::RepairRecording => Some(node.repair(&arguments).await),
+        Verb::RepairRecording => Some(node.repair(session.scope(), &arguments).await),
         Verb::StopRecording => Some(node.stop(session, &arguments).await),
         Verb::PauseRecording | Verb::ResumeRecording => {
             let pause = verb == Verb::PauseRecording;
@@ -84,16 +84,19 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
     let turn = Arc::clone(&link.turn).acquire_owned().await.ok();
     let body = match verb {
         Verb::ListRecordings => match arguments.query() {
-            Ok(query) => node.list(query).await,
+            Ok(query) => node.list(session.scope(), query).await,
             Err(failure) => Err(failure),
         },
         Verb::GetRecording => match arguments.recording() {
-            Ok(id) => node.recording(id).await.and_then(|found| requests::record(&found)),
+            Ok(id) => {
+                let found = node.recording(session.scope(), id).await;
+                found.and_then(|found| requests::record(&found))
+            }
             Err(failure) => Err(failure),
         },
-        Verb::ListCalls => node.calls().await,
+        Verb::ListCalls => node.calls(session.scope()).await,
         Verb::Completeness => match arguments.day() {
-            Ok(day) => node.completeness(day).await,
+            Ok(day) => node.completeness(session.scope(), day).await,
             Err(failure) => Err(failure),
         },
         Verb::ListAudit => match arguments.audit() {
@@ -139,7 +142,7 @@ pub async fn refuse(link: &Link, frame: &Frame, session: Option<&Session>, failu
 async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {
     let begun = match frame.arguments().fetch().and_then(|wanted| Ok((link.board.enter()?, wanted)))
     {
-        Ok((place, wanted)) => link.web.node.fetch(place, wanted).await,
+        Ok((place, wanted)) => link.web.node.fetch(session.scope(), place, wanted).await,
         Err(failure) => Err(failure),
     };
     match noted(link, frame, session, begun).await {
@@ -183,12 +186,16 @@ pub fn may_hear(session: &Session, topic: Topic) -> bool {
     }
 }
 
-/// An agent hears of calls at his own station only.
+/// An agent hears of calls at his own station only, a member of a team of its calls and recordings.
 pub fn concerns(session: &Session, event: &Event) -> bool {
-    if session.role() != UserRole::Agent || event.topic != Topic::Calls {
+    if !matches!(event.topic, Topic::Calls | Topic::Recordings) {
         return true;
     }
-    session.extension().is_some_and(|own| event.extensions.contains(own))
+    if session.role() == UserRole::Agent {
+        return session.extension().is_some_and(|own| event.extensions.contains(own));
+    }
+    let scope = session.scope();
+    scope.is_all() || event.extensions.iter().any(|station| scope.has(station.as_str()))
 }
 
 /// Topics as the wire has them.

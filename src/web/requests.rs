@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use storage::audit_log::Wanted;
 use storage_core::query::Query;
-use storage_core::{Extension, Recording, RecordingId, WallTime};
+use storage_core::{Extension, Recording, RecordingId, Scope, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
@@ -23,6 +23,7 @@ use super::session::Session;
 use super::waveform::waveform;
 use crate::audit::Clerk;
 use crate::completeness::{self, truncate};
+use crate::group::choose::is_meant;
 use crate::users::UserRole;
 
 /// Questions to catalog and disk at once, over all sockets.
@@ -66,16 +67,18 @@ impl Node {
     ///
     /// # Errors
     /// What the node says.
-    pub async fn list(&self, query: Query) -> Result<Map<String, Value>, Failure> {
+    pub async fn list(&self, scope: &Scope, query: Query) -> Result<Map<String, Value>, Failure> {
+        let query = Query { scope: scope.clone(), ..query };
         self.ask(move |backend| page(backend, query)).await
     }
 
-    /// One record.
+    /// One record. One that the asker may not see is not there.
     ///
     /// # Errors
     /// `notfound`, and what the node says.
-    pub async fn recording(&self, id: RecordingId) -> Result<Recording, Failure> {
+    pub async fn recording(&self, scope: &Scope, id: RecordingId) -> Result<Recording, Failure> {
         let found = self.ask(move |backend| backend.recording(id)).await?;
+        let found = found.filter(|recording| scope.holds(recording));
         found.ok_or_else(|| Failure::new(Code::NotFound, format!("no recording {id}")))
     }
 
@@ -83,7 +86,13 @@ impl Node {
     ///
     /// # Errors
     /// `busy`, `notfound`, `unavailable`, and what else the node says.
-    pub async fn audio(&self, id: RecordingId, format: FetchFormat) -> Result<Opened, Failure> {
+    pub async fn audio(
+        &self,
+        scope: &Scope,
+        id: RecordingId,
+        format: FetchFormat,
+    ) -> Result<Opened, Failure> {
+        self.check_seen(scope, id).await?;
         let slot = Arc::clone(&self.fetches).try_acquire_owned();
         let slot = slot.map_err(|_| Failure::new(Code::Busy, "too many fetches; try again"))?;
         let opened = self.ask(move |backend| {
@@ -98,8 +107,13 @@ impl Node {
     ///
     /// # Errors
     /// As `audio`; `internal` if it cannot be read.
-    pub async fn waveform(&self, id: RecordingId, points: usize) -> Result<Value, Failure> {
-        let opened = self.audio(id, FetchFormat::Wav).await?;
+    pub async fn waveform(
+        &self,
+        scope: &Scope,
+        id: RecordingId,
+        points: usize,
+    ) -> Result<Value, Failure> {
+        let opened = self.audio(scope, id, FetchFormat::Wav).await?;
         self.ask(move |_| waveform(id, opened, points)).await
     }
 
@@ -109,10 +123,11 @@ impl Node {
     /// As `audio`; `badvalue` for an offset beyond the end.
     pub async fn fetch(
         &self,
+        scope: &Scope,
         place: Place,
         wanted: FetchArguments,
     ) -> Result<(Map<String, Value>, Fetch), Failure> {
-        let opened = self.audio(wanted.recording, wanted.format).await?;
+        let opened = self.audio(scope, wanted.recording, wanted.format).await?;
         let size = opened.bytes;
         if wanted.offset > size {
             let message = format!("`offset` is beyond the end; there are {size} bytes");
@@ -136,8 +151,9 @@ impl Node {
     ///
     /// # Errors
     /// `unavailable` if the node does not answer.
-    pub async fn calls(&self) -> Result<Map<String, Value>, Failure> {
+    pub async fn calls(&self, scope: &Scope) -> Result<Map<String, Value>, Failure> {
         let CallList { mut calls, unreachable } = answer(self.backend.calls()).await?;
+        calls.retain(|call| is_seen(scope, call));
         let mut body = Map::new();
         body.insert("total".to_owned(), calls.len().into());
         truncate(&mut calls, REPLY_BYTES_MAX);
@@ -163,11 +179,20 @@ impl Node {
         Ok(body)
     }
 
-    /// `completeness`: as many of the calls that lack something as fit, and how many there are.
+    /// `completeness`: as many of the calls that lack something as fit, and how many there are. Of calls that
+    /// nobody recorded it is not known whose they were, so it is for those only who may see all.
     ///
     /// # Errors
-    /// `unavailable`, `internal`.
-    pub async fn completeness(&self, day: WallTime) -> Result<Map<String, Value>, Failure> {
+    /// `forbidden`, `unavailable`, `internal`.
+    pub async fn completeness(
+        &self,
+        scope: &Scope,
+        day: WallTime,
+    ) -> Result<Map<String, Value>, Failure> {
+        if !scope.is_all() {
+            let message = "completeness is of the whole site; you may see your team's calls only";
+            return Err(Failure::new(Code::Forbidden, message));
+        }
         let report = self.ask(move |backend| completeness::of_day(backend, day)).await?;
         Ok(report.body(REPLY_BYTES_MAX))
     }
@@ -248,13 +273,24 @@ impl Node {
     ///
     /// # Errors
     /// `badvalue`, `notfound`, `unavailable`, and what the node says.
-    pub async fn repair(&self, arguments: &Arguments<'_>) -> Result<Map<String, Value>, Failure> {
-        Ok(naming(self.backend.repair(arguments.recording()?).await?))
+    pub async fn repair(
+        &self,
+        scope: &Scope,
+        arguments: &Arguments<'_>,
+    ) -> Result<Map<String, Value>, Failure> {
+        let id = arguments.recording()?;
+        self.check_seen(scope, id).await?;
+        Ok(naming(self.backend.repair(id).await?))
+    }
+
+    /// Whoever may see everything need not wait for the record.
+    async fn check_seen(&self, scope: &Scope, id: RecordingId) -> Result<(), Failure> {
+        if scope.is_all() { Ok(()) } else { self.recording(scope, id).await.map(drop) }
     }
 
     async fn check_own(&self, session: &Session, target: &Target) -> Result<(), Failure> {
         if session.role() != UserRole::Agent {
-            return Ok(());
+            return self.check_team(session.scope(), target).await;
         }
         let own = match (session.extension(), target) {
             (None, _) => false,
@@ -268,6 +304,24 @@ impl Node {
             Code::Forbidden,
             "agents start, stop and pause recordings of their own calls only",
         ))
+    }
+
+    /// A call of other teams is answered like one that is not there.
+    async fn check_team(&self, scope: &Scope, target: &Target) -> Result<(), Failure> {
+        if scope.is_all() {
+            return Ok(());
+        }
+        if let Target::Extension(station) = target
+            && !scope.has(station.as_str())
+        {
+            return Err(Failure::new(Code::NoCall, "there is no such call"));
+        }
+        let calls = answer(self.backend.calls()).await?.calls;
+        let is_it = |call: &Value| is_meant(call, target) && is_seen(scope, call);
+        if calls.iter().any(is_it) {
+            return Ok(());
+        }
+        Err(Failure::new(Code::NoCall, "there is no such call"))
     }
 
     /// Asks a question that may block. It goes on when nobody waits for it any more, so it keeps
@@ -288,6 +342,12 @@ impl Node {
     }
 }
 
+/// Whether one of the call's stations may be seen.
+fn is_seen(scope: &Scope, call: &Value) -> bool {
+    let stations = call["extensions"].as_array().into_iter().flatten();
+    scope.is_all() || stations.filter_map(Value::as_str).any(|station| scope.has(station))
+}
+
 /// A record as the member of a reply.
 ///
 /// # Errors
@@ -305,7 +365,9 @@ pub fn record(recording: &Recording) -> Result<Map<String, Value>, Failure> {
 fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, Failure> {
     // Halving from 1000 ends after ten turns.
     loop {
-        let Listing { page, unreachable } = backend.search(&query)?;
+        let Listing { mut page, unreachable } = backend.search(&query)?;
+        // A peer of an earlier version knows nothing of scopes.
+        page.recordings.retain(|recording| query.scope.holds(recording));
         let found = page.recordings.len();
         let recordings = json(&page.recordings)?;
         if recordings.to_string().len() <= REPLY_BYTES_MAX {

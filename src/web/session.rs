@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use storage_core::{Extension, WallTime};
+use storage_core::{Extension, Scope, WallTime};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
@@ -25,18 +25,24 @@ const SESSIONS_PER_USER_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Session {
     user: User,
+    scope: Scope,
     expires: WallTime,
     ended: watch::Sender<bool>,
 }
 
 impl Session {
-    fn new(user: User, expires: WallTime) -> Arc<Self> {
-        Arc::new(Self { user, expires, ended: watch::Sender::new(false) })
+    fn new(user: User, scope: Scope, expires: WallTime) -> Arc<Self> {
+        Arc::new(Self { user, scope, expires, ended: watch::Sender::new(false) })
     }
 
     /// What he may do.
     pub fn role(&self) -> UserRole {
         self.user.role
+    }
+
+    /// Whose recordings and calls he may see.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// The station he is tied to.
@@ -82,12 +88,17 @@ impl Sessions {
     ///
     /// # Errors
     /// `busy` when there are too many; `internal` when the machine gives no random bytes.
-    pub fn open(&self, now: WallTime, user: &User) -> Result<(String, Arc<Session>), Failure> {
+    pub fn open(
+        &self,
+        now: WallTime,
+        user: &User,
+        scope: Scope,
+    ) -> Result<(String, Arc<Session>), Failure> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)
             .map_err(|error| Failure::new(Code::Internal, format!("no random bytes: {error}")))?;
         let token = hex(&secret);
-        let session = Session::new(user.clone(), now + LIFETIME);
+        let session = Session::new(user.clone(), scope, now + LIFETIME);
         let mut table = self.lock();
         make_room(&mut table, now, &user.name);
         if table.len() >= SESSIONS_MAX {
@@ -115,10 +126,10 @@ impl Sessions {
         }
     }
 
-    /// Ends the sessions of all users whom `keep` does not want as they are.
-    pub fn retain(&self, keep: impl Fn(&User) -> bool) {
+    /// Ends the sessions of all users whom `keep` does not want as they are, seeing what they see.
+    pub fn retain(&self, keep: impl Fn(&User, &Scope) -> bool) {
         self.lock().retain(|_, entry| {
-            let kept = keep(&entry.session.user);
+            let kept = keep(&entry.session.user, &entry.session.scope);
             if !kept {
                 entry.session.ended.send_replace(true);
             }
@@ -194,7 +205,7 @@ mod tests {
     #[test]
     fn a_token_is_good_until_it_expires_or_is_revoked() {
         let sessions = Sessions::default();
-        let (token, _) = sessions.open(NOW, &user("anna")).unwrap();
+        let (token, _) = sessions.open(NOW, &user("anna"), Scope::ALL).unwrap();
         assert_eq!(token.len(), 64);
         assert!(sessions.find(NOW, &token).is_some());
         assert!(sessions.find(NOW + LIFETIME, &token).is_none());
@@ -208,11 +219,11 @@ mod tests {
     #[test]
     fn the_oldest_of_one_users_many_sessions_gives_way() {
         let sessions = Sessions::default();
-        let (used, _held) = sessions.open(NOW, &user("anna")).unwrap();
-        let (first, _) = sessions.open(NOW, &user("anna")).unwrap();
-        let (other, _) = sessions.open(NOW, &user("bert")).unwrap();
+        let (used, _held) = sessions.open(NOW, &user("anna"), Scope::ALL).unwrap();
+        let (first, _) = sessions.open(NOW, &user("anna"), Scope::ALL).unwrap();
+        let (other, _) = sessions.open(NOW, &user("bert"), Scope::ALL).unwrap();
         for i in 1..SESSIONS_PER_USER_MAX as u64 {
-            sessions.open(NOW + Duration::from_secs(i), &user("anna")).unwrap();
+            sessions.open(NOW + Duration::from_secs(i), &user("anna"), Scope::ALL).unwrap();
         }
         assert!(sessions.find(NOW, &first).is_none());
         assert!(sessions.find(NOW, &used).is_some());
@@ -223,9 +234,9 @@ mod tests {
     #[test]
     fn a_user_who_is_gone_is_signed_out() {
         let sessions = Sessions::default();
-        let (anna, session) = sessions.open(NOW, &user("anna")).unwrap();
-        let (bert, _) = sessions.open(NOW, &user("bert")).unwrap();
-        sessions.retain(|user| user.name == "bert");
+        let (anna, session) = sessions.open(NOW, &user("anna"), Scope::ALL).unwrap();
+        let (bert, _) = sessions.open(NOW, &user("bert"), Scope::ALL).unwrap();
+        sessions.retain(|user, _| user.name == "bert");
         assert!(*session.ended.borrow());
         assert!(sessions.find(NOW, &anna).is_none());
         assert!(sessions.find(NOW, &bert).is_some());

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
-use storage_core::{MonoTime, Redacted, WallTime};
+use storage_core::{MonoTime, Redacted, Scope, WallTime};
 use tokio::sync::Semaphore;
 
 use super::backend::{Code, Failure};
@@ -103,9 +103,9 @@ impl Desk {
         self.begin(peer, &name)?;
         self.refresh_off_loop().await;
         match self.check(name.clone(), password).await? {
-            Some(user) => {
+            Some((user, scope)) => {
                 self.lock_throttle().succeeded(&name, peer);
-                let (token, session) = self.sessions.open(wall_now(), &user)?;
+                let (token, session) = self.sessions.open(wall_now(), &user, scope)?;
                 tracing::info!(user = %Redacted(&name), role = %user.role, %peer, "signed in");
                 let role = Some(user.role.as_str());
                 self.note(peer, &name, role, None).await;
@@ -141,7 +141,11 @@ impl Desk {
         })
     }
 
-    async fn check(&self, name: String, password: String) -> Result<Option<User>, Failure> {
+    async fn check(
+        &self,
+        name: String,
+        password: String,
+    ) -> Result<Option<(User, Scope)>, Failure> {
         let turn = Arc::clone(&self.checks).acquire_owned();
         let Ok(Ok(permit)) = tokio::time::timeout(TURN_WITHIN, turn).await else {
             return Err(Failure::new(Code::Busy, "too many sign in at once; try again"));
@@ -150,7 +154,7 @@ impl Desk {
         let checked = tokio::task::spawn_blocking(move || {
             // Held here and not by the caller, who may go away while this goes on.
             let _permit = permit;
-            users.verify(&name, &password).cloned()
+            users.verify(&name, &password).map(|user| (user.clone(), users.scope(user)))
         });
         checked.await.map_err(|error| Failure::new(Code::Internal, error.to_string()))
     }
@@ -204,7 +208,13 @@ impl Desk {
             Ok(users) => {
                 let users = Arc::new(users);
                 *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&users);
-                self.sessions.retain(|user| users.find(&user.name) == Some(user));
+                for user in users.teamless() {
+                    let (user, team) = (Redacted(&user.name), user.team.as_deref());
+                    tracing::warn!(%user, team, "sees nothing: the users file has no such [[team]]");
+                }
+                self.sessions.retain(|user, scope| {
+                    users.find(&user.name) == Some(user) && users.scope(user) == *scope
+                });
                 tracing::info!(users = users.as_slice().len(), "users file read");
             }
             Err(error) => tracing::error!(%error, "users stay as they were"),

@@ -117,6 +117,7 @@ impl<'q> Walk<'q> {
             let list = match &tried.clause {
                 Clause::Term(term) => self.tables.list(stretch, term)?,
                 Clause::Beginning(beginning) => self.tables.lists(stretch, beginning)?,
+                Clause::Any(terms) => self.tables.lists_of(stretch, terms)?,
             };
             tried.lists += 1;
             tried.offsets += list.len();

@@ -20,7 +20,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 use storage_core::query::{Order, Position};
 use storage_core::stretch::{Stretch, lengths_bytes, list_bytes, read_lengths, read_list};
-use storage_core::terms::behind;
+use storage_core::terms::{Term, behind};
 use storage_core::{Recording, RecordingId};
 
 use crate::catalog::CatalogError;
@@ -248,6 +248,17 @@ impl Tables {
         while let Some(row) = rows.next().map_err(read_failed)? {
             let (term, value): (Vec<u8>, Vec<u8>) = (at(row, 0)?, at(row, 1)?);
             all.extend(parse_list(stretch.0, &term, &value)?);
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// The offsets that have one of these terms.
+    pub fn lists_of(&self, stretch: Stretch, terms: &[Term]) -> Result<Vec<u32>, CatalogError> {
+        let mut all = Vec::new();
+        for term in terms {
+            all.extend(self.list(stretch, term)?);
         }
         all.sort_unstable();
         all.dedup();

@@ -8,4 +8,5 @@ mod http;
 mod node;
 mod signin;
 mod socket;
+mod teams;
 mod tls;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::{RecordingId, Ucid};
 use crate::record::{Direction, Recording};
+use crate::scope::Scope;
 use crate::time::WallTime;
 
 /// Recordings on a page if nothing else is asked for.
@@ -143,6 +144,8 @@ pub struct Query {
     pub incomplete: Option<bool>,
     /// Somewhere in its words.
     pub text: Option<String>,
+    /// What the asker may see. No argument of a request: who asks does not choose it.
+    pub scope: Scope,
     /// Recordings on a page, 1 to [`LIMIT_MAX`].
     pub limit: usize,
     /// What comes first.
@@ -168,6 +171,7 @@ impl Default for Query {
             mindurationms: None,
             incomplete: None,
             text: None,
+            scope: Scope::ALL,
             limit: LIMIT_DEFAULT,
             order: Order::Newest,
             cursor: None,
@@ -209,6 +213,7 @@ impl Query {
             mindurationms: read.number("mindurationms")?,
             incomplete: read.flag("incomplete")?,
             text: read.text("text")?,
+            scope: Scope::ALL,
             limit: read.limit("limit")?,
             order: read.order("order")?,
             cursor: read.cursor("cursor")?,
@@ -224,7 +229,8 @@ impl Query {
     /// Whether a recording is asked for. Order, limit and cursor do not count here.
     #[must_use]
     pub fn matches(&self, recording: &Recording) -> bool {
-        self.matches_time(recording)
+        self.scope.holds(recording)
+            && self.matches_time(recording)
             && self.matches_numbers(recording)
             && self.tag.as_ref().is_none_or(|tag| recording.tags.contains(tag))
             && self.mindurationms.is_none_or(|least| recording.durationms >= least)

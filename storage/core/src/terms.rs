@@ -17,6 +17,8 @@ const VALUE_BYTES_MAX: usize = 64;
 /// Letters of a text that are looked for in the index; more of them hardly narrow it.
 const GRAMS_MAX: usize = 16;
 const GRAM_LETTERS: usize = 3;
+/// More stations hardly narrow a search, and their lists cost more than they spare.
+const STATIONS_MAX: usize = 512;
 /// Behind a word's end; in no text that people look for.
 const END: char = '\0';
 
@@ -46,6 +48,8 @@ pub enum Clause {
     Term(Term),
     /// One of the terms that begin so.
     Beginning(Term),
+    /// One of these terms.
+    Any(Vec<Term>),
 }
 
 /// What candidates of a query have.
@@ -79,6 +83,10 @@ impl Plan {
         exact(Field::Direction, query.direction.map(Direction::as_str));
         exact(Field::Incomplete, query.incomplete.map(incomplete_word));
         clauses.extend(query.text.as_deref().into_iter().flat_map(text_clauses));
+        if let Some(stations) = query.scope.stations().filter(|all| all.len() <= STATIONS_MAX) {
+            let terms = stations.iter().map(|station| term(Field::Extension, station.as_str()));
+            clauses.push(Clause::Any(terms.collect()));
+        }
         Self { clauses, least_class: query.mindurationms.map(length_class) }
     }
 
@@ -164,7 +172,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Draft, NodeId, RecordingId, WallTime};
+    use crate::{Draft, Extension, NodeId, RecordingId, Scope, WallTime};
 
     fn recording(userdata: &str, tags: &[String], durationms: u64) -> Recording {
         let id = RecordingId(uuid::Uuid::nil());
@@ -192,6 +200,7 @@ mod tests {
         plan.least_class.is_none_or(|least| length_class(recording.durationms) >= least)
             && plan.clauses.iter().all(|clause| match clause {
                 Clause::Term(term) => terms.contains(term),
+                Clause::Any(any) => any.iter().any(|term| terms.contains(term)),
                 Clause::Beginning(from) => terms.range(from.clone()..behind(from)).next().is_some(),
             })
     }
@@ -226,6 +235,23 @@ mod tests {
         }
         assert!(Plan::of(&Query::default()).is_open());
         assert!(!Plan::of(&ask(&json!({"mindurationms": 1}))).is_open());
+    }
+
+    #[test]
+    fn a_scope_leads_to_its_stations_alone() {
+        let recording = recording("", &[], 0);
+        let scoped = |stations: &[&str]| {
+            let stations = stations.iter().copied().map(Extension::from).collect();
+            Query { scope: Scope::of(stations), ..Query::default() }
+        };
+        for (stations, expected) in
+            [(&["2611"][..], true), (&["2610", "2611"], true), (&["2610"], false), (&[], false)]
+        {
+            let query = scoped(stations);
+            assert_eq!(is_candidate(&query, &recording), expected, "{stations:?}");
+            assert_eq!(query.matches(&recording), expected, "{stations:?}");
+            assert!(!query.is_unfiltered());
+        }
     }
 
     proptest! {
