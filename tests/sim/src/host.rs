@@ -444,6 +444,7 @@ impl Host {
                 let Some(process) = &mut self.process else { return };
                 if let Some(recorder) = &mut process.recorder {
                     recorder.bridge.all_changed(process.node.state());
+                    self.disk.inherit(&mut recorder.bridge, process.node.state());
                 }
             }
             Input::Outline(local) => {
