@@ -77,8 +77,8 @@ fn of_request(web: &Web, request: &Request) -> Option<Asked> {
         "/api/completeness" => "completeness",
         "/api/audit" => "listaudit",
         "/api/signout" => "signout",
-        // The desk writes down who signs in; the status shows no recording.
-        "/api/signin" | "/api/status" => return None,
+        // The desk writes down who signs in; the others show no recording.
+        "/api/signin" | "/api/session" | "/api/status" => return None,
         other => other.strip_prefix("/api/")?,
     };
     // Whoever is not signed in sees nothing, and is not to fill the disk.

@@ -31,7 +31,7 @@ use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, audit, perform, waveform, ws};
+use super::{Web, audio, audit, pages, perform, waveform, ws};
 use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
@@ -49,8 +49,10 @@ pub(super) type Shared = State<Arc<Web>>;
 /// All addresses.
 pub fn router(web: Arc<Web>) -> Router {
     Router::new()
-        .route("/", get(page))
+        .merge(pages::router())
         .route("/ws", any(upgrade))
+        .route("/api", get(addresses))
+        .route("/api/session", get(session))
         .route("/api/signin", post(sign_in))
         .route("/api/signout", post(sign_out))
         .route("/api/recordings", get(list))
@@ -127,15 +129,18 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
 async fn secured(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+        // Pages say for themselves what they may load.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    // What answers here is private or changes; audio says for itself how it may be kept.
+    // What answers here is private or changes; audio and pages say for themselves how they may be kept.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
-async fn page() -> &'static str {
+/// For people without a browser.
+async fn addresses() -> &'static str {
     "AstLogger\n\n\
+     /, /supervisor, /health             pages for browsers\n\
      /ws                                 WebSocket: JSON requests, replies, events\n\
      /api/signin, /api/signout           POST\n\
      /api/recordings                     search; filters as in listrecordings\n\
@@ -185,6 +190,19 @@ async fn metrics(State(web): Shared) -> impl IntoResponse {
     }
     text.push_str(&web.stats.text());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Who the sender is signed in as, for pages, which cannot read their cookie. Whoever is not signed in is
+/// no error here: the page asks to find that out.
+async fn session(State(web): Shared, headers: HeaderMap) -> Json<Value> {
+    let Ok(session) = signed_in(&web, &headers) else { return Json(json!({ "user": null })) };
+    let by = session.by();
+    Json(json!({
+        "user": by.user,
+        "role": by.role.as_str(),
+        "extension": by.extension,
+        "expires": session.expires().to_string(),
+    }))
 }
 
 async fn sign_in(

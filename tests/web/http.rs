@@ -156,7 +156,7 @@ async fn paths_lead_nowhere_else() {
     }
     // Not UTF-8.
     assert_eq!(get(&site, "/api/recordings/%ff", &headers).await.status, 400);
-    for path in ["/etc/passwd", "/../etc/passwd", "/api", "/api/recordings/", "/ws/x"] {
+    for path in ["/etc/passwd", "/../etc/passwd", "/api/", "/api/recordings/", "/ws/x"] {
         let answer = get(&site, path, &headers).await;
         assert_eq!(answer.status, 404, "{path}");
         assert_eq!(answer.json()["error"], "notfound");
@@ -184,7 +184,7 @@ async fn probes_and_metrics() {
 #[tokio::test]
 async fn every_answer_is_safe_for_a_browser() {
     let site = Site::new().await;
-    for path in ["/", "/healthz", "/nowhere", "/api/recordings", "/ws"] {
+    for path in ["/api", "/healthz", "/nowhere", "/api/recordings", "/api/session", "/ws"] {
         let answer = get(&site, path, &[]).await;
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
@@ -197,9 +197,71 @@ async fn every_answer_is_safe_for_a_browser() {
         }
         assert!(answer.headers["content-security-policy"].contains("default-src 'none'"));
     }
-    let page = get(&site, "/", &[]).await;
+    let page = get(&site, "/api", &[]).await;
     assert!(page.headers["content-type"].starts_with("text/plain"));
     assert!(page.text().contains("/api/recordings"));
+}
+
+#[tokio::test]
+async fn pages_load_what_is_ours_and_are_kept_by_version() {
+    let site = Site::new().await;
+    let page = get(&site, "/", &[]).await;
+    assert_eq!(
+        (page.status, page.headers["content-type"].as_str()),
+        (200, "text/html; charset=utf-8")
+    );
+    assert_eq!(page.headers["cache-control"], "no-cache");
+    let policy = page.headers["content-security-policy"].clone();
+    for rule in
+        ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"]
+    {
+        assert!(policy.contains(rule), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for (name, value) in [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")]
+    {
+        assert_eq!(page.headers[name], value);
+    }
+    let known = [("If-None-Match", page.headers["etag"].as_str())];
+    let again = get(&site, "/", &known).await;
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    let text = page.text();
+    let files: Vec<&str> = text.split(['"']).filter(|word| word.starts_with("/page/")).collect();
+    assert_eq!(files.len(), 3, "{text}");
+    for path in &files {
+        let file = get(&site, path, &[]).await;
+        assert_eq!(file.status, 200, "{path}");
+        assert_eq!(file.headers["cache-control"], "public, max-age=31536000, immutable");
+        assert_eq!(file.headers["x-content-type-options"], "nosniff");
+        assert!(!file.body.is_empty());
+    }
+    let version = files[0].split('/').nth(2).unwrap();
+    assert_eq!(version.len(), 16, "{text}");
+    for path in [
+        "/page/0000000000000000/qa.js".to_owned(),
+        format!("/page/{version}/../qa.js"),
+        format!("/page/{version}/qa.rs"),
+    ] {
+        assert_eq!(get(&site, &path, &[]).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_can_ask_who_is_signed_in() {
+    let site = Site::new().await;
+    let nobody = get(&site, "/api/session", &[]).await;
+    assert_eq!((nobody.status, nobody.json()), (200, serde_json::json!({ "user": null })));
+    let wrong = get(&site, "/api/session", &[("Cookie", "astlogger=0123")]).await;
+    assert_eq!(wrong.json(), serde_json::json!({ "user": null }));
+    let bearer = bearer(&site, UserRole::Agent).await;
+    let token = bearer.trim_start_matches("Bearer ");
+    let agent =
+        get(&site, "/api/session", &[("Cookie", &format!("astlogger={token}"))]).await.json();
+    assert_eq!(
+        (&agent["user"], &agent["role"], &agent["extension"]),
+        (&"anna".into(), &"agent".into(), &"2611".into())
+    );
+    assert!(agent.get("token").is_none());
 }
 
 #[tokio::test]

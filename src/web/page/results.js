@@ -1,0 +1,141 @@
+// The list of recordings that a search found: page after page as somebody scrolls, by the node's cursor.
+
+import { get } from "./api.js";
+import { button, el, fill } from "./dom.js";
+import { clock, moment } from "./format.js";
+import { failed } from "./frame.js";
+import { grade, lacksAudio } from "./record.js";
+import { t } from "./texts.js";
+
+const PAGE = 50;
+
+/** The list; `open(record)` is called when somebody chooses one. */
+export class Results {
+  #open;
+  #body = el("tbody");
+  #count = el("p", { id: "count", role: "status" });
+  #away = el("p", { id: "away", class: "notice bad", hidden: true });
+  #more;
+  #search = null;
+  #cursor = null;
+  #stop = null;
+  #chosen = null;
+
+  constructor(open) {
+    this.#open = open;
+    this.#more = button(t("list.more"), () => this.#next(), { id: "more", hidden: true });
+    const columns = ["started", "length", "parties", "extension", "direction", "quality"];
+    const heads = columns.map((name) => el("th", { scope: "col", class: `c-${name}`, text: t(`list.${name}`) }));
+    this.element = el("section", { class: "results", "aria-labelledby": "listhead" },
+      el("h2", { id: "listhead", text: t("list") }), this.#away, this.#count,
+      el("table", {}, el("thead", {}, el("tr", {}, heads)), this.#body), this.#more);
+    // Endless: what is below comes before it is seen.
+    const near = new IntersectionObserver((seen) => {
+      if (seen.some((entry) => entry.isIntersecting) && !this.#more.hidden) {
+        this.#next();
+      }
+    }, { rootMargin: "600px" });
+    near.observe(this.#more);
+  }
+
+  /** Searches anew. */
+  async search(parameters) {
+    this.#stop?.abort();
+    this.#stop = null;
+    this.#search = parameters;
+    this.#cursor = null;
+    fill(this.#body);
+    this.#more.hidden = true;
+    this.#count.textContent = t("list.loading");
+    await this.#next();
+  }
+
+  /** Says which one is open. */
+  choose(id) {
+    this.#chosen = id;
+    for (const row of this.#body.rows) {
+      row.classList.toggle("chosen", row.dataset.id === id);
+      row.querySelector("button").setAttribute("aria-current", String(row.dataset.id === id));
+    }
+  }
+
+  async #next() {
+    if (this.#stop !== null) {
+      return;
+    }
+    const stop = new AbortController();
+    this.#stop = stop;
+    try {
+      const parameters = { ...this.#search, limit: PAGE, cursor: this.#cursor ?? "" };
+      const found = await get("/api/recordings", parameters, stop.signal);
+      this.#cursor = found.cursor ?? null;
+      this.#body.append(...found.recordings.map((record) => this.#row(record)));
+      this.#tell(found);
+    } catch (error) {
+      if (error.name === "AbortError") {
+        return;
+      }
+      this.#count.textContent = "";
+      this.#more.hidden = this.#cursor === null;
+      failed(error);
+    }
+    this.#stop = null;
+    this.#goOn();
+  }
+
+  /** The observer tells of changes only: where a short page has left the end in sight, nothing changes. */
+  #goOn() {
+    const { top } = this.#more.getBoundingClientRect();
+    if (!this.#more.hidden && top < window.innerHeight && this.#more.isConnected) {
+      setTimeout(() => this.#next());
+    }
+  }
+
+  #tell(found) {
+    const shown = this.#body.rows.length;
+    this.#more.hidden = this.#cursor === null;
+    const key = found.total !== undefined ? "list.count" : this.#cursor === null ? "list.countall" : "list.countmore";
+    const none = shown === 0 && this.#cursor === null;
+    this.#count.textContent = none ? t("list.none") : t(key, { shown, total: found.total });
+    const away = found.unreachable ?? [];
+    this.#away.hidden = away.length === 0;
+    const name = (member) => (member.role === undefined ? String(member.node) : t("list.awayrole", member));
+    this.#away.textContent = t("list.away", { nodes: away.map(name).join(", ") });
+  }
+
+  #row(record) {
+    const started = moment(record.started);
+    const cells = {
+      started: [button(started, () => this.#open(record), { class: "link" })],
+      length: [clock(record.durationms)],
+      parties: two(record.calling, record.called),
+      extension: two(record.extension, record.agentid),
+      direction: [t(`direction.${record.direction}`)],
+      quality: badges(record),
+    };
+    const row = el("tr", { "data-id": record.recordingid },
+      Object.entries(cells).map(([name, children]) => el("td", { class: `c-${name}` }, children)));
+    row.addEventListener("click", (event) => event.target.closest("button") ?? this.#open(record));
+    row.classList.toggle("chosen", record.recordingid === this.#chosen);
+    return row;
+  }
+}
+
+/** One below the other. */
+function two(first, second) {
+  return [el("div", { text: first }), el("div", { class: "quiet", text: second })];
+}
+
+/** What is to be seen of a recording at a glance. */
+export function badges(record) {
+  const badge = (kind, text) => el("span", { class: `badge ${kind}`, text });
+  const { mos } = record.quality;
+  return [
+    lacksAudio(record) ? badge("bad", t("list.incomplete")) : null,
+    mos === undefined ? null : badge(grade(mos), t(`grade.${grade(mos)}`)),
+    record.repairof === undefined ? null : badge("info", t("list.repaired")),
+    record.copy > 1 ? badge("info", t("list.copy", record)) : null,
+    record.hold ? badge("info", t("list.hold")) : null,
+    ...record.tags.map((tag) => badge("tag", tag)),
+  ].filter((found) => found !== null);
+}
