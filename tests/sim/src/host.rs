@@ -248,6 +248,8 @@ pub struct Host {
     pub stalled: VecDeque<Input>,
     pub aes: Aes,
     pub able_since: Option<Time>,
+    /// Since when its process sees a majority.
+    pub quorum_since: Option<Time>,
     pub out: Vec<Out>,
     pub removed: bool,
 }
@@ -267,6 +269,7 @@ impl Host {
             stalled: VecDeque::new(),
             aes: Aes::default(),
             able_since: None,
+            quorum_since: None,
             out: Vec::new(),
             removed: false,
         }

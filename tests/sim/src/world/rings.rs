@@ -101,8 +101,8 @@ impl World {
     fn is_undisturbed(&self, uid: u64, node: NodeId) -> bool {
         let Some(call) = self.switch.calls.get(&uid) else { return false };
         let Some(host) = self.hosts.get(&node) else { return false };
-        let quorum = host.process.as_ref().is_some_and(|process| process.view.quorum);
-        let able = host.able_since.is_some_and(|since| since + THERE_FOR <= self.now);
+        let long = |since: Option<Time>| since.is_some_and(|since| since + THERE_FOR <= self.now);
+        let (able, quorum) = (long(host.able_since), long(host.quorum_since));
         let kind = self.odds.refused + self.odds.lost + self.odds.deaf == 0;
         let excused = self.excused.get(&(uid, node)).is_some_and(|until| *until > self.now);
         let alone = !call.merged && !call.handled && !self.switch.consulting(uid);
