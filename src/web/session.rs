@@ -35,6 +35,11 @@ impl Session {
         Arc::new(Self { user, scope, expires, ended: watch::Sender::new(false) })
     }
 
+    /// He, as the users file had him.
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
     /// What he may do.
     pub fn role(&self) -> UserRole {
         self.user.role
@@ -126,10 +131,10 @@ impl Sessions {
         }
     }
 
-    /// Ends the sessions of all users whom `keep` does not want as they are, seeing what they see.
-    pub fn retain(&self, keep: impl Fn(&User, &Scope) -> bool) {
+    /// Ends all sessions that `keep` does not want.
+    pub fn retain(&self, keep: impl Fn(&Session) -> bool) {
         self.lock().retain(|_, entry| {
-            let kept = keep(&entry.session.user, &entry.session.scope);
+            let kept = keep(&entry.session);
             if !kept {
                 entry.session.ended.send_replace(true);
             }
@@ -236,7 +241,7 @@ mod tests {
         let sessions = Sessions::default();
         let (anna, session) = sessions.open(NOW, &user("anna"), Scope::ALL).unwrap();
         let (bert, _) = sessions.open(NOW, &user("bert"), Scope::ALL).unwrap();
-        sessions.retain(|user, _| user.name == "bert");
+        sessions.retain(|session| session.user.name == "bert");
         assert!(*session.ended.borrow());
         assert!(sessions.find(NOW, &anna).is_none());
         assert!(sessions.find(NOW, &bert).is_some());

@@ -106,6 +106,12 @@ impl Desk {
             Some((user, scope)) => {
                 self.lock_throttle().succeeded(&name, peer);
                 let (token, session) = self.sessions.open(wall_now(), &user, scope)?;
+                // The users may have been read anew since the password was looked at, and whom that ends
+                // did not have this session yet.
+                if !self.is_current(&session) {
+                    self.sessions.revoke(&token);
+                    return Err(Failure::new(Code::Busy, "the users have changed; try again"));
+                }
                 tracing::info!(user = %Redacted(&name), role = %user.role, %peer, "signed in");
                 let role = Some(user.role.as_str());
                 self.note(peer, &name, role, None).await;
@@ -212,18 +218,26 @@ impl Desk {
                     let (user, team) = (Redacted(&user.name), user.team.as_deref());
                     tracing::warn!(%user, team, "sees nothing: the users file has no such [[team]]");
                 }
-                self.sessions.retain(|user, scope| {
-                    users.find(&user.name) == Some(user) && users.scope(user) == *scope
-                });
+                self.sessions.retain(|session| is_current(&users, session));
                 tracing::info!(users = users.as_slice().len(), "users file read");
             }
             Err(error) => tracing::error!(%error, "users stay as they were"),
         }
     }
 
+    fn is_current(&self, session: &Session) -> bool {
+        is_current(&self.users.read().unwrap_or_else(PoisonError::into_inner), session)
+    }
+
     fn lock_throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
         self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the file still has this user as he signed in, and lets him see the same.
+fn is_current(users: &Users, session: &Session) -> bool {
+    let user = session.user();
+    users.find(&user.name) == Some(user) && users.scope(user) == *session.scope()
 }
 
 /// The wall clock, for expiry.
