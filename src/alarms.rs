@@ -1,6 +1,8 @@
 //! What is wrong now, by name: raised once, cleared once, told to watchers, the log and the metrics.
 //! Who raises and clears what is the parts' matter.
 
+pub mod known;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -115,9 +117,10 @@ impl Alarms {
     }
 
     fn count(&self, raised: &BTreeMap<(&'static str, String), Alarm>) {
-        self.metrics.alarms.reset();
-        for (name, _) in raised.keys() {
-            self.metrics.alarms.with_label_values(&[name]).inc();
+        for kind in known::ALL {
+            let count = raised.keys().filter(|(name, _)| *name == kind.name).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.metrics.alarms.with_label_values(&[kind.name]).set(count);
         }
     }
 }
