@@ -247,7 +247,7 @@ async fn prometheus_has_what_the_node_says() {
     let Some(prometheus) = Prometheus::start(bench.node.web()).await else { return };
     let call = bench.answered_call("5551230001", "31001").await;
     bench.recorded(call).await;
-    bench.frames(call, 50).await;
+    bench.frames(call, 100).await;
     bench.site.switch().hangup_all(call);
     bench.published(1).await;
 

@@ -331,12 +331,12 @@ mod tests {
             leader: Some(NodeId(leader)),
             up: [NodeId(1), NodeId(3)].into(),
         };
-        outbox.change(change(true, "peerrefuses", "2", "a"), &led(3));
+        outbox.change(change(true, "memberdown", "2", "a"), &led(3));
         outbox.look(&led(3));
         assert!(outbox.take(at(0)).is_empty());
         outbox.look(&led(1));
         assert_eq!(delivered(&mut outbox, at(0)), ["+a"]);
-        outbox.change(change(false, "peerrefuses", "2", "a"), &led(3));
+        outbox.change(change(false, "memberdown", "2", "a"), &led(3));
         assert_eq!(delivered(&mut outbox, at(0)), ["-a"], "who has told it tells that it is over");
     }
 
