@@ -1,7 +1,7 @@
 //! A node as its web server sees it: searches the catalog, opens audio, asks the control task,
 //! renders metrics. It decides which of the recorder's answers is which failure code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlView};
+use recorder::levels::{Meter, SILENT};
 use recorder::media_stats::{Histogram, MediaStats};
 use recorder::media_thread::MediaHandle;
 use recorder::mirrored::MirroredCapture;
@@ -73,6 +74,8 @@ pub struct Works {
     pub mirrors: Arc<MirrorStore>,
     /// `al_maxpauses`.
     pub max_pause: Duration,
+    /// Measures how loud calls are.
+    pub meter: Arc<Meter>,
     /// Fills holes of one copy from the other.
     pub repairs: Arc<Repairs>,
 }
@@ -409,6 +412,25 @@ impl PeerService for Node {
             let done = control.pause(request).await.map_err(refusal_failure)?;
             reached(&media).await?;
             Ok(done)
+        })
+    }
+
+    fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {
+        let Ok(works) = self.works() else { return Box::pin(async { BTreeMap::new() }) };
+        let (control, meter) = (Arc::clone(&works.control), Arc::clone(&works.meter));
+        let node = self.group.node();
+        Box::pin(async move {
+            let levels = meter.levels().await;
+            let calls = control.calls().await;
+            let recorded = calls.iter().filter_map(|call| call.recorded.as_ref());
+            let here = recorded.filter(|recorded| recorded.node == node);
+            let told = here.map(|recorded| {
+                // What was heard before a pause began is not its level.
+                let device = recorded.phantom.as_ref().filter(|_| !recorded.paused);
+                let level = device.and_then(|device| levels.get(device)).copied();
+                (recorded.recordingid, level.unwrap_or(SILENT))
+            });
+            told.collect()
         })
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cluster::Group;
 use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlConfig};
+use recorder::levels::Meter;
 use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
 use recorder::pulled::PulledFolder;
 use recorder::seal_queue::SealQueue;
@@ -125,6 +126,7 @@ impl Start<'_> {
         };
         let works = Works {
             control: Arc::clone(&control),
+            meter: Arc::new(Meter::new(handle.clone())),
             media: handle,
             seal,
             capture: reader,

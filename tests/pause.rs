@@ -93,6 +93,19 @@ async fn event(cti: &mut Cti, eventtype: &str) -> Value {
     }
 }
 
+/// How loud the only call is, once it is as loud as that.
+async fn level(cti: &mut Cti, is_wanted: impl Fn(f64) -> bool) -> f64 {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let calls = cti.ask(json!({ "request": "listcalls" })).await.expect("a reply");
+        let level = calls["calls"][0]["level"].as_f64();
+        if let Some(level) = level.filter(|level| is_wanted(*level)) {
+            return level;
+        }
+        assert!(Instant::now() < deadline, "{calls}");
+    }
+}
+
 async fn pause(cti: &mut Cti, station: &str) {
     let reply = ask(cti, "pauserecording", station).await;
     assert_eq!((&reply["result"], &reply["pausedms"]), (&json!("success"), &json!(0)), "{reply}");
@@ -130,11 +143,13 @@ async fn what_is_said_in_a_pause_is_in_no_file_and_no_memory() {
     let call = bench.answered_call("5551230001", "31001").await;
     bench.recorded(call).await;
     bench.frames(call, SOME).await;
+    assert!(level(&mut cti, |level| level > -45.0).await < 0.0);
     pause(&mut cti, "31001").await;
     let from = sent(&bench, call) + NEAR;
     let told = event(&mut watcher, "recordingpaused").await;
     assert_eq!(told["recorded"]["paused"], true, "{told}");
     bench.frames(call, from + SOME).await;
+    assert_eq!(level(&mut cti, |_| true).await, -96.0, "a pause is silent");
     let again = ask(&mut cti, "pauserecording", "31001").await;
     assert_eq!(again["result"], "success", "{again}");
     assert!(again["pausedms"].as_u64().is_some_and(|ms| (1_000..3_000).contains(&ms)), "{again}");
@@ -144,6 +159,7 @@ async fn what_is_said_in_a_pause_is_in_no_file_and_no_memory() {
     let to = sent(&bench, call);
     let lasted = resume(&mut cti, "31001").await;
     event(&mut watcher, "recordingresumed").await;
+    level(&mut cti, |level| level > -45.0).await;
     bench.frames(call, to + SOME).await;
     let pid = bench.node.pid().expect("it runs");
     let memory = codes_in_memory(pid, call);

@@ -41,6 +41,8 @@ pub(crate) struct Port {
     pub hidden: Option<WallTime>,
     /// The recording that the open segment belongs to.
     pub recording: Option<RecordingId>,
+    /// The codec that the switch named last for the open segment; empty if none.
+    pub codec: String,
     /// Whether the journal has the open segment's begin.
     pub known: bool,
     /// When the open segment was opened, as long as no packet of it is in the capture.
@@ -167,6 +169,7 @@ impl Port {
             mute: Mute::default(),
             hidden: None,
             recording: None,
+            codec: String::new(),
             known: false,
             awaiting: None,
             ring: None,
@@ -336,6 +339,7 @@ impl Port {
         self.decryptor.end();
         self.count_refused(stats);
         self.recording = None;
+        self.codec.clear();
         self.hidden = None;
         self.awaiting = None;
         self.ring = None;

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::journal_sync::JournalSync;
 use crate::media_port::Port;
 use crate::media_stats::MediaStats;
+use crate::media_tap::{Tap, TapEnd, tap};
 use crate::media_worker::{BEAT, Wiring, Worker};
 use crate::rtp_socket::{Batch, BindError};
 
@@ -89,6 +90,8 @@ pub(crate) enum Order {
     Ring(Box<RingOrder>),
     /// To discard what comes, or to keep it again; never written down.
     Pause(Box<PauseOrder>),
+    /// To hand on what it captures.
+    Tap(TapEnd),
     /// To say that all orders before this one are carried out.
     Barrier(oneshot::Sender<()>),
     /// To end.
@@ -143,6 +146,14 @@ impl MediaHandle {
         let taken = self.orders.try_send(Order::Pause(Box::new(order))).is_ok();
         self.stats.orders_refused.add((!taken).into());
         taken
+    }
+
+    /// Has what it captures handed on from now on. Never waits. `None`: it takes no more orders.
+    pub(crate) fn tap(&self) -> Option<Tap> {
+        let (end, tap) = tap();
+        let taken = self.orders.try_send(Order::Tap(end)).is_ok();
+        self.stats.orders_refused.add((!taken).into());
+        taken.then_some(tap)
     }
 
     /// Waits until all orders given before are carried out. `false`: that cannot be said, because it has stopped

@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::media_port::{Gathered, Port, Sweep};
 use crate::media_ring::{Mark, Ring};
 use crate::media_stats::MediaStats;
+use crate::media_tap::Taps;
 use crate::media_thread::{Order, Protected};
 use crate::rtp_socket::Batch;
 
@@ -70,6 +71,7 @@ pub(crate) struct Worker {
     by_segment: BTreeMap<SegmentId, usize>,
     journal: Journal,
     gathered: Gathered,
+    taps: Taps,
     /// Facts that are not in the journal yet, in order. Empty but for a moment, unless the disk
     /// is full.
     facts: VecDeque<Fact>,
@@ -94,6 +96,7 @@ impl Worker {
             by_segment: BTreeMap::new(),
             journal,
             gathered: Gathered::default(),
+            taps: Taps::default(),
             facts: VecDeque::new(),
             ended: VecDeque::new(),
             outbox: VecDeque::new(),
@@ -168,6 +171,7 @@ impl Worker {
                 Order::Protect(protected) => self.protect(*protected),
                 Order::Ring(order) => self.ring(batch, &order),
                 Order::Pause(order) => self.pause(batch, &order),
+                Order::Tap(end) => self.taps.add(end),
                 // Whoever asked may have gone.
                 Order::Barrier(reached) => drop(reached.send(())),
             }
@@ -202,9 +206,11 @@ impl Worker {
                     port.begin(*at, &mut Sweep { now, batch, gathered, stats });
                 }
             }
-            Fact::MediaTerms { segment, source, .. } => {
+            Fact::MediaTerms { segment, source, codec, .. } => {
                 if let Some(number) = self.by_segment.get(segment) {
-                    self.ports[*number].intake.terms(now, *source);
+                    let port = &mut self.ports[*number];
+                    port.intake.terms(now, *source);
+                    port.codec.clone_from(codec);
                 }
             }
             Fact::SegmentClosed { segment, .. } => self.close(batch, now, *segment),
@@ -377,7 +383,9 @@ impl Worker {
         if self.gathered.blocks.is_empty() {
             return;
         }
+        let tapped = self.taps.copy(&self.gathered, &self.ports);
         let outcome = self.journal.append(&mut self.gathered.bytes);
+        self.taps.hand_on(&tapped);
         let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| self.gathered.bytes.len());
         for block in &self.gathered.blocks {
             let port = &mut self.ports[block.port];

@@ -5,6 +5,7 @@
 //! is asked and how long an answer may take here; `peers` carries it.
 
 pub(crate) mod choose;
+mod levels;
 mod pause;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ use crate::web::backend::{
 pub use pause::spread as spread_pauses;
 
 use choose::{Sight, merge_calls, most_telling, names, recorders_of};
+use levels::put_level;
 
 /// A peer's answer to a quick question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -423,8 +425,11 @@ impl Backend for GroupBackend {
         let group = self.clone();
         Box::pin(async move {
             let sight = group.sight();
-            let (lists, silent) = group.calls_of_all(&sight, ANSWER_WITHIN).await;
-            let calls = merge_calls(lists.into_iter().map(|(_, calls)| calls));
+            let (told, levels) =
+                tokio::join!(group.calls_of_all(&sight, ANSWER_WITHIN), group.levels(&sight));
+            let (lists, silent) = told;
+            let mut calls = merge_calls(lists.into_iter().map(|(_, calls)| calls));
+            calls.iter_mut().for_each(|call| put_level(call, &levels));
             CallList { calls, unreachable: sight.silent(silent) }
         })
     }

@@ -2,6 +2,7 @@
 //! got it and did not answer, or refused. Each failure names the node. Whom to ask is decided in
 //! `group`.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -123,6 +124,18 @@ impl Peers {
     /// [`PeerError`].
     pub async fn calls(&self, node: NodeId, within: Duration) -> Result<Vec<Value>, PeerError> {
         self.ask(node, &Ask::Calls, within).await
+    }
+
+    /// How loud the calls are that the peer records.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn levels(
+        &self,
+        node: NodeId,
+        within: Duration,
+    ) -> Result<BTreeMap<RecordingId, f64>, PeerError> {
+        self.ask(node, &Ask::Levels, within).await
     }
 
     /// What the peer saw of the calls that began on a day.

@@ -78,6 +78,8 @@ pub enum Ask {
     },
     /// The calls in progress: a list of objects.
     Calls,
+    /// How loud the calls are that the asked node records: dBFS by recording.
+    Levels,
     /// What was seen of the calls that began on a day: a [`SeenPage`].
     Seen {
         /// Any time of it.

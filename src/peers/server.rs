@@ -2,6 +2,7 @@
 //! how an answer is cut; what the answers are is the node's matter. It never asks on: a question
 //! goes from the node that a person asked to the node that knows, and no further.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use cluster::{Group, Reply};
@@ -70,6 +71,11 @@ pub trait PeerService: Backend {
     fn pause_here(&self, request: PauseRequest) -> BoxFuture<'static, Result<PauseDone, Failure>> {
         drop(request);
         Box::pin(async { Err(Failure::new(Code::Unavailable, "this node captures nothing")) })
+    }
+
+    /// How loud the calls are that this node records, dBFS by recording.
+    fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {
+        Box::pin(async { BTreeMap::new() })
     }
 
     /// Another node tells of pauses: ready once what is heard of them is discarded.
@@ -176,6 +182,7 @@ impl Serving<'_> {
                 self.audio(recording, format, part, reply).await
             }
             Ask::Calls => whole(reply, Ok(self.service.calls().await.calls)).await,
+            Ask::Levels => whole(reply, Ok(self.service.levels().await)).await,
             Ask::Seen { day, from } => {
                 whole(reply, self.blocking(move |service| seen(service, day, from)).await).await
             }

@@ -121,12 +121,20 @@ async fn calls_of_all_members_are_one_list() {
     let (_site, [active, backup, witness]) = Site::of_three(Role::Parallel).await;
     *active.node.calls.lock().unwrap() = vec![call("A", Some(1)), call("B", None)];
     *backup.node.calls.lock().unwrap() = vec![call("B", Some(2)), call("A", Some(2))];
+    active.node.levels.lock().unwrap().insert(id(1), -20.5);
+    backup.node.levels.lock().unwrap().insert(id(2), -96.0);
     for member in [&active, &backup, &witness] {
         let list = within(member.backend.calls()).await;
         assert_eq!((list.calls.len(), list.unreachable.len()), (2, 0));
         let find = |ucid| list.calls.iter().find(|call| call["ucid"] == ucid).unwrap();
-        assert_eq!(find("B")["recorded"]["node"], 2);
-        assert_eq!(find("A")["recorded"]["node"], 1);
+        assert_eq!(
+            (&find("B")["recorded"]["node"], &find("B")["level"]),
+            (&json!(2), &json!(-96.0))
+        );
+        assert_eq!(
+            (&find("A")["recorded"]["node"], &find("A")["level"]),
+            (&json!(1), &json!(-20.5))
+        );
         assert_eq!(find("A")["recordedby"].as_array().map(Vec::len), Some(2));
     }
     backup.node.concerned.lock().unwrap().push("2612".to_owned());

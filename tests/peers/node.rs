@@ -1,6 +1,7 @@
 //! A node that records nothing: recordings, calls and answers are what the test puts there. Its
 //! audio is computed, so that long recordings cost no memory.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,7 @@ pub struct FakeNode {
     /// Its own recordings whose files it has lost.
     pub lost: Mutex<Vec<RecordingId>>,
     pub calls: Mutex<Vec<Value>>,
+    pub levels: Mutex<BTreeMap<RecordingId, f64>>,
     pub seen: Mutex<Vec<SeenCall>>,
     pub concerned: Mutex<Vec<String>>,
     pub start_answer: Mutex<Result<RecordingId, Failure>>,
@@ -58,6 +60,7 @@ impl FakeNode {
             lost: Mutex::default(),
             seen: Mutex::default(),
             calls: Mutex::default(),
+            levels: Mutex::default(),
             concerned: Mutex::default(),
             start_answer: Mutex::new(Ok(id(u64::from(node.0)))),
             may_start: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
@@ -241,6 +244,11 @@ impl Backend for FakeNode {
 }
 
 impl PeerService for FakeNode {
+    fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {
+        let levels = self.levels.lock().unwrap().clone();
+        Box::pin(async { levels })
+    }
+
     fn pause_here(&self, _: PauseRequest) -> BoxFuture<'static, Result<PauseDone, Failure>> {
         let answer = self.pause_answer.lock().unwrap().clone();
         async move { answer }.boxed()
