@@ -363,3 +363,26 @@ fn users_are_added_listed_and_removed() {
     assert_eq!(run(&remove).status.code(), Some(1), "gone already");
     assert_eq!(run(&["user", "list", "--file", "/nowhere/users.toml"]).status.code(), Some(78));
 }
+
+/// The completion is asked as bash asks it; the pages are read by man where it is installed (lintian,
+/// see `tests/package.rs`).
+#[test]
+fn manual_pages_and_completions_are_made_of_the_command_line() {
+    let dir = TempDir::new().unwrap();
+    let made = run(&["generate", "--dir", dir.path().to_str().unwrap()]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let page = fs::read_to_string(dir.path().join("man/astlogger-cluster-replace.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("Example"), "{page}");
+    assert!(!dir.path().join("man/astlogger-generate.1").exists(), "it is nobody's but packages'");
+    for (shell, file) in [("zsh", "_astlogger"), ("fish", "astlogger.fish")] {
+        let text = fs::read_to_string(dir.path().join("completions").join(shell).join(file));
+        assert!(text.unwrap().contains("reindex"));
+    }
+    let script = format!(
+        "source {}/completions/bash/astlogger.bash; COMP_WORDS=(astlogger re); COMP_CWORD=1; \
+         _astlogger astlogger re astlogger; echo ${{COMPREPLY[*]}}",
+        dir.path().display()
+    );
+    let offered = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(stdout(&offered).trim(), "report recover reindex", "{}", stderr(&offered));
+}

@@ -76,3 +76,31 @@ fn the_commented_parameters_of_the_example_can_be_used() {
     }
     assert!(tried > 20, "{tried}");
 }
+
+/// What the unit loads is what the program looks for: each secret, and each private key.
+#[test]
+fn a_path_may_name_a_credential_and_says_so_where_there_are_none() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let file = dir.join("single.toml");
+    let keys = "al_tlscert = \"/web.crt\"\nal_tlskey = \"$CREDENTIALS_DIRECTORY/al_tlskey\"\n";
+    let text = format!("{keys}{}", fs::read_to_string(&file).unwrap());
+    let credentials = Some(PathBuf::from("/run/credentials/astlogger.service"));
+    let source = Source { file, text, credentials, ..Source::default() };
+    let tls = Config::parse(&source).unwrap().web.tls.unwrap();
+    assert_eq!(tls.key, Path::new("/run/credentials/astlogger.service/al_tlskey"));
+    let told = Config::parse(&Source { credentials: None, ..source }).unwrap_err().to_string();
+    assert!(told.contains("LoadCredential=al_tlskey:"), "{told}");
+}
+
+#[test]
+fn the_unit_loads_every_secret_that_there_is() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unit = fs::read_to_string(dir.join("systemd/astlogger.service")).unwrap();
+    let keys = fs::read_to_string(dir.join("src/config/keys.rs")).unwrap();
+    let secrets = keys.lines().filter(|line| line.contains("Kind::Secret)"));
+    let names: Vec<_> = secrets.filter_map(|line| line.split('"').nth(1)).collect();
+    assert!(names.len() >= 6, "{names:?}");
+    for name in names {
+        assert!(unit.contains(&format!("\nLoadCredential={name}\n")), "{name} is not loaded");
+    }
+}

@@ -6,6 +6,7 @@ mod cluster;
 mod console;
 mod decrypt;
 mod demo;
+mod generate;
 mod key;
 mod output;
 mod recover;
@@ -148,6 +149,9 @@ enum Command {
     Reindex(reindex::Options),
     /// Check voice files against their records
     Verify(verify::Options),
+    /// Write the manual pages and the shell completions
+    #[command(hide = true)]
+    Generate(generate::Options),
 }
 
 impl Command {
@@ -166,7 +170,7 @@ impl Command {
             Self::Recover(options) => options.json,
             Self::Reindex(options) => options.json,
             Self::Verify(options) => options.json,
-            Self::Run(_) | Self::Simulate(_) => false,
+            Self::Run(_) | Self::Simulate(_) | Self::Generate(_) => false,
         }
     }
 
@@ -194,6 +198,7 @@ impl Command {
             Self::Recover(options) => recover::execute(&options),
             Self::Reindex(options) => reindex::execute(&options),
             Self::Verify(options) => verify::execute(&options),
+            Self::Generate(options) => generate::execute(&options),
         }
     }
 }

@@ -21,6 +21,9 @@ use super::value::{self, Reason};
 /// A secret that is longer than this is some other file.
 const SECRET_BYTES_MAX: u64 = 4096;
 
+/// How a path begins that is to be found among systemd's credentials.
+const CREDENTIALS_PREFIX: &str = "$CREDENTIALS_DIRECTORY/";
+
 /// The values on their way into a configuration.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -166,9 +169,22 @@ impl Reader {
         Some(chosen)
     }
 
-    /// A path.
+    /// A path. One that begins with `$CREDENTIALS_DIRECTORY/` is a credential that systemd has loaded
+    /// (systemd.exec(5), `LoadCredential=`), so that keys need not be readable for the service otherwise.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.text(key).map(PathBuf::from)
+        let text = self.text(key)?;
+        let Some(name) = text.strip_prefix(CREDENTIALS_PREFIX) else {
+            return Some(PathBuf::from(text));
+        };
+        if let Some(credentials) = &self.credentials {
+            return Some(credentials.join(name));
+        }
+        self.refuse_value(
+            key,
+            "a path that is there: nothing has set $CREDENTIALS_DIRECTORY",
+            &format!("add LoadCredential={name}:PATH to the unit, or name the file itself"),
+        );
+        None
     }
 
     /// `true` or `false`.
