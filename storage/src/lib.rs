@@ -11,6 +11,7 @@ pub mod catalog_durable;
 pub mod catalog_place;
 mod catalog_search;
 mod catalog_tables;
+pub mod chain_log;
 mod cipher_read;
 pub mod copy;
 pub mod decrypt;

@@ -2,6 +2,7 @@
 //! media is kept. Pure: nothing here reads a clock, a file, a socket or a random source.
 
 pub mod audit;
+pub mod chain;
 pub mod cipher_file;
 pub mod completeness;
 pub mod draft;
