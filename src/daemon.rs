@@ -12,7 +12,7 @@ use recorder::clock::Clock;
 use recorder::control_task::Control;
 use recorder_core::call::Patience;
 use recorder_core::controller::GroupWord;
-use storage::{CallLog, Journal, JournalError, JournalOptions, Recovered, VoiceStore};
+use storage::{CallLog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore};
 use storage_core::Role;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use crate::completeness;
 use crate::config::{Config, LiveValues};
 use crate::console::{self, NodeActions};
 use crate::copies;
+use crate::evidence;
 use crate::group::GroupBackend;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -111,6 +112,7 @@ struct Running {
     web: web::Running,
     console: Option<console::Running>,
     recording: Option<RecordingParts>,
+    manifest: Arc<Manifest>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -121,7 +123,12 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
+        let manifest =
+            Manifest::open(&config.datadir, config.nodeid).map_err(Failure::unavailable)?;
+        let manifest = Arc::new(manifest);
+        tracing::info!(key = %manifest.public_key(), "what is published is signed");
         let voices = voices.with_keys(config.storage.keys.clone());
+        let voices = voices.with_manifest(Arc::clone(&manifest));
         let unfinished = voices.finish().map_err(Failure::fault)?;
         let Opened { catalog, catching_up } =
             catalog::open(&config.datadir, &voices, &hub, &group)?;
@@ -131,6 +138,7 @@ impl Running {
         }
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
+        tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
         let (mut works, mut recording) = (None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
@@ -177,7 +185,7 @@ impl Running {
         let web = web::serve(web_config(config), Arc::<GroupBackend>::clone(&backend)).await;
         let web = web.map_err(Failure::unavailable)?;
         let console = open_console(config, node, backend, live).await;
-        Ok(Self { group, web, console, recording, tasks })
+        Ok(Self { group, web, console, recording, manifest, tasks })
     }
 
     /// Says why the node cannot go on, should that ever be.
@@ -205,6 +213,7 @@ impl Running {
         for task in self.tasks {
             task.abort();
         }
+        evidence::sign_last(self.manifest).await;
     }
 }
 

@@ -6,6 +6,7 @@ mod cluster;
 mod console;
 mod decrypt;
 mod demo;
+mod evidence;
 mod key;
 mod output;
 mod recover;
@@ -146,7 +147,9 @@ enum Command {
     Recover(recover::Options),
     /// Rebuild the catalog from the files
     Reindex(reindex::Options),
-    /// Check voice files against their records
+    /// What a third party can check of a recording, as one file
+    Evidence(evidence::Options),
+    /// Check voice files against their records and the manifest
     Verify(verify::Options),
 }
 
@@ -165,6 +168,7 @@ impl Command {
             Self::Decrypt(options) => options.json,
             Self::Recover(options) => options.json,
             Self::Reindex(options) => options.json,
+            Self::Evidence(options) => options.json,
             Self::Verify(options) => options.json,
             Self::Run(_) | Self::Simulate(_) => false,
         }
@@ -193,6 +197,7 @@ impl Command {
             Self::Decrypt(options) => decrypt::execute(&options),
             Self::Recover(options) => recover::execute(&options),
             Self::Reindex(options) => reindex::execute(&options),
+            Self::Evidence(options) => evidence::execute(&options),
             Self::Verify(options) => verify::execute(&options),
         }
     }
