@@ -59,6 +59,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
         .route("/api/recordings/{id}/waveform", get(recording_waveform))
+        .route("/api/calls/own", get(own_calls))
         .route("/api/completeness", get(completeness))
         .route("/api/audit", get(audit::list))
         .route("/api/status", get(status))
@@ -147,6 +148,7 @@ async fn addresses() -> &'static str {
      /api/recordings/RECORDINGID         one record\n\
      /api/recordings/RECORDINGID/audio   its voice file\n\
      /api/recordings/RECORDINGID/waveform  how loud it is where\n\
+     /api/calls/own                      calls in progress at your own station\n\
      /api/completeness?day=2026-11-27    what became of that day's calls\n\
      /api/audit                          who did what, when, from where\n\
      /metrics                            Prometheus\n\
@@ -293,6 +295,16 @@ async fn recording_waveform(
         }
     };
     Ok(Json(web.node.waveform(id, points).await?).into_response())
+}
+
+/// The calls in progress at the sender's own station: what an agent sees of `listcalls`.
+async fn own_calls(
+    State(web): Shared,
+    headers: HeaderMap,
+) -> Result<Json<Map<String, Value>>, Refusal> {
+    permitted(&web, &headers, "startrecording")?;
+    let session = signed_in(&web, &headers)?;
+    Ok(Json(web.node.own_calls(&session).await?))
 }
 
 async fn completeness(

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use storage::audit_log::Wanted;
 use storage_core::query::Query;
-use storage_core::{Recording, RecordingId, WallTime};
+use storage_core::{Extension, Recording, RecordingId, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
@@ -141,6 +141,23 @@ impl Node {
         let mut body = Map::new();
         body.insert("total".to_owned(), calls.len().into());
         truncate(&mut calls, REPLY_BYTES_MAX);
+        body.insert("calls".to_owned(), calls.into());
+        name_unreachable(&mut body, &unreachable)?;
+        Ok(body)
+    }
+
+    /// The calls in progress at the asker's own station; none for one who is tied to no station.
+    ///
+    /// # Errors
+    /// `unavailable` if the node does not answer.
+    pub async fn own_calls(&self, session: &Session) -> Result<Map<String, Value>, Failure> {
+        let CallList { mut calls, unreachable } = answer(self.backend.calls()).await?;
+        let own = session.extension().map(Extension::as_str);
+        calls.retain(|call| {
+            let stations = call["extensions"].as_array().into_iter().flatten();
+            stations.filter_map(Value::as_str).any(|station| Some(station) == own)
+        });
+        let mut body = Map::new();
         body.insert("calls".to_owned(), calls.into());
         name_unreachable(&mut body, &unreachable)?;
         Ok(body)
