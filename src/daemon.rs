@@ -25,7 +25,7 @@ use crate::catalog::{self, Opened};
 use crate::command::{Exit, Failure};
 use crate::completeness;
 use crate::config::{Config, LiveValues};
-use crate::console::{self, NodeActions};
+use crate::console::{self, Drills, NodeActions};
 use crate::copies;
 use crate::evidence;
 use crate::group::GroupBackend;
@@ -122,13 +122,7 @@ impl Running {
         let group = open_group(config).await?;
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
-        let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
-        let manifest =
-            Manifest::open(&config.datadir, config.nodeid).map_err(Failure::unavailable)?;
-        let manifest = Arc::new(manifest);
-        tracing::info!(key = %manifest.public_key(), "what is published is signed");
-        let voices = voices.with_keys(config.storage.keys.clone());
-        let voices = voices.with_manifest(Arc::clone(&manifest));
+        let (voices, manifest) = open_voices(config)?;
         let unfinished = voices.finish().map_err(Failure::fault)?;
         let Opened { catalog, catching_up } =
             catalog::open(&config.datadir, &voices, &hub, &group)?;
@@ -182,9 +176,13 @@ impl Running {
         let _ = peers::serve(&group, &service);
         let members = config.cluster.peers.keys().copied();
         let backend = Arc::new(GroupBackend::new(service, group.clone(), config.role, members));
-        let web = web::serve(web_config(config), Arc::<GroupBackend>::clone(&backend)).await;
+        let actions =
+            NodeActions::new(Arc::clone(&node), Arc::<GroupBackend>::clone(&backend), config, live);
+        let actions = Arc::new(actions);
+        let drills = Drills::new(Arc::<NodeActions>::clone(&actions));
+        let web = web::serve(web_config(config, drills), backend).await;
         let web = web.map_err(Failure::unavailable)?;
-        let console = open_console(config, node, backend, live).await;
+        let console = open_console(config, &node, actions).await;
         Ok(Self { group, web, console, recording, manifest, tasks })
     }
 
@@ -311,6 +309,16 @@ async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control
     }
 }
 
+/// The voice files, and the manifest in which each is stated that is published.
+fn open_voices(config: &Config) -> Result<(VoiceStore, Arc<Manifest>), Failure> {
+    let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
+    let manifest = Manifest::open(&config.datadir, config.nodeid).map_err(Failure::unavailable)?;
+    let manifest = Arc::new(manifest);
+    tracing::info!(key = %manifest.public_key(), "what is published is signed");
+    let voices = voices.with_keys(config.storage.keys.clone());
+    Ok((voices.with_manifest(Arc::clone(&manifest)), manifest))
+}
+
 fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
     let options = JournalOptions::default();
     let keys = config.storage.keys.clone();
@@ -338,12 +346,10 @@ fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
 /// Recording does not depend on the console: a node goes on without.
 async fn open_console(
     config: &Config,
-    node: Arc<Node>,
-    backend: Arc<GroupBackend>,
-    live: watch::Sender<LiveValues>,
+    node: &Node,
+    actions: Arc<NodeActions>,
 ) -> Option<console::Running> {
     let place = config.console.as_ref()?;
-    let actions = Arc::new(NodeActions::new(Arc::clone(&node), backend, config, live));
     match console::serve(place, actions, console::Limits::default()).await {
         Ok(running) => Some(running),
         Err(error) => {
@@ -358,7 +364,7 @@ async fn open_console(
     }
 }
 
-fn web_config(config: &Config) -> WebConfig {
+fn web_config(config: &Config, drills: Drills) -> WebConfig {
     let web = &config.web;
     let tls = web.tls.as_ref().map(|tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() });
     WebConfig {
@@ -367,6 +373,7 @@ fn web_config(config: &Config) -> WebConfig {
         insecure: web.insecure,
         users_file: web.usersfile.clone(),
         clerk: Clerk::new(config.nodeid, &config.datadir),
+        drills: Arc::new(drills),
         limits: Limits::default(),
     }
 }

@@ -68,6 +68,7 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
     let arguments = frame.arguments();
     let done = match verb {
         Verb::FetchRecording => return begin_fetch(link, &frame, session).await,
+        Verb::Drill => return link.reply(&frame.id, drill(link, &frame, session).await),
         Verb::StartRecording => Some(node.start(session, &arguments).await),
         Verb::RepairRecording => Some(node.repair(&arguments).await),
         Verb::StopRecording => Some(node.stop(session, &arguments).await),
@@ -134,6 +135,24 @@ pub async fn refuse(link: &Link, frame: &Frame, session: Option<&Session>, failu
         _ => Err(failure),
     };
     link.reply(&frame.id, refused);
+}
+
+/// `drill`. It goes on, and into the audit log, when whoever asked has gone.
+async fn drill(
+    link: &Link,
+    frame: &Frame,
+    session: &Session,
+) -> Result<Map<String, Value>, Failure> {
+    let asked = audit::asked(session, link.peer, frame.name(), frame.members());
+    let (drills, clerk) = (Arc::clone(&link.web.drills), Arc::clone(&link.web.clerk));
+    let drilling = tokio::spawn(async move {
+        let done = drills.drill().await;
+        clerk.note(asked, audit::outcome(&done)).await?;
+        done
+    });
+    let broken = |_| Failure::new(Code::Internal, "the drill broke off");
+    let lines = drilling.await.map_err(broken)??;
+    Ok(Map::from_iter([("lines".to_owned(), lines.into())]))
 }
 
 async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {

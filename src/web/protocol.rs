@@ -63,6 +63,8 @@ pub enum Verb {
     RepairRecording,
     /// `listaudit`
     ListAudit,
+    /// `drill`
+    Drill,
     /// A request of the contract that this version does not serve.
     Later,
 }
@@ -92,7 +94,7 @@ const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row 
     Row { name, verb, roles }
 }
 
-/// Every request of the contract.
+/// Every request of the contract, and what came later.
 pub const ROWS: &[Row] = &[
     row("authenticate", Verb::Authenticate, ANY),
     row("listrecordings", Verb::ListRecordings, QUALITY),
@@ -116,6 +118,7 @@ pub const ROWS: &[Row] = &[
     row("deleterecording", Verb::Later, ADMIN),
     row("exportrecordings", Verb::Later, &[UserRole::Qa]),
     row("listaudit", Verb::ListAudit, AUDIT),
+    row("drill", Verb::Drill, ADMIN),
 ];
 
 impl Frame {
@@ -317,6 +320,7 @@ mod tests {
             ("deleterecording", "- - - - y"),
             ("exportrecordings", "- - y - -"),
             ("listaudit", "- - - y y"),
+            ("drill", "- - - - y"),
         ];
         assert_eq!(table.len(), ROWS.len());
         for (name, marks) in table {
