@@ -322,7 +322,7 @@ fn verify_names_what_was_done_to_the_manifest() {
     type Change = fn(&mut Vec<String>);
     let cases: [(&str, Change); 4] = [
         ("line 4 was altered", |lines| {
-            lines[3] = lines[3].replace("\"revision\":1", "\"revision\":2")
+            lines[3] = lines[3].replace("\"revision\":1", "\"revision\":2");
         }),
         ("comes after lines that were removed: numbers 3 to 4", |lines| drop(lines.drain(2..4))),
         ("was cut: 3 lines are there, and 7 were written", |lines| lines.truncate(3)),
