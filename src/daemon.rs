@@ -12,7 +12,7 @@ use recorder::clock::Clock;
 use recorder::control_task::Control;
 use recorder_core::call::Patience;
 use recorder_core::controller::GroupWord;
-use storage::{CallLog, Journal, JournalError, JournalOptions, Recovered, VoiceStore};
+use storage::{CallLog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore};
 use storage_core::Role;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use crate::completeness;
 use crate::config::{Config, LiveValues};
 use crate::console::{self, Drills, NodeActions};
 use crate::copies;
+use crate::evidence;
 use crate::group::GroupBackend;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -111,6 +112,7 @@ struct Running {
     web: web::Running,
     console: Option<console::Running>,
     recording: Option<RecordingParts>,
+    manifest: Arc<Manifest>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -120,8 +122,7 @@ impl Running {
         let group = open_group(config).await?;
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
-        let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
-        let voices = voices.with_keys(config.storage.keys.clone());
+        let (voices, manifest) = open_voices(config)?;
         let unfinished = voices.finish().map_err(Failure::fault)?;
         let Opened { catalog, catching_up } =
             catalog::open(&config.datadir, &voices, &hub, &group)?;
@@ -131,6 +132,7 @@ impl Running {
         }
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
+        tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
         let (mut works, mut recording) = (None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
@@ -182,7 +184,7 @@ impl Running {
         let web = web::serve(web_config(config, drills), backend).await;
         let web = web.map_err(Failure::unavailable)?;
         let console = open_console(config, &node, actions).await;
-        Ok(Self { group, web, console, recording, tasks })
+        Ok(Self { group, web, console, recording, manifest, tasks })
     }
 
     /// Says why the node cannot go on, should that ever be.
@@ -210,6 +212,7 @@ impl Running {
         for task in self.tasks {
             task.abort();
         }
+        evidence::sign_last(self.manifest).await;
     }
 }
 
@@ -305,6 +308,16 @@ async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control
         };
         control.tell_group(word).await;
     }
+}
+
+/// The voice files, and the manifest in which each is stated that is published.
+fn open_voices(config: &Config) -> Result<(VoiceStore, Arc<Manifest>), Failure> {
+    let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
+    let manifest = Manifest::open(&config.datadir, config.nodeid).map_err(Failure::unavailable)?;
+    let manifest = Arc::new(manifest);
+    tracing::info!(key = %manifest.public_key(), "what is published is signed");
+    let voices = voices.with_keys(config.storage.keys.clone());
+    Ok((voices.with_manifest(Arc::clone(&manifest)), manifest))
 }
 
 fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {

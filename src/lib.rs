@@ -18,6 +18,7 @@ pub mod console;
 pub mod copies;
 pub mod daemon;
 pub mod demo;
+mod evidence;
 pub mod group;
 mod hub;
 mod local;

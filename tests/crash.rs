@@ -10,6 +10,19 @@ use simulator::SiteConfig;
 use storage_core::record::GapCause;
 use tokio::time::sleep;
 
+/// What `astlogger verify` says of the node's data folder; everything is in order.
+async fn verified(bench: &Bench) -> String {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_astlogger"))
+        .arg("verify")
+        .arg(bench.node.data_dir())
+        .output()
+        .await
+        .expect("the command runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_kill_and_restart_a_call_that_is_still_up_is_one_recording() {
     let mut bench = Bench::start(4).await;
@@ -74,6 +87,11 @@ async fn kills_at_any_moment_leave_only_files_that_play() {
     }
     let verdict = bench.assert_right();
     assert_eq!((verdict.calls, verdict.recordings_published), (12, 12));
+    bench.node.stop(LIMIT).await.expect("it stops");
+    let said = verified(&bench).await;
+    // All of them have a line, and the last checkpoint covers it.
+    assert!(said.contains("(0 lines after the last), 0 faults"), "{said}");
+    assert!(!said.contains("older than the manifest"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,6 +112,8 @@ async fn recover_seals_what_a_crash_left_without_a_node() {
     let published = bench.node.recordings().expect("readable");
     assert_eq!(published.len(), 1, "{output:?}");
     assert!(published[0].1.durationms > 1500, "{:?}", published[0].1);
+    let said = verified(&bench).await;
+    assert!(said.contains("(0 lines after the last), 0 faults"), "{said}");
     bench.site.switch().hangup_all(call);
 }
 

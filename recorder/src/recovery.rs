@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use recorder_core::media::Unplaceable;
 use storage::{
-    Journal, JournalError, JournalOptions, JournalReader, Keys, Recovered, Unfinished, VoiceError,
-    VoiceStore,
+    Journal, JournalError, JournalOptions, JournalReader, Keys, Manifest, Recovered, Unfinished,
+    VoiceError, VoiceStore,
 };
 use storage_core::journal::Fact;
 use storage_core::{Draft, NodeId, Recording, RecordingId};
@@ -82,7 +83,8 @@ pub fn recover(
 ) -> Result<Recovery, RecoverError> {
     let options = JournalOptions::default();
     let (mut journal, found) = Journal::open_with_keys(dir, node, options, keys.clone())?;
-    let store = VoiceStore::open(dir)?.with_keys(keys);
+    let manifest = Arc::new(Manifest::open(dir, node)?);
+    let store = VoiceStore::open(dir)?.with_keys(keys).with_manifest(Arc::clone(&manifest));
     let unfinished = store.finish()?;
     for staged in store.staged()? {
         // Its captures are still in the journal, and are sealed below.
@@ -106,6 +108,7 @@ pub fn recover(
     }
     journal.sync()?;
     while journal.maintain()?.more {}
+    manifest.checkpoint()?;
     Ok(recovery)
 }
 

@@ -78,6 +78,7 @@ pub const ALL: &[Kind] = &[
     node("notmember", Severity::Critical),
     node("notmirrored", Severity::Warning),
     node("notpublished", Severity::Warning),
+    node("notsigned", Severity::Warning),
     node("peerrefuses", Severity::Critical),
     node("phantomlost", Severity::Warning),
     node("phantomrefused", Severity::Warning),

@@ -7,6 +7,7 @@ mod console;
 mod decrypt;
 mod demo;
 mod generate;
+mod evidence;
 mod key;
 mod output;
 mod recover;
@@ -147,7 +148,9 @@ enum Command {
     Recover(recover::Options),
     /// Rebuild the catalog from the files
     Reindex(reindex::Options),
-    /// Check voice files against their records
+    /// What a third party can check of a recording, as one file
+    Evidence(evidence::Options),
+    /// Check voice files against their records and the manifest
     Verify(verify::Options),
     /// Write the manual pages and the shell completions
     #[command(hide = true)]
@@ -169,6 +172,7 @@ impl Command {
             Self::Decrypt(options) => options.json,
             Self::Recover(options) => options.json,
             Self::Reindex(options) => options.json,
+            Self::Evidence(options) => options.json,
             Self::Verify(options) => options.json,
             Self::Run(_) | Self::Simulate(_) | Self::Generate(_) => false,
         }
@@ -197,6 +201,7 @@ impl Command {
             Self::Decrypt(options) => decrypt::execute(&options),
             Self::Recover(options) => recover::execute(&options),
             Self::Reindex(options) => reindex::execute(&options),
+            Self::Evidence(options) => evidence::execute(&options),
             Self::Verify(options) => verify::execute(&options),
             Self::Generate(options) => generate::execute(&options),
         }

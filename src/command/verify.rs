@@ -2,15 +2,21 @@
 //! be. What is checked is in [`storage::verify`].
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 use storage::Keys;
 use storage::audit_log::{AuditFault, AuditLog, AuditLogError};
+use storage::manifest_check::{Checked, Expected, check};
+use storage::signing::PublicKey;
 use storage::verify::{Fault, FaultKind, Told, Verified, VerifyError, verify};
-use storage_core::naming::AUDIT_FOLDER;
+use storage_core::hex;
+use storage_core::manifest::Signed;
+use storage_core::naming::{AUDIT_FOLDER, MANIFEST_FOLDER};
 
 use super::{Exit, Failure, key, print_json};
 use crate::config::Config;
@@ -29,9 +35,11 @@ const FAULTS_MAX: usize = 10_000;
     from publishing. Of a data folder, or of its folder audit alone, also the audit log: names each line that was \
     altered, removed or inserted, and a log that was cut. A node may be running meanwhile. Ends with 1 if anything is named, or an encrypted \
     file could not be checked because its key was not given.\n\n\
-    Not in this version: signatures, and the chain that would show that a recording was removed whole, \
-    or altered together with its record. Who can write the audit log can also write its head anew, and the whole \
-    chain: against that, only a copy of the head that is kept elsewhere helps.")]
+    Of a data folder, also the manifest: names each recording that was published here and is missing, that is another one \
+    now, or that has no line; and each checkpoint that the node has not signed. The public key is to be known from \
+    elsewhere (--public-key): whoever can write in the data folder can also make a new key, and the whole manifest \
+    anew. A node that was rolled back to an earlier state as a whole is only noticed by a checkpoint that was kept \
+    elsewhere (--checkpoint; checkpoint.txt of any bundle that `astlogger evidence` wrote).")]
 pub(super) struct Options {
     /// Key file (al_encryptionkeyfile), for encrypted voice files
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
@@ -39,6 +47,12 @@ pub(super) struct Options {
     /// Configuration that names the key file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The node's public key (hex), as it was published or noted earlier
+    #[arg(long, value_name = "KEY", value_parser = public_key)]
+    public_key: Option<PublicKey>,
+    /// A checkpoint of the node (checkpoint.txt) that was kept elsewhere
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
     /// Print one JSON object as the last line
     #[arg(long)]
     pub(super) json: bool,
@@ -54,6 +68,9 @@ struct Report {
     bytes: u64,
     /// Lines of audit logs.
     auditlines: u64,
+    /// Lines of manifests, and checkpoints among them that are signed as they should be.
+    manifestlines: u64,
+    checkpoints: u64,
     /// How many files of each kind of fault.
     #[serde(flatten)]
     counts: BTreeMap<&'static str, u64>,
@@ -73,6 +90,7 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         (None, Some(file)) => Config::load(file, None)?.storage.keys,
         (None, None) => Keys::default(),
     };
+    let expected = expected(options)?;
     let mut faults = Vec::new();
     let mut told = Instant::now();
     let (audits, voices): (Vec<PathBuf>, Vec<PathBuf>) =
@@ -101,15 +119,17 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
     })?;
     let (lines, broken) =
         verify_audit(&audits, &voices).map_err(|error| Failure::new(Exit::Fault, error))?;
-    for AuditFault { path, what } in &broken {
-        let fault = Fault { kind: FaultKind::Altered, path: path.clone(), what: what.clone() };
+    let manifest = verify_manifests(&voices, &expected)?;
+    let audit_faults = broken.iter().map(|AuditFault { path, what }| {
+        let (path, what) = (path.clone(), what.clone());
+        Fault { kind: FaultKind::Altered, path, what }
+    });
+    let mut done = done;
+    for fault in audit_faults.chain(manifest.faults.iter().cloned()) {
         tell(&fault, options.json);
         let Fault { kind, path, what } = fault;
+        *done.faults.entry(kind).or_default() += 1;
         faults.push(Named { kind: kind.as_str(), path, what });
-    }
-    let mut done = done;
-    if !broken.is_empty() {
-        *done.faults.entry(FaultKind::Altered).or_default() += broken.len() as u64;
     }
     if options.json {
         let count = |kind: FaultKind| done.faults.get(&kind).copied().unwrap_or(0);
@@ -118,6 +138,8 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
             recordings: done.recordings,
             bytes: done.bytes,
             auditlines: lines,
+            manifestlines: manifest.lines,
+            checkpoints: manifest.checkpoints,
             counts: FaultKind::ALL.into_iter().map(|kind| (kind.as_str(), count(kind))).collect(),
             faults,
         })?;
@@ -126,6 +148,7 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         if lines > 0 || !broken.is_empty() {
             println!("{lines} lines of audit logs, {} of them wrong", broken.len());
         }
+        tell_manifest(&manifest);
     }
     Ok(if done.is_clean() { Exit::Done } else { Exit::NotSo })
 }
@@ -145,6 +168,54 @@ fn verify_audit(
         faults.append(&mut found);
     }
     Ok((lines, faults))
+}
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    let key = hex::decode(text).map(PublicKey);
+    key.ok_or_else(|| {
+        "a public key is 64 hex digits, as `astlogger evidence --public-key` shows".to_owned()
+    })
+}
+
+fn expected(options: &Options) -> Result<Expected, Failure> {
+    let checkpoint = match &options.checkpoint {
+        None => None,
+        Some(path) => {
+            let text = fs::read_to_string(path);
+            let signed = text.ok().and_then(|text| Signed::from_text(&text));
+            let why = || anyhow!("{} is no checkpoint.txt of a bundle of evidence", path.display());
+            Some(signed.ok_or_else(|| Failure::new(Exit::Usage, why()))?)
+        }
+    };
+    Ok(Expected { key: options.public_key, checkpoint })
+}
+
+/// Checks the manifests of data folders.
+fn verify_manifests(paths: &[PathBuf], expected: &Expected) -> Result<Checked, Failure> {
+    let mut sum = Checked::default();
+    for dir in paths.iter().filter(|path| path.join(MANIFEST_FOLDER).is_dir()) {
+        let checked = check(dir, expected).map_err(|error| Failure::new(Exit::Fault, error))?;
+        sum.lines += checked.lines;
+        sum.checkpoints += checked.checkpoints;
+        sum.uncovered += checked.uncovered;
+        sum.older += checked.older;
+        sum.faults.extend(checked.faults);
+    }
+    Ok(sum)
+}
+
+fn tell_manifest(checked: &Checked) {
+    let Checked { lines, checkpoints, uncovered, older, faults } = checked;
+    if *lines == 0 && faults.is_empty() {
+        return;
+    }
+    println!(
+        "{lines} lines of manifests with {checkpoints} signed checkpoints ({uncovered} lines after the last), {} faults",
+        faults.len()
+    );
+    if *older > 0 {
+        println!("{older} recordings are older than the manifest, which says nothing of them");
+    }
 }
 
 /// On standard error if standard output is a program's.

@@ -274,6 +274,8 @@ impl VoiceStore {
         self.sync_folder(&folder)?;
         self.remove_older(&record, &before)?;
         self.settle_keys(&record, &folder)?;
+        // As long as the note is there, a crash has it completed, and stated, once more.
+        self.state(&record)?;
         self.remove_if_there(&self.note(&record))?;
         self.sync_folder(&self.work(naming::publishing_folder()))?;
         Ok(record)

@@ -2,7 +2,7 @@
 //! record, its voice file with the length and the checksum that the record names, and, if that is
 //! encrypted, its data key; and whether there is anything that no record speaks of. It changes nothing,
 //! so a node may be running on the folder. What was removed whole, the record with the voice file, cannot
-//! be noticed here: nothing is left that speaks of it.
+//! be noticed here: only the manifest speaks of it ([`crate::manifest_check`]).
 //!
 //! In memory are the names of one folder at a time, a piece of one file, and what was found altered:
 //! whether that is another recording's audio is looked up in the end, by going through the records once

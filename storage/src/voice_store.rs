@@ -13,6 +13,7 @@ use storage_core::{Recording, RecordingId, WallTime, naming};
 use crate::cipher_read::CipherFile;
 use crate::disk::{Disk, DiskFile, RealDisk, read_full_at, read_whole, write_all_at};
 use crate::keys::Keys;
+use crate::manifest::Manifest;
 use crate::voice_file::{EncodedWriter, VoiceError, VoiceForm, VoiceWriter};
 use crate::voice_out::hash;
 use crate::wav::Channels;
@@ -33,6 +34,8 @@ pub struct VoiceStore {
     /// Of one recording one revision is published at a time: what this node has sealed, or what comes
     /// from another member.
     publishing: Arc<[Mutex<()>; PUBLISHING_AT_ONCE]>,
+    /// Where what is published is written down.
+    manifest: Option<Arc<Manifest>>,
 }
 
 /// A voice file that is there and has the right length; if it is encrypted, with its data key.
@@ -70,13 +73,28 @@ impl VoiceStore {
     /// The store of a folder that nothing is to be made or written in.
     pub(crate) fn at(disk: Arc<dyn Disk>, dir: &Path) -> Self {
         let publishing = Arc::default();
-        Self { disk, dir: dir.to_owned(), keys: Keys::default(), copies: false, publishing }
+        let (dir, keys) = (dir.to_owned(), Keys::default());
+        Self { disk, dir, keys, copies: false, publishing, manifest: None }
     }
 
     /// The same with keys: what is written is encrypted, and what is encrypted can be read.
     #[must_use]
     pub fn with_keys(self, keys: Keys) -> Self {
         Self { keys, ..self }
+    }
+
+    /// The same with a manifest: nothing counts as published before it has a line there.
+    #[must_use]
+    pub fn with_manifest(self, manifest: Arc<Manifest>) -> Self {
+        Self { manifest: Some(manifest), ..self }
+    }
+
+    /// Writes down that a recording was published.
+    pub(crate) fn state(&self, record: &Recording) -> Result<(), VoiceError> {
+        match &self.manifest {
+            Some(manifest) => manifest.published(record),
+            None => Ok(()),
+        }
     }
 
     /// The same folder for what comes from another member: it is written and staged apart.

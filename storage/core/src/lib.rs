@@ -2,6 +2,7 @@
 //! media is kept. Pure: nothing here reads a clock, a file, a socket or a random source.
 
 pub mod audit;
+pub mod chain;
 pub mod cipher_file;
 pub mod completeness;
 pub mod draft;
@@ -13,6 +14,7 @@ pub mod journal_block;
 pub mod journal_cipher;
 pub mod journal_scan;
 pub mod key_file;
+pub mod manifest;
 pub mod mirror_wire;
 pub mod naming;
 pub mod query;

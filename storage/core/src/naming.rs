@@ -17,6 +17,8 @@
 //! mirror/NODE/capture/0000000001.alc      what another node captured, for the day that it is lost
 //! mirror/NODE/position                    how much of that node's journal is durable here
 //! calls/2026-11-23.jsonl                  calls that began on this UTC day, as this node saw them
+//! manifest/2026-11-23.jsonl, head         what was published here, and checkpoints
+//! manifest/signing.key, node.der          the node's signing key, and its public half
 //! catalog/                                index; can be rebuilt from `voice`
 //! ```
 
@@ -30,6 +32,8 @@ use crate::time::WallTime;
 pub const CAPTURE_FOLDER: &str = "capture";
 /// Folder of the audit log.
 pub const AUDIT_FOLDER: &str = "audit";
+/// Folder of the manifest and of the node's signing key.
+pub const MANIFEST_FOLDER: &str = "manifest";
 /// Folder of the voice files and their records.
 pub const VOICE_FOLDER: &str = "voice";
 /// Folder of what is being written, below [`VOICE_FOLDER`] so that it lies on the same device.

@@ -1,0 +1,416 @@
+//! Evidence as people use it: `astlogger evidence` writes a bundle, and what its page says is done with the real
+//! openssl and sha256sum, on a bundle that is whole and on ones that were changed; `astlogger verify` names what was
+//! done to a manifest and to what it states.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use storage::audit_log::AuditLog;
+use storage::wav::Channels;
+use storage::{Keys, Manifest, VoiceForm, VoiceStore};
+use storage_core::audit::Entry;
+use storage_core::g711::Law;
+use storage_core::{NodeId, Recording, RecordingId, WallTime};
+use tempfile::TempDir;
+
+/// After the manifest began, so that what it does not state is seen to be added.
+const MADE_MS: i64 = 4_000_000_000_000;
+
+/// A data folder in which recordings are published.
+struct Site {
+    folder: TempDir,
+    manifest: Arc<Manifest>,
+    store: VoiceStore,
+}
+
+impl Site {
+    fn new(keys: Keys) -> Self {
+        let folder = TempDir::new().unwrap();
+        let manifest = Arc::new(Manifest::open(folder.path(), NodeId(1)).unwrap());
+        let store = VoiceStore::open(folder.path()).unwrap().with_keys(keys);
+        let store = store.with_manifest(Arc::clone(&manifest));
+        Self { folder, manifest, store }
+    }
+
+    /// Three recordings with a checkpoint after each, the first one not the first line.
+    fn with_three() -> (Self, [Recording; 3]) {
+        let site = Self::new(Keys::default());
+        assert!(site.manifest.checkpoint().unwrap());
+        let records = [1, 2, 3].map(|number| {
+            let record = publish(&site.store, number, 1);
+            assert!(site.manifest.checkpoint().unwrap());
+            assert!(!site.manifest.checkpoint().unwrap(), "there is nothing new");
+            record
+        });
+        (site, records)
+    }
+
+    fn dir(&self) -> &str {
+        text_of(self.folder.path())
+    }
+
+    /// The only file with the manifest's lines.
+    fn lines_file(&self) -> PathBuf {
+        let listed = fs::read_dir(self.folder.path().join("manifest")).unwrap();
+        let mut paths = listed.map(|entry| entry.unwrap().path());
+        paths.find(|path| path.extension().is_some_and(|ending| ending == "jsonl")).unwrap()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.lines_file()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn verify(&self, more: &[&str]) -> (Option<i32>, String) {
+        let output = astlogger(&[&["verify"], more, &[self.dir()]].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+}
+
+fn text_of(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn astlogger(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_astlogger")).args(arguments).output().unwrap()
+}
+
+fn publish(store: &VoiceStore, number: i64, revision: u32) -> Recording {
+    let id = RecordingId::new(WallTime::from_millis(MADE_MS + number), [7; 10]);
+    let samples = vec![u8::try_from(number).unwrap(); 8000];
+    let form = VoiceForm::G711(Law::A);
+    let mut writer = store.write(id, form, Channels::Mono, samples.len() as u64).unwrap();
+    writer.write_g711(Law::A, &samples).unwrap();
+    let started = id.made();
+    let record: Recording = serde_json::from_value(json!({
+        "recordingid": id, "revision": revision, "callids": ["1"], "extension": "2611", "agentid": "",
+        "calling": "", "called": "", "direction": "inbound", "trunkgroup": "", "trunkmember": "",
+        "vdn": "", "split": "", "userdata": "", "parties": [], "started": started, "ended": started,
+        "durationms": 1000, "scope": "station", "trigger": "rule", "rule": "", "copy": 1, "node": 1,
+        "segments": [], "gaps": [], "pauses": [], "complete": true,
+        "quality": { "lossratio": 0.1, "jitterms": 0.3, "clockdriftppm": 17.123_456_789 },
+        "format": "wavg711", "bytes": 0, "sha256": "", "tags": [], "notes": [], "hold": false,
+    }))
+    .unwrap();
+    store.publish_staged(&store.stage(writer.finish().unwrap(), record).unwrap()).unwrap()
+}
+
+/// The bundle of a recording, unpacked with the real tar.
+fn bundle(site: &Site, id: RecordingId, more: &[&str]) -> (TempDir, PathBuf) {
+    let out = TempDir::new().unwrap();
+    let tar = out.path().join("evidence.tar");
+    let id = id.to_string();
+    let whole = [&["evidence", &id, "--dir", site.dir(), "--out", text_of(&tar)], more].concat();
+    let made = astlogger(&whole);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let unpacked =
+        Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(out.path()).output().unwrap();
+    assert!(unpacked.status.success() && unpacked.stderr.is_empty(), "{unpacked:?}");
+    let folder = out.path().join(&id);
+    (out, folder)
+}
+
+/// Does what the page says, and tells what came of it.
+fn follow_page(folder: &Path) -> (bool, String) {
+    let page = fs::read_to_string(folder.join("INSTRUCTIONS.txt")).unwrap();
+    let (_, rest) = page.split_once("--- begin of commands ---\n").unwrap();
+    let (commands, _) = rest.split_once("--- end of commands ---").unwrap();
+    let ran = Command::new("bash").args(["-c", commands]).current_dir(folder).output().unwrap();
+    let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
+    (ran.status.success() && said.trim_end().ends_with("all in order"), said)
+}
+
+#[test]
+fn a_third_party_finds_a_bundle_in_order_by_what_the_page_says() {
+    let (site, records) = Site::with_three();
+    for record in &records {
+        let (_out, folder) = bundle(&site, record.recordingid, &[]);
+        let (sound, said) = follow_page(&folder);
+        assert!(sound, "{said}");
+        assert!(folder.join("before.txt").exists());
+    }
+    let key =
+        String::from_utf8(astlogger(&["evidence", "--public-key", "--dir", site.dir()]).stdout);
+    let (_out, folder) = bundle(&site, records[0].recordingid, &[]);
+    let page = fs::read_to_string(folder.join("INSTRUCTIONS.txt")).unwrap();
+    let command = page.lines().find(|line| line.contains("od -An")).unwrap();
+    let shown = Command::new("bash").args(["-c", command]).current_dir(&folder).output().unwrap();
+    assert_eq!(key.unwrap().trim_end(), String::from_utf8(shown.stdout).unwrap());
+}
+
+#[test]
+fn a_manifest_that_begins_with_the_recording_has_no_checkpoint_before() {
+    let site = Site::new(Keys::default());
+    let record = publish(&site.store, 1, 1);
+    let early = astlogger(&["evidence", &record.recordingid.to_string(), "--dir", site.dir()]);
+    assert_eq!(early.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&early.stderr).contains("not covered by a checkpoint yet"));
+    site.manifest.checkpoint().unwrap();
+    let (_out, folder) = bundle(&site, record.recordingid, &[]);
+    assert!(!folder.join("before.txt").exists());
+    let (sound, said) = follow_page(&folder);
+    assert!(sound, "{said}");
+}
+
+#[test]
+fn of_several_revisions_the_last_one_is_in_the_bundle() {
+    let (site, records) = Site::with_three();
+    publish(&site.store, 1, 2);
+    site.manifest.checkpoint().unwrap();
+    let (_out, folder) = bundle(&site, records[0].recordingid, &[]);
+    let (sound, said) = follow_page(&folder);
+    assert!(sound, "{said}");
+    let record: Value =
+        serde_json::from_slice(&fs::read(folder.join("record.json")).unwrap()).unwrap();
+    assert_eq!(record["revision"], 2);
+    assert_eq!(site.verify(&[]).0, Some(0));
+}
+
+#[test]
+fn an_encrypted_recording_is_handed_out_plain() {
+    let keys = TempDir::new().unwrap();
+    let file = keys.path().join("keys");
+    let made = astlogger(&["key", "new", "--file", text_of(&file), "--name", "k1"]);
+    assert!(made.status.success());
+    let site = Site::new(Keys::load(&file).unwrap());
+    let record = publish(&site.store, 1, 1);
+    site.manifest.checkpoint().unwrap();
+    let (_out, folder) = bundle(&site, record.recordingid, &["--key-file", text_of(&file)]);
+    let (sound, said) = follow_page(&folder);
+    assert!(sound, "{said}");
+    assert_eq!(site.verify(&["--key-file", text_of(&file)]).0, Some(0));
+}
+
+/// Changes one file of a bundle.
+fn edit(folder: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    edit_file(&folder.join(name), change);
+}
+
+fn edit_file(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    let before = bytes.clone();
+    change(&mut bytes);
+    assert_ne!(bytes, before, "nothing was changed in {}", path.display());
+    fs::write(path, bytes).unwrap();
+}
+
+/// Something else for a digit of a hash or of a number.
+fn flip(bytes: &mut [u8], at: usize) {
+    bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
+}
+
+#[test]
+fn the_page_finds_each_kind_of_change() {
+    let (site, records) = Site::with_three();
+    type Change = fn(&Path);
+    let changes: [(&str, &str, Change); 9] = [
+        ("audio", "voice.wav", |folder| edit(folder, "voice.wav", |bytes| bytes[5000] ^= 1)),
+        ("record", "record.json", |folder| {
+            edit(folder, "record.json", |bytes| flip(bytes, 60));
+        }),
+        ("line", "line of manifest.jsonl", |folder| {
+            edit(folder, "manifest.jsonl", |bytes| {
+                let at = bytes.len() - 150;
+                flip(bytes, at);
+            });
+        }),
+        ("removed line", "line of manifest.jsonl", |folder| {
+            edit(folder, "manifest.jsonl", |bytes| {
+                let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+                bytes.drain(..=end);
+            });
+        }),
+        ("removed last line", "another list", |folder| {
+            edit(folder, "manifest.jsonl", |bytes| {
+                let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+                bytes.truncate(end + 1);
+            });
+        }),
+        ("checkpoint", "signature of checkpoint", |folder| {
+            edit(folder, "checkpoint.txt", |bytes| flip(bytes, 40));
+        }),
+        ("signature", "signature of checkpoint", |folder| {
+            edit(folder, "checkpoint.sig", |bytes| bytes[20] ^= 1);
+        }),
+        ("signature before", "signature of before", |folder| {
+            edit(folder, "before.sig", |bytes| bytes[20] ^= 1);
+        }),
+        ("rolled back", "another list", |folder| {
+            fs::copy(folder.join("before.txt"), folder.join("checkpoint.txt")).unwrap();
+            fs::copy(folder.join("before.sig"), folder.join("checkpoint.sig")).unwrap();
+        }),
+    ];
+    for (name, word, change) in changes {
+        let (_out, folder) = bundle(&site, records[1].recordingid, &[]);
+        change(&folder);
+        let (sound, said) = follow_page(&folder);
+        assert!(!sound && said.contains("NOT IN ORDER") && said.contains(word), "{name}: {said}");
+    }
+}
+
+#[test]
+fn verify_finds_a_sound_node_sound_and_says_how_far_it_is_signed() {
+    let (site, _) = Site::with_three();
+    publish(&site.store, 4, 1);
+    let (code, said) = site.verify(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("8 lines of manifests with 4 signed checkpoints (1 lines after"),
+        "{said}"
+    );
+    let (_, said) = site.verify(&["--json"]);
+    let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!((&report["manifestlines"], &report["checkpoints"]), (&json!(8), &json!(4)));
+}
+
+#[test]
+fn verify_says_what_became_of_a_recording() {
+    type Change = fn(&Site, &[Recording; 3]);
+    let cases: [(&str, Change); 5] = [
+        ("was published here and removed since", |site, records| {
+            fs::remove_file(site.store.record_path(&records[1])).unwrap();
+            fs::remove_file(site.store.voice_path(&records[1])).unwrap();
+        }),
+        ("is another record than was published", |site, records| {
+            edit_file(&site.store.record_path(&records[1]), |bytes| {
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                *bytes = text.replace("2611", "2612").into_bytes();
+            });
+        }),
+        ("names another voice file than was published", |site, records| {
+            // Record and audio together, so that they agree with each other.
+            let (one, two) = (&records[0], &records[1]);
+            fs::copy(site.store.voice_path(one), site.store.voice_path(two)).unwrap();
+            edit_file(&site.store.record_path(two), |bytes| {
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                *bytes = text.replace(&two.sha256, &one.sha256).into_bytes();
+            });
+        }),
+        ("has no line in the manifest", |site, _| {
+            publish(&VoiceStore::open(site.folder.path()).unwrap(), 9, 1);
+        }),
+        ("is no public key", |site, _| {
+            edit_file(&site.folder.path().join("manifest/node.der"), |bytes| bytes.truncate(7));
+        }),
+    ];
+    for (word, change) in cases {
+        let (site, records) = Site::with_three();
+        change(&site, &records);
+        let output = astlogger(&["verify", site.dir()]);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!output.status.success() && said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
+fn tags_notes_and_legal_hold_are_nobodys_fault() {
+    let (site, records) = Site::with_three();
+    edit_file(&site.store.record_path(&records[1]), |bytes| {
+        let mut record: Recording = serde_json::from_slice(bytes).unwrap();
+        (record.tags, record.hold) = (vec!["fraud".to_owned()], true);
+        *bytes = serde_json::to_vec_pretty(&record).unwrap();
+    });
+    let (code, said) = site.verify(&[]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn verify_names_what_was_done_to_the_manifest() {
+    type Change = fn(&mut Vec<String>);
+    let cases: [(&str, Change); 4] = [
+        ("line 4 was altered", |lines| {
+            lines[3] = lines[3].replace("\"revision\":1", "\"revision\":2");
+        }),
+        ("comes after lines that were removed: numbers 3 to 4", |lines| drop(lines.drain(2..4))),
+        ("was cut: 3 lines are there, and 7 were written", |lines| lines.truncate(3)),
+        ("was inserted", |lines| lines.push(lines[1].clone())),
+    ];
+    for (word, change) in cases {
+        let (site, _) = Site::with_three();
+        let mut lines = site.lines();
+        change(&mut lines);
+        fs::write(site.lines_file(), lines.join("\n") + "\n").unwrap();
+        let (code, said) = site.verify(&[]);
+        assert!(code == Some(1) && said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
+fn a_manifest_that_was_written_anew_is_noticed_by_its_key_and_by_a_checkpoint_kept_elsewhere() {
+    let (site, records) = Site::with_three();
+    let (_out, folder) = bundle(&site, records[1].recordingid, &[]);
+    let kept = folder.join("checkpoint.txt");
+    let kept = ["--checkpoint", text_of(&kept)];
+    let key = site.manifest.public_key().to_string();
+    assert_eq!(site.verify(&[&kept[..], &["--public-key", &key]].concat()).0, Some(0));
+    publish(&site.store, 4, 1);
+    site.manifest.checkpoint().unwrap();
+    assert_eq!(site.verify(&kept).0, Some(0), "it goes on behind the one that was kept");
+
+    // Back to the first recording: manifest, head and files, signed with the right key.
+    let lines = site.lines();
+    fs::write(site.lines_file(), lines[..3].join("\n") + "\n").unwrap();
+    fs::remove_file(site.folder.path().join("manifest/head")).unwrap();
+    for number in [2, 3, 4] {
+        let id = RecordingId::new(WallTime::from_millis(MADE_MS + number), [7; 10]);
+        let record = site.store.record(id, id.made()).unwrap();
+        fs::remove_file(site.store.voice_path(&record)).unwrap();
+        fs::remove_file(site.store.record_path(&record)).unwrap();
+    }
+    let again = Manifest::open(site.folder.path(), NodeId(1)).unwrap();
+    assert!(again.checkpoint().unwrap());
+    assert_eq!(site.verify(&[]).0, Some(0), "by itself it cannot be noticed");
+    let (code, said) = site.verify(&kept);
+    assert!(code == Some(1) && said.contains("was rolled back or written anew"), "{said}");
+
+    // All of it anew, with another key.
+    fs::remove_dir_all(site.folder.path().join("manifest")).unwrap();
+    let forged = Manifest::open(site.folder.path(), NodeId(1)).unwrap();
+    forged.published(&records[0]).unwrap();
+    forged.checkpoint().unwrap();
+    assert_eq!(site.verify(&[]).0, Some(0), "whoever has no key to compare believes it");
+    let (code, said) = site.verify(&["--public-key", &key]);
+    assert!(code == Some(1) && said.contains("is signed with the key"), "{said}");
+}
+
+fn asked_by(user: &str) -> Entry {
+    Entry {
+        at: WallTime::from_millis(1_795_000_000_000),
+        node: NodeId(1),
+        user: user.to_owned(),
+        role: None,
+        address: "127.0.0.1".to_owned(),
+        action: "fetchrecording".to_owned(),
+        recordingid: None,
+        arguments: Value::Null,
+        outcome: "success".to_owned(),
+    }
+}
+
+#[test]
+fn the_audit_log_is_signed_with_it() {
+    let (site, _) = Site::with_three();
+    let mut log = AuditLog::new(site.folder.path());
+    for user in ["quentin", "susan", "otto"] {
+        log.append(&asked_by(user)).unwrap();
+    }
+    assert!(site.manifest.checkpoint().unwrap(), "the audit log has grown");
+    assert_eq!(site.verify(&[]).0, Some(0));
+    // Chain and head are made anew, without the last two lines.
+    let audit = site.folder.path().join("audit");
+    let file = fs::read_dir(&audit).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.extension().is_some()).unwrap();
+    let first = fs::read_to_string(&file).unwrap().lines().next().unwrap().to_owned() + "\n";
+    fs::write(&file, first).unwrap();
+    fs::remove_file(audit.join("head")).unwrap();
+    let mut log = AuditLog::new(site.folder.path());
+    log.append(&asked_by("nobody")).unwrap();
+    let (code, said) = site.verify(&[]);
+    assert!(code == Some(1) && said.contains("lacks line 3, which a checkpoint signs"), "{said}");
+    log.append(&asked_by("nobody")).unwrap();
+    let (code, said) = site.verify(&[]);
+    assert!(code == Some(1) && said.contains("line 3 is not the one that was signed"), "{said}");
+}
