@@ -31,7 +31,7 @@ use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, audit, pages, perform, waveform, ws};
+use super::{Web, audio, audit, own, pages, perform, waveform, ws};
 use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
@@ -52,14 +52,14 @@ pub fn router(web: Arc<Web>) -> Router {
         .merge(pages::router())
         .route("/ws", any(upgrade))
         .route("/api", get(addresses))
-        .route("/api/session", get(session))
+        .route("/api/session", get(own::session))
         .route("/api/signin", post(sign_in))
         .route("/api/signout", post(sign_out))
         .route("/api/recordings", get(list))
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
         .route("/api/recordings/{id}/waveform", get(recording_waveform))
-        .route("/api/calls/own", get(own_calls))
+        .route("/api/calls/own", get(own::calls))
         .route("/api/completeness", get(completeness))
         .route("/api/audit", get(audit::list))
         .route("/api/status", get(status))
@@ -194,19 +194,6 @@ async fn metrics(State(web): Shared) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// Who the sender is signed in as, for pages, which cannot read their cookie. Whoever is not signed in is
-/// no error here: the page asks to find that out.
-async fn session(State(web): Shared, headers: HeaderMap) -> Json<Value> {
-    let Ok(session) = signed_in(&web, &headers) else { return Json(json!({ "user": null })) };
-    let by = session.by();
-    Json(json!({
-        "user": by.user,
-        "role": by.role.as_str(),
-        "extension": by.extension,
-        "expires": session.expires().to_string(),
-    }))
-}
-
 async fn sign_in(
     State(web): Shared,
     Extension(Peer(peer)): Extension<Peer>,
@@ -296,15 +283,6 @@ async fn recording_waveform(
         }
     };
     Ok(Json(web.node.waveform(session.scope(), id, points).await?).into_response())
-}
-
-/// The calls in progress at the sender's own station: what an agent sees of `listcalls`.
-async fn own_calls(
-    State(web): Shared,
-    headers: HeaderMap,
-) -> Result<Json<Map<String, Value>>, Refusal> {
-    let session = permitted(&web, &headers, "startrecording")?;
-    Ok(Json(web.node.own_calls(&session).await?))
 }
 
 async fn completeness(
