@@ -21,6 +21,7 @@ pub mod demo;
 pub mod group;
 mod hub;
 mod local;
+mod marks;
 pub mod metrics;
 pub mod mirror;
 mod node;

@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use super::core::{About, SealOrder, SealOutcome};
 use super::{Done, PROPOSAL, RECORDS_WITHIN, Shell, key_of, pull, words};
 use crate::alarms::Alarm;
+use crate::marks;
 
 /// SHA-256 as the ledger and as a record have it.
 type Digest = [u8; 32];
@@ -143,7 +144,9 @@ impl Shell {
                     for gap_ms in takeovers.published(record) {
                         hub.metrics.takeover_gap.observe(gap_ms as f64 / 1000.0);
                     }
-                    hub.enter(record, &*catalog)
+                    let entered = hub.enter(record, &*catalog);
+                    marks::complete(recording, &*catalog, &voices);
+                    entered
                 }
                 Err(_) => false,
             };

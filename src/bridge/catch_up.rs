@@ -9,8 +9,9 @@ use std::time::Duration;
 use cluster_core::{GroupView, mirror};
 use recorder::clock::Clock;
 use storage::{Catalog, DurableCatalog};
+use storage_core::marks::Marks;
 use storage_core::query::Position;
-use storage_core::{NodeId, WallTime};
+use storage_core::{NodeId, Recording, WallTime};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -76,6 +77,12 @@ fn since(catalog: &DurableCatalog) -> Option<Position> {
     Some(Position::at(complete - CALL_MAX))
 }
 
+/// Whether a record tells more than the one that is known, or something else.
+fn lacks(mut known: Recording, record: &Recording) -> bool {
+    known.revision < record.revision
+        || known.revision == record.revision && Marks::of(record).merge_into(&mut known)
+}
+
 /// Enters what a peer lists. False if it did not tell everything.
 async fn walk(
     peers: &Peers,
@@ -99,7 +106,7 @@ async fn walk(
             let mut count = 0_u64;
             for record in &page.records {
                 let known = entering.get(record.recordingid).ok().flatten();
-                if known.is_none_or(|known| known.revision < record.revision) {
+                if known.is_none_or(|known| lacks(known, record)) {
                     let done = hub.enter(record, &*entering);
                     whole &= done;
                     count += u64::from(done);

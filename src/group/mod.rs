@@ -26,7 +26,7 @@ use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, Listing, PauseReply, PauseRequest,
+    Audio, Backend, CallList, Code, Event, Failure, Listing, MarkRequest, PauseReply, PauseRequest,
     StartRequest, StopRequest, Target, Unreachable,
 };
 pub use pause::spread as spread_pauses;
@@ -43,6 +43,8 @@ const LOOK_WITHIN: Duration = Duration::from_millis(500);
 const ACT_WITHIN: Duration = Duration::from_secs(3);
 /// A peer's start ends so long before, so that there is time to say who did not answer.
 const MARGIN: Duration = Duration::from_millis(100);
+/// Tags and notes, which the disk has to take.
+const MARK_WITHIN: Duration = Duration::from_secs(3);
 /// A repair, of hours of audio perhaps.
 const REPAIR_WITHIN: Duration = Duration::from_secs(60);
 /// One member's stop, which waits for nothing.
@@ -295,6 +297,35 @@ impl GroupBackend {
         repaired.map_err(PeerError::into_failure)
     }
 
+    /// One that lists the recording writes it down, and sees to it that the others do.
+    async fn mark_at_one(&self, request: MarkRequest) -> Result<Recording, Failure> {
+        let sight = self.sight();
+        let own = sight.i_record().then(|| self.node());
+        let (mut failures, mut silent) = (Vec::new(), Vec::new());
+        for node in own.into_iter().chain(sight.peers()) {
+            let outcome = if node == self.node() {
+                self.local.mark(request.clone()).await.map_err(PeerError::Refused)
+            } else {
+                self.peers.mark(node, request.clone(), MARK_WITHIN).await
+            };
+            match outcome {
+                Ok(record) => return Ok(record),
+                Err(PeerError::Refused(failure)) if failure.code != Code::NotFound => {
+                    return Err(failure);
+                }
+                Err(PeerError::Refused(failure)) => failures.push(failure),
+                Err(PeerError::NotAsked(_)) => silent.push(node),
+                // A note that is written twice stays.
+                Err(PeerError::Unanswered(failure)) => {
+                    let message =
+                        format!("{}; it may be written down all the same", failure.message);
+                    return Err(Failure::new(failure.code, message));
+                }
+            }
+        }
+        Err(with_names(most_telling(failures), &sight.silent(silent)))
+    }
+
     /// All that record the call stop.
     async fn stop(&self, request: StopRequest) -> Result<RecordingId, Failure> {
         let sight = self.sight();
@@ -468,6 +499,11 @@ impl Backend for GroupBackend {
         }
         let group = self.clone();
         Box::pin(async move { within(Instant::now() + ACT_WITHIN, group.pause(request)).await })
+    }
+
+    fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        let group = self.clone();
+        Box::pin(async move { group.mark_at_one(request).await })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {

@@ -6,6 +6,7 @@
 //! page: its `Origin` must name the host it was sent to. A token in `Authorization` no foreign
 //! page can send.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,13 +23,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Json, Router};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use storage_core::RecordingId;
 use tokio::time::timeout;
 
 use super::arguments::{Arguments, Credentials, members_of_query};
 use super::backend::{Code, Failure, FetchFormat};
-use super::protocol::{FRAME_BYTES_MAX, ROWS};
+use super::protocol::{FRAME_BYTES_MAX, ROWS, Verb, verb_of};
 use super::session::Session;
 use super::signin::SignedIn;
 use super::{Web, audio, audit, pages, perform, waveform, ws};
@@ -55,6 +57,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/session", get(session))
         .route("/api/signin", post(sign_in))
         .route("/api/signout", post(sign_out))
+        .route("/api/requests/{name}", post(request))
         .route("/api/recordings", get(list))
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
@@ -143,6 +146,7 @@ async fn addresses() -> &'static str {
      /, /supervisor, /health             pages for browsers\n\
      /ws                                 WebSocket: JSON requests, replies, events\n\
      /api/signin, /api/signout           POST\n\
+     /api/requests/NAME                  POST: any request of the WebSocket, its arguments as a JSON object\n\
      /api/recordings                     search; filters as in listrecordings\n\
      /api/recordings/RECORDINGID         one record\n\
      /api/recordings/RECORDINGID/audio   its voice file\n\
@@ -215,9 +219,7 @@ async fn sign_in(
     if origin(&headers) == Origin::Foreign {
         return Err(foreign());
     }
-    let members = serde_json::from_slice(&read(&web, body).await?).map_err(|error| {
-        Failure::new(Code::BadValue, format!("the body must be one JSON object: {error}"))
-    })?;
+    let members = members_of_body(&read(&web, body).await?)?;
     let SignedIn { token, session } = match Arguments::new(&members).credentials()? {
         Credentials::Token(token) => {
             let session = web.desk.by_token(&token)?;
@@ -235,6 +237,50 @@ async fn sign_out(State(web): Shared, headers: HeaderMap) -> Result<Response, Re
     let (token, _) = signed_in_to_change(&web, &headers)?;
     web.desk.sign_out(&token);
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie(&web, "", 0))]).into_response())
+}
+
+/// Any request of the WebSocket that needs no socket: its arguments are the body, a JSON object, and
+/// so is the answer, which has `result` as the reply has.
+async fn request(
+    State(web): Shared,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let (_, session) = signed_in_to_change(&web, &headers)?;
+    let name = name.to_ascii_lowercase();
+    let verb = verb_of(&name, session.role());
+    // Whoever may not ask is written down, too, but not what he sends.
+    let members = match verb {
+        Ok(_) => members_of_body(&read(&web, body).await?)?,
+        Err(_) => BTreeMap::new(),
+    };
+    let done = match verb {
+        Ok(verb) => perform::answer(&web, verb, &Arguments::new(&members), &session).await,
+        Err(failure) => Err(failure),
+    };
+    let unwritten = match &done {
+        Ok(_) => verb_of(&name, session.role()) == Ok(Verb::ClusterStatus),
+        Err(failure) => matches!(failure.code, Code::UnknownRequest),
+    };
+    if !unwritten {
+        let asked = audit::asked(&session, peer, &name, &members);
+        web.clerk.note(asked, audit::outcome(&done)).await?;
+    }
+    let mut body = done?;
+    body.insert("result".to_owned(), "success".into());
+    Ok(Json(body).into_response())
+}
+
+/// The members of a body; of an empty one none.
+fn members_of_body(bytes: &[u8]) -> Result<BTreeMap<String, Box<RawValue>>, Failure> {
+    if bytes.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        Failure::new(Code::BadValue, format!("the body must be one JSON object: {error}"))
+    })
 }
 
 async fn list(

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use super::Web;
+use super::arguments::Arguments;
 use super::audit;
 use super::backend::{Code, Event, Failure, Topic};
 use super::fetch::Board;
@@ -64,44 +65,20 @@ impl Link {
 
 /// Does what is asked and puts the reply.
 pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Session) {
-    let node = &link.web.node;
-    let arguments = frame.arguments();
-    let done = match verb {
-        Verb::FetchRecording => return begin_fetch(link, &frame, session).await,
-        Verb::StartRecording => Some(node.start(session, &arguments).await),
-        Verb::RepairRecording => Some(node.repair(&arguments).await),
-        Verb::StopRecording => Some(node.stop(session, &arguments).await),
-        Verb::PauseRecording | Verb::ResumeRecording => {
-            let pause = verb == Verb::PauseRecording;
-            Some(node.pause(session, &arguments, pause).await)
-        }
-        _ => None,
-    };
-    if let Some(done) = done {
-        return link.reply(&frame.id, noted(link, &frame, session, done).await);
+    if verb == Verb::FetchRecording {
+        return begin_fetch(link, &frame, session).await;
     }
-    // The rest may be great.
-    let turn = Arc::clone(&link.turn).acquire_owned().await.ok();
-    let body = match verb {
-        Verb::ListRecordings => match arguments.query() {
-            Ok(query) => node.list(query).await,
-            Err(failure) => Err(failure),
-        },
-        Verb::GetRecording => match arguments.recording() {
-            Ok(id) => node.recording(id).await.and_then(|found| requests::record(&found)),
-            Err(failure) => Err(failure),
-        },
-        Verb::ListCalls => node.calls().await,
-        Verb::Completeness => match arguments.day() {
-            Ok(day) => node.completeness(day).await,
-            Err(failure) => Err(failure),
-        },
-        Verb::ListAudit => match arguments.audit() {
-            Ok(wanted) => node.audit(&link.web.clerk, wanted).await,
-            Err(failure) => Err(failure),
-        },
-        _ => Ok(node.backend.cluster_status()),
+    // What does something has a small reply, and is not to wait for a great one.
+    let turn = match verb {
+        Verb::StartRecording
+        | Verb::StopRecording
+        | Verb::PauseRecording
+        | Verb::ResumeRecording
+        | Verb::RepairRecording
+        | Verb::TagRecording => None,
+        _ => Arc::clone(&link.turn).acquire_owned().await.ok(),
     };
+    let body = answer(&link.web, verb, &frame.arguments(), session).await;
     let body = match verb {
         Verb::ClusterStatus => body,
         _ => noted(link, &frame, session, body).await,
@@ -111,6 +88,43 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
         Err(failure) => protocol::failure(&frame.id, &failure),
     };
     link.outbox.reply(Reply { text: text.into(), fetch: None, turn });
+}
+
+/// Does what is asked, and forms the members of the reply; for WebSocket and HTTP alike.
+///
+/// # Errors
+/// What the request says; `unavailable` for those that are about a socket.
+pub async fn answer(
+    web: &Web,
+    verb: Verb,
+    arguments: &Arguments<'_>,
+    session: &Session,
+) -> Result<Map<String, Value>, Failure> {
+    let node = &web.node;
+    match verb {
+        Verb::StartRecording => node.start(session, arguments).await,
+        Verb::StopRecording => node.stop(session, arguments).await,
+        Verb::PauseRecording => node.pause(session, arguments, true).await,
+        Verb::ResumeRecording => node.pause(session, arguments, false).await,
+        Verb::RepairRecording => node.repair(arguments).await,
+        Verb::TagRecording => node.tag(session, arguments).await,
+        Verb::ListRecordings => node.list(arguments.query()?).await,
+        Verb::GetRecording => requests::record(&node.recording(arguments.recording()?).await?),
+        Verb::ListCalls => node.calls().await,
+        Verb::Completeness => node.completeness(arguments.day()?).await,
+        Verb::ListAudit => node.audit(&web.clerk, arguments.audit()?).await,
+        Verb::ClusterStatus => Ok(node.backend.cluster_status()),
+        Verb::Authenticate
+        | Verb::FetchRecording
+        | Verb::CancelFetch
+        | Verb::Subscribe
+        | Verb::Unsubscribe
+        | Verb::Later => Err(Failure::new(
+            Code::Unavailable,
+            "this request needs a WebSocket (/ws); over HTTP sign in at /api/signin, and fetch from \
+             /api/recordings/RECORDINGID/audio",
+        )),
+    }
 }
 
 /// What came of a request, once it is in the audit log; else why nobody may see it.

@@ -47,6 +47,8 @@ async fn what_people_do_on_either_way_is_written_down() {
     assert_eq!(client.reply().await["result"], "success");
     let fetched = client.ask(json!({"request": "fetchrecording", "recordingid": recording})).await;
     assert_eq!(fetched["result"], "success");
+    let tag = json!({"request": "tagrecording", "recordingid": recording, "add": ["vip"]});
+    assert_eq!(client.ask(tag).await["result"], "success");
     client.ask(json!({"request": "legalhold", "recordingid": recording, "on": true})).await;
     client.ask(json!({"request": "startrecording", "extension": "2611"})).await;
 
@@ -65,6 +67,8 @@ async fn what_people_do_on_either_way_is_written_down() {
     ];
     assert_eq!(of(&all, "fetchrecording"), fetches);
     assert_eq!(of(&all, "listaudit"), [json!(["quentin", from, "forbidden", {}])]);
+    let tagged = json!({"recordingid": recording, "add": ["vip"]});
+    assert_eq!(of(&all, "tagrecording"), [json!(["susan", from, "success", tagged])]);
     assert_eq!(of(&all, "signout").len(), 1);
     assert_eq!(of(&all, "legalhold")[0][2], "forbidden");
     assert_eq!(of(&all, "startrecording")[0][3], json!({"extension": "2611"}));

@@ -13,6 +13,7 @@ pub mod journal_block;
 pub mod journal_cipher;
 pub mod journal_scan;
 pub mod key_file;
+pub mod marks;
 pub mod mirror_wire;
 pub mod naming;
 pub mod query;
