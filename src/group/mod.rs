@@ -5,6 +5,7 @@
 //! is asked and how long an answer may take here; `peers` carries it.
 
 mod choose;
+mod mark;
 mod pause;
 
 use std::collections::BTreeSet;
@@ -43,8 +44,6 @@ const LOOK_WITHIN: Duration = Duration::from_millis(500);
 const ACT_WITHIN: Duration = Duration::from_secs(3);
 /// A peer's start ends so long before, so that there is time to say who did not answer.
 const MARGIN: Duration = Duration::from_millis(100);
-/// Tags and notes, which the disk has to take.
-const MARK_WITHIN: Duration = Duration::from_secs(3);
 /// A repair, of hours of audio perhaps.
 const REPAIR_WITHIN: Duration = Duration::from_secs(60);
 /// One member's stop, which waits for nothing.
@@ -295,35 +294,6 @@ impl GroupBackend {
         }
         let repaired = self.peers.repair(owner, id, REPAIR_WITHIN).await;
         repaired.map_err(PeerError::into_failure)
-    }
-
-    /// One that lists the recording writes it down, and sees to it that the others do.
-    async fn mark_at_one(&self, request: MarkRequest) -> Result<Recording, Failure> {
-        let sight = self.sight();
-        let own = sight.i_record().then(|| self.node());
-        let (mut failures, mut silent) = (Vec::new(), Vec::new());
-        for node in own.into_iter().chain(sight.peers()) {
-            let outcome = if node == self.node() {
-                self.local.mark(request.clone()).await.map_err(PeerError::Refused)
-            } else {
-                self.peers.mark(node, request.clone(), MARK_WITHIN).await
-            };
-            match outcome {
-                Ok(record) => return Ok(record),
-                Err(PeerError::Refused(failure)) if failure.code != Code::NotFound => {
-                    return Err(failure);
-                }
-                Err(PeerError::Refused(failure)) => failures.push(failure),
-                Err(PeerError::NotAsked(_)) => silent.push(node),
-                // A note that is written twice stays.
-                Err(PeerError::Unanswered(failure)) => {
-                    let message =
-                        format!("{}; it may be written down all the same", failure.message);
-                    return Err(Failure::new(failure.code, message));
-                }
-            }
-        }
-        Err(with_names(most_telling(failures), &sight.silent(silent)))
     }
 
     /// All that record the call stop.

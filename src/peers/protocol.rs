@@ -480,8 +480,11 @@ mod format {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
+    use storage_core::marks::{
+        Marking, NOTE_BYTES_MAX, NOTES_MAX, Note, Stamp, TAG_CHARS_MAX, TAGS_EVER_MAX, TagMark,
+    };
     use storage_core::record::{Direction, Scope};
-    use storage_core::{Ucid, WallTime};
+    use storage_core::{NodeId, Ucid, WallTime};
 
     use super::*;
     use crate::users::UserRole;

@@ -74,6 +74,7 @@ fn of_request(web: &Web, request: &Request) -> Option<Asked> {
         "/api/recordings" => "listrecordings",
         "/api/recordings/{id}" => "getrecording",
         "/api/recordings/{id}/audio" | "/api/recordings/{id}/waveform" => "fetchrecording",
+        "/api/calls/own" => "listcalls",
         "/api/completeness" => "completeness",
         "/api/audit" => "listaudit",
         "/api/signout" => "signout",

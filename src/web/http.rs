@@ -30,10 +30,10 @@ use tokio::time::timeout;
 
 use super::arguments::{Arguments, Credentials, members_of_query};
 use super::backend::{Code, Failure, FetchFormat};
-use super::protocol::{FRAME_BYTES_MAX, ROWS, Verb, verb_of};
+use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, audit, pages, perform, waveform, ws};
+use super::{Web, audio, audit, pages, perform, posted, waveform, ws};
 use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
@@ -57,11 +57,12 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/session", get(session))
         .route("/api/signin", post(sign_in))
         .route("/api/signout", post(sign_out))
-        .route("/api/requests/{name}", post(request))
+        .route("/api/requests/{name}", post(posted::request))
         .route("/api/recordings", get(list))
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
         .route("/api/recordings/{id}/waveform", get(recording_waveform))
+        .route("/api/calls/own", get(own_calls))
         .route("/api/completeness", get(completeness))
         .route("/api/audit", get(audit::list))
         .route("/api/status", get(status))
@@ -151,6 +152,7 @@ async fn addresses() -> &'static str {
      /api/recordings/RECORDINGID         one record\n\
      /api/recordings/RECORDINGID/audio   its voice file\n\
      /api/recordings/RECORDINGID/waveform  how loud it is where\n\
+     /api/calls/own                      calls in progress at your own station\n\
      /api/completeness?day=2026-11-27    what became of that day's calls\n\
      /api/audit                          who did what, when, from where\n\
      /metrics                            Prometheus\n\
@@ -239,42 +241,11 @@ async fn sign_out(State(web): Shared, headers: HeaderMap) -> Result<Response, Re
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie(&web, "", 0))]).into_response())
 }
 
-/// Any request of the WebSocket that needs no socket: its arguments are the body, a JSON object, and
-/// so is the answer, which has `result` as the reply has.
-async fn request(
-    State(web): Shared,
-    Extension(Peer(peer)): Extension<Peer>,
-    headers: HeaderMap,
-    Path(name): Path<String>,
-    body: Body,
-) -> Result<Response, Refusal> {
-    let (_, session) = signed_in_to_change(&web, &headers)?;
-    let name = name.to_ascii_lowercase();
-    let verb = verb_of(&name, session.role());
-    // Whoever may not ask is written down, too, but not what he sends.
-    let members = match verb {
-        Ok(_) => members_of_body(&read(&web, body).await?)?,
-        Err(_) => BTreeMap::new(),
-    };
-    let done = match verb {
-        Ok(verb) => perform::answer(&web, verb, &Arguments::new(&members), &session).await,
-        Err(failure) => Err(failure),
-    };
-    let unwritten = match &done {
-        Ok(_) => verb_of(&name, session.role()) == Ok(Verb::ClusterStatus),
-        Err(failure) => matches!(failure.code, Code::UnknownRequest),
-    };
-    if !unwritten {
-        let asked = audit::asked(&session, peer, &name, &members);
-        web.clerk.note(asked, audit::outcome(&done)).await?;
-    }
-    let mut body = done?;
-    body.insert("result".to_owned(), "success".into());
-    Ok(Json(body).into_response())
-}
-
 /// The members of a body; of an empty one none.
-fn members_of_body(bytes: &[u8]) -> Result<BTreeMap<String, Box<RawValue>>, Failure> {
+///
+/// # Errors
+/// `badvalue`.
+pub(super) fn members_of_body(bytes: &[u8]) -> Result<BTreeMap<String, Box<RawValue>>, Failure> {
     if bytes.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -339,6 +310,16 @@ async fn recording_waveform(
         }
     };
     Ok(Json(web.node.waveform(id, points).await?).into_response())
+}
+
+/// The calls in progress at the sender's own station: what an agent sees of `listcalls`.
+async fn own_calls(
+    State(web): Shared,
+    headers: HeaderMap,
+) -> Result<Json<Map<String, Value>>, Refusal> {
+    permitted(&web, &headers, "startrecording")?;
+    let session = signed_in(&web, &headers)?;
+    Ok(Json(web.node.own_calls(&session).await?))
 }
 
 async fn completeness(
@@ -425,7 +406,14 @@ pub(super) fn signed_in(web: &Web, headers: &HeaderMap) -> Result<Arc<Session>, 
     }
 }
 
-fn signed_in_to_change(web: &Web, headers: &HeaderMap) -> Result<(String, Arc<Session>), Refusal> {
+/// The token and the session of somebody who may be about to change something: not if a foreign page asks.
+///
+/// # Errors
+/// `notauthenticated`, `forbidden`.
+pub(super) fn signed_in_to_change(
+    web: &Web,
+    headers: &HeaderMap,
+) -> Result<(String, Arc<Session>), Refusal> {
     let token = match proof(headers)? {
         Some(Proof::Bearer(token)) => token,
         Some(Proof::Cookie(token)) if origin(headers) == Origin::Own => token,
@@ -496,7 +484,11 @@ fn cookie(web: &Web, token: &str, seconds: u32) -> String {
     format!("{COOKIE_NAME}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
-async fn read(web: &Web, body: Body) -> Result<axum::body::Bytes, Failure> {
+/// Reads a whole body.
+///
+/// # Errors
+/// `badvalue` if it is too long or too slow.
+pub(super) async fn read(web: &Web, body: Body) -> Result<axum::body::Bytes, Failure> {
     let bad = |message: &str| Failure::new(Code::BadValue, message);
     match timeout(web.limits.head_within, axum::body::to_bytes(body, FRAME_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),

@@ -8,6 +8,7 @@
 //! | `server` | which connections are let in, with or without TLS, and how they end |
 //! | `conn` | when a TCP connection is idle, and that its last words arrive |
 //! | `http` | addresses, status codes, cookies, whose page may call us |
+//! | `posted` | how a request of the WebSocket is asked over HTTP |
 //! | `pages` | which pages browsers get, and what those may load |
 //! | `audit` | what of all this goes into the audit log |
 //! | `audio`, `range` | which bytes of a recording answer an HTTP request |
@@ -30,6 +31,7 @@ mod http;
 mod outbox;
 mod pages;
 mod perform;
+mod posted;
 mod protocol;
 mod range;
 mod requests;

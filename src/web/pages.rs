@@ -58,10 +58,14 @@ const FILES: &[File] = &[
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
     file!("api.js", SCRIPT),
+    file!("calls.js", SCRIPT),
     file!("dom.js", SCRIPT),
+    file!("feed.js", SCRIPT),
     file!("format.js", SCRIPT),
     file!("frame.js", SCRIPT),
+    file!("health.js", SCRIPT),
     file!("help.js", SCRIPT),
+    file!("metrics.js", SCRIPT),
     file!("player.js", SCRIPT),
     file!("qa.js", SCRIPT),
     file!("record.js", SCRIPT),
@@ -70,12 +74,14 @@ const FILES: &[File] = &[
     file!("silence.js", SCRIPT),
     file!("socket.js", SCRIPT),
     file!("sound.js", SCRIPT),
+    file!("supervisor.js", SCRIPT),
     file!("texts.js", SCRIPT),
     file!("wave.js", SCRIPT),
 ];
 
 /// Each page's address, and the module that it begins with.
-const PAGES: [(&str, &str); 1] = [("/", "qa.js")];
+const PAGES: [(&str, &str); 3] =
+    [("/", "qa.js"), ("/supervisor", "supervisor.js"), ("/health", "health.js")];
 
 /// What is the same for all pages.
 const TEMPLATE: &str = include_str!("page/page.html");

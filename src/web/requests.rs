@@ -146,6 +146,23 @@ impl Node {
         Ok(body)
     }
 
+    /// The calls in progress at the asker's own station; none for one who is tied to no station.
+    ///
+    /// # Errors
+    /// `unavailable` if the node does not answer.
+    pub async fn own_calls(&self, session: &Session) -> Result<Map<String, Value>, Failure> {
+        let CallList { mut calls, unreachable } = answer(self.backend.calls()).await?;
+        let own = session.extension().map(Extension::as_str);
+        calls.retain(|call| {
+            let stations = call["extensions"].as_array().into_iter().flatten();
+            stations.filter_map(Value::as_str).any(|station| Some(station) == own)
+        });
+        let mut body = Map::new();
+        body.insert("calls".to_owned(), calls.into());
+        name_unreachable(&mut body, &unreachable)?;
+        Ok(body)
+    }
+
     /// `completeness`: as many of the calls that lack something as fit, and how many there are.
     ///
     /// # Errors

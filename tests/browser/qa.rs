@@ -8,6 +8,7 @@ use simulator::tone::{self, Law};
 use crate::common::{Bench, PASSWORD};
 use crate::devtools::{Browser, Page, from_base64};
 use crate::made_up::{HOSTILE, HOSTILE_TAG, id, lay, tone, two_channels, wounded};
+use crate::{address, assert_open_to_all, assert_quiet, sign_in};
 
 /// More than two pages.
 const PLAIN: u64 = 120;
@@ -37,36 +38,20 @@ async fn site() -> Bench {
     bench.started().await
 }
 
-fn address(bench: &Bench, path: &str) -> String {
-    format!("http://{}{path}", bench.node.web())
-}
-
-/// Signs in on a page that asks for it.
-pub async fn sign_in(page: &Page, user: &str, password: &str) {
-    page.fill("#user", user).await;
-    page.fill("#password", password).await;
-    page.click("#signin").await;
-}
-
 /// A page with the list of all recordings in it.
 async fn listed(bench: &Bench, browser: &Browser, path: &str) -> Page {
-    let page = browser.open(&address(bench, path)).await;
+    let page = browser.open(&address(bench.node.web(), path)).await;
     sign_in(&page, "qa", PASSWORD).await;
     let all = PLAIN + 2;
     page.until(&format!("document.querySelector('#count').textContent.includes('{all}')")).await;
     page
 }
 
-#[track_caller]
-fn assert_quiet(page: &Page) {
-    assert_eq!(page.complaints(), Vec::<String>::new());
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_sign_in_and_out_and_others_do_not() {
     let bench = site().await;
     let browser = Browser::start().await;
-    let page = browser.open(&address(&bench, "/")).await;
+    let page = browser.open(&address(bench.node.web(), "/")).await;
     page.until("document.activeElement.id === 'user'").await;
     assert_eq!(page.barriers().await, Vec::<String>::new());
     page.picture("signin").await;
@@ -81,15 +66,15 @@ async fn people_sign_in_and_out_and_others_do_not() {
     page.fill("#password", PASSWORD).await;
     page.key("Enter", "\r").await;
     page.until("document.querySelector('tbody tr')").await;
-    page.go(&address(&bench, "/")).await;
+    page.go(&address(bench.node.web(), "/")).await;
     page.until("document.querySelector('tbody tr')").await;
     page.click("#signout").await;
     page.until("document.querySelector('#user')").await;
-    page.go(&address(&bench, "/")).await;
+    page.go(&address(bench.node.web(), "/")).await;
     page.until("document.querySelector('#user')").await;
     assert_eq!(page.eval("document.querySelectorAll('tbody tr').length").await, 0);
     for user in ["admin", "agent"] {
-        let page = browser.open(&address(&bench, "/")).await;
+        let page = browser.open(&address(bench.node.web(), "/")).await;
         sign_in(&page, user, PASSWORD).await;
         page.until("document.querySelector('#notforyou')").await;
         assert_eq!(page.eval("document.querySelectorAll('form').length").await, 0);
@@ -131,7 +116,7 @@ async fn recordings_are_found_page_after_page() {
     };
     for (selector, text, count) in [
         ("#f-party", "555 000 0007", "1 "),
-        ("#f-extension", "31002", "50 recordings, and more"),
+        ("#f-extension", "31002", "50 found, and more"),
         ("#f-text", "5552222", "1 "),
         ("#f-tag", HOSTILE_TAG, "1 "),
         ("#f-minseconds", "50", "1 "),
@@ -154,7 +139,7 @@ async fn recordings_are_found_page_after_page() {
     found("#f-party", "5550000007").await;
     page.fill("#savedname", "Number seven").await;
     page.click("#save").await;
-    page.go(&address(&bench, "/")).await;
+    page.go(&address(bench.node.web(), "/")).await;
     page.until(&format!("document.querySelector('#count')?.textContent.includes('{}')", PLAIN + 2))
         .await;
     page.choose("#savedsearch", "Number seven").await;
@@ -215,27 +200,7 @@ async fn what_happened_is_marked_where_it_happened_and_said_in_words() {
     );
     assert_eq!(page.eval("document.querySelectorAll('img, script:not([src])').length").await, 0);
     assert_ne!(page.eval("document.title").await, "run");
-    assert_eq!(page.barriers().await, Vec::<String>::new());
-    for (width, height, dark, name) in [
-        (1400, 1000, false, "qa-light"),
-        (1400, 1000, true, "qa-dark"),
-        (360, 800, false, "qa-phone"),
-        (360, 800, true, "qa-phone-dark"),
-    ] {
-        page.look(width, height, dark).await;
-        page.eval(
-            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))",
-        )
-        .await;
-        page.eval("window.scrollTo({ top: 0, behavior: 'instant' })").await;
-        page.picture(name).await;
-        assert_eq!(
-            page.eval("document.documentElement.scrollWidth <= innerWidth").await,
-            true,
-            "{name}"
-        );
-        assert_eq!(page.barriers().await, Vec::<String>::new(), "{name}");
-    }
+    assert_open_to_all(&page, "qa").await;
     page.eval("document.querySelector('#player').scrollIntoView({ behavior: 'instant' })").await;
     page.picture("qa-phone-player").await;
     assert_quiet(&page);
@@ -343,7 +308,7 @@ async fn what_the_browser_decodes_is_what_was_said() {
     let published = bench.published(1).await;
     let record = &published[0].1;
     let browser = Browser::start().await;
-    let page = browser.open(&address(&bench, &format!("/#{}", record.recordingid))).await;
+    let page = browser.open(&address(bench.node.web(), &format!("/#{}", record.recordingid))).await;
     sign_in(&page, "qa", PASSWORD).await;
     page.until("document.querySelector('#player')?.dataset.drawn").await;
     page.click("#play").await;

@@ -265,6 +265,27 @@ async fn a_page_can_ask_who_is_signed_in() {
 }
 
 #[tokio::test]
+async fn an_agent_asks_for_the_calls_at_his_own_station() {
+    let site = Site::new().await;
+    for (role, status, calls) in [
+        (UserRole::Agent, 200, 1),
+        // Tied to no station.
+        (UserRole::Supervisor, 200, 0),
+        (UserRole::Qa, 403, 0),
+        (UserRole::Auditor, 403, 0),
+        (UserRole::Admin, 403, 0),
+    ] {
+        let bearer = bearer(&site, role).await;
+        let answer = get(&site, "/api/calls/own", &[("Authorization", &bearer)]).await;
+        assert_eq!(answer.status, status, "{role}");
+        if status == 200 {
+            assert_eq!(answer.json()["calls"].as_array().unwrap().len(), calls, "{role}");
+        }
+    }
+    assert_eq!(get(&site, "/api/calls/own", &[]).await.status, 401);
+}
+
+#[tokio::test]
 async fn several_requests_on_one_connection() {
     let site = Site::new().await;
     let one = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -167,7 +167,8 @@ impl Backend for FakeNode {
 
     fn calls(&self) -> BoxFuture<'static, CallList> {
         let unreachable = self.unreachable.lock().unwrap().clone();
-        let calls = vec![json!({ "ucid": UCID, "parties": ["2611", "85212345678"] })];
+        let parties = ["2611", "85212345678"];
+        let calls = vec![json!({ "ucid": UCID, "extensions": ["2611"], "parties": parties })];
         async { CallList { calls, unreachable } }.boxed()
     }
 

@@ -8,6 +8,8 @@ import { t } from "./texts.js";
 /** The other pages, and for whom they are. */
 const PAGES = [
   { address: "/", text: "nav.recordings", roles: ["qa", "supervisor"] },
+  { address: "/supervisor", text: "nav.live", roles: ["supervisor", "agent"] },
+  { address: "/health", text: "nav.health", roles: ["agent", "supervisor", "qa", "auditor", "admin"] },
 ];
 
 const main = el("main", { id: "main", tabindex: "-1" });
