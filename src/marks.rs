@@ -93,13 +93,16 @@ impl Marker {
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
         let mut record = known.ok_or_else(unknown)?;
         if !change(&mut record)? {
+            // The catalog may have it from elsewhere, and the record on the disk not yet.
+            self.voices.mark(&record).map_err(not_written)?;
             return Ok(record);
         }
         self.owed.owe(id, others.into_iter().chain([self.node()])).map_err(not_written)?;
+        // Also if it breaks off: then it is gone through again.
+        self.news.notify_one();
         self.write(&record)?;
         self.settled(id);
         self.tell(&record);
-        self.news.notify_one();
         Ok(record)
     }
 
@@ -135,7 +138,7 @@ impl Marker {
         self.hub.event(Topic::Recordings, "recordingtagged", extensions, body);
     }
 
-    /// What broke off before the node ended: catalog and record on the disk get what either of them has.
+    /// What broke off, be it by the node's end: catalog and record on the disk get what either of them has.
     /// Tells whether nothing is left to be done.
     fn finish(&self) -> bool {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,7 +188,12 @@ impl Marker {
         let all = owed.len() <= TURN;
         for (id, mark) in owed.into_iter().take(TURN) {
             let asked = Arc::clone(self);
-            let known = spawn_blocking(move || asked.catalog.get(id)).await;
+            let known = spawn_blocking(move || {
+                // A change that is owed is in the catalog when its turn is over, not before.
+                let _turn = asked.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                asked.catalog.get(id)
+            });
+            let known = known.await;
             let Ok(Ok(Some(record))) = known else { return false };
             if let Err(error) = self.peers.learn_marks(node, Marks::of(&record), TOLD_WITHIN).await
             {
@@ -201,15 +209,11 @@ impl Marker {
 
 /// Tells the others, as long as the node runs.
 pub async fn spread(marker: Arc<Marker>) {
-    let mut whole = false;
     loop {
-        if !whole {
-            let finishing = Arc::clone(&marker);
-            whole = spawn_blocking(move || finishing.finish()).await.unwrap_or(false);
-        }
+        let finishing = Arc::clone(&marker);
+        let mut paid = spawn_blocking(move || finishing.finish()).await.unwrap_or(false);
         let view = marker.peers.group().view();
         let others = marker.others(&view);
-        let mut paid = true;
         for node in marker.owed.nodes() {
             let reachable = view.member(node).is_some_and(|member| member.reachable);
             if node == view.node {
@@ -223,7 +227,7 @@ pub async fn spread(marker: Arc<Marker>) {
                 paid = false;
             }
         }
-        if paid && whole {
+        if paid {
             marker.news.notified().await;
         } else {
             // That there is news does not make whoever was away come back.
@@ -236,6 +240,9 @@ pub async fn spread(marker: Arc<Marker>) {
 /// catalog has. Blocks.
 pub fn complete(id: RecordingId, catalog: &dyn Catalog, voices: &VoiceStore) {
     let Ok(Some(listed)) = catalog.get(id) else { return };
+    if listed.tagmarks.is_empty() && listed.notes.is_empty() {
+        return;
+    }
     if let Err(error) = voices.mark(&listed) {
         tracing::error!(recording = %id, %error, "tags and notes are not in the record on the disk");
     }

@@ -80,7 +80,7 @@ async fn what_people_do_on_either_way_is_written_down() {
     let about = entries(&site, &format!("?recordingid={recording}&user=susan&limit=1")).await;
     assert_eq!(of(&about, "fetchrecording"), fetches[1..]);
     let cursor = about["cursor"].as_str().unwrap();
-    let rest = format!("?recordingid={recording}&user=susan&limit=1&cursor={cursor}");
+    let rest = format!("?recordingid={recording}&user=susan&limit=2&cursor={cursor}");
     let rest = entries(&site, &rest).await;
     assert_eq!((of(&rest, "legalhold").len(), rest.get("cursor")), (1, None));
     assert_eq!(of(&entries(&site, "?user=otto").await, "listaudit").len(), 3);

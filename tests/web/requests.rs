@@ -127,7 +127,7 @@ async fn what_is_posted_is_written_down_and_no_foreign_page_can_post() {
     let lines = audit["entries"].as_array().unwrap().iter();
     let told =
         |line: &Value| json!([line["action"], line["user"], line["outcome"], line["arguments"]]);
-    let lines: Vec<_> = lines.filter(|line| line["action"] != "signin").map(told).collect();
+    let lines: Vec<_> = lines.filter(|line| line["action"] != "authenticate").map(told).collect();
     let written = json!({"recordingid": id, "add": ["vip"]});
     assert_eq!(
         lines,
