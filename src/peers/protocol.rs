@@ -536,7 +536,7 @@ mod tests {
         let wide = |count: usize| "\u{1f600}".repeat(count);
         let tag = |n: usize| TagMark {
             tag: format!("{n:03}{}", wide(TAG_CHARS_MAX - 3)),
-            on: n % 2 == 0,
+            on: n.is_multiple_of(2),
             by: wide(32),
             stamp: stamp(n),
         };
