@@ -25,7 +25,7 @@ use crate::catalog::{self, Opened};
 use crate::command::{Exit, Failure};
 use crate::completeness;
 use crate::config::{Config, LiveValues};
-use crate::console::{self, NodeActions};
+use crate::console::{self, Drills, NodeActions};
 use crate::copies;
 use crate::group::GroupBackend;
 use crate::hub::Hub;
@@ -174,9 +174,13 @@ impl Running {
         let _ = peers::serve(&group, &service);
         let members = config.cluster.peers.keys().copied();
         let backend = Arc::new(GroupBackend::new(service, group.clone(), config.role, members));
-        let web = web::serve(web_config(config), Arc::<GroupBackend>::clone(&backend)).await;
+        let actions =
+            NodeActions::new(Arc::clone(&node), Arc::<GroupBackend>::clone(&backend), config, live);
+        let actions = Arc::new(actions);
+        let drills = Drills::new(Arc::<NodeActions>::clone(&actions));
+        let web = web::serve(web_config(config, drills), backend).await;
         let web = web.map_err(Failure::unavailable)?;
-        let console = open_console(config, node, backend, live).await;
+        let console = open_console(config, &node, actions).await;
         Ok(Self { group, web, console, recording, tasks })
     }
 
@@ -329,12 +333,10 @@ fn open_journal(config: &Config) -> Result<(Journal, Recovered), Failure> {
 /// Recording does not depend on the console: a node goes on without.
 async fn open_console(
     config: &Config,
-    node: Arc<Node>,
-    backend: Arc<GroupBackend>,
-    live: watch::Sender<LiveValues>,
+    node: &Node,
+    actions: Arc<NodeActions>,
 ) -> Option<console::Running> {
     let place = config.console.as_ref()?;
-    let actions = Arc::new(NodeActions::new(Arc::clone(&node), backend, config, live));
     match console::serve(place, actions, console::Limits::default()).await {
         Ok(running) => Some(running),
         Err(error) => {
@@ -349,7 +351,7 @@ async fn open_console(
     }
 }
 
-fn web_config(config: &Config) -> WebConfig {
+fn web_config(config: &Config, drills: Drills) -> WebConfig {
     let web = &config.web;
     let tls = web.tls.as_ref().map(|tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() });
     WebConfig {
@@ -358,6 +360,7 @@ fn web_config(config: &Config) -> WebConfig {
         insecure: web.insecure,
         users_file: web.usersfile.clone(),
         clerk: Clerk::new(config.nodeid, &config.datadir),
+        drills: Arc::new(drills),
         limits: Limits::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! A node as its web server sees it: searches the catalog, opens audio, asks the control task,
 //! renders metrics. It decides which of the recorder's answers is which failure code.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlView};
 use recorder::media_stats::{Histogram, MediaStats};
 use recorder::media_thread::MediaHandle;
+use recorder::mirrored::MirroredCapture;
 use recorder::playback::Playback;
 use recorder::pulled::send_capture;
 use recorder::seal_queue::SealQueue;
@@ -393,22 +395,19 @@ impl PeerService for Node {
                 return Err(Failure::new(Code::Busy, message));
             }
         }
-        let node = self.group.node();
         let wanted = segments.iter().copied().collect();
-        let (sender, receiver) = mpsc::channel(CAPTURE_CHUNKS_AHEAD);
-        spawn_blocking(move || {
-            let sent = send_capture(&capture, node, &locals, &wanted, |chunk| {
-                sender.blocking_send(Ok(chunk.to_vec()))
-            });
-            if let Err(error) = sent {
-                // An asker that has gone away needs no answer.
-                let _ = sender.blocking_send(Err(internal(&error)));
-            }
-        });
-        let chunks = stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|chunk| (chunk, receiver))
-        });
-        Ok(Box::pin(chunks))
+        Ok(capture_chunks(capture, self.group.node(), locals, wanted))
+    }
+
+    fn kept(
+        &self,
+        owner: NodeId,
+        segments: &[SegmentId],
+    ) -> Result<Option<(i64, CaptureChunks)>, Failure> {
+        let kept = self.works()?.mirrors.capture(owner, segments);
+        Ok(kept.map(|MirroredCapture { clock_offset_us, mirror, recordings, segments, .. }| {
+            (clock_offset_us, capture_chunks(mirror, owner, recordings, segments))
+        }))
     }
 
     fn pause_here(&self, request: PauseRequest) -> BoxFuture<'static, Result<PauseDone, Failure>> {
@@ -454,6 +453,28 @@ impl PeerService for Node {
         let outlet = &self.works()?.outlet;
         Ok((outlet.journal(), outlet.feed(peer, has)))
     }
+}
+
+/// What a journal holds of recordings, as far as it is of the wanted segments of `node`.
+fn capture_chunks(
+    journal: JournalReader,
+    node: NodeId,
+    recordings: Vec<RecordingId>,
+    wanted: BTreeSet<SegmentId>,
+) -> CaptureChunks {
+    let (sender, receiver) = mpsc::channel(CAPTURE_CHUNKS_AHEAD);
+    spawn_blocking(move || {
+        let sent = send_capture(&journal, node, &recordings, &wanted, |chunk| {
+            sender.blocking_send(Ok(chunk.to_vec()))
+        });
+        if let Err(error) = sent {
+            // An asker that has gone away needs no answer.
+            let _ = sender.blocking_send(Err(Failure::new(Code::Internal, error.to_string())));
+        }
+    });
+    Box::pin(stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    }))
 }
 
 fn audio_failure(error: &FetchError) -> Failure {

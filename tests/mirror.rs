@@ -15,7 +15,7 @@ use common::small_disk::{SmallDisk, skipped};
 use simulator::tone::{self, Law};
 use simulator::{CallRef, SiteConfig};
 use storage_core::naming::MIRROR_FOLDER;
-use storage_core::{NodeId, RecordingId};
+use storage_core::{NodeId, RecordingId, Role};
 use tokio::time::{Instant, sleep};
 
 /// Frames of a call before and after something happens.
@@ -119,6 +119,38 @@ async fn a_lead_that_is_lost_with_its_disk_takes_the_mirror_s_lag_with_it_and_no
         let nodes: Vec<_> = record.segments.iter().map(|segment| segment.node).collect();
         assert_eq!((nodes, record.node), (vec![ONE, TWO], TWO), "{record:#?}");
         assert!(!record.complete, "the lost node may have had more: {record:#?}");
+    }
+}
+
+/// Of three recorders the one that takes over is not the one that has the mirror.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_over_gets_the_part_before_from_the_mirror_on_another_node() {
+    let mut config = SiteConfig::demo(5, 3);
+    for aes in &mut config.aes {
+        aes.session_seconds_max = 5;
+    }
+    let roles = vec![Role::Backup, Role::Active, Role::Backup, Role::Witness];
+    let shape = Shape { roles, ..Shape::hot_standby(5) };
+    let mut bench = GroupBench::prepare(config, &shape).await;
+    bench.run().await;
+    bench.leads_steadily(TWO).await;
+    let calls = bench.calls(3).await;
+    bench.recorded_by(&calls, TWO).await;
+    mirrored(&bench, NodeId(3), 3).await;
+    bench.go_on(&calls, 2 * SOME).await;
+    let lost_at = frames(&bench, &calls);
+    lose(&mut bench, TWO).await;
+    bench.recorded_by(&calls, ONE).await;
+    bench.go_on(&calls, SOME).await;
+    bench.hang_up(&calls);
+    bench.published(3).await;
+    let verdict = judge(&bench).await;
+    assert!(verdict.is_exactly_right(), "{verdict:#?}\n{}", bench.log_tails());
+    let published = bench.recordings();
+    assert_whole_until(&published, &lost_at);
+    for (_, record) in &published {
+        let nodes: Vec<_> = record.segments.iter().map(|segment| segment.node).collect();
+        assert_eq!((nodes, record.node), (vec![TWO, ONE], ONE), "{record:#?}");
     }
 }
 

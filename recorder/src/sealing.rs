@@ -5,7 +5,7 @@
 //! A later revision may find the captures of the one before gone. Then the published file itself is
 //! a source: what is new is laid around it, and nothing of it is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 #[cfg(not(feature = "opus"))]
@@ -45,9 +45,13 @@ pub struct SealJob {
     pub local: Vec<RecordingId>,
     /// Captures of other nodes.
     pub pulled: Vec<PulledCapture>,
-    /// Captures of nodes that do not answer, from the mirrors that are kept here. They are not among the
-    /// captures that were looked at: their nodes may have more of them.
+    /// Captures of nodes that do not answer, from the mirrors that are kept here.
     pub mirrored: Vec<MirroredCapture>,
+    /// What is there of these nodes' captures comes from mirrors, here or pulled. It is not among the captures that
+    /// were looked at: their nodes may have more of it.
+    pub lacking: BTreeSet<NodeId>,
+    /// Captures of which there is nothing, and never will be: looked at as well.
+    pub void: Vec<(NodeId, SegmentId)>,
     /// There are captures on nodes that do not answer.
     pub partial: bool,
 }
@@ -56,8 +60,18 @@ impl SealJob {
     /// A recording that only this node has captured, once.
     #[must_use]
     pub fn alone(recording: RecordingId, node: NodeId, copy: u8) -> Self {
-        let (local, pulled, mirrored) = (vec![recording], Vec::new(), Vec::new());
-        Self { recording, revision: 1, node, copy, local, pulled, mirrored, partial: false }
+        Self {
+            recording,
+            revision: 1,
+            node,
+            copy,
+            local: vec![recording],
+            pulled: Vec::new(),
+            mirrored: Vec::new(),
+            lacking: BTreeSet::new(),
+            void: Vec::new(),
+            partial: false,
+        }
     }
 }
 
@@ -398,8 +412,11 @@ fn read_headers(sources: &mut Sources<'_>) -> Result<First, SealError> {
     let SealJob { recording: recordingid, node, copy, .. } = *job;
     let draft = Draft { recordingid, node, copy, ..draft };
     let looked_at = index.captures().map(|key| (key.node, key.segment));
-    let is_mirrored = |node| job.mirrored.iter().any(|mirrored| mirrored.node == node);
-    let captures = looked_at.filter(|(node, _)| !is_mirrored(*node)).collect();
+    let captures: BTreeSet<_> = looked_at
+        .filter(|(node, _)| !job.lacking.contains(node))
+        .chain(job.void.iter().copied())
+        .collect();
+    let captures = captures.into_iter().collect();
     Ok(First { draft, index, captures, whole: bytes == 0 })
 }
 

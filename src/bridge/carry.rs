@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use cluster_core::Command;
 use recorder::sealer::SealEvent;
-use recorder::sealing::{SealJob, Sealed};
+use recorder::sealing::Sealed;
 use storage::{Staged, VoiceError};
 use storage_core::journal::Fact;
 use storage_core::{NodeId, Recording, RecordingId};
 use tokio::task::spawn_blocking;
 
 use super::core::{About, SealOrder, SealOutcome};
-use super::{Done, PROPOSAL, RECORDS_WITHIN, Shell, key_of, pull, words};
+use super::gather::{Gathered, Gathering};
+use super::{Done, PROPOSAL, RECORDS_WITHIN, Shell, key_of, words};
 use crate::alarms::Alarm;
 use crate::marks;
 
@@ -41,56 +42,45 @@ impl Shell {
         });
     }
 
-    /// Gathers the captures and hands them to the sealer.
+    /// Looks whether something is kept here of a node that does not answer, and was never claimed.
+    pub(super) fn inherit(&self) {
+        let unclaimed = self.parts.group.read(|state| self.parts.mirrors.unclaimed(state));
+        for (owner, recording) in unclaimed {
+            let (mirrors, results) = (Arc::clone(&self.parts.mirrors), self.results.clone());
+            spawn_blocking(move || match mirrors.outline(owner, recording) {
+                Ok(outline) => drop(results.send(Done::Inherited(outline))),
+                Err(error) => {
+                    tracing::error!(%recording, node = %owner, %error, "its mirror cannot be read");
+                }
+            });
+        }
+    }
+
+    /// Has the captures gathered and handed to the sealer.
     pub(super) fn seal(&self, order: SealOrder) {
-        let (peers, seal, results) =
-            (self.parts.peers.clone(), self.parts.seal.clone(), self.results.clone());
-        let (folder, offsets) =
-            (self.parts.pulled.clone(), self.parts.group.view().clock_offset_us);
-        let (node, pulls) = (self.parts.group.node(), Arc::clone(&self.pulls));
-        let mirrors = Arc::clone(&self.parts.mirrors);
+        let gathering = Gathering {
+            node: self.parts.group.node(),
+            peers: self.parts.peers.clone(),
+            folder: self.parts.pulled.clone(),
+            mirrors: Arc::clone(&self.parts.mirrors),
+            offsets: self.parts.group.view().clock_offset_us,
+        };
+        let (pulls, results) = (Arc::clone(&self.pulls), self.results.clone());
+        let seal = self.parts.seal.clone();
         tokio::spawn(async move {
-            let _place = match order.remote.is_empty() {
-                true => None,
+            let _place = match order.pulls(gathering.node) {
+                false => None,
                 // It is never closed.
-                false => pulls.acquire_owned().await.ok(),
+                true => pulls.acquire_owned().await.ok(),
             };
             let recording = order.recording;
-            let mut mirrored = order.mirrored;
-            let mut pulled = Vec::new();
-            let mut partial = order.partial;
-            for (from, segments) in &order.remote {
-                let offset = offsets.get(from).copied().unwrap_or(0);
-                match pull::pull(&peers, &folder, *from, offset, recording, segments).await {
-                    Ok(Some(capture)) => pulled.push(capture),
-                    Ok(None) => {
-                        // It is still being captured there: the order comes again.
-                        let _ = results.send(Done::SealRefused(recording));
-                        return;
-                    }
-                    Err(failure) => {
-                        tracing::warn!(%recording, node = %from, %failure, "its part cannot be had now");
-                        partial = true;
-                        // A later revision is made when its node has more, and from that node alone.
-                        if order.revision == 1 {
-                            mirrored.insert(*from, segments.clone());
-                        }
-                    }
-                }
-            }
-            let local: Vec<RecordingId> = order.local.into_iter().collect();
-            let mirrored = mirrored.iter();
-            let mirrored: Vec<_> =
-                mirrored.filter_map(|(from, segments)| mirrors.capture(*from, segments)).collect();
-            if local.is_empty() && pulled.is_empty() && mirrored.is_empty() {
-                let _ = results.send(Done::SealRefused(recording));
-                return;
-            }
-            let (revision, copy) = (order.revision, order.copy);
-            let job = SealJob { recording, revision, node, copy, local, pulled, mirrored, partial };
-            if !seal.push(job) {
-                let _ = results.send(Done::SealRefused(recording));
-            }
+            let refused = match gathering.gather(order).await {
+                Gathered::Job(job) => (!seal.push(*job)).then_some(Done::SealRefused(recording)),
+                Gathered::Void(captures) => Some(Done::Void(recording, captures)),
+                Gathered::Nothing => Some(Done::SealRefused(recording)),
+            };
+            // Whoever has ended needs no answer.
+            refused.map(|done| results.send(done));
         });
     }
 

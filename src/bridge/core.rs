@@ -13,130 +13,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use cluster_core::ledger::Present;
 use cluster_core::{Claim, Command, Fate, GroupView, Outcome, Seal, Slot, State, StretchRef, Task};
 use recorder_core::controller::GroupWord;
 use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
 use super::words;
 
-/// What a proposal is about. While one is under way no other of the same kind is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum About {
-    /// A capture's claim.
-    Claim(SegmentId),
-    /// A capture's end.
-    End(SegmentId),
-    /// A capture that holds nothing.
-    Release(SegmentId),
-    /// A recording's end.
-    Over(RecordingId),
-    /// A written file.
-    Seal(RecordingId),
-    /// What the catalog lists.
-    Ack,
-}
+mod inherit;
+mod order;
 
-/// What the shell shall do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// Propose this, and report with [`Bridge::answered`].
-    Propose(About, Box<Command>),
-    /// Tell the recorder.
-    Word(GroupWord),
-    /// Write the voice file, and report with [`Bridge::sealed`].
-    Seal(SealOrder),
-    /// Give the staged file its final name, enter it into the catalog, and report with
-    /// [`Bridge::listed`].
-    Publish {
-        /// Which recording.
-        recording: RecordingId,
-        /// In which revision.
-        revision: u32,
-    },
-    /// A staged file that is not to be published.
-    Discard {
-        /// Which recording.
-        recording: RecordingId,
-        /// In which revision.
-        revision: u32,
-    },
-    /// See to it that the catalog lists this revision, whose file lies on node `at`, and report
-    /// with [`Bridge::listed`].
-    List {
-        /// Which recording.
-        recording: RecordingId,
-        /// In which revision.
-        revision: u32,
-        /// SHA-256 of its voice file.
-        sha256: [u8; 32],
-        /// Where it lies.
-        at: NodeId,
-    },
-    /// The journal owes this capture nothing any more.
-    Drop {
-        /// The name under which the journal holds it.
-        local: RecordingId,
-    },
-}
-
-/// What this node keeps of what other nodes captured.
-pub trait Mirrors {
-    /// Whether something of this capture is kept here.
-    fn holds(&self, node: NodeId, segment: SegmentId) -> bool;
-}
+pub use inherit::is_unclaimed;
+pub use order::{About, MirroredPart, Mirrors, Output, SealOrder, SealOutcome};
 
 /// Whether something of a recording is kept here for others.
 fn kept(slot: &Slot, mirrors: &dyn Mirrors) -> bool {
     slot.stretches.iter().any(|stretch| mirrors.holds(stretch.node, stretch.segment))
-}
-
-/// A voice file to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealOrder {
-    /// The group's name of the recording.
-    pub recording: RecordingId,
-    /// 1, or one more than the revision that is published.
-    pub revision: u32,
-    /// Which copy of the call it is.
-    pub copy: u8,
-    /// Under which names this node's journal holds parts of it.
-    pub local: BTreeSet<RecordingId>,
-    /// Captures of this node that are to be looked at.
-    pub own: BTreeSet<SegmentId>,
-    /// Captures on other nodes that can be had.
-    pub remote: BTreeMap<NodeId, Vec<SegmentId>>,
-    /// Captures of nodes that do not answer, as far as this node has mirrored them. They may lack what
-    /// was captured last, so they are not accounted for.
-    pub mirrored: BTreeMap<NodeId, Vec<SegmentId>>,
-    /// Whether captures are missing, in whole or in part, because their node does not answer.
-    pub partial: bool,
-}
-
-/// What became of a [`SealOrder`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SealOutcome {
-    /// The file is written and durable under a staging name.
-    Staged {
-        /// First audio.
-        from: WallTime,
-        /// Last audio.
-        to: WallTime,
-        /// SHA-256 of the voice file.
-        sha256: [u8; 32],
-        /// Captures that were looked at.
-        captures: Vec<(NodeId, SegmentId)>,
-    },
-    /// The published file has all of it already.
-    Same {
-        /// Captures that were looked at.
-        captures: Vec<(NodeId, SegmentId)>,
-    },
-    /// There is nothing to be heard in any of it.
-    Nothing,
-    /// It failed for now; the order will come again.
-    Failed,
-    /// It cannot be done; a person has been told.
-    Impossible,
 }
 
 /// A capture of this node.
@@ -291,7 +183,7 @@ impl Bridge {
             About::Claim(segment) => self.claim_answered(segment, outcome),
             // What came of it is seen in the ledger; what did not come is asked for again when
             // everything is looked at, and not at once.
-            About::End(_) | About::Release(_) | About::Ack => {}
+            About::End(_) | About::Release(_) | About::HandIn(..) | About::Ack => {}
             About::Over(name) => {
                 // Another node holds it and will say when it is over.
                 if let Some(Outcome::Refused(_)) = outcome {
@@ -751,10 +643,6 @@ impl Bridge {
         if self.impossible.contains(&name) || !complete {
             return;
         }
-        let accounted = |node, segment| {
-            slot.sealed.as_ref().is_some_and(|sealed| sealed.accounted.contains(&(node, segment)))
-        };
-        let up = state.present().up;
         let mut order = SealOrder {
             recording: name,
             revision,
@@ -765,25 +653,42 @@ impl Bridge {
             mirrored: BTreeMap::new(),
             partial: false,
         };
-        for stretch in slot.stretches.iter().filter(|s| !accounted(s.node, s.segment)) {
-            if stretch.node == self.node {
-                order.own.insert(stretch.segment);
-            } else if up.contains(&stretch.node) {
-                order.remote.entry(stretch.node).or_default().push(stretch.segment);
-            } else {
-                order.partial = true;
-                if mirrors.holds(stretch.node, stretch.segment) {
-                    order.mirrored.entry(stretch.node).or_default().push(stretch.segment);
-                }
-            }
-        }
+        self.gather(slot, &state.present(), mirrors, &mut order);
         // An heir that has inherited nothing leaves it to whoever has something.
-        if order.local.is_empty() && order.remote.is_empty() && order.mirrored.is_empty() {
+        let inherits = |(_, keeper): &(NodeId, NodeId)| *keeper == self.node;
+        let has_some = slot.sealed.is_some() || order.mirrored.keys().any(inherits);
+        if order.local.is_empty() && order.remote.is_empty() && !has_some {
             return;
         }
         let locals = order.local.clone();
         self.sealing.insert(name, Sealing { revision, locals, seal: None, refused: false });
         self.outputs.push_back(Output::Seal(order));
+    }
+
+    /// Where each capture that is not accounted for can be had.
+    fn gather(&self, slot: &Slot, present: &Present, mirrors: &dyn Mirrors, order: &mut SealOrder) {
+        for stretch in slot.stretches.iter().filter(|s| slot.fate(s.node, s.segment) == Fate::Keep)
+        {
+            let (node, segment) = (stretch.node, stretch.segment);
+            if node == self.node {
+                order.own.insert(segment);
+                continue;
+            }
+            if present.up.contains(&node) {
+                order.remote.entry(node).or_default().push(segment);
+                continue;
+            }
+            order.partial = true;
+            let left = !present.members.contains(&node);
+            // Who keeps it may have changed since it was captured.
+            let here = mirrors.holds(node, segment);
+            let keeper = if here { Some(self.node) } else { present.keeper(node) };
+            let gives = |keeper: &NodeId| here || left || *keeper != self.node;
+            let Some(keeper) = keeper.filter(gives) else { continue };
+            let part = order.mirrored.entry((node, keeper)).or_default();
+            part.left = left;
+            part.segments.push(segment);
+        }
     }
 
     fn list(&mut self, recording: RecordingId, revision: u32, sha256: [u8; 32], at: NodeId) {

@@ -5,6 +5,7 @@
 mod carry;
 mod catch_up;
 pub mod core;
+mod gather;
 pub mod health;
 pub mod people;
 mod pull;
@@ -26,7 +27,7 @@ use recorder::sealer::SealEvent;
 use recorder_core::call::{Mandate, Order, Peer};
 use recorder_core::controller::GroupWord;
 use storage::{Catalog, JournalReader, Staged, VoiceStore};
-use storage_core::{NodeId, RecordingId};
+use storage_core::{NodeId, RecordingId, SegmentId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -147,6 +148,10 @@ enum Done {
     Outlined(RecordingId, words::Outline),
     Listed(RecordingId, u32, bool),
     SealRefused(RecordingId),
+    /// Of these captures of a recording there is nothing to be had any more.
+    Void(RecordingId, Vec<(NodeId, SegmentId)>),
+    /// What is kept of a recording of a node that does not answer.
+    Inherited(words::Outline),
 }
 
 struct Shell {
@@ -191,6 +196,7 @@ impl Shell {
                 Some(event) = inputs.sealed.recv() => self.take_sealed(event),
                 _ = beat.tick() => {
                     self.parts.group.read(|state| self.bridge.all_changed(state));
+                    self.inherit();
                     self.say();
                 }
             }
@@ -299,6 +305,12 @@ impl Shell {
                 self.bridge.listed(recording, revision, done);
             }
             Done::SealRefused(recording) => self.bridge.sealed(recording, SealOutcome::Failed),
+            Done::Void(recording, captures) => {
+                self.bridge.sealed(recording, SealOutcome::Same { captures });
+            }
+            Done::Inherited(outline) => {
+                self.parts.group.read(|state| self.bridge.inherited(&outline, state));
+            }
         }
     }
 }

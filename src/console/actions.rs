@@ -13,6 +13,7 @@ use recorder_core::call::CallView;
 use recorder_core::call::pool::PhantomState;
 use storage_core::record::Scope;
 use storage_core::{Extension, NodeId, RecordingId, WallTime};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
@@ -42,6 +43,7 @@ pub struct NodeActions {
     /// Where trigger and rescue hear of new values; without a listener there is nobody to do it.
     live: watch::Sender<LiveValues>,
     changed: Mutex<BTreeMap<&'static str, LiveSetting>>,
+    changing: AsyncMutex<()>,
 }
 
 impl NodeActions {
@@ -62,6 +64,7 @@ impl NodeActions {
             params: config.params.clone(),
             live,
             changed: Mutex::default(),
+            changing: AsyncMutex::default(),
         }
     }
 
@@ -151,6 +154,10 @@ impl Actions for NodeActions {
 
     fn views(&self) -> watch::Receiver<GroupView> {
         self.node.group.view_watch()
+    }
+
+    fn changing(&self) -> &AsyncMutex<()> {
+        &self.changing
     }
 
     fn in_group(&self) -> bool {

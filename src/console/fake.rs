@@ -15,6 +15,7 @@ use recorder_core::call::pool::PhantomState;
 use storage_core::completeness::Completeness;
 use storage_core::record::Scope;
 use storage_core::{Duty, Extension, NodeId, RecordingId, Role, WallTime};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::watch;
 
 use super::{Actions, Failure, Measured, Status};
@@ -41,6 +42,7 @@ pub(super) struct Fake {
     proposed: Mutex<Vec<GroupCommand>>,
     changed: Mutex<Vec<LiveSetting>>,
     pub(super) users: Mutex<Vec<User>>,
+    changing: AsyncMutex<()>,
 }
 
 /// Members 1, 2, … of these roles, all well; the first active one leads; seen by node 1.
@@ -91,6 +93,7 @@ impl Fake {
             proposed: Mutex::default(),
             changed: Mutex::default(),
             users: Mutex::default(),
+            changing: AsyncMutex::default(),
         }
     }
 
@@ -162,6 +165,10 @@ impl Actions for Fake {
 
     fn views(&self) -> watch::Receiver<GroupView> {
         self.member.as_ref().map_or_else(|| self.view.subscribe(), Group::view_watch)
+    }
+
+    fn changing(&self) -> &AsyncMutex<()> {
+        &self.changing
     }
 
     fn in_group(&self) -> bool {

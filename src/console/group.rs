@@ -372,6 +372,7 @@ fn refused(refusal: &Refusal) -> Failure {
         }
         Refusal::TooMany => (Code::Refused, "wait until some calls are over"),
         Refusal::GoesOn(_) => (Code::Refused, "stop it there"),
+        Refusal::Answers(_) => (Code::Refused, "nothing is to be done; it tells that itself"),
     };
     let message = match remedy {
         "" => refusal.to_string(),

@@ -8,6 +8,7 @@
 
 mod actions;
 pub mod client;
+mod drill;
 mod format;
 mod group;
 mod line;
@@ -27,7 +28,7 @@ use recorder_core::call::CallView;
 use recorder_core::call::pool::PhantomState;
 use storage_core::record::Scope;
 use storage_core::{Extension, NodeId, RecordingId, WallTime};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::alarms::Alarm;
 use crate::completeness::Report;
@@ -36,6 +37,7 @@ use crate::users::UserRole;
 use crate::web::backend;
 
 pub use actions::NodeActions;
+pub use drill::Drills;
 pub use group::Patience;
 pub use line::{Command, Topic, completions, parse};
 pub use server::{ConsoleError, Limits, Running, serve};
@@ -141,6 +143,9 @@ pub trait Actions: Send + Sync + 'static {
 
     /// The group, whenever it changes.
     fn views(&self) -> watch::Receiver<GroupView>;
+
+    /// Held by whoever changes the group: two drills at once would measure each other.
+    fn changing(&self) -> &Mutex<()>;
 
     /// Whether there is a group: a node alone has nobody to hand anything to.
     fn in_group(&self) -> bool;

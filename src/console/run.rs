@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use recorder::clock::Clock;
 use serde_json::Value;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 use super::group::{Asking, Patience};
 use super::line::{Command, Topic};
@@ -18,8 +18,6 @@ use crate::web::backend::Code as Shared;
 pub(super) struct Desk {
     pub(super) actions: Arc<dyn Actions>,
     pub(super) patience: Patience,
-    /// One change of the group at a time: two drills at once would measure each other.
-    pub(super) changing: Mutex<()>,
     /// Set when the console stops: nothing waits any longer.
     pub(super) stop: watch::Sender<bool>,
 }
@@ -128,10 +126,7 @@ impl Desk {
     }
 
     async fn change_group(&self, command: Command, out: &Output) -> Result<(), Failure> {
-        let Ok(_one) = self.changing.try_lock() else {
-            let message = "another console changes the group now; try again when it is done";
-            return Err(Failure::new(Shared::Busy, message));
-        };
+        let Ok(_one) = self.actions.changing().try_lock() else { return Err(changing()) };
         let asking = Asking { actions: &*self.actions, patience: self.patience, out };
         match command {
             Command::Drain(true) => asking.drain().await,
@@ -148,4 +143,10 @@ impl Desk {
             other => unreachable!("{other:?} changes no group: `run` has done it"),
         }
     }
+}
+
+/// One change of the group at a time.
+pub(super) fn changing() -> Failure {
+    let message = "somebody else changes the group now; try again when it is done";
+    Failure::new(Shared::Busy, message)
 }

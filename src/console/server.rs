@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -132,12 +132,8 @@ pub async fn serve(
             (Listener::Unix(bind_unix(path).await.map_err(failed)?), place.clone())
         }
     };
-    let desk = Arc::new(Desk {
-        actions,
-        patience: limits.patience,
-        changing: Mutex::new(()),
-        stop: watch::Sender::new(false),
-    });
+    let desk =
+        Arc::new(Desk { actions, patience: limits.patience, stop: watch::Sender::new(false) });
     let door = Arc::new(Door { desk: Arc::clone(&desk), limits });
     let task = tokio::spawn(accept(listener, door));
     Ok(Running { place, desk, task })

@@ -2,8 +2,7 @@
 //! or whose mirror is another node's by now, says nothing: then the ledger tells. Pure.
 //!
 //! A recording goes when each capture that is heard in it is accounted for by a sealed recording, as the
-//! owner's own would go. Of an owner that is no member any more, nothing is waited for: it goes once no
-//! call that is open has a part of it.
+//! owner's own would go. Of an owner that is no member any more, nothing is waited for in which nothing is heard.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +16,6 @@ pub struct Needs<'a> {
     owner: NodeId,
     member: bool,
     accounted: BTreeSet<SegmentId>,
-    claimed: BTreeSet<SegmentId>,
 }
 
 impl<'a> Needs<'a> {
@@ -30,7 +28,6 @@ impl<'a> Needs<'a> {
             owner,
             member: state.members().contains_key(&owner),
             accounted: ledger.accounted(owner).collect(),
-            claimed: ledger.claimed(owner).collect(),
         }
     }
 
@@ -40,12 +37,7 @@ impl<'a> Needs<'a> {
         let done = |segment: &SegmentId| {
             self.accounted.contains(segment) || self.state.ledger().is_closed(self.owner, *segment)
         };
-        let open = |segment: &SegmentId| self.claimed.contains(segment) && !done(segment);
-        if self.member {
-            !heard.is_empty() && heard.iter().all(done)
-        } else {
-            !heard.iter().any(open)
-        }
+        if heard.is_empty() { !self.member } else { heard.iter().all(done) }
     }
 }
 
@@ -156,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_node_that_has_left_only_what_an_open_call_needs_is_kept() {
+    fn of_a_node_that_has_left_what_was_heard_is_kept_until_it_is_in_a_recording() {
         let mut log = Log::new();
         log.claim(4);
         let remove = Command::RemoveMember { node: OWNER };
@@ -169,6 +161,7 @@ mod tests {
             changes: Vec::new(),
         });
         assert!(!log.needless(&[4]));
-        assert!(log.needless(&[9]) && log.needless(&[]));
+        assert!(!log.needless(&[9]), "it is about to be handed in");
+        assert!(log.needless(&[]));
     }
 }

@@ -11,10 +11,11 @@ use recorder::mirrored::MirroredCapture;
 use storage::disk::RealDisk;
 use storage::{JournalError, Keys};
 use storage_core::naming::MIRROR_FOLDER;
-use storage_core::{NodeId, SegmentId};
+use storage_core::{NodeId, RecordingId, SegmentId};
 
 use super::forget::Needs;
-use crate::bridge::core::Mirrors;
+use crate::bridge::core::{Mirrors, is_unclaimed};
+use crate::bridge::words::{self, Outline};
 
 /// The mirrors.
 pub struct MirrorStore {
@@ -76,6 +77,31 @@ impl MirrorStore {
     pub fn recordings(&self) -> Vec<(NodeId, usize)> {
         let kept = self.kept();
         kept.iter().map(|(node, keeper)| (*node, keeper.reader().open_recordings().len())).collect()
+    }
+
+    /// Recordings of nodes that do not answer, with captures that the group has never heard of.
+    #[must_use]
+    pub fn unclaimed(&self, state: &State) -> Vec<(NodeId, RecordingId)> {
+        let keepers: Vec<_> = self.kept().values().cloned().collect();
+        let up = state.present().up;
+        let mut found = Vec::new();
+        for keeper in keepers.iter().filter(|keeper| !up.contains(&keeper.node())) {
+            let (owner, mirror) = (keeper.node(), keeper.reader());
+            let unclaimed = |segment: &SegmentId| is_unclaimed(state, owner, *segment);
+            let open = mirror.open_recordings().into_iter();
+            let open = open.filter(|id| mirror.heard(*id).iter().any(unclaimed));
+            found.extend(open.map(|id| (owner, id)));
+        }
+        found
+    }
+
+    /// What is kept of a recording of a node, as that node would claim it.
+    ///
+    /// # Errors
+    /// If nothing of it is kept any more, or the mirror cannot be read.
+    pub fn outline(&self, owner: NodeId, recording: RecordingId) -> Result<Outline, JournalError> {
+        let keeper = self.keeper(owner)?;
+        words::read_outline(keeper.reader(), owner, recording)
     }
 
     /// Forgets what the group needs no more.

@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::protocol::{
-    ANSWER_BYTES_MAX, Ask, AudioHead, FoundPage, Held, MirrorHead, MirrorPlace, OwnedPage,
-    PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
+    ANSWER_BYTES_MAX, Ask, AudioHead, FoundPage, Held, KeptHead, MirrorHead, MirrorPlace,
+    OwnedPage, PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
 };
 use crate::web::backend::{
     Code, Failure, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
@@ -281,6 +281,23 @@ impl Peers {
         let ask = Ask::Capture { recording, segments };
         let (_, stream) = self.open::<bool>(node, &ask, within).await?;
         Ok(stream)
+    }
+
+    /// What the peer keeps of what another node captured, and by how much that node's clock is ahead of the
+    /// peer's, microseconds; `None` if it keeps nothing of it.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn kept(
+        &self,
+        node: NodeId,
+        owner: NodeId,
+        segments: Vec<SegmentId>,
+        within: Duration,
+    ) -> Result<Option<(i64, Stream)>, PeerError> {
+        let ask = Ask::Kept { owner, segments };
+        let (head, stream) = self.open::<KeptHead>(node, &ask, within).await?;
+        Ok(head.clock_offset_us.map(|offset| (offset, stream)))
     }
 
     /// What the peer captures, as it captures it, from the place on before which everything of a journal

@@ -18,7 +18,7 @@ use storage::{FetchFormat, Page};
 use storage_core::completeness::SeenCall;
 use storage_core::marks::Marks;
 use storage_core::query::{Order, Position, Query};
-use storage_core::{Extension, Recording, RecordingId, SegmentId, WallTime};
+use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use recorder_core::call::PauseWord;
 
@@ -124,6 +124,14 @@ pub enum Ask {
         /// Which stretches; [`SEGMENTS_MAX`] at most.
         segments: Vec<SegmentId>,
     },
+    /// What is kept of what another node captured: a [`KeptHead`], then a stream as of a capture, if there
+    /// is any.
+    Kept {
+        /// Who captured it.
+        owner: NodeId,
+        /// Which stretches; [`SEGMENTS_MAX`] at most.
+        segments: Vec<SegmentId>,
+    },
     /// What this node captures, from now on and for ever: a [`MirrorHead`], then a stream of messages
     /// ([`storage_core::mirror_wire`]), to which the asker says how far he has taken them.
     Mirror {
@@ -162,6 +170,14 @@ pub struct MirrorPlace {
 pub struct MirrorHead {
     /// Which journal it is.
     pub journal: u64,
+}
+
+/// What is known of a mirror before any of it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptHead {
+    /// By how much its owner's clock is ahead of the keeper's, microseconds; absent if nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_us: Option<i64>,
 }
 
 /// A record, and whether its audio lies on the node that tells.
@@ -340,7 +356,9 @@ pub fn decode_ask(bytes: &[u8]) -> Result<Ask, ProtocolError> {
     let question: Question<Ask> = serde_json::from_slice(bytes).map_err(malformed)?;
     let (count, most) = match &question.ask {
         Ask::Records { ids } => (ids.len(), RECORDS_MAX),
-        Ask::Capture { segments, .. } => (segments.len(), SEGMENTS_MAX),
+        Ask::Capture { segments, .. } | Ask::Kept { segments, .. } => {
+            (segments.len(), SEGMENTS_MAX)
+        }
         Ask::RecordsSince { limit, .. } => (*limit, storage_core::query::LIMIT_MAX),
         _ => return Ok(question.ask),
     };

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
 use super::protocol::{
-    Ask, AudioHead, AudioKind, FoundPage, Held, MirrorHead, MirrorPlace, OwnedPage,
+    Ask, AudioHead, AudioKind, FoundPage, Held, KeptHead, MirrorHead, MirrorPlace, OwnedPage,
     PIECE_BYTES_MAX, Part, ProtocolError, SEEN_MAX, SeenPage, decode_ask, encode_answer,
 };
 use crate::mirror::Feed;
@@ -52,6 +52,20 @@ pub trait PeerService: Backend {
         recording: RecordingId,
         segments: &[SegmentId],
     ) -> Result<CaptureChunks, Failure>;
+
+    /// What is kept here of what another node captured, and by how much its clock is ahead of ours,
+    /// microseconds; `None` if nothing is. May block.
+    ///
+    /// # Errors
+    /// `internal`.
+    fn kept(
+        &self,
+        owner: NodeId,
+        segments: &[SegmentId],
+    ) -> Result<Option<(i64, CaptureChunks)>, Failure> {
+        let _ = (owner, segments);
+        Ok(None)
+    }
 
     /// Pauses a recording or resumes it, as far as this node hears it: ready once what is heard is discarded.
     fn pause_here(&self, request: PauseRequest) -> BoxFuture<'static, Result<PauseDone, Failure>> {
@@ -196,6 +210,7 @@ impl Serving<'_> {
                 whole(reply, listed.await).await
             }
             Ask::Capture { recording, segments } => self.capture(recording, segments, reply).await,
+            Ask::Kept { owner, segments } => self.kept(owner, segments, reply).await,
             Ask::Mirror { has } => self.mirror(from, has, reply).await,
             Ask::Status => whole(reply, Ok(self.service.cluster_status())).await,
         }
@@ -241,22 +256,35 @@ impl Serving<'_> {
             Err(failure) => return whole::<bool>(reply, Err(failure)).await,
         };
         let chunks = self.blocking(move |service| service.capture(recording, &segments)).await;
-        let mut chunks = match chunks {
+        let chunks = match chunks {
             Ok(chunks) => chunks,
             Err(failure) => return whole::<bool>(reply, Err(failure)).await,
         };
         reply.send(&encode_answer(Ok(true))?).await?;
-        while let Some(chunk) = chunks.next().await {
-            match chunk {
-                Ok(chunk) => {
-                    for piece in chunk.chunks(PIECE_BYTES_MAX) {
-                        reply.send(piece).await?;
-                    }
-                }
-                Err(failure) => return Ok(reply.fail(&failure.message).await?),
-            }
+        stream_chunks(chunks, reply).await
+    }
+
+    async fn kept(
+        &self,
+        owner: NodeId,
+        segments: Vec<SegmentId>,
+        mut reply: Reply,
+    ) -> Result<(), Unsent> {
+        let _place = match place(&self.server.captures, self.server.node) {
+            Ok(place) => place,
+            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
+        };
+        let kept = self.blocking(move |service| service.kept(owner, &segments)).await;
+        let (clock_offset_us, chunks) = match kept {
+            Ok(Some((offset, chunks))) => (Some(offset), Some(chunks)),
+            Ok(None) => (None, None),
+            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
+        };
+        reply.send(&encode_answer(Ok(KeptHead { clock_offset_us }))?).await?;
+        match chunks {
+            Some(chunks) => stream_chunks(chunks, reply).await,
+            None => Ok(reply.end().await?),
         }
-        Ok(reply.end().await?)
     }
 
     async fn mirror(
@@ -286,6 +314,20 @@ impl Serving<'_> {
             Err(Failure::new(Code::Internal, format!("node {} failed at it", self.server.node)))
         })
     }
+}
+
+async fn stream_chunks(mut chunks: CaptureChunks, mut reply: Reply) -> Result<(), Unsent> {
+    while let Some(chunk) = chunks.next().await {
+        match chunk {
+            Ok(chunk) => {
+                for piece in chunk.chunks(PIECE_BYTES_MAX) {
+                    reply.send(piece).await?;
+                }
+            }
+            Err(failure) => return Ok(reply.fail(&failure.message).await?),
+        }
+    }
+    Ok(reply.end().await?)
 }
 
 fn place(places: &Semaphore, node: NodeId) -> Result<SemaphorePermit<'_>, Failure> {

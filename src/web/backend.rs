@@ -323,6 +323,17 @@ impl fmt::Debug for Event {
     }
 }
 
+/// Who can hand a running site over to its next recorder and back.
+pub trait Drill: Send + Sync + 'static {
+    /// Does it, and gives what it came to, a line each way and the gaps that were measured. It must not be
+    /// dropped before it is done: the lead would stay where it is then.
+    ///
+    /// # Errors
+    /// `busy` while somebody else changes the group; `unavailable`, with the reason, where nobody else can
+    /// record or the lead did not move in time.
+    fn drill(&self) -> BoxFuture<'static, Result<Vec<String>, Failure>>;
+}
+
 /// The node behind the web server.
 ///
 /// The methods that return at once may block (disk, peer): they are called on blocking threads,

@@ -55,7 +55,7 @@ use crate::audit::Clerk;
 pub use server::{Running, WebError, serve};
 
 /// How the server is to run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WebConfig {
     /// `al_listen`.
     pub listen: SocketAddr,
@@ -67,6 +67,8 @@ pub struct WebConfig {
     pub users_file: PathBuf,
     /// Who writes down what people do.
     pub clerk: Arc<Clerk>,
+    /// Who carries out drills.
+    pub drills: Arc<dyn backend::Drill>,
     /// Bounds; `Limits::default()` outside tests.
     pub limits: Limits,
 }
@@ -115,6 +117,7 @@ struct Web {
     node: requests::Node,
     desk: Arc<signin::Desk>,
     clerk: Arc<Clerk>,
+    drills: Arc<dyn backend::Drill>,
     stats: Arc<stats::Stats>,
     limits: Limits,
     /// Where this server listens: a peer with the same address is this machine.

@@ -17,6 +17,7 @@ use super::outbox::{Outbox, Reply};
 use super::protocol::{self, Frame, Id, Verb};
 use super::requests;
 use super::session::Session;
+use crate::audit::Asked;
 use crate::users::UserRole;
 
 /// What the reader, the sender and the requests of one socket share.
@@ -65,8 +66,13 @@ impl Link {
 
 /// Does what is asked and puts the reply.
 pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Session) {
-    if verb == Verb::FetchRecording {
-        return begin_fetch(link, &frame, session).await;
+    match verb {
+        Verb::FetchRecording => return begin_fetch(link, &frame, session).await,
+        Verb::Drill => {
+            let asked = audit::asked(session, link.peer, frame.name(), frame.members());
+            return link.reply(&frame.id, drill(&link.web, asked).await);
+        }
+        _ => {}
     }
     // What does something has a small reply, and is not to wait for a great one.
     let turn = match verb {
@@ -90,7 +96,8 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
     link.outbox.reply(Reply { text: text.into(), fetch: None, turn });
 }
 
-/// Does what is asked, and forms the members of the reply; for WebSocket and HTTP alike.
+/// Does what is asked, and forms the members of the reply; for WebSocket and HTTP alike. A drill is not
+/// among it, because that writes itself down.
 ///
 /// # Errors
 /// What the request says; `unavailable` for those that are about a socket.
@@ -119,6 +126,7 @@ pub async fn answer(
         | Verb::CancelFetch
         | Verb::Subscribe
         | Verb::Unsubscribe
+        | Verb::Drill
         | Verb::Later => Err(Failure::new(
             Code::Unavailable,
             "this request needs a WebSocket (/ws); over HTTP sign in at /api/signin, and fetch from \
@@ -148,6 +156,22 @@ pub async fn refuse(link: &Link, frame: &Frame, session: Option<&Session>, failu
         _ => Err(failure),
     };
     link.reply(&frame.id, refused);
+}
+
+/// `drill`. It goes on, and into the audit log, when whoever asked has gone.
+///
+/// # Errors
+/// Why there is none, and what went wrong with it.
+pub async fn drill(web: &Web, asked: Asked) -> Result<Map<String, Value>, Failure> {
+    let (drills, clerk) = (Arc::clone(&web.drills), Arc::clone(&web.clerk));
+    let drilling = tokio::spawn(async move {
+        let done = drills.drill().await;
+        clerk.note(asked, audit::outcome(&done)).await?;
+        done
+    });
+    let broken = |_| Failure::new(Code::Internal, "the drill broke off");
+    let lines = drilling.await.map_err(broken)??;
+    Ok(Map::from_iter([("lines".to_owned(), lines.into())]))
 }
 
 async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::arguments::Arguments;
 use super::backend::Code;
 use super::http::{Peer, Refusal, Shared, members_of_body, read, signed_in_to_change};
-use super::protocol::verb_of;
+use super::protocol::{Verb, verb_of};
 use super::{audit, perform};
 
 /// Any request of the WebSocket that needs no socket: its arguments are the body, a JSON object, and
@@ -32,6 +32,10 @@ pub async fn request(
     let (members, done) = match verb_of(&name, session.role()) {
         Ok(verb) => {
             let members = members_of_body(&read(&web, body).await?)?;
+            if verb == Verb::Drill {
+                let asked = audit::asked(&session, peer, &name, &members);
+                return Ok(success(perform::drill(&web, asked).await?));
+            }
             let done = perform::answer(&web, verb, &Arguments::new(&members), &session).await;
             (members, done)
         }
@@ -46,7 +50,10 @@ pub async fn request(
         let asked = audit::asked(&session, peer, &name, &members);
         web.clerk.note(asked, audit::outcome(&done)).await?;
     }
-    let mut body = done?;
+    Ok(success(done?))
+}
+
+fn success(mut body: Map<String, Value>) -> Json<Map<String, Value>> {
     body.insert("result".to_owned(), "success".into());
-    Ok(Json(body))
+    Json(body)
 }

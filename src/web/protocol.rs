@@ -65,6 +65,8 @@ pub enum Verb {
     ListAudit,
     /// `tagrecording`
     TagRecording,
+    /// `drill`
+    Drill,
     /// A request of the contract that this version does not serve.
     Later,
 }
@@ -94,7 +96,7 @@ const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row 
     Row { name, verb, roles }
 }
 
-/// Every request of the contract.
+/// Every request of the contract, and what came later.
 pub const ROWS: &[Row] = &[
     row("authenticate", Verb::Authenticate, ANY),
     row("listrecordings", Verb::ListRecordings, QUALITY),
@@ -118,6 +120,7 @@ pub const ROWS: &[Row] = &[
     row("deleterecording", Verb::Later, ADMIN),
     row("exportrecordings", Verb::Later, &[UserRole::Qa]),
     row("listaudit", Verb::ListAudit, AUDIT),
+    row("drill", Verb::Drill, ADMIN),
 ];
 
 impl Frame {
@@ -326,6 +329,7 @@ mod tests {
             ("deleterecording", "- - - - y"),
             ("exportrecordings", "- - y - -"),
             ("listaudit", "- - - y y"),
+            ("drill", "- - - - y"),
         ];
         assert_eq!(table.len(), ROWS.len());
         for (name, marks) in table {

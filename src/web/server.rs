@@ -114,6 +114,7 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
         node: Node::new(backend),
         desk: Desk::open(config.users_file, Arc::clone(&stats), Arc::clone(&config.clerk)),
         clerk: config.clerk,
+        drills: config.drills,
         stats,
         limits: config.limits,
         listen: address.ip(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use astlogger::demo::Shape;
 use astlogger::users::{self, UserRole};
 use serde_json::json;
 use simulator::SiteConfig;
@@ -91,4 +92,42 @@ async fn alarms_come_with_what_to_do_and_go_when_it_is_done() {
     page.until("document.querySelector('#summary').classList.contains('good')").await;
     assert_eq!(page.eval("document.querySelectorAll('#day').length").await, json!(0));
     assert_quiet(&page);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_drills_the_group_and_sees_what_it_cost() {
+    let mut bench = GroupBench::prepare(SiteConfig::demo(2, 2), &Shape::hot_standby(2)).await;
+    let users = bench.group.members[&ONE].node.users_path();
+    users::add(&users, "admin", UserRole::Admin, None, None, PASSWORD).unwrap();
+    bench.group.share_users().unwrap();
+    bench.run().await;
+    bench.leads_steadily(ONE).await;
+    let calls = bench.calls(2).await;
+    bench.recorded_by(&calls, ONE).await;
+    bench.go_on(&calls, 50).await;
+    let browser = Browser::start().await;
+    // Any member does it.
+    let web = bench.group.members[&TWO].node.web();
+    let page = open_as(&browser, "admin", web, "/health").await;
+    page.until("document.querySelector('#summary').classList.contains('good')").await;
+    page.click("#begindrill").await;
+    page.until("document.querySelector('#sure')?.open").await;
+    assert_eq!(page.barriers().await, Vec::<String>::new());
+    page.click("#yes").await;
+    page.until("document.querySelector('#drilled').innerText.includes('The drill is over')").await;
+    let told = page.text("#drilled").await;
+    for way in ["node 1 to node 2: granted after", "node 2 to node 1: granted after"] {
+        assert!(told.contains(way), "{told}");
+    }
+    bench.leads(ONE).await;
+    bench.go_on(&calls, 50).await;
+    bench.hang_up(&calls);
+    bench.published(2).await;
+    bench.assert_right(1).await;
+    page.picture("health-drill").await;
+    assert_quiet(&page);
+    // Nobody else is offered it.
+    let page = open_as(&browser, "qa", web, "/health").await;
+    page.until("document.querySelector('#summary').classList.contains('good')").await;
+    assert_eq!(page.eval("document.querySelectorAll('#begindrill').length").await, json!(0));
 }

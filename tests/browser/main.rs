@@ -10,6 +10,7 @@ mod live;
 mod made_up;
 mod modules;
 mod qa;
+mod repair;
 
 use std::net::SocketAddr;
 

@@ -1,8 +1,11 @@
 //! The audit log: what people do is in it, and what cannot be written down is not shown.
 
+use std::time::Duration;
+
 use astlogger::users::UserRole;
 use serde_json::{Value, json};
 use storage::audit_log::AuditLog;
+use tokio::time::{Instant, sleep};
 
 use super::client::{Client, bearer, get, http};
 use super::node::{PASSWORD, Site, noise};
@@ -122,4 +125,39 @@ async fn what_cannot_be_written_down_is_not_shown_and_the_rest_goes_on() {
     assert_eq!(client.ask(fetch).await["result"], "success");
     assert_eq!(get(&site, &path, &headers).await.status, 200);
     assert_eq!(AuditLog::new(site.folder.path()).verify().unwrap(), (2, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_drill_is_done_and_written_down_though_whoever_asked_has_gone() {
+    let site = Site::new().await;
+    let drill = json!({"request": "drill"});
+    for role in UserRole::ALL.into_iter().filter(|role| *role != UserRole::Admin) {
+        let mut client = Client::signed_in(&site, role).await;
+        assert_eq!(client.ask(drill.clone()).await["error"], "forbidden", "{role}");
+    }
+    let mut adam = Client::signed_in(&site, UserRole::Admin).await;
+    let reply = adam.ask(drill.clone()).await;
+    assert_eq!(reply["lines"], json!(["node 1 to node 2: gap 0 ms"]), "{reply}");
+    site.node.may_drill.forget_permits(usize::MAX);
+    adam.send(drill.to_string()).await;
+    // The next reply comes once the drill has begun.
+    assert_eq!(adam.ask(json!({"request": "clusterstatus"})).await["result"], "success");
+    drop(adam);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !get(&site, "/metrics", &[]).await.text().contains("astlogger_web_connections 1\n") {
+        assert!(Instant::now() < deadline, "his socket is still open");
+        sleep(Duration::from_millis(10)).await;
+    }
+    site.node.may_drill.add_permits(1);
+    let done = loop {
+        let done = of(&entries(&site, "?user=adam").await, "drill");
+        if done.len() > 1 || Instant::now() > deadline {
+            break done;
+        }
+        sleep(Duration::from_millis(20)).await;
+    };
+    let line = json!(["adam", "127.0.0.1", "success", {}]);
+    assert_eq!(done, [line.clone(), line]);
+    let refused = of(&entries(&site, "?user=susan").await, "drill");
+    assert_eq!(refused, [json!(["susan", "127.0.0.1", "forbidden", {}])]);
 }

@@ -12,8 +12,8 @@ use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, MarkRequest, PauseReply,
-    PauseRequest, StartRequest, StopRequest, Target, Topic, Unreachable,
+    Audio, Backend, CallList, Code, Drill, Event, Failure, FetchFormat, Listing, MarkRequest,
+    PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic, Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
 use futures_util::FutureExt;
@@ -41,6 +41,8 @@ pub struct FakeNode {
     pub start_answer: Mutex<Result<RecordingId, Failure>>,
     /// `startrecording` takes a permit of these.
     pub may_start: Arc<Semaphore>,
+    /// `drill` takes a permit of these.
+    pub may_drill: Arc<Semaphore>,
     pub ready: AtomicBool,
     /// Members of its group that it cannot reach.
     pub unreachable: Mutex<Vec<Unreachable>>,
@@ -96,6 +98,7 @@ impl FakeNode {
             paused: Mutex::default(),
             start_answer: Mutex::new(Ok(id(999))),
             may_start: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            may_drill: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             ready: AtomicBool::new(true),
             unreachable: Mutex::default(),
             audio_open: Arc::default(),
@@ -117,6 +120,17 @@ impl FakeNode {
         body.insert("ucid".to_owned(), UCID.into());
         // Without subscribers nobody hears, which is no error.
         let _ = self.events.send(Arc::new(Event::new(topic, eventtype, extensions, body)));
+    }
+}
+
+impl Drill for FakeNode {
+    fn drill(&self) -> BoxFuture<'static, Result<Vec<String>, Failure>> {
+        let may = Arc::clone(&self.may_drill);
+        async move {
+            may.acquire().await.unwrap().forget();
+            Ok(vec!["node 1 to node 2: gap 0 ms".to_owned()])
+        }
+        .boxed()
     }
 }
 
@@ -285,6 +299,7 @@ impl Site {
             insecure: false,
             users_file: users_file.clone(),
             clerk: Clerk::new(NodeId(1), folder.path()),
+            drills: node.clone(),
             limits,
         };
         let server = serve(config, node.clone()).await.unwrap();

@@ -24,7 +24,8 @@ fn config(folder: &Path, listen: &str, tls: bool) -> WebConfig {
     let tls = tls.then(|| TlsFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") });
     let listen = listen.parse().unwrap();
     let clerk = Clerk::new(NodeId(1), folder);
-    WebConfig { listen, tls, insecure: false, users_file, clerk, limits: Limits::default() }
+    let (drills, limits) = (FakeNode::new(), Limits::default());
+    WebConfig { listen, tls, insecure: false, users_file, clerk, drills, limits }
 }
 
 fn connector(folder: &Path) -> TlsConnector {

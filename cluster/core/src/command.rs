@@ -278,10 +278,18 @@ pub enum Command {
         /// Who.
         node: NodeId,
     },
+    /// A capture of a member that does not answer, of which the group never heard, by whoever mirrored it.
+    HandIn {
+        /// Who mirrored it.
+        keeper: NodeId,
+        /// As its node would have claimed it.
+        claim: Claim,
+    },
 }
 
 impl Command {
-    /// Whether this member may say this: what a capture, a seal or a health is, its owner tells.
+    /// Whether this member may say this: what a capture, a seal or a health is, its owner tells; of one
+    /// that is gone, whoever mirrored it.
     pub(crate) fn speaks_for(&self, proposer: NodeId) -> bool {
         match self {
             Self::Announce(announce) => announce.node == proposer,
@@ -291,6 +299,7 @@ impl Command {
             Self::Claim(claim) => claim.node == proposer,
             Self::End { stretch, .. } | Self::Release { stretch } => stretch.node == proposer,
             Self::Seal(seal) => seal.node == proposer,
+            Self::HandIn { keeper, .. } => *keeper == proposer,
             _ => true,
         }
     }
@@ -433,6 +442,9 @@ pub enum Refusal {
     /// The command contradicts itself.
     #[error("the command makes no sense: {0}")]
     Senseless(&'static str),
+    /// What a member captured is handed in, and it answers: it claims that itself.
+    #[error("node {0} answers and speaks for itself")]
+    Answers(NodeId),
 }
 
 #[cfg(test)]

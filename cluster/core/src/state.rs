@@ -249,6 +249,10 @@ impl State {
                 let present = self.present();
                 self.ledger.claim(index, claim, &present, changes)
             }
+            Command::HandIn { claim, .. } => {
+                let present = self.present();
+                self.ledger.hand_in(index, claim, &present, changes)
+            }
             Command::End { stretch, to } => {
                 let present = self.present();
                 self.ledger.end(stretch, *to, &present, changes)

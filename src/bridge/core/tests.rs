@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster_core::command::{Announce, Grant, Proposal};
+use cluster_core::node::{Applied, Entry};
 use cluster_core::{Cause, MemberView, ProposalId};
 use recorder_core::call;
 use storage_core::record::{Scope, TriggerKind};
@@ -90,6 +91,19 @@ impl Pair {
         let id = ProposalId { node: from, boot: 1, seq: self.index };
         let proposal = Proposal { id, settled: 0, command };
         self.state.apply(self.index, &proposal, &mut Vec::new())
+    }
+
+    /// A member leaves for good.
+    fn remove(&mut self, node: NodeId) {
+        self.index += 1;
+        let id = ProposalId { node: B, boot: 1, seq: self.index };
+        let proposal = Proposal { id, settled: 0, command: Command::RemoveMember { node } };
+        self.state.follow(&Applied {
+            index: self.index,
+            entry: Entry::Membership(proposal),
+            outcome: Outcome::Done,
+            changes: Vec::new(),
+        });
     }
 
     fn grant(&mut self, lead: NodeId, up: &[NodeId]) {
@@ -408,7 +422,8 @@ fn the_mirror_of_a_lost_recorder_seals_what_that_had_captured() {
     pair.settle();
     let [(node, order)] = pair.seals().try_into().unwrap();
     assert_eq!((node, order.revision, order.partial), (B, 1, true));
-    assert_eq!(order.mirrored, BTreeMap::from([(A, vec![SegmentId(5)])]));
+    let part = MirroredPart { segments: vec![SegmentId(5)], left: false };
+    assert_eq!(order.mirrored, BTreeMap::from([((A, B), part)]));
     assert!(order.local.is_empty() && order.remote.is_empty());
     pair.stage(B, &order);
     pair.list();
@@ -459,5 +474,58 @@ fn a_part_of_a_recording_that_is_mirrored_goes_in_with_this_nodes_own() {
     let [(node, order)] = pair.seals().try_into().unwrap();
     assert_eq!((node, order.partial), (B, true));
     assert_eq!(order.local, BTreeSet::from([id(2)]));
-    assert_eq!(order.mirrored[&A], [SegmentId(5)]);
+    assert_eq!(order.mirrored[&(A, B)].segments, [SegmentId(5)]);
+}
+
+#[test]
+fn of_a_recorder_that_has_left_the_mirror_is_all_there_is() {
+    let mut pair = lost(true);
+    pair.on(B).captured(&call::Claim { recording: id(2), name: id(1), ..claim(id(2), 9) });
+    pair.settle();
+    pair.on(B).ended(SegmentId(9), at(60_000));
+    pair.on(B).over(id(1), false);
+    pair.complete(B, id(2), 9, Some(false));
+    pair.settle();
+    let [(_, order)] = pair.seals().try_into().unwrap();
+    pair.stage(B, &order);
+    pair.list();
+    pair.settle();
+    assert!(pair.seals().is_empty(), "it may come back");
+    // An operator gives it up. What its mirror got after the first revision is in the second.
+    pair.remove(A);
+    pair.settle();
+    let [(node, order)] = pair.seals().try_into().unwrap();
+    let part = MirroredPart { segments: vec![SegmentId(5)], left: true };
+    assert_eq!((node, order.revision), (B, 2));
+    assert_eq!(order.mirrored, BTreeMap::from([((A, B), part)]));
+    pair.on(B).sealed(id(1), SealOutcome::Same { captures: vec![(A, SegmentId(5))] });
+    pair.settle();
+    pair.list();
+    assert!(pair.state.ledger().is_empty());
+}
+
+#[test]
+fn a_capture_whose_claim_was_lost_with_its_node_is_handed_in_and_sealed() {
+    let mut pair = Pair::new();
+    pair.mirrors.get_mut(&B).unwrap().0.insert((A, SegmentId(5)));
+    let captures = vec![(words::claim(&claim(id(1), 5), A), None)];
+    let outline = words::Outline { name: id(1), complete: false, over: None, captures };
+    let hand_in = |pair: &mut Pair| {
+        let state = pair.state.clone();
+        pair.on(B).inherited(&outline, &state);
+        pair.settle();
+    };
+    hand_in(&mut pair);
+    assert!(pair.state.ledger().is_empty(), "its node answers and will claim it");
+    pair.gone = Some(A);
+    pair.grant(B, &[B, NodeId(3)]);
+    hand_in(&mut pair);
+    let slot = pair.state.ledger().recording(id(1)).unwrap();
+    assert!(slot.holder().is_none() && slot.stretches[0].lost, "nobody captures it");
+    hand_in(&mut pair);
+    assert_eq!(pair.state.ledger().recording(id(1)).unwrap().stretches.len(), 1);
+    pair.on(B).over(id(1), false);
+    pair.settle();
+    let [(node, order)] = pair.seals().try_into().unwrap();
+    assert_eq!((node, &order.mirrored[&(A, B)].segments), (B, &vec![SegmentId(5)]));
 }

@@ -79,6 +79,21 @@ export function notice(text, kind = "info", seconds = 0) {
   return told;
 }
 
+/** Asks whether somebody is sure; `go` is called if he is. */
+export function confirm(question, yes, go) {
+  const dialog = el("dialog", { id: "sure", "aria-labelledby": "surehead" },
+    el("h2", { id: "surehead", text: yes }), el("p", { text: question }),
+    el("div", { class: "row" },
+      button(yes, () => {
+        dialog.close();
+        go();
+      }, { id: "yes", class: "main" }),
+      button(t("cancel"), () => dialog.close())));
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
 function end() {
   if (typeof began === "function") {
     began();

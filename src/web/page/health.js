@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { button, el, facts, fill } from "./dom.js";
 import { Feed } from "./feed.js";
 import { length, moment, size } from "./format.js";
-import { failed, frame, notice } from "./frame.js";
+import { confirm, failed, frame, notice, words } from "./frame.js";
 import { byLabel, metrics } from "./metrics.js";
 import { Socket } from "./socket.js";
 import { t } from "./texts.js";
@@ -27,14 +27,17 @@ class Health {
   #takeover = card("takeover", "health.takeover");
   #node = card("node", "health.node");
   #day = card("day", "health.day");
+  #drill = card("drill", "drill");
   #shown = new Map();
 
   constructor(main, who) {
     const counts = COUNTED_FOR.includes(who.role);
     main.append(el("h1", { text: t("health") }), this.#summary, el("div", { class: "live" },
       el("div", { class: "stack" }, this.#alarms.element, this.#members.element,
-        el("div", { class: "pair" }, this.#takeover.element, this.#node.element), counts ? this.#day.element : null),
+        el("div", { class: "pair" }, this.#takeover.element, this.#node.element), counts ? this.#day.element : null,
+      who.role === "admin" ? this.#drill.element : null),
       this.#feed.element));
+    this.#makeDrill();
     this.#socket = new Socket({
       opened: () => this.#opened(), lost: () => this.#gone(), event: (event) => this.#event(event),
     });
@@ -64,6 +67,22 @@ class Health {
   #gone() {
     this.#lost ??= notice(t("socket.away"), "bad");
     this.#say("bad", t("health.gone"));
+  }
+
+  #makeDrill() {
+    const outcome = el("div", { id: "drilled", role: "status" });
+    const press = button(t("drill.begin"), () => confirm(t("drill.sure"), t("drill.begin"), async () => {
+      press.disabled = true;
+      fill(outcome, el("p", { text: t("drill.goeson") }));
+      try {
+        const { lines } = await this.#socket.ask("drill");
+        fill(outcome, el("ul", {}, lines.map((text) => el("li", { text }))), el("p", { text: t("drill.done") }));
+      } catch (error) {
+        fill(outcome, el("p", { class: "error", text: words(error) }));
+      }
+      press.disabled = false;
+    }), { id: "begindrill" });
+    fill(this.#drill.body, el("p", { text: t("drill.what") }), press, outcome);
   }
 
   #event(event) {

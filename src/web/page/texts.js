@@ -353,6 +353,14 @@ const english = {
   "day.listen": "listen",
   "day.again": "Count again",
 
+  "cancel": "Cancel",
+  "drill": "Drill",
+  "drill.what": "Hands the lead over to the next recorder and back, as if the leading one were taken out of service, and measures the hole.",
+  "drill.begin": "Begin the drill",
+  "drill.sure": "Calls in progress move to the other recorder and back. Nothing is lost where both are well. Begin?",
+  "drill.goeson": "The drill goes on …",
+  "drill.done": "The drill is over.",
+
   "socket.away": "No connection to the recorder. Trying again …",
 };
 

@@ -73,6 +73,8 @@ pub struct Checker {
     pub voices: BTreeMap<[u8; 32], Voice>,
     pub sealed: BTreeMap<RecordingId, Vec<Sealed>>,
     pub published: BTreeMap<RecordingId, Voice>,
+    /// What was in files that went with a lost node's disk.
+    pub given_up: Frames,
     /// What each member said its catalog lists, in which revision.
     pub acked: BTreeMap<(NodeId, RecordingId), u32>,
     /// Of which recording each capture is, as the log has it.
@@ -87,8 +89,12 @@ impl Checker {
 
     /// A recording is given up: what was agreed on it binds nobody any more.
     pub fn forget(&mut self, recording: RecordingId) {
-        self.sealed.remove(&recording);
+        let sealed = self.sealed.remove(&recording).into_iter().flatten();
+        for voice in sealed.filter_map(|sealed| self.voices.get(&sealed.sha256)) {
+            self.given_up.unite(&voice.frames);
+        }
         self.published.remove(&recording);
+        self.names.retain(|_, known| *known != recording);
         self.acked.retain(|(_, known), _| *known != recording);
     }
 

@@ -67,6 +67,16 @@ impl Held {
         self.segments.values().for_each(|segment| segment.add_to(&mut frames));
         frames
     }
+
+    pub fn outline(&self, node: NodeId, local: RecordingId) -> Outline {
+        let draft = self.draft.clone().unwrap_or_else(|| Draft::lost(local, node));
+        let heard = self.segments.iter().filter_map(|(segment, known)| {
+            let first = known.audio.first()?.first;
+            let last = known.audio.last().map(|heard| heard.last);
+            Some(Heard { segment: *segment, first, ended: known.closed.or(last) })
+        });
+        words::outline(node, &draft, &heard.collect::<Vec<_>>())
+    }
 }
 
 impl Segment {
@@ -116,14 +126,7 @@ impl Journal {
     }
 
     pub fn outline(&self, node: NodeId, local: RecordingId) -> Option<Outline> {
-        let held = self.open.get(&local)?;
-        let draft = held.draft.clone().unwrap_or_else(|| Draft::lost(local, node));
-        let heard = held.segments.iter().filter_map(|(segment, known)| {
-            let first = known.audio.first()?.first;
-            let last = known.audio.last().map(|heard| heard.last);
-            Some(Heard { segment: *segment, first, ended: known.closed.or(last) })
-        });
-        Some(words::outline(node, &draft, &heard.collect::<Vec<_>>()))
+        self.open.get(&local).map(|held| held.outline(node, local))
     }
 
     /// What would be dropped with a recording.

@@ -248,6 +248,8 @@ pub struct Host {
     pub stalled: VecDeque<Input>,
     pub aes: Aes,
     pub able_since: Option<Time>,
+    /// Since when its process sees a majority.
+    pub quorum_since: Option<Time>,
     pub out: Vec<Out>,
     pub removed: bool,
 }
@@ -267,6 +269,7 @@ impl Host {
             stalled: VecDeque::new(),
             aes: Aes::default(),
             able_since: None,
+            quorum_since: None,
             out: Vec::new(),
             removed: false,
         }
@@ -444,6 +447,7 @@ impl Host {
                 let Some(process) = &mut self.process else { return };
                 if let Some(recorder) = &mut process.recorder {
                     recorder.bridge.all_changed(process.node.state());
+                    self.disk.inherit(&mut recorder.bridge, process.node.state());
                 }
             }
             Input::Outline(local) => {

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use astlogger::bridge::core::Mirrors;
-use cluster_core::{Command, mirror};
+use astlogger::bridge::core::{Bridge, Mirrors, is_unclaimed};
+use astlogger::bridge::words::Outline;
+use cluster_core::{Command, State, mirror};
 use storage_core::{NodeId, RecordingId, Role, SegmentId};
 
 use crate::checker::Kind;
@@ -36,6 +37,30 @@ impl Mirror {
         let segments = self.open.values().filter_map(|held| held.segments.get(&segment));
         segments.for_each(|known| known.add_to(&mut frames));
         frames
+    }
+
+    /// What it has of its owner's recordings: captures of which it has at least a frame.
+    pub fn outlines(&self, owner: NodeId) -> impl Iterator<Item = Outline> {
+        self.open.iter().map(move |(local, held)| {
+            let mut outline = held.outline(owner, *local);
+            outline.captures.retain(|(claim, _)| !self.frames(claim.segment).is_empty());
+            outline
+        })
+    }
+}
+
+impl Disk {
+    /// What it keeps of nodes that do not answer, and was never claimed, is handed in.
+    pub fn inherit(&self, bridge: &mut Bridge, state: &State) {
+        for (owner, mirror) in &self.mirrors {
+            let unclaimed = |outline: &Outline| {
+                let mut segments = outline.captures.iter().map(|(claim, _)| claim.segment);
+                segments.any(|segment| is_unclaimed(state, *owner, segment))
+            };
+            for outline in mirror.outlines(*owner).filter(unclaimed) {
+                bridge.inherited(&outline, state);
+            }
+        }
     }
 }
 
@@ -96,8 +121,13 @@ impl World {
         let Some(keeper) = mirror::mirror_of(node, &recorders) else { return };
         let kept = self.hosts[&keeper].disk.mirrors.get(&node).cloned().unwrap_or_default();
         let mut owed = Vec::new();
-        for segment in kept.open.values().flat_map(|held| held.segments.keys()) {
-            let Some(name) = self.check.names.get(&(node, *segment)).copied() else { continue };
+        let captures = kept
+            .open
+            .iter()
+            .flat_map(|(local, held)| held.segments.keys().map(move |segment| (*local, segment)));
+        for (local, segment) in captures {
+            // One that was never claimed bears the name that its node gave it.
+            let name = self.check.names.get(&(node, *segment)).copied().unwrap_or(local);
             let sealed = self.check.sealed.get(&name).and_then(|seals| seals.last());
             if sealed.is_none_or(|sealed| sealed.node != node) {
                 owed.push((name, *segment, kept.frames(*segment)));

@@ -59,11 +59,15 @@ impl Plan {
         Self { seed, flavour, identities: true, calls, faults_ms: 14_000, loses: false, ring_s: 0 }
     }
 
-    /// The same with a recorder that is lost; of a group of three.
+    /// The same with a recorder that is lost; mostly of a group of three. In the larger one the recorder that
+    /// takes over is mostly not the one that has the mirror.
     #[must_use]
     pub const fn losing(seed: u64) -> Self {
-        let flavour =
-            if seed.is_multiple_of(3) { Flavour::ActiveActive } else { Flavour::HotStandby };
+        let flavour = match seed % 6 {
+            0 | 3 => Flavour::ActiveActive,
+            1 => Flavour::MixedFive,
+            _ => Flavour::HotStandby,
+        };
         Self { flavour, loses: true, ..Self::of(seed) }
     }
 

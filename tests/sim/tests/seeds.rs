@@ -64,6 +64,13 @@ fn what_was_mirrored_of_a_recorder_that_is_lost_is_published() {
     all_keep_their_promises(600, Plan::losing, |_| true);
 }
 
+/// Seeds that once found something.
+#[test]
+fn a_mirror_that_grew_after_its_owner_s_part_was_sealed_is_published_once_that_has_left() {
+    let report = run(Plan::losing(2237).with_rings(), false);
+    assert_eq!(report.violation, None);
+}
+
 #[test]
 fn one_seed_is_one_run() {
     for seed in [1, 4, 7] {

@@ -18,6 +18,7 @@ use crate::command::{CallRef, Claim, Outcome, Refusal, Seal, Standing, StretchRe
 use crate::state::Change;
 use crate::view::DutyGrant;
 use lookup::{Lookup, same_call};
+use slot::Claimant;
 pub use slot::{Fate, Over, Present, Sealed, Slot, Stretch, Task};
 
 /// A call with its recordings.
@@ -158,6 +159,31 @@ impl Ledger {
         present: &Present,
         changes: &mut Vec<Change>,
     ) -> Outcome {
+        self.enter(index, claim, Claimant::Owner, present, changes)
+    }
+
+    /// A capture whose node does not answer, by the word of whoever mirrored it.
+    pub(crate) fn hand_in(
+        &mut self,
+        index: u64,
+        claim: &Claim,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        if present.up.contains(&claim.node) {
+            return Outcome::Refused(Refusal::Answers(claim.node));
+        }
+        self.enter(index, claim, Claimant::Keeper, present, changes)
+    }
+
+    fn enter(
+        &mut self,
+        index: u64,
+        claim: &Claim,
+        by: Claimant,
+        present: &Present,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
         let open = self.find_claimed(claim);
         self.reopen(claim, open);
         let open =
@@ -179,7 +205,7 @@ impl Ledger {
             return Outcome::Refused(Refusal::UnknownRecording);
         };
         let before = slot.holder().map(|holder| holder.node);
-        match slot.claim(index, claim, present) {
+        match slot.claim(index, claim, by, present) {
             Ok(standing) => {
                 let holder = slot.holder().map(|holder| holder.node);
                 let recording = slot.recording;
@@ -311,6 +337,15 @@ impl Ledger {
         for number in finished {
             self.close(number, changes);
         }
+    }
+
+    /// Since when nothing that was closed has been forgotten: of a capture from before nobody can tell whether
+    /// it was ever claimed. `None` if nothing was forgotten yet.
+    #[must_use]
+    pub fn remembers_since(&self) -> Option<WallTime> {
+        let full = self.closed.len() >= Self::CLOSED_MAX;
+        let oldest = full.then(|| self.closed.first_key_value()).flatten();
+        oldest.and_then(|(_, call)| call.over())
     }
 
     /// All open calls, oldest first.

@@ -19,6 +19,7 @@ use storage_core::record::Scope;
 use storage_core::{NodeId, RecordingId, SegmentId, WallTime};
 
 use crate::command::{Claim, Refusal, Seal, Standing, StretchRef, Terms};
+use crate::mirror;
 use crate::view::DutyGrant;
 
 /// What the ledger has to know about the group while it applies one entry.
@@ -38,6 +39,23 @@ pub struct Present {
     pub members: BTreeSet<NodeId>,
     /// Who of these keeps a catalog (a witness does not).
     pub catalogs: BTreeSet<NodeId>,
+}
+
+impl Present {
+    /// Who can give what a node captured that cannot be asked itself: its mirror, if that answers.
+    #[must_use]
+    pub fn keeper(&self, node: NodeId) -> Option<NodeId> {
+        mirror::mirror_of(node, &self.catalogs).filter(|keeper| self.up.contains(keeper))
+    }
+}
+
+/// Who claims a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claimant {
+    /// The node that captures it: a sign of its life.
+    Owner,
+    /// Whoever mirrored it; its node does not answer.
+    Keeper,
 }
 
 /// One capture's part in a recording.
@@ -175,8 +193,10 @@ impl Slot {
         &mut self,
         index: u64,
         claim: &Claim,
+        by: Claimant,
         present: &Present,
     ) -> Result<Standing, Refusal> {
+        let handed_in = by == Claimant::Keeper;
         if claim.terms.scope == Scope::Trunk {
             self.terms.scope = Scope::Trunk;
         }
@@ -184,7 +204,7 @@ impl Slot {
         let at = match known {
             Some(at) => {
                 // The same capture again: a repeated claim, or its node was thought gone and is not.
-                self.stretches[at].lost = false;
+                self.stretches[at].lost &= handed_in;
                 at
             }
             None if self.stretches.len() >= Self::STRETCHES_MAX => return Err(Refusal::TooMany),
@@ -197,7 +217,7 @@ impl Slot {
                     epoch: claim.epoch,
                     index,
                     standing: Standing::Reserve,
-                    lost: false,
+                    lost: handed_in,
                 });
                 self.stretches.len() - 1
             }
@@ -418,8 +438,10 @@ impl Slot {
         // Who has captured a part, or has the file, must say that it knows, whenever it is back:
         // it may not ask about a recording that is forgotten.
         let concerned = self.stretches.iter().map(|s| &s.node).chain([&sealed.node]);
+        // Where whoever has the file has left as well, nobody can add to it any more.
+        let left = |node| !present.members.contains(node);
         self.stretches.iter().all(|s| {
-            sealed.accounted.contains(&(s.node, s.segment)) || !present.members.contains(&s.node)
+            sealed.accounted.contains(&(s.node, s.segment)) || left(&s.node) && left(&sealed.node)
         }) && present.catalogs.intersection(&present.up).all(listed)
             && concerned.filter(|node| present.members.contains(node)).all(listed)
     }
@@ -453,13 +475,15 @@ impl Slot {
     }
 
     /// Whether a seal would bring something: the first once all captures have ended, a further
-    /// one once a capture that is missing can be had.
+    /// one once a capture that is missing can be had. Of a member that has left that is what its mirror has:
+    /// nothing more can come.
     fn sealable(&self, present: &Present) -> bool {
         match &self.sealed {
             None => self.over.is_some() && !self.stretches.is_empty() && !self.open(),
             Some(sealed) => self.stretches.iter().any(|s| {
+                let left = !present.members.contains(&s.node) && present.keeper(s.node).is_some();
                 !s.open()
-                    && present.up.contains(&s.node)
+                    && (present.up.contains(&s.node) || left)
                     && !sealed.accounted.contains(&(s.node, s.segment))
             }),
         }

@@ -25,6 +25,8 @@ impl World {
             let now = self.now;
             let Some(host) = self.hosts.get_mut(&id) else { continue };
             host.able_since = able.then(|| host.able_since.unwrap_or(now));
+            let quorum = host.process.as_ref().is_some_and(|process| process.view.quorum);
+            host.quorum_since = quorum.then(|| host.quorum_since.unwrap_or(now));
         }
         let calls: Vec<u64> = self.switch.calls.keys().copied().collect();
         for uid in calls {

@@ -109,11 +109,19 @@ impl World {
                 }
             }
         }
-        for (peer, segments) in &order.mirrored {
-            let Some(mirror) = self.hosts[&node].disk.mirrors.get(peer) else { continue };
-            for segment in segments {
-                pulled = true;
-                frames.unite(&mirror.frames(*segment));
+        for ((owner, keeper), part) in &order.mirrored {
+            if node != *keeper && !self.reaches(node, *keeper) {
+                continue;
+            }
+            let mirror = self.hosts[keeper].disk.mirrors.get(owner);
+            for segment in &part.segments {
+                let kept = mirror.map(|mirror| mirror.frames(*segment)).unwrap_or_default();
+                pulled |= part.left || !kept.is_empty();
+                frames.unite(&kept);
+                // Of one that has left, what is not there will never be.
+                if part.left {
+                    captures.insert((*owner, *segment));
+                }
             }
         }
         if order.local.is_empty() && !pulled {

@@ -1,6 +1,6 @@
 //! Rings of nodes that stand by: what one has heard while nobody recorded the call must be published in the
-//! end. It is owed only where nothing that a ring cannot help came in between: its node was well and in
-//! the majority all the time, the switch did what it was asked for, and the call went on, alone and with
+//! end. It is owed only where nothing that a ring cannot help came in between: its node was well, in
+//! the majority and had a phantom to spare all the time, the switch did what it was asked for, and the call went on, alone and with
 //! room, until the takeover was long over.
 
 use storage_core::NodeId;
@@ -101,19 +101,20 @@ impl World {
     fn is_undisturbed(&self, uid: u64, node: NodeId) -> bool {
         let Some(call) = self.switch.calls.get(&uid) else { return false };
         let Some(host) = self.hosts.get(&node) else { return false };
-        let quorum = host.process.as_ref().is_some_and(|process| process.view.quorum);
-        let able = host.able_since.is_some_and(|since| since + THERE_FOR <= self.now);
+        let long = |since: Option<Time>| since.is_some_and(|since| since + THERE_FOR <= self.now);
+        let (able, quorum) = (long(host.able_since), long(host.quorum_since));
         let kind = self.odds.refused + self.odds.lost + self.odds.deaf == 0;
         let excused = self.excused.get(&(uid, node)).is_some_and(|until| *until > self.now);
         let alone = !call.merged && !call.handled && !self.switch.consulting(uid);
         let room = call.is_wanted() && call.legs.len() < PARTIES_MAX;
         let deaf = call.legs.iter().any(|leg| leg.deaf);
-        able && quorum && kind && alone && room && !excused && !deaf && !host.disk.slow
+        let spare = host.has_free_phantom(self.now);
+        able && quorum && kind && alone && room && spare && !excused && !deaf && !host.disk.slow
     }
 
-    /// What was owed must be in the files.
+    /// What was owed must be in the files, or have been in one that went with its node's disk.
     pub(super) fn judge_rings(&mut self) {
-        let mut published = Frames::default();
+        let mut published = self.check.given_up.clone();
         self.check.published.values().for_each(|voice| published.unite(&voice.frames));
         let mut wrong = Vec::new();
         for saved in &self.rings.owed {
