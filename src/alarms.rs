@@ -1,17 +1,31 @@
-//! What is wrong now, by name: raised once, cleared once, told to watchers, the log and the metrics.
-//! Who raises and clears what is the parts' matter.
+//! What is wrong now, by name: raised once, cleared once, told to watchers, the log, the metrics, and
+//! whoever carries alarms out ([`tell`]). Who raises and clears what is the parts' matter.
+
+pub mod known;
+mod mail;
+pub mod outbox;
+mod smtp;
+pub mod tell;
+mod tls;
+mod trap;
+mod webhook;
+pub mod whose;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use recorder::clock::Clock;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
 use crate::metrics::Metrics;
 use crate::web::backend::{Event, Topic};
+use outbox::Change;
 
 /// More alarms than this at once say nothing more to anybody; further ones are only logged.
 const RAISED_MAX: usize = 10_000;
+/// Changes that whoever carries them out may be behind before he has to look at all.
+const CHANGES_BEHIND_MAX: usize = 1024;
 
 /// Something that a person should look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +44,7 @@ pub struct Alarm {
 pub struct Alarms {
     raised: Mutex<BTreeMap<(&'static str, String), Alarm>>,
     events: broadcast::Sender<Arc<Event>>,
+    changes: broadcast::Sender<Arc<Change>>,
     metrics: Arc<Metrics>,
 }
 
@@ -37,7 +52,14 @@ impl Alarms {
     /// None yet.
     #[must_use]
     pub fn new(events: broadcast::Sender<Arc<Event>>, metrics: Arc<Metrics>) -> Self {
-        Self { raised: Mutex::default(), events, metrics }
+        let (changes, _) = broadcast::channel(CHANGES_BEHIND_MAX);
+        Self { raised: Mutex::default(), events, changes, metrics }
+    }
+
+    /// Whatever is raised and cleared from now on.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Arc<Change>> {
+        self.changes.subscribe()
     }
 
     /// Raises an alarm; nothing happens if it is raised already and says the same.
@@ -51,7 +73,7 @@ impl Alarms {
         if raised.len() >= RAISED_MAX {
             return;
         }
-        self.tell("alarm", &alarm);
+        self.tell(true, &alarm);
         raised.insert(key, alarm);
         self.count(&raised);
     }
@@ -61,7 +83,7 @@ impl Alarms {
         let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(alarm) = raised.remove(&(name, subject.to_owned())) {
             tracing::info!(alarm = name, "cleared: {}", alarm.message);
-            self.tell("alarmcleared", &alarm);
+            self.tell(false, &alarm);
             self.count(&raised);
         }
     }
@@ -104,7 +126,8 @@ impl Alarms {
         raised.values().map(|alarm| Value::Object(body(alarm))).collect()
     }
 
-    fn tell(&self, eventtype: &'static str, alarm: &Alarm) {
+    fn tell(&self, raised: bool, alarm: &Alarm) {
+        let eventtype = if raised { "alarm" } else { "alarmcleared" };
         // Without watchers nobody needs to hear of it.
         drop(self.events.send(Arc::new(Event::new(
             Topic::Alarms,
@@ -112,12 +135,18 @@ impl Alarms {
             Vec::new(),
             body(alarm),
         ))));
+        drop(self.changes.send(Arc::new(Change {
+            raised,
+            alarm: alarm.clone(),
+            at: Clock::wall(),
+        })));
     }
 
     fn count(&self, raised: &BTreeMap<(&'static str, String), Alarm>) {
-        self.metrics.alarms.reset();
-        for (name, _) in raised.keys() {
-            self.metrics.alarms.with_label_values(&[name]).inc();
+        for kind in known::ALL {
+            let count = raised.keys().filter(|(name, _)| *name == kind.name).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.metrics.alarms.with_label_values(&[kind.name]).set(count);
         }
     }
 }

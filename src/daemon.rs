@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::alarms::Alarm;
+use crate::alarms::{Alarm, tell};
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
 use crate::catalog::{self, Opened};
@@ -165,6 +165,7 @@ impl Running {
             syncs_told: Mutex::default(),
         });
         tasks.extend(keep_copies(config, &node));
+        tasks.extend(tell::start(&config.alarms, &hub, &group));
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
         let (datadir, mirrored) = (config.datadir.clone(), config.storage.mirror);
         tasks.push(tokio::spawn(watch_node(Arc::clone(&node), datadir, mirrored)));

@@ -9,8 +9,12 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+use recorder_core::call::MissedReason;
 use storage_core::completeness::Completeness;
+use storage_core::record::TriggerKind;
 use storage_core::{Duty, NodeId, Role};
+
+use crate::alarms::known;
 
 /// What every name begins with.
 const NAMESPACE: &str = "astlogger";
@@ -83,9 +87,27 @@ pub struct Metrics {
     pub seal_retries: IntCounter,
     /// Room on the file system of `al_datadir`.
     pub disk_free_bytes: Gauge,
-    /// `alarms{alarm=}`: 1 while it is raised.
+    /// `alarms{alarm=}`: how many of this name are raised.
     pub alarms: IntGaugeVec,
 }
+
+/// Counted from zero, so that the first one is an increase, too.
+const TRIGGERS: [TriggerKind; 5] = [
+    TriggerKind::Rule,
+    TriggerKind::Agent,
+    TriggerKind::Supervisor,
+    TriggerKind::Rescue,
+    TriggerKind::Takeover,
+];
+/// The same of calls that were missed.
+const MISSED: [MissedReason; 6] = [
+    MissedReason::NoPhantom,
+    MissedReason::Refused,
+    MissedReason::LinkDown,
+    MissedReason::PartyLimit,
+    MissedReason::NoMedia,
+    MissedReason::DiskFull,
+];
 
 impl Metrics {
     /// All at zero.
@@ -98,7 +120,7 @@ impl Metrics {
         let build = gauges(r, "build_info", "What runs here; always 1.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         keep(r, prometheus::process_collector::ProcessCollector::for_self());
-        Self {
+        let metrics = Self {
             role: gauges(r, "role", "Role configured and duty now; 1.", &["configured", "duty"]),
             raft_term: gauge(r, "raft_term", "Term of the group."),
             raft_leader: gauge(r, "raft_leader", "1 while this node leads the group."),
@@ -147,8 +169,24 @@ impl Metrics {
             mirror: MirrorMetrics::new(r),
             seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
             disk_free_bytes: free_gauge(r),
-            alarms: gauges(r, "alarms", "1 while the alarm is raised.", &["alarm"]),
+            alarms: gauges(r, "alarms", "Alarms of this name that are raised.", &["alarm"]),
             registry: r.clone(),
+        };
+        metrics.begin_at_zero();
+        metrics
+    }
+
+    /// What has a label that is known beforehand is there from the start: a rate of what was not there
+    /// before its first count does not see that count.
+    fn begin_at_zero(&self) {
+        for trigger in TRIGGERS {
+            self.recordings_published.with_label_values(&[trigger.as_str()]);
+        }
+        for reason in MISSED {
+            self.calls_missed.with_label_values(&[reason.as_str()]);
+        }
+        for kind in known::ALL {
+            self.alarms.with_label_values(&[kind.name]);
         }
     }
 
@@ -395,8 +433,29 @@ fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Hi
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Names and types that `docs/metrics.md` promises.
+    pub(crate) fn listed_metrics() -> BTreeSet<(String, String)> {
+        let page = include_str!("../docs/metrics.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `astlogger_"));
+        rows.map(|row| {
+            let mut cells = row.split('|').map(str::trim).skip(1);
+            let mut cell =
+                || cells.next().expect("a row has all cells").trim_matches('`').to_owned();
+            (cell(), cell())
+        })
+        .collect()
+    }
+
+    /// Names and types on a page of metrics.
+    pub(crate) fn shown_metrics(page: &str) -> BTreeSet<(String, String)> {
+        let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+    }
 
     #[test]
     fn the_page_holds_what_was_counted() {
@@ -422,6 +481,30 @@ mod tests {
         }
         assert!(!page.contains("duty=\"lead\""));
         assert!(page.contains("astlogger_build_info{version="));
+    }
+
+    /// Every metric that this page can show, with its type, as `docs/metrics.md` lists them.
+    #[test]
+    fn the_list_of_metrics_is_what_there_is() {
+        let metrics = Metrics::new();
+        // What has no labels known beforehand shows itself only once it was told.
+        metrics.set_duty(Role::Active, Duty::Lead);
+        metrics.peer_up.with_label_values(&["2"]).set(1);
+        metrics.clock_offset.with_label_values(&["2"]).set(0.0);
+        metrics.phantoms.with_label_values(&["free"]).set(1);
+        metrics.media.srtp_refused.with_label_values(&["unauthentic"]).inc();
+        metrics.media.capture_failures.with_label_values(&["sync"]).inc();
+        let second = Duration::from_secs(1);
+        metrics.mirror.set(&[(NodeId(2), second, second)], &[(NodeId(2), 1)]);
+        let missingms = [("takeover".to_owned(), 1)].into();
+        metrics.set_completeness(&Completeness { missingms, ..Completeness::default() });
+        let ours =
+            |name: &str| !name.starts_with("astlogger_web_") && name != "astlogger_fetches_total";
+        let mut listed = listed_metrics();
+        listed.retain(|(name, _)| ours(name));
+        let mut shown = shown_metrics(&metrics.render());
+        shown.retain(|(name, _)| !name.starts_with("process_"));
+        assert_eq!(shown, listed, "docs/metrics.md lists the metrics, each with its type");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What people hear of the group: alarms, events, metrics, and how long the holes were that a change
 //! of the lead left. It decides what is said, and changes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cluster::{Group, GroupAlarm};
 use cluster_core::state::Takeover;
@@ -10,12 +12,16 @@ use serde_json::{Map, Value, json};
 use storage_core::record::GapCause;
 use storage_core::{Duty, NodeId, Recording, WallTime};
 use tokio::sync::watch;
+use tokio::time::{Instant, interval};
 
 use crate::alarms::Alarm;
 use crate::hub::Hub;
 use crate::web::backend::Topic;
 
 const LOOK_AT_GROUP: &str = "`astlogger status` on each node shows what it sees of the others";
+/// A member that restarts is back within this; one that is not, is gone.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The last change of the lead, with what it cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +82,16 @@ pub async fn tell(group: Group, hub: Arc<Hub>, takeovers: Arc<Takeovers>) {
     let mut views = group.view_watch();
     let mut alarms = group.alarms();
     let mut told = Told::default();
+    let mut beat = interval(LOOK);
     loop {
-        told.look(&views.borrow_and_update().clone(), &hub, &takeovers);
+        let view = views.borrow_and_update().clone();
+        told.look(&view, &hub, &takeovers);
+        told.gone(&view, &hub, Instant::now());
         told.alarm(&alarms, &hub);
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
             changed = alarms.changed() => if changed.is_err() { return },
+            _ = beat.tick() => {}
         }
     }
 }
@@ -92,6 +102,8 @@ struct Told {
     epoch: Option<u64>,
     quorum: Option<bool>,
     alarms: Vec<Alarm>,
+    /// Members that the group takes for gone, since when.
+    gone: BTreeMap<NodeId, Instant>,
 }
 
 impl Told {
@@ -110,6 +122,27 @@ impl Told {
             }
         }
         metrics.open_recordings.set(i64::try_from(view.open_calls).unwrap_or(i64::MAX));
+    }
+
+    /// Without a majority nobody knows who else is there.
+    fn gone(&mut self, view: &GroupView, hub: &Hub, now: Instant) {
+        if !view.quorum {
+            return;
+        }
+        let is_down = |node: NodeId| {
+            view.members
+                .iter()
+                .any(|member| member.node == node && member.node != view.node && !member.up)
+        };
+        for (node, _) in self.gone.extract_if(.., |node, _| !is_down(*node)) {
+            hub.alarms.clear("memberdown", &node.to_string());
+        }
+        for member in view.members.iter().filter(|member| is_down(member.node)) {
+            let since = *self.gone.entry(member.node).or_insert(now);
+            if now.duration_since(since) >= GONE_AFTER {
+                hub.alarms.raise(member_down(member.node));
+            }
+        }
     }
 
     fn duty(&mut self, view: &GroupView, hub: &Hub) {
@@ -176,6 +209,15 @@ fn no_majority() -> Alarm {
                   nothing until it does"
             .to_owned(),
         remedy: LOOK_AT_GROUP,
+    }
+}
+
+fn member_down(node: NodeId) -> Alarm {
+    Alarm {
+        name: "memberdown",
+        subject: node.to_string(),
+        message: format!("node {node} is gone: the group goes on without it"),
+        remedy: "look at that machine, its service and the network to it",
     }
 }
 

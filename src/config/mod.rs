@@ -5,6 +5,7 @@
 //! A key whose function this version does not have is read and checked all the same, and a
 //! warning says that it does nothing yet.
 
+mod alarms;
 mod cluster;
 mod keys;
 mod later;
@@ -33,6 +34,7 @@ use reader::Reader;
 
 pub use recorder_core::dmcc::Secret;
 
+pub use alarms::{AlarmsOut, Mail, MailSecurity, Trap, Webhook};
 pub use cluster::{Cluster, TlsFiles};
 pub(crate) use cluster::{DEFAULT_PORT as CLUSTER_PORT, read_peer};
 pub(crate) use keys::{names as key_names, nearest};
@@ -76,6 +78,8 @@ pub struct Config {
     pub web: Web,
     /// `al_consolelisten`; absent: no console.
     pub console: Option<Console>,
+    /// Where alarms are sent.
+    pub alarms: AlarmsOut,
     /// All parameters as they were given, for people.
     pub params: Params,
     /// What is worth knowing although it stops nothing; said at start and by `check`.
@@ -115,6 +119,7 @@ impl Config {
             storage: storage::read(&mut reader),
             web: web::read(&mut reader),
             console: web::read_console(&mut reader),
+            alarms: alarms::read(&mut reader),
             params: Params::of(&reader),
             warnings: Vec::new(),
         };

@@ -109,9 +109,19 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::tests::{listed_metrics, shown_metrics};
 
     #[test]
-    fn the_page_holds_every_metric() {
+    fn the_list_of_metrics_has_those_of_the_web_server() {
+        let mut listed = listed_metrics();
+        listed.retain(|(name, _)| {
+            name.starts_with("astlogger_web_") || name == "astlogger_fetches_total"
+        });
+        assert_eq!(shown_metrics(&Stats::new().text()), listed);
+    }
+
+    #[test]
+    fn the_page_holds_what_was_counted() {
         let stats = Stats::new();
         stats.saw_unsent(7);
         stats.saw_unsent(3);
