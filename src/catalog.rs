@@ -53,19 +53,19 @@ pub fn open(
         tracing::warn!(because, "the catalog is rebuilt from the files; recording goes on");
     }
     let catalog = Arc::new(catalog);
-    let (compared, voices) = (Arc::clone(&catalog), voices.clone());
+    let (compared, lying) = (Arc::clone(&catalog), voices.clone());
     let (in_line, when_in_line) = oneshot::channel();
     let catching_up = group.listens().map(|_| {
         let (peers, catalog) = (Peers::new(group.clone()), Arc::clone(&catalog));
-        let hub = Arc::clone(hub);
+        let (hub, voices) = (Arc::clone(hub), voices.clone());
         tokio::spawn(async move {
             if when_in_line.await.is_ok() {
-                bridge::catch_up(peers, catalog, hub).await;
+                bridge::catch_up(peers, catalog, hub, voices).await;
             }
         })
     });
     let hub = Arc::clone(hub);
-    spawn_blocking(move || match reindex::at_start(&voices, &compared, &state) {
+    spawn_blocking(move || match reindex::at_start(&lying, &compared, &state) {
         Ok(reindexed) => {
             if let Some(damage) = &reindexed.damage {
                 tracing::warn!(%damage, "the catalog was rebuilt from the files");

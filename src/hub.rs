@@ -1,15 +1,16 @@
 //! Where what the recorder tells becomes visible: metrics, events for watchers, alarms, log lines.
 //! It decides what is said of each thing, and changes nothing in the recorder.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::{MediaHandle, Protected};
 use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order, PauseOrder, RingOrder};
 use recorder_core::dmcc::{DownCause, Notice};
 use serde_json::{Map, Value, json};
-use storage::Catalog;
+use storage::{Catalog, CatalogError};
 use storage_core::journal::Fact;
+use storage_core::marks::Marks;
 use storage_core::record::TriggerKind;
 use storage_core::{Extension, Recording, RecordingId, Redacted};
 use tokio::sync::{broadcast, mpsc};
@@ -45,6 +46,8 @@ pub struct Hub {
     pub alarms: Alarms,
     events: broadcast::Sender<Arc<Event>>,
     entries: broadcast::Sender<Entered>,
+    /// What is entered is compared with what is there, one at a time.
+    entering: Mutex<()>,
 }
 
 impl Hub {
@@ -54,7 +57,7 @@ impl Hub {
         let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
         let alarms = Alarms::new(events.clone(), Arc::clone(&metrics));
         let (entries, _) = broadcast::channel(ENTRIES_BEHIND_MAX);
-        Self { metrics, alarms, events, entries }
+        Self { metrics, alarms, events, entries, entering: Mutex::default() }
     }
 
     /// Everything that happens from now on.
@@ -97,9 +100,10 @@ impl Hub {
         });
     }
 
-    /// Enters a record into the catalog; false if that failed, which is told.
+    /// Enters a record into the catalog, with what people wrote about it there; false if that failed,
+    /// which is told.
     pub fn enter(&self, recording: &Recording, catalog: &dyn Catalog) -> bool {
-        let entered = catalog.put(recording);
+        let entered = self.put(recording, catalog);
         self.alarms.set(
             entered.is_err(),
             Alarm {
@@ -116,6 +120,15 @@ impl Hub {
             drop(self.entries.send(Entered::One(recording.recordingid)));
         }
         entered.is_ok()
+    }
+
+    fn put(&self, recording: &Recording, catalog: &dyn Catalog) -> Result<(), CatalogError> {
+        let _turn = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recording = recording.clone();
+        if let Some(known) = catalog.get(recording.recordingid)? {
+            Marks::of(&known).merge_into(&mut recording);
+        }
+        catalog.put(&recording)
     }
 
     /// A recording was published by this node.

@@ -34,6 +34,7 @@ use storage::{
     VoiceStore,
 };
 use storage_core::journal::Place;
+use storage_core::marks::Marks;
 use storage_core::query::Query;
 use storage_core::{Duty, Extension, NodeId, Recording, RecordingId, Role, SegmentId, WallTime};
 use tokio::sync::{broadcast, mpsc};
@@ -42,13 +43,14 @@ use tokio::task::spawn_blocking;
 use crate::bridge::people::Takeovers;
 use crate::completeness::SeenDay;
 use crate::hub::{Hub, call_body};
+use crate::marks::Marker;
 use crate::metrics::{Metrics, raise};
 use crate::mirror::{Feed, MirrorStore, Outlet};
 use crate::peers::{CaptureChunks, PeerService};
 use crate::repair::Repairs;
 use crate::users::UserRole;
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, Listing, PauseReply, PauseRequest,
+    Audio, Backend, CallList, Code, Event, Failure, Listing, MarkRequest, PauseReply, PauseRequest,
     StartRequest, StopRequest, Target,
 };
 
@@ -78,6 +80,8 @@ pub struct Works {
     pub meter: Arc<Meter>,
     /// Fills holes of one copy from the other.
     pub repairs: Arc<Repairs>,
+    /// Writes down tags and notes.
+    pub marker: Arc<Marker>,
 }
 
 /// A node.
@@ -282,6 +286,16 @@ impl Backend for Node {
         })
     }
 
+    fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        let marker = self.works().map(|works| Arc::clone(&works.marker));
+        Box::pin(async move {
+            let marker = marker?;
+            let marked = spawn_blocking(move || marker.mark(&request)).await;
+            let broken = || Failure::new(Code::Internal, "writing it down broke off");
+            marked.unwrap_or_else(|_| Err(broken()))
+        })
+    }
+
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {
         let repairs = self.works().map(|works| Arc::clone(&works.repairs));
         Box::pin(async move {
@@ -447,6 +461,10 @@ impl PeerService for Node {
             }
             reached(&media).await
         })
+    }
+
+    fn learn_marks(&self, marks: &Marks) -> Result<(), Failure> {
+        self.works()?.marker.learn(marks)
     }
 
     fn list(&self, record: &Recording) -> Result<(), Failure> {

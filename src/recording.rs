@@ -14,7 +14,7 @@ use recorder::sealer::{SealEvent, Sealer, SealerConfig, usual_threads};
 use recorder::sealing::VoiceSettings;
 use recorder_core::call::Order;
 use recorder_core::controller::GroupWord;
-use storage::{Catalog, Journal, JournalReader, Recovered, Staged, VoiceStore};
+use storage::{Catalog, Journal, JournalReader, Owed, Recovered, Staged, VoiceStore};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -24,6 +24,7 @@ use crate::command::{Exit, Failure};
 use crate::config::{Config, Recorder};
 use crate::group::spread_pauses;
 use crate::hub::{Hub, HubOutlet};
+use crate::marks::{self, Marker};
 use crate::mirror::{self, MirrorStore, Outlet};
 use crate::node::Works;
 use crate::peers::Peers;
@@ -70,7 +71,7 @@ impl Start<'_> {
         &self,
         journal: Journal,
         recovered: Recovered,
-    ) -> Result<(RecordingParts, Works, [JoinHandle<()>; 3]), Failure> {
+    ) -> Result<(RecordingParts, Works, [JoinHandle<()>; 4]), Failure> {
         let clock = Clock::start();
         let reader = journal.reader();
         let leftovers = self.leftovers(&reader)?;
@@ -124,6 +125,7 @@ impl Start<'_> {
             settings: self.voice_settings(),
             turn: tokio::sync::Mutex::default(),
         };
+        let marker = self.marker()?;
         let works = Works {
             control: Arc::clone(&control),
             meter: Arc::new(Meter::new(handle.clone())),
@@ -134,6 +136,7 @@ impl Start<'_> {
             mirrors: Arc::clone(&mirrors),
             max_pause: self.recorder.max_pause,
             repairs: Arc::new(repairs),
+            marker: Arc::new(marker),
         };
         let reports = self.reports(&works, clock);
         Ok((RecordingParts { control, sealer, media, bridge, mirrors }, works, reports))
@@ -171,7 +174,7 @@ impl Start<'_> {
     }
 
     /// Tells the group how this node is, and keeps what another one captures.
-    fn reports(&self, works: &Works, clock: Clock) -> [JoinHandle<()>; 3] {
+    fn reports(&self, works: &Works, clock: Clock) -> [JoinHandle<()>; 4] {
         let (control, media) = (Arc::clone(&works.control), works.media.clone());
         let (group, hub) = (self.group.clone(), Arc::clone(self.hub));
         let health = report_health(group.clone(), control, media, Arc::clone(&hub), clock);
@@ -179,7 +182,21 @@ impl Start<'_> {
         let peers = Peers::new(group);
         let pauses = spread_pauses(Arc::clone(&works.control), peers.clone());
         let keep = mirror::keep(mirrors, peers, hub, fetches);
-        [tokio::spawn(health), tokio::spawn(keep), tokio::spawn(pauses)]
+        let marks = marks::spread(Arc::clone(&works.marker));
+        [tokio::spawn(health), tokio::spawn(keep), tokio::spawn(pauses), tokio::spawn(marks)]
+    }
+
+    fn marker(&self) -> Result<Marker, Failure> {
+        Ok(Marker {
+            peers: Peers::new(self.group.clone()),
+            configured: self.config.cluster.peers.keys().copied().collect(),
+            voices: self.voices.clone(),
+            catalog: Arc::clone(self.catalog),
+            hub: Arc::clone(self.hub),
+            owed: Owed::open(&self.config.datadir).map_err(Failure::fault)?,
+            turn: std::sync::Mutex::default(),
+            news: tokio::sync::Notify::new(),
+        })
     }
 
     fn sync_ms(&self) -> u64 {

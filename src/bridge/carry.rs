@@ -16,6 +16,7 @@ use super::core::{About, SealOrder, SealOutcome};
 use super::gather::{Gathered, Gathering};
 use super::{Done, PROPOSAL, RECORDS_WITHIN, Shell, key_of, words};
 use crate::alarms::Alarm;
+use crate::marks;
 
 /// SHA-256 as the ledger and as a record have it.
 type Digest = [u8; 32];
@@ -133,7 +134,9 @@ impl Shell {
                     for gap_ms in takeovers.published(record) {
                         hub.metrics.takeover_gap.observe(gap_ms as f64 / 1000.0);
                     }
-                    hub.enter(record, &*catalog)
+                    let entered = hub.enter(record, &*catalog);
+                    marks::complete(recording, &*catalog, &voices);
+                    entered
                 }
                 Err(_) => false,
             };

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use cluster_core::{GroupView, mirror};
 use recorder::clock::Clock;
-use storage::{Catalog, DurableCatalog};
+use storage::{Catalog, DurableCatalog, VoiceStore};
+use storage_core::marks::Marks;
 use storage_core::query::Position;
-use storage_core::{NodeId, WallTime};
+use storage_core::{NodeId, Recording, WallTime};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::rounds::Rounds;
 use crate::hub::Hub;
+use crate::marks;
 use crate::peers::Peers;
 
 /// Records asked for at once.
@@ -30,7 +32,12 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// Asks as long as the node runs. A node alone asks nobody, and remembers so: should it become a member
 /// one day, its catalog lacks what the others have. A witness lists nothing.
-pub async fn catch_up(peers: Peers, catalog: Arc<DurableCatalog>, hub: Arc<Hub>) {
+pub async fn catch_up(
+    peers: Peers,
+    catalog: Arc<DurableCatalog>,
+    hub: Arc<Hub>,
+    voices: VoiceStore,
+) {
     let mut views = peers.group().view_watch();
     let mut rounds = Rounds::default();
     let clock = Clock::start();
@@ -41,7 +48,7 @@ pub async fn catch_up(peers: Peers, catalog: Arc<DurableCatalog>, hub: Arc<Hub>)
         if let Some(node) = rounds.due(now) {
             let from = Clock::wall();
             let behind = since(&catalog);
-            let told = walk(&peers, node, behind, &catalog, &hub).await;
+            let told = walk(&peers, node, behind, (&catalog, &hub, &voices)).await;
             regroup(&mut rounds, clock, &views.borrow_and_update());
             rounds.asked(clock.mono(), node, from, told);
             let until = rounds.complete_until();
@@ -76,13 +83,18 @@ fn since(catalog: &DurableCatalog) -> Option<Position> {
     Some(Position::at(complete - CALL_MAX))
 }
 
+/// Whether a record tells more than the one that is known, or something else.
+fn lacks(mut known: Recording, record: &Recording) -> bool {
+    known.revision < record.revision
+        || known.revision == record.revision && Marks::of(record).merge_into(&mut known)
+}
+
 /// Enters what a peer lists. False if it did not tell everything.
 async fn walk(
     peers: &Peers,
     node: NodeId,
     behind: Option<Position>,
-    catalog: &Arc<DurableCatalog>,
-    hub: &Arc<Hub>,
+    (catalog, hub, voices): (&Arc<DurableCatalog>, &Arc<Hub>, &VoiceStore),
 ) -> bool {
     let (mut cursor, mut entered) = (behind, 0_u64);
     loop {
@@ -93,14 +105,15 @@ async fn walk(
                 return false;
             }
         };
-        let (entering, hub) = (Arc::clone(catalog), Arc::clone(hub));
+        let (entering, hub, voices) = (Arc::clone(catalog), Arc::clone(hub), voices.clone());
         let entered_now = spawn_blocking(move || {
             let mut whole = true;
             let mut count = 0_u64;
             for record in &page.records {
                 let known = entering.get(record.recordingid).ok().flatten();
-                if known.is_none_or(|known| known.revision < record.revision) {
+                if known.is_none_or(|known| lacks(known, record)) {
                     let done = hub.enter(record, &*entering);
+                    marks::complete(record.recordingid, &*entering, &voices);
                     whole &= done;
                     count += u64::from(done);
                 }

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::Parts;
 use super::core::{Fetch, Outcome};
 use crate::alarms::Alarm;
+use crate::marks;
 use crate::peers::{PeerError, Peers};
 use crate::web::backend::Code;
 
@@ -68,6 +69,7 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
     for node in from {
         match copy(&parts.peers, &parts.voices, &parts.media, node, &record).await {
             Ok(()) => {
+                written_meanwhile(parts, &record).await;
                 parts.hub.alarms.clear("copydiffers", &recording.to_string());
                 tracing::debug!(%recording, %node, "a copy is kept");
                 return Fetched { outcome: Outcome::Settled, copied: true };
@@ -86,6 +88,14 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
         }
     }
     if nowhere { Outcome::Nowhere.into() } else { Outcome::Failed.into() }
+}
+
+/// What people wrote about a recording while its copy was on its way is in the catalog only.
+async fn written_meanwhile(parts: &Arc<Parts>, copied: &Recording) {
+    let (parts, id) = (Arc::clone(parts), copied.recordingid);
+    let written = spawn_blocking(move || marks::complete(id, &*parts.catalog, &parts.voices));
+    // A panic there has been reported by the runtime.
+    let _ = written.await;
 }
 
 /// Brings the voice file of a record here from a member that has it.

@@ -6,6 +6,7 @@
 
 pub(crate) mod choose;
 mod levels;
+mod mark;
 mod pause;
 
 use std::collections::BTreeSet;
@@ -27,7 +28,7 @@ use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, Listing, PauseReply, PauseRequest,
+    Audio, Backend, CallList, Code, Event, Failure, Listing, MarkRequest, PauseReply, PauseRequest,
     StartRequest, StopRequest, Target, Unreachable,
 };
 pub use pause::spread as spread_pauses;
@@ -473,6 +474,11 @@ impl Backend for GroupBackend {
         }
         let group = self.clone();
         Box::pin(async move { within(Instant::now() + ACT_WITHIN, group.pause(request)).await })
+    }
+
+    fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        let group = self.clone();
+        Box::pin(async move { group.mark_at_one(request).await })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {

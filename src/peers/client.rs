@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use storage::FetchFormat;
 use storage_core::completeness::SeenCall;
 use storage_core::journal::Place;
+use storage_core::marks::Marks;
 use storage_core::query::{Position, Query};
 use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
 use tokio::runtime::Handle;
@@ -23,7 +24,9 @@ use super::protocol::{
     ANSWER_BYTES_MAX, Ask, AudioHead, FoundPage, Held, KeptHead, MirrorHead, MirrorPlace,
     OwnedPage, PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
 };
-use crate::web::backend::{Code, Failure, PauseRequest, StartRequest, StopRequest, Target};
+use crate::web::backend::{
+    Code, Failure, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
+};
 
 /// A peer that is there greets at once; whoever does not leaves time to ask another.
 const GREETED_WITHIN: Duration = Duration::from_secs(1);
@@ -197,6 +200,32 @@ impl Peers {
         within: Duration,
     ) -> Result<RecordingId, PeerError> {
         self.ask(node, &Ask::Repair { recording }, within).await
+    }
+
+    /// Has the peer write down what a person says of a recording.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn mark(
+        &self,
+        node: NodeId,
+        request: MarkRequest,
+        within: Duration,
+    ) -> Result<Recording, PeerError> {
+        self.ask(node, &Ask::Mark(request), within).await
+    }
+
+    /// Tells the peer what people wrote about a recording; it has written it down when it answers.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn learn_marks(
+        &self,
+        node: NodeId,
+        marks: Marks,
+        within: Duration,
+    ) -> Result<bool, PeerError> {
+        self.ask(node, &Ask::Marks(Box::new(marks)), within).await
     }
 
     /// Has the peer list a recording that was published here.

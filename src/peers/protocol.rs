@@ -16,12 +16,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use storage::{FetchFormat, Page};
 use storage_core::completeness::SeenCall;
+use storage_core::marks::Marks;
 use storage_core::query::{Order, Position, Query};
 use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use recorder_core::call::PauseWord;
 
-use crate::web::backend::{Code, Failure, PauseRequest, StartRequest, StopRequest, Target};
+use crate::web::backend::{
+    Code, Failure, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
+};
 
 /// The form that this program speaks.
 pub const VERSION: u32 = 1;
@@ -107,6 +110,10 @@ pub enum Ask {
         /// Which.
         recording: RecordingId,
     },
+    /// Write down what a person says of a recording: its record then.
+    Mark(MarkRequest),
+    /// This is what people wrote about a recording: true once it is written down there, too.
+    Marks(Box<Marks>),
     /// List a recording that the asker has published, beside those that the ledger knows of: true.
     List {
         /// Its record.
@@ -507,8 +514,11 @@ mod format {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
+    use storage_core::marks::{
+        Marking, NOTE_BYTES_MAX, NOTES_MAX, Note, Stamp, TAG_CHARS_MAX, TAGS_EVER_MAX, TagMark,
+    };
     use storage_core::record::{Direction, Scope};
-    use storage_core::{Ucid, WallTime};
+    use storage_core::{NodeId, Ucid, WallTime};
 
     use super::*;
     use crate::users::UserRole;
@@ -548,6 +558,32 @@ mod tests {
         }
     }
 
+    fn marking() -> Marking {
+        Marking::new(vec!["vip".to_owned()], Vec::new(), Some("call back".to_owned())).unwrap()
+    }
+
+    /// As much as may be written about one recording, in letters of four bytes.
+    fn most_marks() -> Marks {
+        let stamp = |n: usize| Stamp {
+            at: WallTime::from_millis(i64::try_from(n).unwrap()),
+            node: NodeId(1),
+        };
+        let wide = |count: usize| "\u{1f600}".repeat(count);
+        let tag = |n: usize| TagMark {
+            tag: format!("{n:03}{}", wide(TAG_CHARS_MAX - 3)),
+            on: n.is_multiple_of(2),
+            by: wide(32),
+            stamp: stamp(n),
+        };
+        let note =
+            |n: usize| Note { text: wide(NOTE_BYTES_MAX / 4), by: wide(32), stamp: stamp(n) };
+        Marks {
+            recordingid: id(1),
+            tagmarks: (0..TAGS_EVER_MAX).map(tag).collect(),
+            notes: (0..NOTES_MAX).map(note).collect(),
+        }
+    }
+
     fn asks() -> Vec<Ask> {
         let by = By {
             user: "anna".to_owned(),
@@ -568,7 +604,12 @@ mod tests {
             Ask::Calls,
             Ask::Concerns { target: Target::Recording(id(1)), extension: Extension::from("2611") },
             Ask::Start(StartRequest { target: ucid, scope: Scope::Trunk, by: by.clone() }),
-            Ask::Stop(StopRequest { target: Target::Extension(Extension::from("2611")), by }),
+            Ask::Stop(StopRequest {
+                target: Target::Extension(Extension::from("2611")),
+                by: by.clone(),
+            }),
+            Ask::Mark(MarkRequest { recording: id(1), marking: marking(), by }),
+            Ask::Marks(Box::new(most_marks())),
             Ask::Capture {
                 recording: id(1),
                 segments: (0..SEGMENTS_MAX as u64).map(|n| SegmentId(u64::MAX - n)).collect(),
@@ -657,7 +698,7 @@ mod tests {
 
         #[test]
         fn a_question_with_a_byte_changed_is_read_or_refused(
-            which in 0..13_usize,
+            which in 0..15_usize,
             at in any::<proptest::sample::Index>(),
             byte in any::<u8>(),
         ) {

@@ -13,6 +13,7 @@ use recorder_core::call::{PauseDone, PauseWord};
 use serde::Serialize;
 use storage::FetchFormat;
 use storage_core::journal::Place;
+use storage_core::marks::Marks;
 use storage_core::query::{Order, Position, Query};
 use storage_core::{NodeId, Recording, RecordingId, SegmentId, WallTime};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -82,6 +83,15 @@ pub trait PeerService: Backend {
     fn learn_pauses(&self, words: Vec<PauseWord>) -> BoxFuture<'static, Result<(), Failure>> {
         drop(words);
         Box::pin(async { Ok(()) })
+    }
+
+    /// Another node tells what people wrote about a recording. May block.
+    ///
+    /// # Errors
+    /// `notfound` where it is not listed yet; `unavailable`, `internal`.
+    fn learn_marks(&self, marks: &Marks) -> Result<(), Failure> {
+        let _ = marks;
+        Err(Failure::new(Code::Unavailable, "this node lists no recordings"))
     }
 
     /// Lists a recording that a peer has published. May block.
@@ -197,6 +207,11 @@ impl Serving<'_> {
                 whole(reply, learned.map(|()| true)).await
             }
             Ask::Repair { recording } => whole(reply, self.service.repair(recording).await).await,
+            Ask::Mark(request) => whole(reply, self.service.mark(request).await).await,
+            Ask::Marks(marks) => {
+                let learned = self.blocking(move |service| service.learn_marks(&marks));
+                whole(reply, learned.await.map(|()| true)).await
+            }
             Ask::List { record } => {
                 let listed = self.blocking(move |service| service.list(&record).map(|()| true));
                 whole(reply, listed.await).await

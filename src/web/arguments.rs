@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use storage::audit_log::Wanted;
+use storage_core::marks::Marking;
 use storage_core::query::Query;
 use storage_core::record::Scope;
 use storage_core::{Extension, RecordingId, Ucid, WallTime};
@@ -203,6 +204,15 @@ impl<'a> Arguments<'a> {
         one_of(vec![recording, self.extension()?, self.ucid()?], names)
     }
 
+    /// Of `tagrecording`: `add` and `remove`, each a list or one tag, and `note`.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn marking(&self) -> Result<Marking, Failure> {
+        let made = Marking::new(self.words("add")?, self.words("remove")?, self.text("note")?);
+        made.map_err(|error| bad(error.to_string()))
+    }
+
     /// Of `subscribe` and `unsubscribe`.
     ///
     /// # Errors
@@ -240,6 +250,23 @@ impl<'a> Arguments<'a> {
         let Some(text) = text else { return Ok(None) };
         let ucid = text.parse::<Ucid>().map_err(|_| bad("`ucid` must be 20 digits, not all 0"))?;
         Ok(Some(Target::Ucid(ucid)))
+    }
+
+    /// A list of texts; one text is a list of one.
+    fn words(&self, name: &str) -> Result<Vec<String>, Failure> {
+        let wrong = || bad(format!("`{name}` must be a list of strings"));
+        match self.value(name)? {
+            None => Ok(Vec::new()),
+            Some(Value::String(word)) => Ok(vec![word]),
+            Some(Value::Array(words)) => {
+                let words = words.into_iter().map(|word| match word {
+                    Value::String(word) => Ok(word),
+                    _ => Err(wrong()),
+                });
+                words.collect()
+            }
+            Some(_) => Err(wrong()),
+        }
     }
 
     /// A text that is worth something: an empty one is as good as none.
@@ -368,6 +395,7 @@ mod tests {
         let fetch: Read = |a| a.fetch().err();
         let cancel: Read = |a| a.fetch_number().err();
         let topics: Read = |a| a.topics().err();
+        let tag: Read = |a| a.marking().err();
         let query: Read = |a| a.query().err();
         let sign_in: Read = |a| a.credentials().err();
         let cases = [
@@ -394,6 +422,10 @@ mod tests {
             (fetch, format!(r#"{{"recordingid":"{ID}","length":{}}}"#, "9".repeat(30)), "`length`"),
             (cancel, r"{}".to_owned(), "`fetch`"),
             (cancel, r#"{"fetch":4294967296}"#.to_owned(), "`fetch`"),
+            (tag, r"{}".to_owned(), "`note`"),
+            (tag, r#"{"add":[7]}"#.to_owned(), "`add`"),
+            (tag, r#"{"remove":{"a":1}}"#.to_owned(), "`remove`"),
+            (tag, r#"{"add":"a","note":["x"]}"#.to_owned(), "`note`"),
             (topics, r"{}".to_owned(), "`events`"),
             (topics, r#"{"events":["calls","moon"]}"#.to_owned(), "`calls`"),
             (topics, r#"{"events":{"a":1}}"#.to_owned(), "`events`"),
@@ -429,7 +461,7 @@ mod tests {
         fn nothing_panics(
             name in proptest::sample::select([&FILTERS[..], &[
                 "recordingid", "fetch", "offset", "length", "format", "scope", "events", "user",
-                "password", "token", "incomplete",
+                "password", "token", "incomplete", "add", "remove", "note",
             ]].concat()),
             value in "[0-9]{0,400}|-?[0-9]{0,3}(\\.[0-9]+)?(e[0-9]{1,4})?|\"[^\"\\\\]{0,40}\"|\\[.{0,20}\\]",
         ) {
@@ -438,7 +470,7 @@ mod tests {
             let arguments = Arguments::new(&members);
             let _ = (arguments.credentials().is_ok(), arguments.query(), arguments.fetch());
             let _ = (arguments.fetch_number(), arguments.start(), arguments.stop());
-            let _ = (arguments.recording(), arguments.topics());
+            let _ = (arguments.recording(), arguments.topics(), arguments.marking());
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 pub use storage::FetchFormat;
 use storage::Page;
+use storage_core::marks::Marking;
 use storage_core::query::Query;
 use storage_core::record::Scope;
 use storage_core::{Extension, NodeId, Recording, RecordingId, Role, Ucid, WallTime};
@@ -165,7 +166,18 @@ pub struct PauseRequest {
     pub by: By,
 }
 
-/// What is answered to it.
+/// `tagrecording`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkRequest {
+    /// Which recording.
+    pub recording: RecordingId,
+    /// What is to be written about it.
+    pub marking: Marking,
+    /// Who asks.
+    pub by: By,
+}
+
+/// What is answered to `pauserecording` and `resumerecording`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PauseReply {
     /// The recording.
@@ -377,6 +389,9 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: PauseRequest,
     ) -> BoxFuture<'static, Result<PauseReply, Failure>>;
+
+    /// Writes down tags and notes; the answer is the record as it is then.
+    fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>>;
 
     /// Makes a third recording of the two copies of a call: this one, with its holes filled from the other.
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>>;

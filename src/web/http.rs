@@ -6,6 +6,7 @@
 //! page: its `Origin` must name the host it was sent to. A token in `Authorization` no foreign
 //! page can send.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Json, Router};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use storage_core::RecordingId;
 use tokio::time::timeout;
@@ -31,7 +33,7 @@ use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, audit, own, pages, perform, waveform, ws};
+use super::{Web, audio, audit, own, pages, perform, posted, waveform, ws};
 use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
@@ -55,6 +57,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/session", get(own::session))
         .route("/api/signin", post(sign_in))
         .route("/api/signout", post(sign_out))
+        .route("/api/requests/{name}", post(posted::request))
         .route("/api/recordings", get(list))
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
@@ -144,6 +147,7 @@ async fn addresses() -> &'static str {
      /, /supervisor, /health             pages for browsers\n\
      /ws                                 WebSocket: JSON requests, replies, events\n\
      /api/signin, /api/signout           POST\n\
+     /api/requests/NAME                  POST: any request of the WebSocket, its arguments as a JSON object\n\
      /api/recordings                     search; filters as in listrecordings\n\
      /api/recordings/RECORDINGID         one record\n\
      /api/recordings/RECORDINGID/audio   its voice file\n\
@@ -204,9 +208,7 @@ async fn sign_in(
     if origin(&headers) == Origin::Foreign {
         return Err(foreign());
     }
-    let members = serde_json::from_slice(&read(&web, body).await?).map_err(|error| {
-        Failure::new(Code::BadValue, format!("the body must be one JSON object: {error}"))
-    })?;
+    let members = members_of_body(&read(&web, body).await?)?;
     let SignedIn { token, session } = match Arguments::new(&members).credentials()? {
         Credentials::Token(token) => {
             let session = web.desk.by_token(&token)?;
@@ -224,6 +226,19 @@ async fn sign_out(State(web): Shared, headers: HeaderMap) -> Result<Response, Re
     let (token, _) = signed_in_to_change(&web, &headers)?;
     web.desk.sign_out(&token);
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie(&web, "", 0))]).into_response())
+}
+
+/// The members of a body; of an empty one none.
+///
+/// # Errors
+/// `badvalue`.
+pub(super) fn members_of_body(bytes: &[u8]) -> Result<BTreeMap<String, Box<RawValue>>, Failure> {
+    if bytes.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        Failure::new(Code::BadValue, format!("the body must be one JSON object: {error}"))
+    })
 }
 
 async fn list(
@@ -369,7 +384,14 @@ pub(super) fn signed_in(web: &Web, headers: &HeaderMap) -> Result<Arc<Session>, 
     }
 }
 
-fn signed_in_to_change(web: &Web, headers: &HeaderMap) -> Result<(String, Arc<Session>), Refusal> {
+/// The token and the session of somebody who may be about to change something: not if a foreign page asks.
+///
+/// # Errors
+/// `notauthenticated`, `forbidden`.
+pub(super) fn signed_in_to_change(
+    web: &Web,
+    headers: &HeaderMap,
+) -> Result<(String, Arc<Session>), Refusal> {
     let token = match proof(headers)? {
         Some(Proof::Bearer(token)) => token,
         Some(Proof::Cookie(token)) if origin(headers) == Origin::Own => token,
@@ -445,7 +467,11 @@ fn cookie(web: &Web, token: &str, seconds: u32) -> String {
     format!("{COOKIE_NAME}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
-async fn read(web: &Web, body: Body) -> Result<axum::body::Bytes, Failure> {
+/// Reads a whole body.
+///
+/// # Errors
+/// `badvalue` if it is too long or too slow.
+pub(super) async fn read(web: &Web, body: Body) -> Result<axum::body::Bytes, Failure> {
     let bad = |message: &str| Failure::new(Code::BadValue, message);
     match timeout(web.limits.head_within, axum::body::to_bytes(body, FRAME_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),

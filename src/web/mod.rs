@@ -9,6 +9,7 @@
 //! | `conn` | when a TCP connection is idle, and that its last words arrive |
 //! | `http` | addresses, status codes, cookies, whose page may call us |
 //! | `own` | what somebody is told about himself |
+//! | `posted` | how a request of the WebSocket is asked over HTTP |
 //! | `pages` | which pages browsers get, and what those may load |
 //! | `audit` | what of all this goes into the audit log |
 //! | `audio`, `range` | which bytes of a recording answer an HTTP request |
@@ -32,6 +33,7 @@ mod outbox;
 mod own;
 mod pages;
 mod perform;
+mod posted;
 mod protocol;
 mod range;
 mod requests;

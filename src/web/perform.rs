@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use super::Web;
+use super::arguments::Arguments;
 use super::audit;
 use super::backend::{Code, Event, Failure, Topic};
 use super::fetch::Board;
@@ -16,6 +17,7 @@ use super::outbox::{Outbox, Reply};
 use super::protocol::{self, Frame, Id, Verb};
 use super::requests;
 use super::session::Session;
+use crate::audit::Asked;
 use crate::users::UserRole;
 
 /// What the reader, the sender and the requests of one socket share.
@@ -64,48 +66,25 @@ impl Link {
 
 /// Does what is asked and puts the reply.
 pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Session) {
-    let node = &link.web.node;
-    let arguments = frame.arguments();
-    let done = match verb {
+    match verb {
         Verb::FetchRecording => return begin_fetch(link, &frame, session).await,
-        Verb::Drill => return link.reply(&frame.id, drill(link, &frame, session).await),
-        Verb::StartRecording => Some(node.start(session, &arguments).await),
-        Verb::RepairRecording => Some(node.repair(session.scope(), &arguments).await),
-        Verb::StopRecording => Some(node.stop(session, &arguments).await),
-        Verb::PauseRecording | Verb::ResumeRecording => {
-            let pause = verb == Verb::PauseRecording;
-            Some(node.pause(session, &arguments, pause).await)
+        Verb::Drill => {
+            let asked = audit::asked(session, link.peer, frame.name(), frame.members());
+            return link.reply(&frame.id, drill(&link.web, asked).await);
         }
-        _ => None,
-    };
-    if let Some(done) = done {
-        return link.reply(&frame.id, noted(link, &frame, session, done).await);
+        _ => {}
     }
-    // The rest may be great.
-    let turn = Arc::clone(&link.turn).acquire_owned().await.ok();
-    let body = match verb {
-        Verb::ListRecordings => match arguments.query() {
-            Ok(query) => node.list(session.scope(), query).await,
-            Err(failure) => Err(failure),
-        },
-        Verb::GetRecording => match arguments.recording() {
-            Ok(id) => {
-                let found = node.recording(session.scope(), id).await;
-                found.and_then(|found| requests::record(&found))
-            }
-            Err(failure) => Err(failure),
-        },
-        Verb::ListCalls => node.calls(session.scope()).await,
-        Verb::Completeness => match arguments.day() {
-            Ok(day) => node.completeness(session.scope(), day).await,
-            Err(failure) => Err(failure),
-        },
-        Verb::ListAudit => match arguments.audit() {
-            Ok(wanted) => node.audit(&link.web.clerk, wanted).await,
-            Err(failure) => Err(failure),
-        },
-        _ => Ok(node.backend.cluster_status()),
+    // What does something has a small reply, and is not to wait for a great one.
+    let turn = match verb {
+        Verb::StartRecording
+        | Verb::StopRecording
+        | Verb::PauseRecording
+        | Verb::ResumeRecording
+        | Verb::RepairRecording
+        | Verb::TagRecording => None,
+        _ => Arc::clone(&link.turn).acquire_owned().await.ok(),
     };
+    let body = answer(&link.web, verb, &frame.arguments(), session).await;
     let body = match verb {
         Verb::ClusterStatus => body,
         _ => noted(link, &frame, session, body).await,
@@ -115,6 +94,48 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
         Err(failure) => protocol::failure(&frame.id, &failure),
     };
     link.outbox.reply(Reply { text: text.into(), fetch: None, turn });
+}
+
+/// Does what is asked, and forms the members of the reply; for WebSocket and HTTP alike. A drill is not
+/// among it, because that writes itself down.
+///
+/// # Errors
+/// What the request says; `unavailable` for those that are about a socket.
+pub async fn answer(
+    web: &Web,
+    verb: Verb,
+    arguments: &Arguments<'_>,
+    session: &Session,
+) -> Result<Map<String, Value>, Failure> {
+    let node = &web.node;
+    match verb {
+        Verb::StartRecording => node.start(session, arguments).await,
+        Verb::StopRecording => node.stop(session, arguments).await,
+        Verb::PauseRecording => node.pause(session, arguments, true).await,
+        Verb::ResumeRecording => node.pause(session, arguments, false).await,
+        Verb::RepairRecording => node.repair(session.scope(), arguments).await,
+        Verb::TagRecording => node.tag(session, arguments).await,
+        Verb::ListRecordings => node.list(session.scope(), arguments.query()?).await,
+        Verb::GetRecording => {
+            let found = node.recording(session.scope(), arguments.recording()?).await?;
+            requests::record(&found)
+        }
+        Verb::ListCalls => node.calls(session.scope()).await,
+        Verb::Completeness => node.completeness(session.scope(), arguments.day()?).await,
+        Verb::ListAudit => node.audit(&web.clerk, arguments.audit()?).await,
+        Verb::ClusterStatus => Ok(node.backend.cluster_status()),
+        Verb::Authenticate
+        | Verb::FetchRecording
+        | Verb::CancelFetch
+        | Verb::Subscribe
+        | Verb::Unsubscribe
+        | Verb::Drill
+        | Verb::Later => Err(Failure::new(
+            Code::Unavailable,
+            "this request needs a WebSocket (/ws); over HTTP sign in at /api/signin, and fetch from \
+             /api/recordings/RECORDINGID/audio",
+        )),
+    }
 }
 
 /// What came of a request, once it is in the audit log; else why nobody may see it.
@@ -141,13 +162,11 @@ pub async fn refuse(link: &Link, frame: &Frame, session: Option<&Session>, failu
 }
 
 /// `drill`. It goes on, and into the audit log, when whoever asked has gone.
-async fn drill(
-    link: &Link,
-    frame: &Frame,
-    session: &Session,
-) -> Result<Map<String, Value>, Failure> {
-    let asked = audit::asked(session, link.peer, frame.name(), frame.members());
-    let (drills, clerk) = (Arc::clone(&link.web.drills), Arc::clone(&link.web.clerk));
+///
+/// # Errors
+/// Why there is none, and what went wrong with it.
+pub async fn drill(web: &Web, asked: Asked) -> Result<Map<String, Value>, Failure> {
+    let (drills, clerk) = (Arc::clone(&web.drills), Arc::clone(&web.clerk));
     let drilling = tokio::spawn(async move {
         let done = drills.drill().await;
         clerk.note(asked, audit::outcome(&done)).await?;

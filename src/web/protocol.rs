@@ -63,6 +63,8 @@ pub enum Verb {
     RepairRecording,
     /// `listaudit`
     ListAudit,
+    /// `tagrecording`
+    TagRecording,
     /// `drill`
     Drill,
     /// A request of the contract that this version does not serve.
@@ -105,7 +107,7 @@ pub const ROWS: &[Row] = &[
     row("stoprecording", Verb::StopRecording, CONTROL),
     row("pauserecording", Verb::PauseRecording, CONTROL),
     row("resumerecording", Verb::ResumeRecording, CONTROL),
-    row("tagrecording", Verb::Later, TAGGING),
+    row("tagrecording", Verb::TagRecording, TAGGING),
     row("listcalls", Verb::ListCalls, SUPERVISOR),
     row("listen", Verb::Later, SUPERVISOR),
     row("stoplisten", Verb::Later, SUPERVISOR),
@@ -155,20 +157,7 @@ impl Frame {
     /// `badvalue` without a request's name, `unknownrequest`, `forbidden`, and `unavailable` for
     /// what this version does not serve, in this order.
     pub fn verb(&self, role: UserRole) -> Result<Verb, Failure> {
-        let name = self.name.as_ref().map_err(Clone::clone)?;
-        let row = ROWS.iter().find(|row| row.name == name).ok_or_else(|| {
-            let name: String = name.chars().take(40).collect();
-            Failure::new(Code::UnknownRequest, format!("there is no request `{name}`"))
-        })?;
-        if !row.roles.contains(&role) {
-            let message = format!("`{}` is not for the role {role}", row.name);
-            return Err(Failure::new(Code::Forbidden, message));
-        }
-        if row.verb == Verb::Later {
-            let message = format!("`{}` is not in this version", row.name);
-            return Err(Failure::new(Code::Unavailable, message));
-        }
-        Ok(row.verb)
+        verb_of(self.name.as_ref().map_err(Clone::clone)?, role)
     }
 
     /// The request's name; empty if it has none.
@@ -188,6 +177,26 @@ impl Frame {
     pub fn arguments(&self) -> Arguments<'_> {
         Arguments::new(&self.members)
     }
+}
+
+/// What one of this role asks for by a request's name, in lower case.
+///
+/// # Errors
+/// `unknownrequest`, `forbidden`, and `unavailable` for what this version does not serve, in this order.
+pub fn verb_of(name: &str, role: UserRole) -> Result<Verb, Failure> {
+    let row = ROWS.iter().find(|row| row.name == name).ok_or_else(|| {
+        let name: String = name.chars().take(40).collect();
+        Failure::new(Code::UnknownRequest, format!("there is no request `{name}`"))
+    })?;
+    if !row.roles.contains(&role) {
+        let message = format!("`{}` is not for the role {role}", row.name);
+        return Err(Failure::new(Code::Forbidden, message));
+    }
+    if row.verb == Verb::Later {
+        let message = format!("`{}` is not in this version", row.name);
+        return Err(Failure::new(Code::Unavailable, message));
+    }
+    Ok(row.verb)
 }
 
 /// The text of a reply `success` with these members.

@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, Backend, CallList, Code, Failure, FetchFormat, Listing, PauseRequest, StartRequest,
-    StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, Failure, FetchFormat, Listing, MarkRequest, PauseRequest,
+    StartRequest, StopRequest, Target, Unreachable,
 };
 use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;
@@ -288,6 +288,33 @@ impl Node {
         if scope.is_all() { Ok(()) } else { self.recording(scope, id).await.map(drop) }
     }
 
+    /// `tagrecording`.
+    ///
+    /// # Errors
+    /// `badvalue`, `forbidden`, `notfound`, `unavailable`, and what else the node says.
+    pub async fn tag(
+        &self,
+        session: &Session,
+        arguments: &Arguments<'_>,
+    ) -> Result<Map<String, Value>, Failure> {
+        let (recording, marking) = (arguments.recording()?, arguments.marking()?);
+        if session.role() == UserRole::Agent {
+            let record = self.recording(&Scope::ALL, recording).await?;
+            if !session.extension().is_some_and(|own| is_of(&record, own)) {
+                let message = "agents write about recordings of their own calls only";
+                return Err(Failure::new(Code::Forbidden, message));
+            }
+        } else {
+            self.check_seen(session.scope(), recording).await?;
+        }
+        let request = MarkRequest { recording, marking, by: session.by() };
+        let record = answer(self.backend.mark(request)).await??;
+        let mut body = naming(recording);
+        body.insert("tags".to_owned(), json(&record.tags)?);
+        body.insert("notes".to_owned(), json(&record.notes)?);
+        Ok(body)
+    }
+
     async fn check_own(&self, session: &Session, target: &Target) -> Result<(), Failure> {
         if session.role() != UserRole::Agent {
             return self.check_team(session.scope(), target).await;
@@ -409,6 +436,12 @@ fn too_long() -> Failure {
         Code::Unavailable,
         "the record is too long for a reply; get it from /api/recordings/RECORDINGID",
     )
+}
+
+/// Whether a recording is of a call in which this station talked.
+fn is_of(record: &Recording, extension: &Extension) -> bool {
+    let is_it = |who: &str| who == extension.as_str();
+    record.extension == *extension || record.parties.iter().any(|party| is_it(&party.who))
 }
 
 fn naming(id: RecordingId) -> Map<String, Value> {

@@ -34,6 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use storage_core::marks::Marks;
 use storage_core::record::VoiceFormat;
 use storage_core::wrapped_key::KeysFile;
 use storage_core::{Recording, RecordingId, naming};
@@ -249,8 +250,7 @@ impl VoiceStore {
                 self.remove_if_there(&self.note(&record))?;
                 return Ok(newest.clone());
             }
-            record.tags.clone_from(&newest.tags);
-            record.notes.clone_from(&newest.notes);
+            Marks::of(newest).merge_into(&mut record);
             record.hold = newest.hold;
         }
         let folder = self.path(naming::day_folder(record.started));
@@ -339,13 +339,16 @@ impl VoiceStore {
 
     /// What is published of the same recording.
     fn revisions_of(&self, record: &Recording) -> Result<Vec<Recording>, VoiceError> {
-        let Recording { recordingid, started, .. } = *record;
+        Ok(self.records_in(record.recordingid, self.days_of(record)?.into_iter()))
+    }
+
+    /// The folders in which a revision of a recording may lie.
+    pub(crate) fn days_of(&self, record: &Recording) -> Result<Vec<PathBuf>, VoiceError> {
         if record.revision > 1 {
-            return Ok(self.records_in(recordingid, self.day_folders()?.into_iter()));
+            return self.day_folders();
         }
-        let days = [started - DAY, started, started + DAY];
-        let days = days.into_iter().map(|day| self.path(naming::day_folder(day)));
-        Ok(self.records_in(recordingid, days))
+        let days = [record.started - DAY, record.started, record.started + DAY];
+        Ok(days.into_iter().map(|day| self.path(naming::day_folder(day))).collect())
     }
 
     fn records_in(&self, id: RecordingId, days: impl Iterator<Item = PathBuf>) -> Vec<Recording> {

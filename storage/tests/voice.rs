@@ -14,9 +14,10 @@ use storage::{
     Catalog, DurableCatalog, Fetch, FetchError, FetchFormat, FinishedVoice, Keys, Staged,
     VoiceError, VoiceForm, VoiceStore, reindex,
 };
-use storage_core::Recording;
 use storage_core::g711::Law;
+use storage_core::marks::Marking;
 use storage_core::record::VoiceFormat;
+use storage_core::{NodeId, Recording};
 
 const STARTED: i64 = 1_795_000_000_000;
 
@@ -418,7 +419,10 @@ fn what_people_wrote_on_a_revision_stays_with_the_next() {
     let second = Version { revision: 2, started: STARTED - 86_400_000, ..FIRST };
     let staged = second.stage(&store).unwrap();
     // Written down while the next revision was waiting.
-    (first.tags, first.notes, first.hold) = (vec!["a".into()], vec!["b".into()], true);
+    let marking = Marking::new(vec!["a".into()], Vec::new(), Some("b".into())).unwrap();
+    let now = first.ended;
+    assert_eq!(marking.apply(&mut first, "anna", now, NodeId(1)), Ok(true));
+    first.hold = true;
     std::fs::write(store.record_path(&first), serde_json::to_vec(&first).unwrap()).unwrap();
     let published = store.publish_staged(&staged).unwrap();
     assert_eq!(

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use astlogger::completeness::SeenDay;
 use astlogger::peers::{CaptureChunks, PeerService};
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, PauseReply, PauseRequest,
-    StartRequest, StopRequest, Target,
+    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, MarkRequest, PauseReply,
+    PauseRequest, StartRequest, StopRequest, Target,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -194,6 +194,18 @@ impl Backend for FakeNode {
             answer
         }
         .boxed()
+    }
+
+    fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        let known = self.catalog.get(request.recording).unwrap();
+        let marked = known.ok_or_else(|| Failure::new(Code::NotFound, "no such recording"));
+        let marked = marked.map(|mut record| {
+            let now = record.ended;
+            request.marking.apply(&mut record, &request.by.user, now, self.node).unwrap();
+            self.catalog.put(&record).unwrap();
+            record
+        });
+        Box::pin(async move { marked })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {

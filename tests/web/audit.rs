@@ -50,6 +50,8 @@ async fn what_people_do_on_either_way_is_written_down() {
     assert_eq!(client.reply().await["result"], "success");
     let fetched = client.ask(json!({"request": "fetchrecording", "recordingid": recording})).await;
     assert_eq!(fetched["result"], "success");
+    let tag = json!({"request": "tagrecording", "recordingid": recording, "add": ["vip"]});
+    assert_eq!(client.ask(tag).await["result"], "success");
     client.ask(json!({"request": "legalhold", "recordingid": recording, "on": true})).await;
     client.ask(json!({"request": "startrecording", "extension": "2611"})).await;
 
@@ -68,6 +70,8 @@ async fn what_people_do_on_either_way_is_written_down() {
     ];
     assert_eq!(of(&all, "fetchrecording"), fetches);
     assert_eq!(of(&all, "listaudit"), [json!(["quentin", from, "forbidden", {}])]);
+    let tagged = json!({"recordingid": recording, "add": ["vip"]});
+    assert_eq!(of(&all, "tagrecording"), [json!(["susan", from, "success", tagged])]);
     assert_eq!(of(&all, "signout").len(), 1);
     assert_eq!(of(&all, "legalhold")[0][2], "forbidden");
     assert_eq!(of(&all, "startrecording")[0][3], json!({"extension": "2611"}));
@@ -79,7 +83,7 @@ async fn what_people_do_on_either_way_is_written_down() {
     let about = entries(&site, &format!("?recordingid={recording}&user=susan&limit=1")).await;
     assert_eq!(of(&about, "fetchrecording"), fetches[1..]);
     let cursor = about["cursor"].as_str().unwrap();
-    let rest = format!("?recordingid={recording}&user=susan&limit=1&cursor={cursor}");
+    let rest = format!("?recordingid={recording}&user=susan&limit=2&cursor={cursor}");
     let rest = entries(&site, &rest).await;
     assert_eq!((of(&rest, "legalhold").len(), rest.get("cursor")), (1, None));
     assert_eq!(of(&entries(&site, "?user=otto").await, "listaudit").len(), 3);

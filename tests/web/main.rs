@@ -6,6 +6,7 @@ mod fetch;
 mod hostile;
 mod http;
 mod node;
+mod requests;
 mod signin;
 mod socket;
 mod teams;

@@ -12,8 +12,8 @@ use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, Drill, Event, Failure, FetchFormat, Listing, PauseReply,
-    PauseRequest, StartRequest, StopRequest, Target, Topic, Unreachable,
+    Audio, Backend, CallList, Code, Drill, Event, Failure, FetchFormat, Listing, MarkRequest,
+    PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic, Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
 use futures_util::FutureExt;
@@ -210,6 +210,18 @@ impl Backend for FakeNode {
             answer
         }
         .boxed()
+    }
+
+    fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        let unknown = || Failure::new(Code::NotFound, "no such recording");
+        let mut recordings = self.recordings.lock().unwrap();
+        let marked = recordings.get_mut(&request.recording).ok_or_else(unknown);
+        let marked = marked.map(|(record, _)| {
+            let now = record.ended;
+            request.marking.apply(record, &request.by.user, now, NodeId(1)).unwrap();
+            record.clone()
+        });
+        Box::pin(async move { marked })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {

@@ -28,7 +28,7 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "clusterstatus" }), "y y y y y"),
         (json!({ "request": "pauserecording", "extension": "2611" }), "y y - - -"),
         (json!({ "request": "resumerecording", "extension": "2611" }), "y y - - -"),
-        (json!({ "request": "tagrecording" }), "u u u - -"),
+        (json!({ "request": "tagrecording", "recordingid": recording, "add": "vip" }), "y y y - -"),
         (json!({ "request": "listen" }), "- u - - -"),
         (json!({ "request": "stoplisten" }), "- u - - -"),
         (json!({ "request": "legalhold" }), "- - - - u"),

@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use serde_json::json;
+use storage_core::marks::{Note, Stamp};
 use storage_core::query::Query;
 use storage_core::record::{Direction, Party, Segment};
 use storage_core::{Extension, NodeId, Recording, RecordingId, Ucid, WallTime};
@@ -144,7 +145,7 @@ pub fn recording(number: u64, of: u64) -> Recording {
         bytes: 58 + duration_ms * 8,
         sha256: format!("{:016x}", draw.any()).repeat(4),
         tags: tags(&mut draw),
-        notes: notes(&mut draw),
+        notes: notes(&mut draw, started),
         ..BLANK.clone()
     }
 }
@@ -204,7 +205,7 @@ fn tags(draw: &mut Draw) -> Vec<String> {
     tags
 }
 
-fn notes(draw: &mut Draw) -> Vec<String> {
+fn notes(draw: &mut Draw, at: WallTime) -> Vec<Note> {
     let mut notes = Vec::new();
     if draw.once_in(25) {
         let words: Vec<_> = (0..6 + draw.below(12)).map(|_| draw.pick(&WORDS)).collect();
@@ -213,7 +214,12 @@ fn notes(draw: &mut Draw) -> Vec<String> {
     if draw.once_in(100_000) {
         notes.push("heard at the tribunal".to_owned());
     }
-    notes
+    let note = |(text, number)| Note {
+        text,
+        by: "anna".to_owned(),
+        stamp: Stamp { at: at + std::time::Duration::from_millis(number), node: NodeId(1) },
+    };
+    notes.into_iter().zip(0..).map(note).collect()
 }
 
 /// The filters of a query.
@@ -264,7 +270,7 @@ fn text(like: &Recording, draw: &mut Draw) -> String {
         0 => "tribunal".to_owned(),
         1 => "nowhere".to_owned(),
         2 => like.agentid.chars().take(2).collect(),
-        3 => like.notes.first().cloned().unwrap_or("e".to_owned()),
+        3 => like.notes.first().map_or("e".to_owned(), |note| note.text.clone()),
         4 => draw.pick(&WORDS).to_owned(),
         5 => number.chars().skip(5).collect(),
         6 => format!("{} {}", draw.pick(&WORDS), draw.pick(&WORDS)),

@@ -14,6 +14,7 @@ use storage_core::draft::{Presence, Stretch};
 use storage_core::g711::Law;
 use storage_core::journal::Fact;
 use storage_core::journal::{BlockWriter, Channel};
+use storage_core::marks::Marking;
 use storage_core::record::{GapCause, SeamMethod, VoiceFormat};
 use storage_core::{Draft, Recording, RecordingId};
 use storage_core::{NodeId, SegmentId, WallTime};
@@ -224,7 +225,8 @@ fn sealing_again_gives_the_same_file_and_keeps_what_people_wrote() {
     capture(&mut journal, 1, &numbered(0..50, 8));
     let first = published(&journal.reader(), &store, VoiceFormat::WavG711, id);
     let mut tagged = first.clone();
-    tagged.tags.push("complaint".to_owned());
+    let tag = Marking::new(vec!["complaint".to_owned()], Vec::new(), None).unwrap();
+    tag.apply(&mut tagged, "anna", first.ended, NodeId(1)).unwrap();
     tagged.hold = true;
     std::fs::write(store.record_path(&first), serde_json::to_vec(&tagged).unwrap()).unwrap();
     let second = published(&journal.reader(), &store, VoiceFormat::WavG711, id);

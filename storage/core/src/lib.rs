@@ -15,6 +15,7 @@ pub mod journal_cipher;
 pub mod journal_scan;
 pub mod key_file;
 pub mod manifest;
+pub mod marks;
 pub mod mirror_wire;
 pub mod naming;
 pub mod query;

@@ -103,6 +103,7 @@ impl Published {
 pub fn lasting(record: &Recording) -> Result<Vec<u8>, serde_json::Error> {
     let mut record = record.clone();
     record.tags.clear();
+    record.tagmarks.clear();
     record.notes.clear();
     (record.hold, record.encrypted) = (false, false);
     serde_json::to_vec(&record)
@@ -193,7 +194,12 @@ mod tests {
         let plain = record(0.5);
         let stated = Published::of(&plain).unwrap();
         let mut noted = plain.clone();
-        (noted.tags, noted.notes) = (vec!["fraud".to_owned()], vec!["call back".to_owned()]);
+        let at = "2026-11-18T21:47:00.000Z";
+        let mark = json!({ "tag": "fraud", "on": true, "by": "anna", "at": at, "node": 1 });
+        let note = json!({ "text": "call back", "by": "anna", "at": at, "node": 1 });
+        noted.tags = vec!["fraud".to_owned()];
+        noted.tagmarks = vec![serde_json::from_value(mark).unwrap()];
+        noted.notes = vec![serde_json::from_value(note).unwrap()];
         (noted.hold, noted.encrypted) = (true, true);
         assert_eq!(Published::of(&noted).unwrap(), stated);
         let other = Recording { agentid: "7".to_owned(), ..plain };

@@ -16,6 +16,7 @@
 //! pulled/                                 captures of other nodes while they are sealed
 //! mirror/NODE/capture/0000000001.alc      what another node captured, for the day that it is lost
 //! mirror/NODE/position                    how much of that node's journal is durable here
+//! owed/NODE/RECORDINGID                   what people wrote about it and a node has not heard of yet
 //! calls/2026-11-23.jsonl                  calls that began on this UTC day, as this node saw them
 //! manifest/2026-11-23.jsonl, head         what was published here, and checkpoints
 //! manifest/signing.key, node.der          the node's signing key, and its public half
@@ -51,6 +52,8 @@ pub const PULLED_FOLDER: &str = "pulled";
 pub const MIRROR_FOLDER: &str = "mirror";
 /// How much of another node's journal is durable here, beside that [`CAPTURE_FOLDER`].
 pub const POSITION_FILE: &str = "position";
+/// Folder of what is to be told to nodes, one folder for each.
+pub const OWED_FOLDER: &str = "owed";
 /// Folder of the calls that were seen.
 pub const CALLS_FOLDER: &str = "calls";
 /// Folder of the index.
@@ -158,6 +161,12 @@ pub fn is_keys_file(name: &str) -> bool {
 #[must_use]
 pub fn sealing_voice_file(id: RecordingId, format: VoiceFormat) -> PathBuf {
     sealing_folder().join(voice_name(id, format))
+}
+
+/// Where a record lies while what people wrote is entered into it.
+#[must_use]
+pub fn sealing_marks_file(id: RecordingId) -> PathBuf {
+    sealing_folder().join(format!("{id}.marks.{RECORD_ENDING}"))
 }
 
 /// Where a record lies while it is written.

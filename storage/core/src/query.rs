@@ -296,8 +296,9 @@ pub(crate) fn words(recording: &Recording) -> impl Iterator<Item = &str> {
         &recording.rule,
     ];
     let parties = recording.parties.iter().map(|party| party.who.as_str());
-    let lists = recording.tags.iter().chain(&recording.notes).map(String::as_str);
-    words.into_iter().chain(parties).chain(lists)
+    let tags = recording.tags.iter().map(String::as_str);
+    let notes = recording.notes.iter().map(|note| note.text.as_str());
+    words.into_iter().chain(parties).chain(tags).chain(notes)
 }
 
 /// Reads arguments by name and kind.

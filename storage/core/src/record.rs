@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Extension, NodeId, RecordingId, Ucid};
+use crate::marks::{Note, TagMark};
 use crate::time::WallTime;
 
 /// Which way a call went, seen from the call centre.
@@ -378,10 +379,13 @@ pub struct Recording {
     /// and checksum are those of the plain file all the same, because that is what everybody is given.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub encrypted: bool,
-    /// What people called it.
+    /// What people called it, in alphabetical order.
     pub tags: Vec<String>,
-    /// What people wrote about it.
-    pub notes: Vec<String>,
+    /// The last change of each tag, those that were removed among them, in alphabetical order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tagmarks: Vec<TagMark>,
+    /// What people wrote about it, the oldest first.
+    pub notes: Vec<Note>,
     /// Legal hold.
     pub hold: bool,
 }

@@ -177,6 +177,7 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         sha256: String::new(),
         encrypted: false,
         tags: Vec::new(),
+        tagmarks: Vec::new(),
         notes: Vec::new(),
         hold: false,
     }

@@ -105,6 +105,7 @@ fn described(
         sha256: String::new(),
         encrypted: false,
         tags: Vec::new(),
+        tagmarks: Vec::new(),
         notes: Vec::new(),
         hold: false,
     }
@@ -190,6 +191,7 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
         masked,
         quality: rounded(&quality),
         tags: before.tags.clone(),
+        tagmarks: before.tagmarks.clone(),
         notes: before.notes.clone(),
         hold: before.hold,
         ..record
