@@ -195,8 +195,9 @@ mod tests {
         let stated = Published::of(&plain).unwrap();
         let mut noted = plain.clone();
         let at = "2026-11-18T21:47:00.000Z";
-        let mark = json!({ "tag": "fraud", "on": true, "by": "anna", "at": at, "node": 1 });
-        let note = json!({ "text": "call back", "by": "anna", "at": at, "node": 1 });
+        let mark =
+            serde_json::json!({ "tag": "fraud", "on": true, "by": "anna", "at": at, "node": 1 });
+        let note = serde_json::json!({ "text": "call back", "by": "anna", "at": at, "node": 1 });
         noted.tags = vec!["fraud".to_owned()];
         noted.tagmarks = vec![serde_json::from_value(mark).unwrap()];
         noted.notes = vec![serde_json::from_value(note).unwrap()];
