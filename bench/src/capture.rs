@@ -65,7 +65,8 @@ pub struct Options {
     /// Also the recorder while its media is encrypted (SRTP, authenticated with 80 bits).
     #[arg(long)]
     srtp: bool,
-    /// Also the recorder while another process mirrors what it captures, over a link with TLS.
+    /// Also the recorder in a group with another process, over a link with TLS: without a mirror, and
+    /// while that process mirrors what it captures.
     #[arg(long)]
     mirror: bool,
     /// Where the captures are written and removed again; a disk, not memory.
@@ -85,6 +86,7 @@ enum Subject {
     Recorder,
     Encrypting,
     Srtp,
+    Grouped,
     Mirrored,
     NotDurable,
     Reference,
@@ -98,7 +100,9 @@ impl Subject {
         let mut all = vec![Self::Recorder];
         all.extend(options.encryption.then_some(Self::Encrypting));
         all.extend(options.srtp.then_some(Self::Srtp));
-        all.extend(options.mirror.then_some(Self::Mirrored));
+        if options.mirror {
+            all.extend([Self::Grouped, Self::Mirrored]);
+        }
         all.extend([Self::NotDurable, Self::Reference, Self::Together]);
         if options.alternatives {
             all.extend([Self::Readiness, Self::OnePort]);
@@ -111,6 +115,7 @@ impl Subject {
             Self::Recorder => "recorder",
             Self::Encrypting => "recorder, encrypting",
             Self::Srtp => "recorder, encrypted media",
+            Self::Grouped => "recorder, in a group",
             Self::Mirrored => "recorder, mirrored",
             Self::NotDurable => "recorder, never synced",
             Self::Reference => "100 ms sweep",
@@ -125,7 +130,7 @@ impl Subject {
             Self::Recorder | Self::NotDurable => Kind::Recorder,
             Self::Encrypting => Kind::Encrypting,
             Self::Srtp => Kind::Srtp,
-            Self::Mirrored => Kind::Mirrored,
+            Self::Grouped | Self::Mirrored => Kind::Grouped,
             Self::Reference => Kind::Sweep,
             Self::Together => Kind::Together,
             Self::Readiness => Kind::Readiness,
@@ -203,12 +208,15 @@ fn measure(options: &Options, subject: Subject, streams: usize) -> Result<Run> {
     let folder = tempfile::Builder::new().prefix("capture-bench").tempdir_in(&options.dir)?;
     let softnet = kernel::softnet_drops()?;
     let seconds = Duration::from_secs(options.seconds);
-    let mirrors = subject == Subject::Mirrored;
-    if mirrors {
+    if matches!(subject, Subject::Grouped | Subject::Mirrored) {
         mirrored::certify(folder.path())?;
     }
     let mut process = Process::start(options, subject, streams, folder.path())?;
-    let kept = mirrors.then(|| mirrored::keep(folder.path(), SYNC_MS)).transpose()?;
+    let other = match subject {
+        Subject::Grouped => Some(mirrored::stand_by(folder.path())?),
+        Subject::Mirrored => Some(mirrored::keep(folder.path(), SYNC_MS)?),
+        _ => None,
+    };
     let mut addresses = receiver::addresses(streams)?;
     if subject == Subject::OnePort {
         let port = addresses.first().copied();
@@ -227,9 +235,10 @@ fn measure(options: &Options, subject: Subject, streams: usize) -> Result<Run> {
     process.say("end")?;
     let mut run: Run = serde_json::from_str(&process.line()?)?;
     process.finish()?;
-    if let Some(kept) = kept {
-        let recordings = kept.stop()?;
-        ensure!(recordings == streams, "the mirror has {recordings} of {streams} calls");
+    if let Some(other) = other {
+        let wanted = if subject == Subject::Mirrored { streams } else { 0 };
+        let recordings = other.stop()?;
+        ensure!(recordings == wanted, "the mirror has {recordings} of {wanted} calls");
     }
     run.measured = seconds;
     run.generator_late = generator.late;

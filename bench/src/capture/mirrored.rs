@@ -94,15 +94,31 @@ pub fn give(folder: &Path, journal: JournalReader) -> Result<Given> {
     Ok(Given { _runtime: runtime, _group: group })
 }
 
-/// The mirror's end, for as long as this lives.
-pub struct Kept {
+/// The other member's end, for as long as this lives.
+pub struct Other {
     runtime: Runtime,
-    keeper: Arc<MirrorKeeper>,
+    /// Present if it mirrors.
+    keeper: Option<Arc<MirrorKeeper>>,
     _group: Group,
 }
 
+/// Is in the group, and mirrors nothing: what the group itself costs.
+pub fn stand_by(folder: &Path) -> Result<Other> {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let group = runtime.block_on(async {
+        let group = join(folder, KEEPER).await?;
+        let begun = Instant::now();
+        while !group.view().quorum {
+            ensure!(begun.elapsed() < PATIENCE, "the two do not find each other");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(group)
+    })?;
+    Ok(Other { runtime, keeper: None, _group: group })
+}
+
 /// Keeps what the recorder gives, from now on.
-pub fn keep(folder: &Path, sync_ms: u64) -> Result<Kept> {
+pub fn keep(folder: &Path, sync_ms: u64) -> Result<Other> {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let keeper = Arc::new(MirrorKeeper::spawn(KeeperConfig {
         disk: RealDisk::shared(),
@@ -135,14 +151,15 @@ pub fn keep(folder: &Path, sync_ms: u64) -> Result<Kept> {
             }
         }
     });
-    Ok(Kept { runtime, keeper, _group: group })
+    Ok(Other { runtime, keeper: Some(keeper), _group: group })
 }
 
-impl Kept {
+impl Other {
     /// Ends, and tells how many recordings are kept.
     pub fn stop(self) -> Result<usize> {
         let Self { runtime, keeper, _group } = self;
         runtime.shutdown_timeout(Duration::from_secs(1));
+        let Some(keeper) = keeper else { return Ok(0) };
         let recordings = keeper.reader().open_recordings().len();
         Arc::try_unwrap(keeper).ok().context("somebody still keeps")?.stop();
         Ok(recordings)

@@ -30,8 +30,8 @@ pub enum Kind {
     Encrypting,
     /// The recorder while its media is encrypted.
     Srtp,
-    /// The same while another process mirrors what it captures.
-    Mirrored,
+    /// The recorder in a group, which gives what it captures to whoever asks.
+    Grouped,
     /// The reference, a file a stream.
     Sweep,
     /// The reference, one file.
@@ -96,12 +96,12 @@ pub fn run(options: &Options) -> Result<()> {
     let base_bytes = kernel::resident_bytes()?;
     let mut given = None;
     let receiver: Box<dyn Receiver> = match options.kind {
-        kind @ (Kind::Recorder | Kind::Encrypting | Kind::Srtp | Kind::Mirrored) => {
+        kind @ (Kind::Recorder | Kind::Encrypting | Kind::Srtp | Kind::Grouped) => {
             let Options { folder, sync_ms, .. } = options;
             let keys = keys(kind == Kind::Encrypting)?;
             let media = if kind == Kind::Srtp { srtp::protection()? } else { Protection::Clear };
             let recorder = Recorder::start(folder, &addresses, SOURCE, *sync_ms, keys, &media)?;
-            if kind == Kind::Mirrored {
+            if kind == Kind::Grouped {
                 given = Some(mirrored::give(folder, recorder.reader())?);
             }
             Box::new(recorder)
