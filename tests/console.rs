@@ -78,7 +78,7 @@ async fn a_node_is_looked_at_and_changed_by_nc() {
             ("show calls", &["callid"]),
             ("show phantoms", &["free       "]),
             ("show peers", &["this node is alone"]),
-            ("show params", &["al_nodeid", "al_aespassword          (secret)", "(default)"]),
+            ("show params", &["al_nodeid", "al_aespassword             (secret)", "(default)"]),
             ("show rules", &["no rules: every call is recorded"]),
             ("show alarms", &["no alarms"]),
         ] {
