@@ -1,5 +1,6 @@
 //! From captured packets to published files, with the sealer's thread and without.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -599,6 +600,7 @@ fn what_a_mirror_has_is_sealed_and_accounts_for_nothing_until_its_node_is_back()
     let lost = mirrored(dir.path(), 2, 0..100, 5_000, None);
     let job = SealJob {
         mirrored: vec![lost.clone()],
+        lacking: [NodeId(2)].into(),
         local: Vec::new(),
         partial: true,
         ..SealJob::alone(name, NodeId(1), 1)
@@ -628,13 +630,25 @@ fn what_a_mirror_has_is_sealed_and_accounts_for_nothing_until_its_node_is_back()
     let id = id(1);
     open(&mut journal, 1, id);
     capture(&mut journal, 1, &numbered(80..150, 8));
-    let beside =
-        SealJob { mirrored: vec![lost], partial: true, ..SealJob::alone(id, NodeId(1), 1) };
-    let Sealed::Staged { staged, captures, .. } = seal(&beside, &reader, &store, format).unwrap()
-    else {
-        panic!("not staged");
+    let beside = SealJob {
+        mirrored: vec![lost],
+        lacking: [NodeId(2)].into(),
+        partial: true,
+        ..SealJob::alone(id, NodeId(1), 1)
     };
-    assert_eq!(captures, [(NodeId(1), SegmentId(1))]);
+    let captures = |job: &SealJob| match seal(job, &reader, &store, format).unwrap() {
+        Sealed::Staged { staged, captures, .. } => (staged, captures),
+        other => panic!("not staged: {other:?}"),
+    };
+    // Of a node that has left, nothing more can come; and what is nowhere will never be.
+    let gone = (NodeId(2), SegmentId(9));
+    let left = SealJob { lacking: BTreeSet::new(), void: vec![gone], ..beside.clone() };
+    let own = (NodeId(1), SegmentId(1));
+    let (staged, looked_at) = captures(&left);
+    assert_eq!(looked_at, [own, (NodeId(2), SegmentId(1)), gone]);
+    store.discard(&staged).unwrap();
+    let (staged, looked_at) = captures(&beside);
+    assert_eq!(looked_at, [own]);
     let record = store.publish_staged(&staged).unwrap();
     assert_eq!(numbers(&store.voice_path(&record)), (0..150).map(Some).collect::<Vec<_>>());
 }
