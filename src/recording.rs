@@ -116,15 +116,7 @@ impl Start<'_> {
         let inputs =
             bridge::Inputs { orders: orders_taken, complete: complete_taken, sealed: sealed_taken };
         let bridge = bridge::spawn(parts, inputs, leftovers);
-        let repairs = Repairs {
-            peers: Peers::new(self.group.clone()),
-            voices: self.voices.clone(),
-            catalog: Arc::clone(self.catalog),
-            hub: Arc::clone(self.hub),
-            media: handle.clone(),
-            settings: self.voice_settings(),
-            turn: tokio::sync::Mutex::default(),
-        };
+        let repairs = self.repairs(handle.clone());
         let marker = self.marker()?;
         let works = Works {
             control: Arc::clone(&control),
@@ -140,6 +132,18 @@ impl Start<'_> {
         };
         let reports = self.reports(&works, clock);
         Ok((RecordingParts { control, sealer, media, bridge, mirrors }, works, reports))
+    }
+
+    fn repairs(&self, media: MediaHandle) -> Repairs {
+        Repairs {
+            peers: Peers::new(self.group.clone()),
+            voices: self.voices.clone(),
+            catalog: Arc::clone(self.catalog),
+            hub: Arc::clone(self.hub),
+            media,
+            settings: self.voice_settings(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     fn sealer(

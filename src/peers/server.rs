@@ -256,38 +256,44 @@ impl Serving<'_> {
         &self,
         recording: RecordingId,
         segments: Vec<SegmentId>,
-        mut reply: Reply,
+        reply: Reply,
     ) -> Result<(), Unsent> {
-        let _place = match place(&self.server.captures, self.server.node) {
-            Ok(place) => place,
-            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
+        let captured = move |service: &dyn PeerService| {
+            Ok((true, Some(service.capture(recording, &segments)?)))
         };
-        let chunks = self.blocking(move |service| service.capture(recording, &segments)).await;
-        let chunks = match chunks {
-            Ok(chunks) => chunks,
-            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
-        };
-        reply.send(&encode_answer(Ok(true))?).await?;
-        stream_chunks(chunks, reply).await
+        self.chunks(captured, reply).await
     }
 
     async fn kept(
         &self,
         owner: NodeId,
         segments: Vec<SegmentId>,
+        reply: Reply,
+    ) -> Result<(), Unsent> {
+        let kept = move |service: &dyn PeerService| {
+            let (clock_offset_us, chunks) = service.kept(owner, &segments)?.unzip();
+            Ok((KeptHead { clock_offset_us }, chunks))
+        };
+        self.chunks(kept, reply).await
+    }
+
+    /// A head, and what was captured as a stream, if there is any.
+    async fn chunks<H: Serialize + Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn PeerService) -> Result<(H, Option<CaptureChunks>), Failure>
+        + Send
+        + 'static,
         mut reply: Reply,
     ) -> Result<(), Unsent> {
         let _place = match place(&self.server.captures, self.server.node) {
             Ok(place) => place,
             Err(failure) => return whole::<bool>(reply, Err(failure)).await,
         };
-        let kept = self.blocking(move |service| service.kept(owner, &segments)).await;
-        let (clock_offset_us, chunks) = match kept {
-            Ok(Some((offset, chunks))) => (Some(offset), Some(chunks)),
-            Ok(None) => (None, None),
+        let (head, chunks) = match self.blocking(question).await {
+            Ok(found) => found,
             Err(failure) => return whole::<bool>(reply, Err(failure)).await,
         };
-        reply.send(&encode_answer(Ok(KeptHead { clock_offset_us }))?).await?;
+        reply.send(&encode_answer(Ok(head))?).await?;
         match chunks {
             Some(chunks) => stream_chunks(chunks, reply).await,
             None => Ok(reply.end().await?),

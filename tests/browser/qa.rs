@@ -259,6 +259,16 @@ async fn a_recording_plays_and_is_steered_by_mouse_and_keys() {
     assert_eq!(page.eval("[50, 51, 52, 53, 54].filter((s) => seen.has(s))").await, json!([]));
     let skipped = page.eval(now).await.as_i64().unwrap();
     assert!(skipped < 58, "{skipped}");
+    assert_quiet(&page);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keys_are_told_and_can_be_switched_off() {
+    let bench = site().await;
+    let browser = Browser::start().await;
+    let page = listed(&bench, &browser, &format!("/#{}", id(WOUNDED))).await;
+    page.until("document.querySelector('#player')?.dataset.drawn").await;
+    page.click("#skip").await;
     page.key("?", "?").await;
     page.eval("document.activeElement.blur()").await;
     page.key("?", "?").await;

@@ -11,7 +11,7 @@ use crate::command::{
     Announce, Cause, Command, Grant, Health, Outcome, Proposal, ProposalId, Refusal, Standing,
     StretchRef,
 };
-use crate::ledger::{Ledger, Present};
+use crate::ledger::{Claimant, Ledger, Present};
 use crate::node::{Applied, Entry};
 use crate::phantoms;
 
@@ -247,11 +247,11 @@ impl State {
             Command::Grant(grant) => self.grant(index, grant, changes),
             Command::Claim(claim) => {
                 let present = self.present();
-                self.ledger.claim(index, claim, &present, changes)
+                self.ledger.claim(index, claim, Claimant::Owner, &present, changes)
             }
             Command::HandIn { claim, .. } => {
                 let present = self.present();
-                self.ledger.hand_in(index, claim, &present, changes)
+                self.ledger.claim(index, claim, Claimant::Keeper, &present, changes)
             }
             Command::End { stretch, to } => {
                 let present = self.present();
@@ -479,7 +479,7 @@ impl State {
             // A claim names its capture: asking again is harmless and tells how it stands.
             Command::Claim(claim) if self.ledger_knows(claim) => {
                 let present = self.present();
-                self.ledger.claim(index, claim, &present, &mut Vec::new())
+                self.ledger.claim(index, claim, Claimant::Owner, &present, &mut Vec::new())
             }
             Command::Grant(_) => Outcome::Granted { epoch: self.epoch },
             _ => Outcome::Already,

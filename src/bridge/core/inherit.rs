@@ -11,9 +11,9 @@ use super::{About, Bridge, words};
 #[must_use]
 pub fn is_unclaimed(state: &State, node: NodeId, segment: SegmentId) -> bool {
     let ledger = state.ledger();
-    let known = ledger.claimed(node).chain(ledger.accounted(node));
+    let mut known = ledger.claimed(node).chain(ledger.accounted(node));
     !state.present().up.contains(&node)
-        && known.into_iter().all(|known| known != segment)
+        && known.all(|known| known != segment)
         && !ledger.is_closed(node, segment)
 }
 

@@ -462,8 +462,8 @@ fn a_recorder_that_mirrors_nothing_of_it_leaves_a_recording_to_its_owner() {
     assert!(pair.state.ledger().recording(id(1)).is_some());
 }
 
-#[test]
-fn a_part_of_a_recording_that_is_mirrored_goes_in_with_this_nodes_own() {
+/// Node A is lost, and B has recorded the call to its end.
+fn taken_over() -> Pair {
     let mut pair = lost(true);
     pair.on(B).captured(&call::Claim { recording: id(2), name: id(1), ..claim(id(2), 9) });
     pair.settle();
@@ -471,6 +471,12 @@ fn a_part_of_a_recording_that_is_mirrored_goes_in_with_this_nodes_own() {
     pair.on(B).over(id(1), false);
     pair.complete(B, id(2), 9, Some(false));
     pair.settle();
+    pair
+}
+
+#[test]
+fn a_part_of_a_recording_that_is_mirrored_goes_in_with_this_nodes_own() {
+    let mut pair = taken_over();
     let [(node, order)] = pair.seals().try_into().unwrap();
     assert_eq!((node, order.partial), (B, true));
     assert_eq!(order.local, BTreeSet::from([id(2)]));
@@ -479,13 +485,7 @@ fn a_part_of_a_recording_that_is_mirrored_goes_in_with_this_nodes_own() {
 
 #[test]
 fn of_a_recorder_that_has_left_the_mirror_is_all_there_is() {
-    let mut pair = lost(true);
-    pair.on(B).captured(&call::Claim { recording: id(2), name: id(1), ..claim(id(2), 9) });
-    pair.settle();
-    pair.on(B).ended(SegmentId(9), at(60_000));
-    pair.on(B).over(id(1), false);
-    pair.complete(B, id(2), 9, Some(false));
-    pair.settle();
+    let mut pair = taken_over();
     let [(_, order)] = pair.seals().try_into().unwrap();
     pair.stage(B, &order);
     pair.list();

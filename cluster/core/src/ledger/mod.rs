@@ -18,7 +18,7 @@ use crate::command::{CallRef, Claim, Outcome, Refusal, Seal, Standing, StretchRe
 use crate::state::Change;
 use crate::view::DutyGrant;
 use lookup::{Lookup, same_call};
-use slot::Claimant;
+pub(crate) use slot::Claimant;
 pub use slot::{Fate, Over, Present, Sealed, Slot, Stretch, Task};
 
 /// A call with its recordings.
@@ -156,34 +156,13 @@ impl Ledger {
         &mut self,
         index: u64,
         claim: &Claim,
-        present: &Present,
-        changes: &mut Vec<Change>,
-    ) -> Outcome {
-        self.enter(index, claim, Claimant::Owner, present, changes)
-    }
-
-    /// A capture whose node does not answer, by the word of whoever mirrored it.
-    pub(crate) fn hand_in(
-        &mut self,
-        index: u64,
-        claim: &Claim,
-        present: &Present,
-        changes: &mut Vec<Change>,
-    ) -> Outcome {
-        if present.up.contains(&claim.node) {
-            return Outcome::Refused(Refusal::Answers(claim.node));
-        }
-        self.enter(index, claim, Claimant::Keeper, present, changes)
-    }
-
-    fn enter(
-        &mut self,
-        index: u64,
-        claim: &Claim,
         by: Claimant,
         present: &Present,
         changes: &mut Vec<Change>,
     ) -> Outcome {
+        if by == Claimant::Keeper && present.up.contains(&claim.node) {
+            return Outcome::Refused(Refusal::Answers(claim.node));
+        }
         let open = self.find_claimed(claim);
         self.reopen(claim, open);
         let open =

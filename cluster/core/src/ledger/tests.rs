@@ -59,7 +59,12 @@ impl Book {
         let epoch = self.present.epoch;
         let claim =
             Claim { take, from: at(from), epoch, ..claim_of(call(1), node, segment, recording) };
-        self.ledger.claim(self.index, &claim, &self.present, &mut self.changes)
+        self.take(&claim)
+    }
+
+    fn take(&mut self, claim: &Claim) -> Outcome {
+        let by = Claimant::Owner;
+        self.ledger.claim(self.index, claim, by, &self.present, &mut self.changes)
     }
 
     fn stretch(&self, node: u16, segment: u64) -> StretchRef {
@@ -193,7 +198,7 @@ fn a_capture_claimed_again_under_a_forgotten_name_stays_where_it_is() {
     book.index += 1;
     let call = CallRef { ucid: None, callid: CallId::new(""), began: Some(at(900_000)) };
     let claim = Claim { take: 2, ..claim_of(call, 2, 1, name(99)) };
-    let outcome = book.ledger.claim(book.index, &claim, &book.present, &mut book.changes);
+    let outcome = book.take(&claim);
     assert!(
         matches!(outcome, Outcome::Claimed { recording: same, .. } if same == recording),
         "{outcome:?}"
@@ -225,7 +230,8 @@ fn the_same_holds_for_a_capture_of_a_closed_recording_whatever_its_node_makes_of
         postcard::from_bytes(&postcard::to_allocvec(&book.ledger).unwrap()).unwrap();
     assert_eq!(restored, book.ledger);
     for mut ledger in [book.ledger, restored] {
-        let outcome = ledger.claim(book.index + 1, &claim, &book.present, &mut book.changes);
+        let outcome =
+            ledger.claim(book.index + 1, &claim, Claimant::Owner, &book.present, &mut book.changes);
         assert!(
             matches!(outcome, Outcome::Claimed { recording: same, .. } if same == recording),
             "{outcome:?}"
@@ -370,7 +376,7 @@ fn a_number_that_is_used_again_at_once_is_another_call() {
     let mut claim = claim_of(CallRef { ucid: None, ..call(1) }, 1, 1, name(1));
     let say = |book: &mut Book, claim: &Claim| {
         book.index += 1;
-        match book.ledger.claim(book.index, claim, &book.present, &mut book.changes) {
+        match book.take(claim) {
             Outcome::Claimed { recording, .. } => recording,
             other => panic!("{other:?}"),
         }
@@ -443,7 +449,7 @@ fn a_closed_recording_that_is_claimed_by_name_comes_back_beside_the_open_one_of_
     };
     let mut apply = |claim: &Claim| {
         book.index += 1;
-        match book.ledger.claim(book.index, claim, &book.present, &mut book.changes) {
+        match book.take(claim) {
             Outcome::Claimed { recording, .. } => recording,
             other => panic!("{other:?}"),
         }
@@ -463,7 +469,7 @@ fn a_later_claim_widens_what_is_recorded() {
         ..claim_of(call(1), 1, 1, recording)
     };
     for scope in [Scope::Trunk, Scope::Station] {
-        book.ledger.claim(9, &claim(scope), &book.present, &mut book.changes);
+        book.ledger.claim(9, &claim(scope), Claimant::Owner, &book.present, &mut book.changes);
         let slot = book.ledger.recording(recording).unwrap();
         assert_eq!(slot.terms.scope, Scope::Trunk);
     }
@@ -513,7 +519,7 @@ fn the_ledger_is_bounded_and_survives_a_snapshot() {
         let mut entropy = [0; 10];
         entropy[..8].copy_from_slice(&number.to_be_bytes());
         let claim = claim_of(call(number), 1, number, RecordingId::new(at(0), entropy));
-        book.ledger.claim(book.index, &claim, &book.present, &mut book.changes);
+        book.take(&claim);
     }
     assert_eq!(book.ledger.len(), Ledger::CALLS_MAX);
     let evicted = book.changes.iter().filter(|c| matches!(c, Change::Evicted { .. })).count();
