@@ -263,11 +263,14 @@ pub enum Topic {
     Cluster,
     /// `alarm`, `alarmcleared`.
     Alarms,
+    /// `exportprogress`, `exportcomplete`: of one's own exports.
+    Exports,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Calls, Self::Recordings, Self::Cluster, Self::Alarms];
+    pub const ALL: [Self; 5] =
+        [Self::Calls, Self::Recordings, Self::Cluster, Self::Alarms, Self::Exports];
 
     /// Reads the word of the wire.
     #[must_use]
@@ -283,6 +286,7 @@ impl Topic {
             Self::Recordings => "recordings",
             Self::Cluster => "cluster",
             Self::Alarms => "alarms",
+            Self::Exports => "exports",
         }
     }
 }

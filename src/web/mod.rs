@@ -13,6 +13,7 @@
 //! | `pages` | which pages browsers get, and what those may load |
 //! | `audit` | what of all this goes into the audit log |
 //! | `audio`, `range` | which bytes of a recording answer an HTTP request |
+//! | `exports` | when an export begins, and who hears of it |
 //! | `waveform` | what a recording's audio looks like |
 //! | `ws` | the life of one WebSocket |
 //! | `protocol`, `arguments` | what a frame asks for, and whether this role may (pure) |
@@ -27,6 +28,7 @@ mod audio;
 mod audit;
 pub mod backend;
 mod conn;
+mod exports;
 mod fetch;
 mod http;
 mod outbox;
@@ -54,6 +56,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::audit::Clerk;
+use crate::config::DiskShare;
+use crate::exports::Exports;
 pub use server::{Running, WebError, serve};
 
 /// How the server is to run.
@@ -71,6 +75,10 @@ pub struct WebConfig {
     pub clerk: Arc<Clerk>,
     /// Who carries out drills.
     pub drills: Arc<dyn backend::Drill>,
+    /// `al_datadir`, where exports are kept.
+    pub datadir: PathBuf,
+    /// `al_mindiskfree`, which exports leave free there.
+    pub mindiskfree: DiskShare,
     /// Bounds; `Limits::default()` outside tests.
     pub limits: Limits,
 }
@@ -120,6 +128,7 @@ struct Web {
     desk: Arc<signin::Desk>,
     clerk: Arc<Clerk>,
     drills: Arc<dyn backend::Drill>,
+    exports: Arc<Exports>,
     stats: Arc<stats::Stats>,
     limits: Limits,
     /// Where this server listens: a peer with the same address is this machine.

@@ -60,6 +60,7 @@ const FILES: &[File] = &[
     file!("api.js", SCRIPT),
     file!("calls.js", SCRIPT),
     file!("dom.js", SCRIPT),
+    file!("exports.js", SCRIPT),
     file!("feed.js", SCRIPT),
     file!("format.js", SCRIPT),
     file!("frame.js", SCRIPT),

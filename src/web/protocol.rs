@@ -65,6 +65,12 @@ pub enum Verb {
     ListAudit,
     /// `tagrecording`
     TagRecording,
+    /// `exportrecordings`
+    ExportRecordings,
+    /// `listexports`
+    ListExports,
+    /// `cancelexport`
+    CancelExport,
     /// `drill`
     Drill,
     /// A request of the contract that this version does not serve.
@@ -90,6 +96,7 @@ const ADMIN: &[UserRole] = &[UserRole::Admin];
 const COMPLETENESS: &[UserRole] =
     &[UserRole::Qa, UserRole::Supervisor, UserRole::Auditor, UserRole::Admin];
 const REPAIR: &[UserRole] = &[UserRole::Qa, UserRole::Admin];
+const EXPORT: &[UserRole] = &[UserRole::Qa];
 const AUDIT: &[UserRole] = &[UserRole::Auditor, UserRole::Admin];
 
 const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row {
@@ -118,7 +125,9 @@ pub const ROWS: &[Row] = &[
     row("repairrecording", Verb::RepairRecording, REPAIR),
     row("legalhold", Verb::Later, ADMIN),
     row("deleterecording", Verb::Later, ADMIN),
-    row("exportrecordings", Verb::Later, &[UserRole::Qa]),
+    row("exportrecordings", Verb::ExportRecordings, EXPORT),
+    row("listexports", Verb::ListExports, EXPORT),
+    row("cancelexport", Verb::CancelExport, EXPORT),
     row("listaudit", Verb::ListAudit, AUDIT),
     row("drill", Verb::Drill, ADMIN),
 ];
@@ -328,6 +337,8 @@ mod tests {
             ("legalhold", "- - - - y"),
             ("deleterecording", "- - - - y"),
             ("exportrecordings", "- - y - -"),
+            ("listexports", "- - y - -"),
+            ("cancelexport", "- - y - -"),
             ("listaudit", "- - - y y"),
             ("drill", "- - - - y"),
         ];

@@ -5,6 +5,7 @@
 mod common;
 
 mod devtools;
+mod exports;
 mod health;
 mod live;
 mod made_up;

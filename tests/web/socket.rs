@@ -33,7 +33,9 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "stoplisten" }), "- u - - -"),
         (json!({ "request": "legalhold" }), "- - - - u"),
         (json!({ "request": "deleterecording" }), "- - - - u"),
-        (json!({ "request": "exportrecordings" }), "- - u - -"),
+        (json!({ "request": "exportrecordings" }), "- - y - -"),
+        (json!({ "request": "listexports" }), "- - y - -"),
+        (json!({ "request": "cancelexport", "export": "0".repeat(32) }), "- - notfound - -"),
         (json!({ "request": "listaudit" }), "- - - y y"),
     ]
 }
