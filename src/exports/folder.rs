@@ -235,12 +235,21 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// What is below `exports`: each export with its job, none where there is no whole one. What is no export's
-/// folder is not told.
+/// What lies there of an export.
+pub struct Found {
+    /// Its name.
+    pub export: ExportId,
+    /// Its folder.
+    pub folder: Folder,
+    /// Its job; none where there is no whole one.
+    pub job: io::Result<Option<Job>>,
+}
+
+/// What is below `exports`. What is no export's folder is not told.
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub fn all(exports: &Path) -> io::Result<Vec<(ExportId, Folder, io::Result<Option<Job>>)>> {
+pub fn all(exports: &Path) -> io::Result<Vec<Found>> {
     let listed = match std::fs::read_dir(exports) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listed => listed?,
@@ -253,7 +262,7 @@ pub fn all(exports: &Path) -> io::Result<Vec<(ExportId, Folder, io::Result<Optio
         };
         let folder = Folder::of(exports, &export);
         let job = folder.job();
-        found.push((export, folder, job));
+        found.push(Found { export, folder, job });
     }
     Ok(found)
 }

@@ -39,7 +39,7 @@ use storage_core::{RecordingId, Scope};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::spawn_blocking;
 
-use self::folder::Folder;
+use self::folder::{Folder, Found};
 pub use self::job::ExportId;
 use self::job::{Done, Job, Progress, State};
 pub use self::parcel::Parcel;
@@ -183,7 +183,7 @@ impl Exports {
             Vec::new()
         });
         let mut unfinished = Vec::new();
-        for (export, folder, job) in found {
+        for Found { export, folder, job } in found {
             match job {
                 Ok(Some(job)) => {
                     let items = folder.items(job.total);
