@@ -33,6 +33,7 @@ mod recording;
 mod repair;
 mod room;
 mod seen;
+pub mod tidings;
 pub mod users;
 mod watchdog;
 pub mod web;

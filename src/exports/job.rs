@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage_core::{Extension, RecordingId, Scope, WallTime};
 
+use crate::web::backend::Unreachable;
+
 /// The form that this program writes; another one is left alone.
 pub const VERSION: u32 = 1;
 /// Hex digits of a name.
@@ -131,9 +133,9 @@ pub struct Job {
     pub expires: WallTime,
     /// How many recordings it is of.
     pub total: usize,
-    /// Members that could not be asked which recordings they have, in words.
+    /// Members that could not be asked which recordings they have.
     #[serde(default)]
-    pub unreachable: Vec<String>,
+    pub unreachable: Vec<Unreachable>,
     /// How far it is.
     pub state: State,
     /// Once it is complete.
@@ -329,7 +331,7 @@ mod tests {
             begun: WallTime::from_millis(1),
             expires: WallTime::from_millis(2),
             total: 3,
-            unreachable: Vec::new(),
+            unreachable: vec![Unreachable { node: storage_core::NodeId(2), role: None }],
             state: State::Running,
             done: None,
             error: None,

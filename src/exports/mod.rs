@@ -241,7 +241,7 @@ impl Exports {
             begun,
             expires: begun + LIFETIME,
             total: ids.len(),
-            unreachable: unreachable.iter().map(ToString::to_string).collect(),
+            unreachable,
             state: State::Running,
             done: None,
             error: None,

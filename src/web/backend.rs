@@ -188,12 +188,12 @@ pub struct PauseReply {
 
 /// A member that records and cannot be reached now: what it made last may be missing from an
 /// answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Unreachable {
     /// Its number.
     pub node: NodeId,
     /// What it is configured for; absent while that was never heard.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
 }
 

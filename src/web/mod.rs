@@ -11,6 +11,7 @@
 //! | `own` | what somebody is told about himself |
 //! | `posted` | how a request of the WebSocket is asked over HTTP |
 //! | `pages` | which pages browsers get, and what those may load |
+//! | `describe` | nothing: it hands out the descriptions of all this |
 //! | `audit` | what of all this goes into the audit log |
 //! | `audio`, `range` | which bytes of a recording answer an HTTP request |
 //! | `exports` | when an export begins, and who hears of it |
@@ -28,6 +29,7 @@ mod audio;
 mod audit;
 pub mod backend;
 mod conn;
+mod describe;
 mod exports;
 mod fetch;
 mod http;

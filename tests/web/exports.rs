@@ -307,7 +307,7 @@ async fn what_cannot_be_had_is_named() {
     // The made-up node has no Opus, and its records say that they are WAV: nothing to wait for.
     let (reply, told) =
         export(&mut client, json!({ "request": "exportrecordings", "format": "opus" })).await;
-    assert_eq!(reply["unreachable"], json!(["node 2 (backup)"]));
+    assert_eq!(reply["unreachable"], json!([{ "node": 2, "role": "backup" }]));
     assert_eq!((&told["missing"], &told["done"]), (&json!(2), &json!(2)));
     let found = read(&site, &download(&site, &told, &[]).await);
     assert_eq!(found["names"], json!(["recordings.csv", "missing.csv"]));

@@ -133,6 +133,7 @@ export function words(found) {
   const said = t(`export.is.${found.state}`, { ...found, size: size(found.size ?? found.bytes) });
   const missing = found.missing > 0 ? ` ${t("export.missing", found)}` : "";
   const away = found.unreachable ?? [];
-  const nodes = away.length > 0 ? ` ${t("export.away", { nodes: away.join(", ") })}` : "";
+  const names = away.map((member) => (member.role === undefined ? String(member.node) : t("list.awayrole", member)));
+  const nodes = away.length > 0 ? ` ${t("export.away", { nodes: names.join(", ") })}` : "";
   return said + missing + nodes;
 }

@@ -104,7 +104,7 @@ const english = {
   "export.is.complete": "{total} recordings, {size}",
   "export.is.failed": "Broke off: {message}",
   "export.missing": "{missing} could not be had: missing.csv in it names them.",
-  "export.away": "Not asked, because they could not be reached: {nodes}.",
+  "export.away": "Node {nodes} could not be reached: what it made last may be missing.",
   "export.download": "Download ZIP",
   "export.cancel": "Cancel",
   "export.remove": "Remove",
