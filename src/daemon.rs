@@ -27,6 +27,7 @@ use crate::completeness;
 use crate::config::{Config, LiveValues};
 use crate::console::{self, Drills, NodeActions};
 use crate::copies;
+use crate::deletion;
 use crate::evidence;
 use crate::group::GroupBackend;
 use crate::hub::Hub;
@@ -123,9 +124,12 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
+        hub.leaves_out_deleted_of(&voices);
         let unfinished = voices.finish().map_err(Failure::fault)?;
         let Opened { catalog, catching_up } =
             catalog::open(&config.datadir, &voices, &hub, &group)?;
+        deletion::finish_at_start(&unfinished.deleted, &hub, &*catalog, &voices)
+            .map_err(Failure::fault)?;
         for record in &unfinished.published {
             tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
             hub.enter(record, &*catalog);

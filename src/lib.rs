@@ -17,6 +17,7 @@ pub mod config;
 pub mod console;
 pub mod copies;
 pub mod daemon;
+mod deletion;
 pub mod demo;
 mod evidence;
 pub mod group;
