@@ -12,7 +12,7 @@ use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, Drill, Event, Failure, FetchFormat, HoldRequest, Listing,
+    Audio, Backend, CallList, Code, DeleteRequest, Drill, Event, Failure, FetchFormat, HoldRequest, Listing,
     MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic, Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use storage::Page;
 use storage_core::hold::HoldError;
 use storage_core::query::{Position, Query};
+use storage_core::tombstone::{Deletion, Tombstone};
 use storage_core::{Extension, NodeId, Recording, RecordingId, WallTime};
 use tokio::sync::{Semaphore, broadcast};
 
@@ -236,6 +237,21 @@ impl Backend for FakeNode {
             done.map(|_| record.clone()).map_err(refused)
         });
         Box::pin(async move { held })
+    }
+
+    fn delete(&self, request: DeleteRequest) -> BoxFuture<'static, Result<Tombstone, Failure>> {
+        let mut recordings = self.recordings.lock().unwrap();
+        let deleted = match recordings.get(&request.recording).map(|(record, _)| record.clone()) {
+            None => Err(Failure::new(Code::NotFound, "no such recording")),
+            Some(record) if record.hold => Err(Failure::new(Code::Forbidden, "under legal hold")),
+            Some(record) => {
+                recordings.remove(&request.recording);
+                let DeleteRequest { by, reason, .. } = request;
+                let (at, node) = (record.ended, NodeId(1));
+                Ok(Tombstone::of(&record, Deletion { at, node, by, reason }))
+            }
+        };
+        Box::pin(async move { deleted })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {
