@@ -59,7 +59,14 @@ impl Hub {
         let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
         let alarms = Alarms::new(events.clone(), Arc::clone(&metrics));
         let (entries, _) = broadcast::channel(ENTRIES_BEHIND_MAX);
-        Self { metrics, alarms, events, entries, entering: Mutex::default(), deleted: OnceLock::new() }
+        Self {
+            metrics,
+            alarms,
+            events,
+            entries,
+            entering: Mutex::default(),
+            deleted: OnceLock::new(),
+        }
     }
 
     /// From now on what was deleted there is never entered.

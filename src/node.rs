@@ -51,8 +51,8 @@ use crate::peers::{CaptureChunks, PeerService};
 use crate::repair::Repairs;
 use crate::users::UserRole;
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing, MarkRequest, PauseReply, PauseRequest,
-    StartRequest, StopRequest, Target,
+    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing,
+    MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target,
 };
 
 /// Chunks of a capture that are read before the peer has taken those before them.

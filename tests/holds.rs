@@ -213,7 +213,11 @@ async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
     }
     let verified = astlogger(&bench, ONE, &["verify"]);
     assert_eq!(verified.status.code(), Some(1));
-    assert!(said(&verified).contains("was published here and removed since"), "{}", said(&verified));
+    assert!(
+        said(&verified).contains("was published here and removed since"),
+        "{}",
+        said(&verified)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -200,7 +200,8 @@ impl Shell {
         let (peers, catalog) = (self.parts.peers.clone(), self.parts.catalog.clone());
         let (hub, results) = (self.parts.hub.clone(), self.results.clone());
         let voices = &self.parts.voices;
-        let is_deleted = |(recording, ..): &(RecordingId, u32, Digest)| voices.is_deleted(*recording);
+        let is_deleted =
+            |(recording, ..): &(RecordingId, u32, Digest)| voices.is_deleted(*recording);
         let (deleted, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_deleted);
         for (recording, revision, _) in deleted {
             let _ = results.send(Done::Listed(recording, revision, true));

@@ -29,8 +29,8 @@ use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing, MarkRequest, PauseReply, PauseRequest,
-    StartRequest, StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing,
+    MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
 pub use pause::spread as spread_pauses;
 

@@ -26,7 +26,8 @@ use super::protocol::{
     OwnedPage, PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
 };
 use crate::web::backend::{
-    Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
+    Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
+    StopRequest, Target,
 };
 
 /// A peer that is there greets at once; whoever does not leaves time to ask another.

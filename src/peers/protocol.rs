@@ -24,7 +24,8 @@ use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTim
 use recorder_core::call::PauseWord;
 
 use crate::web::backend::{
-    Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
+    Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
+    StopRequest, Target,
 };
 
 /// The form that this program speaks.
@@ -608,8 +609,11 @@ mod tests {
         };
         let note =
             |n: usize| Note { text: wide(NOTE_BYTES_MAX / 4), by: wide(32), stamp: stamp(n) };
-        let release =
-            |n: usize| Release { by: wide(32), reason: wide(REASON_BYTES_MAX / 4), stamp: stamp(n) };
+        let release = |n: usize| Release {
+            by: wide(32),
+            reason: wide(REASON_BYTES_MAX / 4),
+            stamp: stamp(n),
+        };
         Marks {
             recordingid: id(1),
             tagmarks: (0..TAGS_EVER_MAX).map(tag).collect(),

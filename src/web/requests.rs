@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Failure, FetchFormat, HoldRequest, Listing, MarkRequest,
-    PauseRequest, StartRequest, StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Failure, FetchFormat, HoldRequest, Listing,
+    MarkRequest, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
 use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;

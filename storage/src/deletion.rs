@@ -150,7 +150,8 @@ impl VoiceStore {
     fn erase_unpublished(&self, id: RecordingId) -> Result<bool, VoiceError> {
         let folders = [naming::publishing_folder(), naming::staged_folder()];
         let of_copies = folders.each_ref().map(|folder| naming::of_copies(folder));
-        let of_it = |name: &str| name.split('.').next().is_some_and(|begin| begin.parse() == Ok(id));
+        let of_it =
+            |name: &str| name.split('.').next().is_some_and(|begin| begin.parse() == Ok(id));
         let mut any = false;
         for folder in folders.into_iter().chain(of_copies).map(|folder| self.path(folder)) {
             let names = self.names(&folder)?;

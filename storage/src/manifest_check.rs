@@ -256,7 +256,9 @@ fn compare(store: &VoiceStore, stated: &Stated) -> Result<(Faults, u64), VoiceEr
     let mut older = 0;
     let since = stated.since.unwrap_or_default();
     for (path, id) in records(store)? {
-        if let Some(fault) = stated.deleted.get(&id).map(|deleted| lies_again(path.clone(), deleted)) {
+        if let Some(fault) =
+            stated.deleted.get(&id).map(|deleted| lies_again(path.clone(), deleted))
+        {
             faults.insert(id, fault);
             continue;
         }

@@ -12,8 +12,9 @@ use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Drill, Event, Failure, FetchFormat, HoldRequest, Listing,
-    MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic, Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Drill, Event, Failure, FetchFormat, HoldRequest,
+    Listing, MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic,
+    Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
 use futures_util::FutureExt;

@@ -91,7 +91,11 @@ async fn admins_hold_release_and_delete_with_a_reason() {
         ("deleterecording", json!({"reason": "x"}), "`recordingid`"),
     ] {
         let refused = post(&site, UserRole::Admin, name, &wrong.to_string()).await;
-        assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("badvalue")), "{wrong}");
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (400, &json!("badvalue")),
+            "{wrong}"
+        );
         assert!(refused.text().contains(told), "{}", refused.text());
     }
     let unknown = json!({"recordingid": "018bcfe5-687b-7000-8000-00000000ffff", "reason": "x"});
@@ -114,7 +118,12 @@ async fn every_request_that_needs_no_socket_can_be_posted() {
         (UserRole::Qa, "repairrecording", json!({"recordingid": id}), "recordingid"),
         (UserRole::Auditor, "completeness", json!({}), "calls"),
         (UserRole::Auditor, "ListAudit", json!({}), "entries"),
-        (UserRole::Admin, "legalhold", json!({"recordingid": id, "on": false, "reason": "x"}), "hold"),
+        (
+            UserRole::Admin,
+            "legalhold",
+            json!({"recordingid": id, "on": false, "reason": "x"}),
+            "hold",
+        ),
         (UserRole::Admin, "deleterecording", json!({"recordingid": id, "reason": "x"}), "at"),
     ] {
         let done = post(&site, role, name, &body.to_string()).await;

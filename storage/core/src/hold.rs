@@ -88,9 +88,7 @@ pub struct Holding {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldError {
     /// No reason, or none that can be kept.
-    #[error(
-        "`reason` must be given: 1 to {REASON_BYTES_MAX} bytes, without control characters"
-    )]
+    #[error("`reason` must be given: 1 to {REASON_BYTES_MAX} bytes, without control characters")]
     Reason,
     /// The person who asked for the release before.
     #[error(
@@ -150,9 +148,10 @@ impl Holding {
             }
             (true, _) => HoldMark { by, reason, stamp, releases: Vec::new() },
             (false, Some(mut known)) => {
-                let own = known.releases.iter().find(|release| {
-                    release.by == by && within(release.stamp.at, stamp.at)
-                });
+                let own = known
+                    .releases
+                    .iter()
+                    .find(|release| release.by == by && within(release.stamp.at, stamp.at));
                 if let Some(Release { by, stamp, .. }) = own.cloned() {
                     return Err(HoldError::SamePerson { by, at: stamp.at });
                 }
@@ -174,7 +173,11 @@ pub fn merge_into(record: &mut Recording, told: Option<&HoldMark>) -> bool {
     let merged = match mark_of(record) {
         None => told.clone(),
         Some(known) if known.stamp != told.stamp => {
-            if known.stamp > told.stamp { known } else { told.clone() }
+            if known.stamp > told.stamp {
+                known
+            } else {
+                told.clone()
+            }
         }
         Some(mut known) => {
             let all = known.releases.iter().chain(&told.releases).cloned();
