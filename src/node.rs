@@ -49,6 +49,7 @@ use crate::metrics::{Metrics, raise};
 use crate::mirror::{Feed, MirrorStore, Outlet};
 use crate::peers::{CaptureChunks, PeerService};
 use crate::repair::Repairs;
+use crate::tidings::Tiding;
 use crate::users::UserRole;
 use crate::web::backend::{
     Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing,
@@ -499,6 +500,10 @@ impl PeerService for Node {
 
     fn is_deleted(&self, id: RecordingId) -> bool {
         self.voices.is_deleted(id)
+    }
+
+    fn learn_tidings(&self, tidings: Vec<Tiding>) {
+        self.hub.heard(tidings, self.works.is_some());
     }
 
     fn list(&self, record: &Recording) -> Result<(), Failure> {

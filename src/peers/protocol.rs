@@ -23,6 +23,7 @@ use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTim
 
 use recorder_core::call::PauseWord;
 
+use crate::tidings::Tiding;
 use crate::web::backend::{
     Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
     StopRequest, Target,
@@ -124,6 +125,8 @@ pub enum Ask {
     Delete(DeleteRequest),
     /// This recording was deleted: true once it is gone there, too.
     Deleted(Box<Tombstone>),
+    /// This happened to recordings of the asker: true.
+    Tidings(Vec<Tiding>),
     /// List a recording that the asker has published, beside those that the ledger knows of: true.
     List {
         /// Its record.
