@@ -33,6 +33,7 @@ mod recording;
 mod repair;
 mod seen;
 mod stamp;
+pub mod tidings;
 pub mod users;
 mod watchdog;
 pub mod web;

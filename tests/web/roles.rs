@@ -44,6 +44,8 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("GET", "/page/{version}/{name}", "y y y y y y"),
     ("GET", "/ws", "y y y y y y"),
     ("GET", "/api", "y y y y y y"),
+    ("GET", "/api/openapi.yaml", "y y y y y y"),
+    ("GET", "/api/asyncapi.yaml", "y y y y y y"),
     ("GET", "/api/session", "y y y y y y"),
     ("POST", "/api/signin", "y y y y y y"),
     ("POST", "/api/signout", "- y y y y y"),
