@@ -33,6 +33,8 @@ pub struct Frame {
 pub enum Verb {
     /// `authenticate`
     Authenticate,
+    /// `signout`
+    SignOut,
     /// `listrecordings`
     ListRecordings,
     /// `getrecording`
@@ -103,6 +105,7 @@ const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row 
 /// Every request of the contract, and what came later.
 pub const ROWS: &[Row] = &[
     row("authenticate", Verb::Authenticate, ANY),
+    row("signout", Verb::SignOut, ANY),
     row("listrecordings", Verb::ListRecordings, QUALITY),
     row("getrecording", Verb::GetRecording, QUALITY),
     row("fetchrecording", Verb::FetchRecording, QUALITY),
@@ -312,6 +315,7 @@ mod tests {
         // Agent, supervisor, qa, auditor, admin, as the contract's table has it.
         let table = [
             ("authenticate", "y y y y y"),
+            ("signout", "y y y y y"),
             ("listrecordings", "- y y - -"),
             ("getrecording", "- y y - -"),
             ("fetchrecording", "- y y - -"),
