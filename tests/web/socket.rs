@@ -31,11 +31,17 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "tagrecording", "recordingid": recording, "add": "vip" }), "y y y - -"),
         (json!({ "request": "listen" }), "- u - - -"),
         (json!({ "request": "stoplisten" }), "- u - - -"),
-        (json!({ "request": "legalhold" }), "- - - - u"),
-        (json!({ "request": "deleterecording" }), "- - - - u"),
         (json!({ "request": "exportrecordings" }), "- - y - -"),
         (json!({ "request": "listexports" }), "- - y - -"),
         (json!({ "request": "cancelexport", "export": "0".repeat(32) }), "- - notfound - -"),
+        (
+            json!({ "request": "legalhold", "recordingid": recording, "on": false, "reason": "over" }),
+            "- - - - y",
+        ),
+        (
+            json!({ "request": "deleterecording", "recordingid": recording, "reason": "old" }),
+            "- - - - y",
+        ),
         (json!({ "request": "listaudit" }), "- - - y y"),
     ]
 }
