@@ -384,7 +384,7 @@ impl Reader {
     fn told(&mut self, told: Result<Arc<Told>, broadcast::error::RecvError>) -> Flow {
         match told {
             Ok(told) => {
-                let his = |session: &Arc<Session>| session.user().name == told.user;
+                let his = |session: &Arc<Session>| session.who().by.user == told.user;
                 if self.session.as_ref().is_some_and(his) {
                     self.link.outbox.event(&told.text);
                 }
