@@ -124,6 +124,11 @@ impl Lan {
         self.inside(node, &chain(name))
     }
 
+    /// A file by which the network of a host is entered.
+    pub fn network(&self, node: NodeId) -> &Path {
+        &self.hosts[&node]
+    }
+
     /// Pulls a cable.
     pub fn unplug(&self, node: NodeId, leg: Leg) {
         run(&format!("ip link set {} down", leg.port(node))).expect("a cable");
