@@ -7,6 +7,7 @@ mod hostile;
 mod http;
 mod node;
 mod requests;
+mod roles;
 mod signin;
 mod socket;
 mod teams;
