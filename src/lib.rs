@@ -25,6 +25,7 @@ mod exports;
 pub mod group;
 mod hub;
 mod local;
+mod logging;
 mod marks;
 pub mod metrics;
 pub mod mirror;
