@@ -6,6 +6,7 @@
 
 pub(crate) mod choose;
 mod levels;
+mod listen;
 mod mark;
 mod pause;
 
@@ -19,7 +20,7 @@ use futures_util::future::{BoxFuture, join_all};
 use serde_json::{Map, Value};
 use storage::FetchFormat;
 use storage_core::query::Query;
-use storage_core::{Extension, NodeId, Recording, RecordingId, Role, WallTime};
+use storage_core::{Extension, NodeId, Recording, RecordingId, Role, Ucid, WallTime};
 use tokio::sync::broadcast;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -28,8 +29,8 @@ use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, Listing, MarkRequest, PauseReply, PauseRequest,
-    StartRequest, StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, Event, Failure, Hearing, Listing, MarkRequest, PauseReply,
+    PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
 pub use pause::spread as spread_pauses;
 
@@ -433,6 +434,10 @@ impl Backend for GroupBackend {
             calls.iter_mut().for_each(|call| put_level(call, &levels));
             CallList { calls, unreachable: sight.silent(silent) }
         })
+    }
+
+    fn listen(&self, ucid: &Ucid) -> BoxFuture<'static, Result<Hearing, Failure>> {
+        Box::pin(self.clone().hear(ucid.clone()))
     }
 
     fn concerns(&self, target: &Target, extension: &Extension) -> BoxFuture<'static, bool> {
