@@ -267,8 +267,9 @@ impl Backend for Node {
             let call = calls.iter().find(|call| call.ucid.as_ref() == Some(&ucid));
             let call = call.ok_or_else(|| Failure::new(Code::NoCall, "there is no such call"))?;
             let capture = call.recorded.as_ref().and_then(|recorded| recorded.capture);
-            let unrecorded =
-                || Failure::new(Code::Unavailable, format!("node {node} does not record this call"));
+            let unrecorded = || {
+                Failure::new(Code::Unavailable, format!("node {node} does not record this call"))
+            };
             let frames = listening.listen(capture.ok_or_else(unrecorded)?);
             let frames = frames.map_err(|error| {
                 let code = match error {

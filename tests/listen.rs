@@ -44,7 +44,11 @@ impl Listener {
     async fn begin(mut cti: Cti, site: &Site, call: CallRef) -> Self {
         let ucid = site.switch().call(call).expect("it is up").ucid;
         let reply = cti.ask(json!({ "request": "listen", "ucid": ucid })).await.expect("a reply");
-        assert_eq!((&reply["result"], &reply["rate"]), (&json!("success"), &json!(8000)), "{reply}");
+        assert_eq!(
+            (&reply["result"], &reply["rate"]),
+            (&json!("success"), &json!(8000)),
+            "{reply}"
+        );
         let number = reply["listen"].as_u64().expect("a number");
         let (samples, codes, behind) = Default::default();
         Self { cti, number, serial: call.serial, call, samples, codes, behind }
@@ -89,7 +93,10 @@ impl Listener {
         loop {
             assert!(Instant::now() < deadline, "no {eventtype}");
             if let Next::Event(event) = self.next(site).await {
-                assert_eq!((&event["eventtype"], &event["listen"]), (&json!(eventtype), &json!(self.number)));
+                assert_eq!(
+                    (&event["eventtype"], &event["listen"]),
+                    (&json!(eventtype), &json!(self.number))
+                );
                 return event;
             }
         }

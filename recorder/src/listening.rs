@@ -322,7 +322,8 @@ mod tests {
         let mut frames = listening(&bench).listen(one).unwrap();
         let (_, ()) = tokio::join!(sound(&mut frames), send(&bench, 0..20));
         let device = Extension::new("78000");
-        let pause = |change| assert!(bench.media.pause(PauseOrder { device: device.clone(), change }));
+        let pause =
+            |change| assert!(bench.media.pause(PauseOrder { device: device.clone(), change }));
         pause(PauseChange::From(Clock::wall()));
         assert!(bench.media.reached().await);
         // What was said before it is over by then.

@@ -175,8 +175,7 @@ mod tests {
     fn there_are_so_many_places_of_each_kind() {
         let board = Arc::new(Board::default());
         for kind in [Kind::Fetch, Kind::Listen] {
-            let mut places: Vec<_> =
-                (0..kind.most()).map(|_| board.enter(kind).unwrap()).collect();
+            let mut places: Vec<_> = (0..kind.most()).map(|_| board.enter(kind).unwrap()).collect();
             assert_eq!(board.enter(kind).err().map(|failure| failure.code), Some(Code::Busy));
             board.end_all(kind);
             assert!(places.iter().all(Place::is_ended));

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Web;
-use super::backend::{Hearing, Heard};
+use super::backend::{Heard, Hearing};
 use super::board::{Board, Place};
 use super::fetch::NUMBER_BYTES;
 use super::requests::Node;
@@ -193,7 +193,8 @@ mod tests {
         for sample in 0..12 {
             assert_eq!(queue.frame(1, &[sample; 160]), sample >= 10, "{sample}");
         }
-        let expected: Vec<_> = [(1, -1), (2, 7)].into_iter().chain((2..12).map(|s| (1, s))).collect();
+        let expected: Vec<_> =
+            [(1, -1), (2, 7)].into_iter().chain((2..12).map(|s| (1, s))).collect();
         assert_eq!(numbers(&queue), expected);
         queue.forget(1);
         assert_eq!(numbers(&queue), [(2, 7)]);

@@ -182,7 +182,10 @@ pub async fn drill(web: &Web, asked: Asked) -> Result<Map<String, Value>, Failur
 }
 
 async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {
-    let begun = match frame.arguments().fetch().and_then(|wanted| Ok((link.board.enter(Kind::Fetch)?, wanted)))
+    let begun = match frame
+        .arguments()
+        .fetch()
+        .and_then(|wanted| Ok((link.board.enter(Kind::Fetch)?, wanted)))
     {
         Ok((place, wanted)) => link.web.node.fetch(session.scope(), place, wanted).await,
         Err(failure) => Err(failure),

@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, Backend, CallList, Code, Failure, FetchFormat, Hearing, Listing, MarkRequest, PauseRequest,
-    StartRequest, StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, Failure, FetchFormat, Hearing, Listing, MarkRequest,
+    PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
 use super::board::Place;
 use super::fetch::Fetch;

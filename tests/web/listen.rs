@@ -136,7 +136,9 @@ async fn who_listened_is_in_the_audit_log() {
     let heard: Vec<_> = lines
         .iter()
         .filter(|line| line["action"] == "listen")
-        .map(|line| (line["user"].clone(), line["arguments"]["ucid"].clone(), line["outcome"].clone()))
+        .map(|line| {
+            (line["user"].clone(), line["arguments"]["ucid"].clone(), line["outcome"].clone())
+        })
         .collect();
     let line = |ucid: &str, outcome: &str| (json!("susan"), json!(ucid), json!(outcome));
     assert_eq!(heard, [line(UCID, "success"), line(OTHER_UCID, "nocall")], "{log}");

@@ -16,8 +16,8 @@ use astlogger::web::backend::{
     MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic, Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
-use futures_util::{FutureExt, StreamExt, stream};
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use storage::Page;
