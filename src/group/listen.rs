@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::choose::{is_meant, names, recorders_of};
 use super::{ANSWER_WITHIN, GroupBackend, LOOK_WITHIN};
 use crate::peers::{PeerError, Stream};
-use crate::web::backend::{Backend, Code, Failure, Heard, Hearing, Target};
+use crate::web::backend::{Code, Failure, Heard, Hearing, Target, Unreachable};
 
 /// Frames come all the time, silent ones, too: a node of which none comes for so long is given up.
 const STALLED: Duration = Duration::from_millis(1_500);
@@ -51,7 +51,7 @@ enum Nowhere {
     /// There is no such call.
     Over,
     /// Nobody says that he records it. Whoever does not answer may.
-    Unrecorded { all_answer: bool },
+    Unrecorded { silent: Vec<Unreachable> },
     /// Whoever records it says no.
     Refused(Failure),
 }
@@ -65,7 +65,7 @@ struct Listener {
 
 impl GroupBackend {
     pub(super) async fn hear(self, ucid: Ucid) -> Result<Hearing, Failure> {
-        let (node, source) = self.source(&ucid).await.map_err(|why| self.in_words(why))?;
+        let (node, source) = self.source(&ucid).await.map_err(Nowhere::into_failure)?;
         let listener = Listener { group: self, ucid, node, source };
         let sound = stream::unfold(listener, Listener::next).boxed();
         Ok(Hearing { node, sound })
@@ -78,16 +78,15 @@ impl GroupBackend {
         let mut nodes: Vec<_> = recorders_of(&lists, &target).into_iter().collect();
         if nodes.is_empty() {
             let is_known = lists.iter().flat_map(|(_, calls)| calls).any(|c| is_meant(c, &target));
-            let all_answer = sight.silent(silent).is_empty();
             return Err(if is_known || lists.is_empty() {
-                Nowhere::Unrecorded { all_answer }
+                Nowhere::Unrecorded { silent: sight.silent(silent) }
             } else {
                 Nowhere::Over
             });
         }
         // What is heard here need not come over the network.
         nodes.sort_by_key(|node| *node != self.node());
-        let mut why = Nowhere::Unrecorded { all_answer: true };
+        let mut why = Nowhere::Unrecorded { silent: Vec::new() };
         for node in nodes {
             let opened = if node == self.node() {
                 self.local.listen(ucid).await.map(|hearing| Source::Here(hearing.sound))
@@ -103,18 +102,43 @@ impl GroupBackend {
         Err(why)
     }
 
-    fn in_words(&self, why: Nowhere) -> Failure {
-        match why {
-            Nowhere::Over => Failure::new(Code::NoCall, "there is no such call"),
-            Nowhere::Refused(failure) => failure,
-            Nowhere::Unrecorded { all_answer: true } => {
+    /// Whoever records the call now; `None` if it is over, or nobody does.
+    async fn elsewhere(&self, ucid: &Ucid) -> Option<(NodeId, Source)> {
+        let (began, mut overs) = (Instant::now(), 0);
+        loop {
+            let limit = match self.source(ucid).await {
+                Ok(found) => return Some(found),
+                Err(Nowhere::Over) => {
+                    overs += 1;
+                    if overs >= LOOKS {
+                        return None;
+                    }
+                    RECORDED_WITHIN
+                }
+                Err(Nowhere::Unrecorded { silent }) if silent.is_empty() => RECORDED_WITHIN,
+                Err(Nowhere::Unrecorded { .. } | Nowhere::Refused(_)) => TAKEN_OVER_WITHIN,
+            };
+            if began.elapsed() > limit {
+                return None;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Nowhere {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Over => Failure::new(Code::NoCall, "there is no such call"),
+            Self::Refused(failure) => failure,
+            Self::Unrecorded { silent } if silent.is_empty() => {
                 let message = "nobody records this call; start a recording to listen to it";
                 Failure::new(Code::Unavailable, message)
             }
-            Nowhere::Unrecorded { all_answer: false } => {
-                let away = names(&self.sight().unreachable());
+            Self::Unrecorded { silent } => {
+                let silent = names(&silent);
                 let message =
-                    format!("who records this call is not known; cannot be reached: {away}");
+                    format!("who records this call is not known; cannot be reached: {silent}");
                 Failure::new(Code::Unavailable, message)
             }
         }
@@ -128,36 +152,11 @@ impl Listener {
                 return Some((Heard::Frame(frame), self));
             }
             let before = self.node;
-            (self.node, self.source) = self.elsewhere().await?;
+            (self.node, self.source) = self.group.elsewhere(&self.ucid).await?;
             if self.node != before {
                 tracing::info!(from = %before, to = %self.node, "a call is listened to elsewhere");
                 return Some((Heard::Moved(self.node), self));
             }
-        }
-    }
-
-    /// Whoever records the call now; `None` if it is over, or nobody does.
-    async fn elsewhere(&self) -> Option<(NodeId, Source)> {
-        let (began, mut overs) = (Instant::now(), 0);
-        loop {
-            let limit = match self.group.source(&self.ucid).await {
-                Ok(found) => return Some(found),
-                Err(Nowhere::Over) => {
-                    overs += 1;
-                    if overs >= LOOKS {
-                        return None;
-                    }
-                    RECORDED_WITHIN
-                }
-                Err(Nowhere::Unrecorded { all_answer: true }) => RECORDED_WITHIN,
-                Err(Nowhere::Unrecorded { all_answer: false } | Nowhere::Refused(_)) => {
-                    TAKEN_OVER_WITHIN
-                }
-            };
-            if began.elapsed() > limit {
-                return None;
-            }
-            sleep(LOOK_EVERY).await;
         }
     }
 }
