@@ -255,6 +255,7 @@ pub trait Audio: Send + 'static {
 }
 
 /// What somebody who listens to a call is handed.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are frames")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// 20 ms of it.

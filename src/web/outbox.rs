@@ -51,7 +51,7 @@ pub struct Reply {
     /// The frame.
     pub text: Utf8Bytes,
     /// What begins after it.
-    pub begins: Option<Begins>,
+    pub begins: Option<Box<Begins>>,
     /// Lets the next great reply be made once this one is sent.
     pub turn: Option<OwnedSemaphorePermit>,
 }

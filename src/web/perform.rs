@@ -194,7 +194,7 @@ async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {
         Ok((body, fetch)) => {
             link.web.stats.fetches.inc();
             let text = protocol::success(&frame.id, &body).into();
-            let begins = Some(Begins::Fetch(fetch));
+            let begins = Some(Box::new(Begins::Fetch(fetch)));
             link.outbox.reply(Reply { text, begins, turn: None });
         }
         Err(failure) => link.reply(&frame.id, Err(failure)),
@@ -230,7 +230,8 @@ async fn begin_listening(link: &Arc<Link>, frame: &Frame, session: &Session) {
             body.insert("node".to_owned(), listen.hearing.node.0.into());
             body.insert("rate".to_owned(), 8_000.into());
             let text = protocol::success(&frame.id, &body).into();
-            link.outbox.reply(Reply { text, begins: Some(Begins::Listen(listen)), turn: None });
+            let begins = Some(Box::new(Begins::Listen(listen)));
+            link.outbox.reply(Reply { text, begins, turn: None });
         }
         Err(failure) => link.reply(&frame.id, Err(failure)),
     }

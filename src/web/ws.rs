@@ -128,7 +128,7 @@ async fn send(
                     link.outbox.release(bytes);
                     link.alive();
                     drop(reply.turn);
-                    match reply.begins {
+                    match reply.begins.map(|begins| *begins) {
                         Some(Begins::Fetch(fetch)) => fetches.start(fetch),
                         Some(Begins::Listen(listen)) => ears.start(listen),
                         None => {}
