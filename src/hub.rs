@@ -19,12 +19,16 @@ use crate::alarms::{Alarm, Alarms};
 use crate::metrics::Metrics;
 use crate::preflight::connect_remedy;
 use crate::seen::SeenCalls;
+use crate::tidings::Tiding;
 use crate::web::backend::{Event, Topic};
 
 /// Events that a slow watcher may be behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 4096;
 /// Entries into the catalog that whoever follows them may be behind before he has to look at all.
 const ENTRIES_BEHIND_MAX: usize = 4096;
+
+/// Events that the group may be behind before it hears not of all.
+const TIDINGS_BEHIND_MAX: usize = 4096;
 
 const LOOK_AT_AES: &str =
     "look at the AES and the network to it; calls in progress go on being captured";
@@ -46,6 +50,7 @@ pub struct Hub {
     pub alarms: Alarms,
     events: broadcast::Sender<Arc<Event>>,
     entries: broadcast::Sender<Entered>,
+    tidings: broadcast::Sender<Arc<Tiding>>,
     /// What is entered is compared with what is there, one at a time.
     entering: Mutex<()>,
 }
@@ -57,7 +62,8 @@ impl Hub {
         let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
         let alarms = Alarms::new(events.clone(), Arc::clone(&metrics));
         let (entries, _) = broadcast::channel(ENTRIES_BEHIND_MAX);
-        Self { metrics, alarms, events, entries, entering: Mutex::default() }
+        let (tidings, _) = broadcast::channel(TIDINGS_BEHIND_MAX);
+        Self { metrics, alarms, events, entries, tidings, entering: Mutex::default() }
     }
 
     /// Everything that happens from now on.
@@ -78,7 +84,42 @@ impl Hub {
         drop(self.entries.send(Entered::Many));
     }
 
-    /// Tells those who watch.
+    /// What is recorded here, from now on, for those who watch at other nodes.
+    #[must_use]
+    pub fn tidings(&self) -> broadcast::Receiver<Arc<Tiding>> {
+        self.tidings.subscribe()
+    }
+
+    /// A peer tells what it records. A recorder sees for itself when a call is paused, and lists what is published:
+    /// both are told from there.
+    pub fn heard(&self, tidings: Vec<Tiding>, is_recorder: bool) {
+        for tiding in tidings {
+            let Some(name) = tiding.name() else { continue };
+            if is_recorder && name != "recordingstarted" {
+                continue;
+            }
+            self.event(Topic::Recordings, name, tiding.extensions, tiding.body);
+        }
+    }
+
+    /// Tells those who watch here and at other nodes.
+    fn own_event(
+        &self,
+        eventtype: &'static str,
+        extensions: Vec<Extension>,
+        body: Map<String, Value>,
+    ) {
+        let tiding = Tiding {
+            eventtype: eventtype.to_owned(),
+            extensions: extensions.clone(),
+            body: body.clone(),
+        };
+        // A node alone has nobody to tell.
+        drop(self.tidings.send(Arc::new(tiding)));
+        self.event(Topic::Recordings, eventtype, extensions, body);
+    }
+
+    /// Tells those who watch here.
     pub fn event(
         &self,
         topic: Topic,
@@ -147,9 +188,23 @@ impl Hub {
             gaps = recording.gaps.len(),
             "published"
         );
-        let body = Map::from_iter([("recording".to_owned(), json!(recording))]);
-        let extensions = vec![recording.extension.clone()];
-        self.event(Topic::Recordings, "recordingpublished", extensions, body);
+    }
+
+    /// Tells of a recording that was published by this node, once it can be found.
+    pub fn tell_published(&self, recording: &Recording) {
+        self.own_event("recordingpublished", vec![recording.extension.clone()], naming(recording));
+    }
+
+    /// Enters what another node has published, and tells of it if that is news; false if that failed.
+    pub fn enter_published(&self, recording: &Recording, catalog: &dyn Catalog) -> bool {
+        let known = catalog.get(recording.recordingid).ok().flatten();
+        let is_news = known.is_none_or(|known| known.revision < recording.revision);
+        let entered = self.enter(recording, catalog);
+        if entered && is_news {
+            let extensions = vec![recording.extension.clone()];
+            self.event(Topic::Recordings, "recordingpublished", extensions, naming(recording));
+        }
+        entered
     }
 
     /// Something of calls.
@@ -198,7 +253,10 @@ impl Hub {
             body.insert("pausedms".to_owned(), json!(pausedms));
         }
         let extensions = call.extensions.iter().map(Extension::new).collect();
-        self.event(topic, eventtype, extensions, body);
+        match topic {
+            Topic::Recordings => self.own_event(eventtype, extensions, body),
+            _ => self.event(topic, eventtype, extensions, body),
+        }
     }
 
     /// Something of the link to the AES.
@@ -349,6 +407,10 @@ pub fn call_body(call: &CallView) -> Map<String, Value> {
         Value::Object(body) => body,
         _ => Map::new(),
     }
+}
+
+fn naming(recording: &Recording) -> Map<String, Value> {
+    Map::from_iter([("recording".to_owned(), json!(recording))])
 }
 
 fn no_session(why: &str, remedy: &'static str) -> Alarm {

@@ -31,6 +31,7 @@ pub mod preflight;
 mod recording;
 mod repair;
 mod seen;
+pub mod tidings;
 pub mod users;
 mod watchdog;
 pub mod web;

@@ -51,6 +51,7 @@ use crate::metrics::{Metrics, raise};
 use crate::mirror::{Feed, MirrorStore, Outlet};
 use crate::peers::{CaptureChunks, PeerService};
 use crate::repair::Repairs;
+use crate::tidings::Tiding;
 use crate::users::UserRole;
 use crate::web::backend::{
     Audio, Backend, CallList, Code, Event, Failure, Heard, Hearing, Listing, MarkRequest,
@@ -500,6 +501,10 @@ impl PeerService for Node {
 
     fn learn_marks(&self, marks: &Marks) -> Result<(), Failure> {
         self.works()?.marker.learn(marks)
+    }
+
+    fn learn_tidings(&self, tidings: Vec<Tiding>) {
+        self.hub.heard(tidings, self.works.is_some());
     }
 
     fn list(&self, record: &Recording) -> Result<(), Failure> {

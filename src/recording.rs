@@ -31,6 +31,7 @@ use crate::node::Works;
 use crate::peers::Peers;
 use crate::repair::Repairs;
 use crate::seen::SeenCalls;
+use crate::tidings;
 use crate::wiring;
 
 /// Notices of the media thread that may wait for the control task.
@@ -72,7 +73,7 @@ impl Start<'_> {
         &self,
         journal: Journal,
         recovered: Recovered,
-    ) -> Result<(RecordingParts, Works, [JoinHandle<()>; 4]), Failure> {
+    ) -> Result<(RecordingParts, Works, [JoinHandle<()>; 5]), Failure> {
         let clock = Clock::start();
         let reader = journal.reader();
         let leftovers = self.leftovers(&reader)?;
@@ -184,16 +185,23 @@ impl Start<'_> {
     }
 
     /// Tells the group how this node is, and keeps what another one captures.
-    fn reports(&self, works: &Works, clock: Clock) -> [JoinHandle<()>; 4] {
+    fn reports(&self, works: &Works, clock: Clock) -> [JoinHandle<()>; 5] {
         let (control, media) = (Arc::clone(&works.control), works.media.clone());
         let (group, hub) = (self.group.clone(), Arc::clone(self.hub));
         let health = report_health(group.clone(), control, media, Arc::clone(&hub), clock);
         let (mirrors, fetches) = (Arc::clone(&works.mirrors), self.config.storage.mirror);
         let peers = Peers::new(group);
         let pauses = spread_pauses(Arc::clone(&works.control), peers.clone());
+        let told = tidings::spread(hub.tidings(), peers.clone());
         let keep = mirror::keep(mirrors, peers, hub, fetches);
         let marks = marks::spread(Arc::clone(&works.marker));
-        [tokio::spawn(health), tokio::spawn(keep), tokio::spawn(pauses), tokio::spawn(marks)]
+        [
+            tokio::spawn(health),
+            tokio::spawn(keep),
+            tokio::spawn(pauses),
+            tokio::spawn(marks),
+            tokio::spawn(told),
+        ]
     }
 
     fn marker(&self) -> Result<Marker, Failure> {

@@ -179,18 +179,21 @@ impl Repairs {
     fn publish(&self, staged: &Staged) -> Result<Recording, Failure> {
         let record = self.voices.publish_staged(staged).map_err(internal)?;
         self.hub.published(&record);
-        self.list(&record)?;
+        if !self.hub.enter(&record, &*self.catalog) {
+            return Err(internal("the catalog does not take it"));
+        }
+        self.hub.tell_published(&record);
         Ok(record)
     }
 
-    /// Lists what was made here or on another node.
+    /// Lists what was made on another node.
     ///
     /// # Errors
     /// `internal` if the catalog does not take it.
     pub fn list(&self, record: &Recording) -> Result<(), Failure> {
         let known = self.known(record.recordingid)?;
         let is_listed = known.is_some_and(|known| known.revision >= record.revision);
-        match is_listed || self.hub.enter(record, &*self.catalog) {
+        match is_listed || self.hub.enter_published(record, &*self.catalog) {
             true => Ok(()),
             false => Err(internal("the catalog does not take it")),
         }

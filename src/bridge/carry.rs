@@ -136,6 +136,7 @@ impl Shell {
                     }
                     let entered = hub.enter(record, &*catalog);
                     marks::complete(recording, &*catalog, &voices);
+                    hub.tell_published(record);
                     entered
                 }
                 Err(_) => false,
@@ -190,7 +191,8 @@ impl Shell {
                 for (recording, revision, sha256) in wanted {
                     let record = records.get(&recording);
                     let record = record.filter(|r| digest_of(&r.sha256) == Some(sha256));
-                    let listed = record.is_some_and(|record| hub.enter(record, &*catalog));
+                    let listed =
+                        record.is_some_and(|record| hub.enter_published(record, &*catalog));
                     let _ = results.send(Done::Listed(recording, revision, listed));
                 }
             });

@@ -24,6 +24,7 @@ use super::protocol::{
     ANSWER_BYTES_MAX, Ask, AudioHead, FoundPage, Held, KeptHead, MirrorHead, MirrorPlace,
     OwnedPage, PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
 };
+use crate::tidings::Tiding;
 use crate::web::backend::{
     Code, Failure, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
 };
@@ -241,6 +242,19 @@ impl Peers {
         within: Duration,
     ) -> Result<bool, PeerError> {
         self.ask(node, &Ask::Marks(Box::new(marks)), within).await
+    }
+
+    /// Tells the peer what happened to recordings of this node.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn tell(
+        &self,
+        node: NodeId,
+        tidings: Vec<Tiding>,
+        within: Duration,
+    ) -> Result<bool, PeerError> {
+        self.ask(node, &Ask::Tidings(tidings), within).await
     }
 
     /// Has the peer list a recording that was published here.

@@ -22,6 +22,7 @@ use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, Ucid, W
 
 use recorder_core::call::PauseWord;
 
+use crate::tidings::Tiding;
 use crate::web::backend::{
     Code, Failure, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
 };
@@ -120,6 +121,8 @@ pub enum Ask {
     Mark(MarkRequest),
     /// This is what people wrote about a recording: true once it is written down there, too.
     Marks(Box<Marks>),
+    /// This happened to recordings of the asker: true.
+    Tidings(Vec<Tiding>),
     /// List a recording that the asker has published, beside those that the ledger knows of: true.
     List {
         /// Its record.

@@ -25,6 +25,7 @@ use super::protocol::{
     PIECE_BYTES_MAX, Part, ProtocolError, SEEN_MAX, SeenPage, decode_ask, encode_answer,
 };
 use crate::mirror::Feed;
+use crate::tidings::Tiding;
 use crate::web::backend::{Audio, Backend, Code, Failure, Heard, PauseRequest};
 
 /// Audio streamed to peers at once. The group serves 112 requests at once in all: people who fetch and
@@ -93,6 +94,11 @@ pub trait PeerService: Backend {
     fn learn_marks(&self, marks: &Marks) -> Result<(), Failure> {
         let _ = marks;
         Err(Failure::new(Code::Unavailable, "this node lists no recordings"))
+    }
+
+    /// Another node tells what happened to its recordings.
+    fn learn_tidings(&self, tidings: Vec<Tiding>) {
+        drop(tidings);
     }
 
     /// Lists a recording that a peer has published. May block.
@@ -213,6 +219,10 @@ impl Serving<'_> {
             Ask::Marks(marks) => {
                 let learned = self.blocking(move |service| service.learn_marks(&marks));
                 whole(reply, learned.await.map(|()| true)).await
+            }
+            Ask::Tidings(tidings) => {
+                self.service.learn_tidings(tidings);
+                whole(reply, Ok(true)).await
             }
             Ask::List { record } => {
                 let listed = self.blocking(move |service| service.list(&record).map(|()| true));

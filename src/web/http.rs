@@ -33,7 +33,7 @@ use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, audit, own, pages, perform, posted, waveform, ws};
+use super::{Web, audio, audit, describe, own, pages, perform, posted, waveform, ws};
 use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
@@ -54,6 +54,8 @@ pub fn router(web: Arc<Web>) -> Router {
         .merge(pages::router())
         .route("/ws", any(upgrade))
         .route("/api", get(addresses))
+        .route("/api/openapi.yaml", get(describe::openapi))
+        .route("/api/asyncapi.yaml", get(describe::asyncapi))
         .route("/api/session", get(own::session))
         .route("/api/signin", post(sign_in))
         .route("/api/signout", post(sign_out))
@@ -146,6 +148,7 @@ async fn addresses() -> &'static str {
     "AstLogger\n\n\
      /, /supervisor, /health             pages for browsers\n\
      /ws                                 WebSocket: JSON requests, replies, events\n\
+     /api/openapi.yaml, /api/asyncapi.yaml  all of this, for programs\n\
      /api/signin, /api/signout           POST\n\
      /api/requests/NAME                  POST: any request of the WebSocket, its arguments as a JSON object\n\
      /api/recordings                     search; filters as in listrecordings\n\

@@ -11,6 +11,7 @@
 //! | `own` | what somebody is told about himself |
 //! | `posted` | how a request of the WebSocket is asked over HTTP |
 //! | `pages` | which pages browsers get, and what those may load |
+//! | `describe` | nothing: it hands out the descriptions of all this |
 //! | `audit` | what of all this goes into the audit log |
 //! | `audio`, `range` | which bytes of a recording answer an HTTP request |
 //! | `waveform` | what a recording's audio looks like |
@@ -29,6 +30,7 @@ mod audit;
 pub mod backend;
 mod board;
 mod conn;
+mod describe;
 mod fetch;
 mod http;
 mod listen;
