@@ -14,7 +14,7 @@ use recorder_core::call::Patience;
 use recorder_core::controller::GroupWord;
 use storage::{CallLog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore};
 use storage_core::Role;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -22,11 +22,13 @@ use crate::alarms::{Alarm, tell};
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
 use crate::catalog::{self, Opened};
+use crate::certificates::Certificates;
 use crate::command::{Exit, Failure};
 use crate::completeness;
 use crate::config::{Config, LiveValues};
 use crate::console::{self, Drills, NodeActions};
 use crate::copies;
+use crate::deletion;
 use crate::evidence;
 use crate::group::GroupBackend;
 use crate::hub::Hub;
@@ -55,7 +57,8 @@ const COMPLETENESS_EVERY: Duration = Duration::from_secs(300);
 /// If a part cannot be started: the error names the parameter.
 pub async fn run(config: Config) -> Result<Exit, Failure> {
     // Before the parts, so that a signal during a slow start is not lost.
-    let stop = stop_signal().map_err(|error| Failure::new(Exit::Fault, error))?;
+    let stop = stop_signal().map_err(Failure::fault)?;
+    let hangup = signal(SignalKind::hangup()).map_err(Failure::fault)?;
     if let Err(error) = preflight::raise_file_limit(&config) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -64,7 +67,7 @@ pub async fn run(config: Config) -> Result<Exit, Failure> {
     {
         tracing::warn!(%error, "a core file of this process may hold keys of encrypted media");
     }
-    let running = Running::start(&config).await?;
+    let running = Running::start(&config, hangup).await?;
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(node = %config.nodeid, role = config.role.as_str(), "running");
     let mut failed = running.failed();
@@ -117,15 +120,18 @@ struct Running {
 }
 
 impl Running {
-    async fn start(config: &Config) -> Result<Self, Failure> {
+    async fn start(config: &Config, hangup: Signal) -> Result<Self, Failure> {
         let hub = Arc::new(Hub::new(Arc::new(Metrics::new())));
         let group = open_group(config).await?;
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
+        hub.leaves_out_deleted_of(&voices);
         let unfinished = voices.finish().map_err(Failure::fault)?;
         let Opened { catalog, catching_up } =
             catalog::open(&config.datadir, &voices, &hub, &group)?;
+        deletion::finish_at_start(&unfinished.deleted, &hub, &*catalog, &voices)
+            .map_err(Failure::fault)?;
         for record in &unfinished.published {
             tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
             hub.enter(record, &*catalog);
@@ -133,12 +139,16 @@ impl Running {
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
         tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
-        let (mut works, mut recording) = (None, None);
+        let (mut works, mut recording, mut aes) = (None, None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
+            let endpoint = wiring::aes_endpoint(&recorder.aes)
+                .map_err(|error| Failure::new(Exit::Config, error))?;
+            aes.clone_from(&endpoint.tls);
             let start = Start {
                 config,
                 recorder,
+                endpoint: &endpoint,
                 group: &group,
                 hub: &hub,
                 voices: &voices,
@@ -183,6 +193,8 @@ impl Running {
         let drills = Drills::new(Arc::<NodeActions>::clone(&actions));
         let web = web::serve(web_config(config, drills), backend).await;
         let web = web.map_err(Failure::unavailable)?;
+        let certificates = Certificates::new(config, web.certificate(), &group, aes, hub);
+        tasks.push(tokio::spawn(certificates.watch(hangup)));
         let console = open_console(config, &node, actions).await;
         Ok(Self { group, web, console, recording, manifest, tasks })
     }
@@ -375,7 +387,7 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
         users_file: web.usersfile.clone(),
         clerk: Clerk::new(config.nodeid, &config.datadir),
         drills: Arc::new(drills),
-        limits: Limits::default(),
+        limits: Limits { session_idle: web.session_idle, ..Limits::default() },
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use cluster::Group;
+use recorder::aes_link::AesEndpoint;
 use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlConfig};
 use recorder::levels::Meter;
@@ -54,6 +55,7 @@ pub(crate) struct RecordingParts {
 pub(crate) struct Start<'a> {
     pub config: &'a Config,
     pub recorder: &'a Recorder,
+    pub endpoint: &'a AesEndpoint,
     pub group: &'a Group,
     pub hub: &'a Arc<Hub>,
     pub voices: &'a VoiceStore,
@@ -262,11 +264,9 @@ impl Start<'_> {
     ) -> Result<Control, Failure> {
         let mut seed = [0; 16];
         getrandom::fill(&mut seed).map_err(|error| Failure::new(Exit::Fault, error))?;
-        let endpoint = wiring::aes_endpoint(&self.recorder.aes)
-            .map_err(|error| Failure::new(Exit::Config, error))?;
         let view = self.group.view();
         let config = ControlConfig {
-            endpoint,
+            endpoint: self.endpoint.clone(),
             link: wiring::link_config(self.config, self.recorder),
             trigger: wiring::trigger_config(
                 self.config.nodeid,

@@ -78,7 +78,7 @@ async fn greet(
     stream.set_nodelay(true)?;
     let (mut wire, certificate): (Wire, _) = match &shared.tls {
         Some(tls) => {
-            let stream = tls.acceptor.accept(stream).await?;
+            let stream = tls.now().acceptor.accept(stream).await?;
             let chain = stream.get_ref().1.peer_certificates();
             let certificate = chain.and_then(<[_]>::first).cloned();
             (Box::new(stream), certificate)

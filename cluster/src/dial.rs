@@ -67,7 +67,7 @@ pub(crate) async fn dial(
     stream.set_nodelay(true)?;
     let greet = async {
         let mut wire: Wire = match &shared.tls {
-            Some(tls) => Box::new(tls.connector.connect(server_name(node), stream).await?),
+            Some(tls) => Box::new(tls.now().connector.connect(server_name(node), stream).await?),
             None => Box::new(stream),
         };
         let hello = shared.gate.hello(node, purpose).encode();

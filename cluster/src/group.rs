@@ -32,7 +32,7 @@ use crate::links::{Counters, Links, Shared};
 use crate::log_store::{LogError, LogStore};
 use crate::marker::{Marker, MarkerError, random};
 use crate::request::{Reply, RequestError, Response, Served, ask};
-use crate::tls::{Tls, TlsError};
+use crate::tls::{Identity, TlsError};
 
 /// Why a member cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -156,12 +156,13 @@ impl Group {
     /// which this is called.
     pub async fn join(config: GroupConfig) -> Result<Self, JoinError> {
         let ticks = config.check()?;
-        let tls = config.tls.as_ref().map(|files| Tls::load(config.node, files)).transpose()?;
+        let tls =
+            config.tls.as_ref().map(|files| Identity::load(config.node, files)).transpose()?;
         let (store, stored) = LogStore::open(RealDisk::shared(), &config.dir)?;
         let marker = Marker::open(RealDisk::shared(), &config.dir, config.node, stored.is_some())?;
         // A log without its mark was never spoken of: the group is begun anew.
         let stored = stored.filter(|_| marker.cluster().is_some());
-        let named = tls.as_ref().map(|tls| tls.cluster);
+        let named = tls.as_ref().map(|tls| tls.now().cluster);
         let cluster = marker.cluster().or(named).unwrap_or_else(|| cluster_of_peers(&config.peers));
         let boot = marker.boot();
         let process = u64::from_le_bytes(random()?);
@@ -372,6 +373,19 @@ impl Group {
         match &self.inner.kind {
             Kind::Alone { .. } => false,
             Kind::Member(member) => member.served.set(answer),
+        }
+    }
+
+    /// Reads this member's certificates anew, for the links that are made from now on. Blocking.
+    ///
+    /// # Errors
+    /// `TlsError`; what was in use stays in use.
+    pub fn renew_certificates(&self) -> Result<(), TlsError> {
+        match &self.inner.kind {
+            Kind::Member(Member { shared, .. }) => {
+                shared.tls.as_ref().map_or(Ok(()), Identity::renew)
+            }
+            Kind::Alone { .. } => Ok(()),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::driver::Input;
 use crate::frame::{self, FRAME_MAX, Frame, Kind, PIECE_MAX};
 use crate::gate::Gate;
 use crate::hello::Stage;
-use crate::tls::Tls;
+use crate::tls::Identity;
 
 /// A connection, with or without TLS.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -53,7 +53,7 @@ pub struct Counters {
 pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) gate: Gate,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Identity>,
     pub(crate) heartbeat: Duration,
     pub(crate) election: Duration,
     pub(crate) inputs: SyncSender<Input>,
@@ -125,7 +125,7 @@ impl Shared {
     pub(crate) fn new(
         config: &GroupConfig,
         gate: Gate,
-        tls: Option<Tls>,
+        tls: Option<Identity>,
         inputs: SyncSender<Input>,
         clock: Clock,
     ) -> Self {

@@ -2,7 +2,7 @@
 //! member's name in it. It decides who may speak; what is said is `hello`'s and the links' matter.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::verify_server_name;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
@@ -60,6 +60,33 @@ pub enum TlsError {
         /// What it must carry.
         name: String,
     },
+}
+
+/// The files and what was read of them. Links that are up keep what they were made with.
+pub(crate) struct Identity {
+    node: NodeId,
+    files: TlsFiles,
+    tls: RwLock<Arc<Tls>>,
+}
+
+impl Identity {
+    /// Reads the files and checks that they are this member's.
+    pub(crate) fn load(node: NodeId, files: &TlsFiles) -> Result<Self, TlsError> {
+        let tls = Tls::load(node, files)?;
+        Ok(Self { node, files: files.clone(), tls: RwLock::new(Arc::new(tls)) })
+    }
+
+    /// Reads them anew, for the links that are made from now on.
+    pub(crate) fn renew(&self) -> Result<(), TlsError> {
+        let tls = Tls::load(self.node, &self.files)?;
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tls);
+        Ok(())
+    }
+
+    /// What a link is made with now.
+    pub(crate) fn now(&self) -> Arc<Tls> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What both directions need.
@@ -141,4 +168,57 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
 
 fn file_error(key: &'static str, path: &Path, source: rustls_pki_types::pem::Error) -> TlsError {
     TlsError::File { key, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use storage_core::WallTime;
+
+    use super::*;
+    use crate::identity;
+
+    /// What a member shows to another now.
+    async fn shown(member: &Identity, other: &Identity) -> CertificateDer<'static> {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let (member, other) = (member.now(), other.now());
+        let accepting = tokio::spawn(async move { member.acceptor.accept(there).await });
+        let stream = other.connector.connect(server_name(NodeId(1)), here).await.unwrap();
+        accepting.await.unwrap().unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    }
+
+    #[tokio::test]
+    async fn new_certificates_are_shown_and_broken_ones_change_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = WallTime::default() + SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let make = |members: &[u16]| {
+            let members: Vec<_> =
+                members.iter().map(|n| (NodeId(*n), "localhost".to_owned())).collect();
+            identity::init(folder.path(), &members, 10, now).unwrap()
+        };
+        let issued = make(&[1, 2]);
+        let files = |node: usize| TlsFiles {
+            certificate: issued[node].certificate.clone(),
+            key: issued[node].key.clone(),
+            authority: issued[node].authority.clone(),
+        };
+        let one = Identity::load(NodeId(1), &files(0)).unwrap();
+        let two = Identity::load(NodeId(2), &files(1)).unwrap();
+        let before = shown(&one, &two).await;
+        std::fs::remove_file(&issued[0].certificate).unwrap();
+        assert!(one.renew().is_err());
+        assert_eq!(shown(&one, &two).await, before);
+        std::fs::remove_file(&issued[0].key).unwrap();
+        make(&[1]);
+        assert_eq!(shown(&one, &two).await, before, "not yet");
+        one.renew().unwrap();
+        let after = shown(&one, &two).await;
+        assert_ne!(after, before);
+        // Another member's certificate is not this one's.
+        std::fs::copy(&issued[1].certificate, &issued[0].certificate).unwrap();
+        assert!(matches!(one.renew(), Err(TlsError::OtherName { .. })));
+        assert_eq!(shown(&one, &two).await, after);
+    }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// How long a connection attempt may take, name look-up and TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,8 +48,10 @@ pub struct AesEndpoint {
 /// How the AES proves who it is.
 #[derive(Clone)]
 pub struct AesTls {
-    connector: TlsConnector,
     server_name: ServerName<'static>,
+    authorities: PathBuf,
+    connector: Arc<RwLock<TlsConnector>>,
+    shown: Arc<Mutex<Option<CertificateDer<'static>>>>,
 }
 
 impl std::fmt::Debug for AesTls {
@@ -88,26 +91,56 @@ impl AesTls {
     /// # Errors
     /// If the file cannot be used or the name is none.
     pub fn new(ca: Option<&Path>, server_name: &str) -> Result<Self, TlsError> {
-        let path = ca.unwrap_or(Path::new(SYSTEM_ROOTS));
-        let pem = fs::read(path)
-            .map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })?;
-        let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
-        roots.add_parsable_certificates(certificates);
-        if roots.is_empty() {
-            return Err(TlsError::NoCertificate { path: path.to_owned() });
-        }
+        let authorities = ca.unwrap_or(Path::new(SYSTEM_ROOTS)).to_owned();
         let server_name = ServerName::try_from(server_name.to_owned())
             .map_err(|_| TlsError::BadName { name: server_name.to_owned() })?;
-        // TLS 1.2 stays allowed: AES 7 and 8 speak nothing newer (dossier 1.1).
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider supports the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), server_name })
+        let connector = Arc::new(RwLock::new(connector(&authorities)?));
+        Ok(Self { server_name, authorities, connector, shown: Arc::default() })
     }
+
+    /// Reads the authorities anew, for the connections that are made from now on. Blocking.
+    ///
+    /// # Errors
+    /// If the file cannot be used; what was in use stays in use.
+    pub fn renew(&self) -> Result<(), TlsError> {
+        let new = connector(&self.authorities)?;
+        *self.connector.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// What the AES showed when it was last connected to.
+    #[must_use]
+    pub fn shown(&self) -> Option<CertificateDer<'static>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn connect(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let connector = self.connector.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let stream = connector.connect(self.server_name.clone(), tcp).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        Ok(stream)
+    }
+}
+
+fn connector(authorities: &Path) -> Result<TlsConnector, TlsError> {
+    let path = authorities.to_owned();
+    let pem = fs::read(authorities)
+        .map_err(|source| TlsError::Unreadable { path: path.clone(), source })?;
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
+    roots.add_parsable_certificates(certificates);
+    if roots.is_empty() {
+        return Err(TlsError::NoCertificate { path });
+    }
+    // TLS 1.2 stays allowed: AES 7 and 8 speak nothing newer (dossier 1.1).
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// What the socket says.
@@ -210,10 +243,7 @@ async fn open_stream(endpoint: &AesEndpoint) -> io::Result<Box<dyn Stream>> {
         notice_silence(&tcp)?;
         match &endpoint.tls {
             None => Ok(Box::new(tcp) as Box<dyn Stream>),
-            Some(tls) => {
-                let stream = tls.connector.connect(tls.server_name.clone(), tcp).await?;
-                Ok(Box::new(stream) as Box<dyn Stream>)
-            }
+            Some(tls) => Ok(Box::new(tls.connect(tcp).await?) as Box<dyn Stream>),
         }
     };
     timeout(CONNECT_TIMEOUT, opening).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

@@ -102,6 +102,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_tlskey", Kind::Text),
     key("al_insecure", Kind::Flag),
     key("al_usersfile", Kind::Text),
+    key("al_sessionidlemin", Kind::Number),
     key("al_consolelisten", Kind::Text),
     key("al_alarmwebhook", Kind::Secret),
     key("al_alarmwebhookfile", Kind::Text),

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::cluster::TlsFiles;
 use super::reader::Reader;
@@ -10,8 +11,11 @@ use super::value;
 pub(super) const DEFAULT_PORT: u16 = 8080;
 pub(super) const CONSOLE_PORT: u16 = 9007;
 /// The keys that [`read`] reads.
-pub(super) const KEYS: [&str; 5] =
-    ["al_listen", "al_tlscert", "al_tlskey", "al_insecure", "al_usersfile"];
+pub(super) const KEYS: [&str; 6] =
+    ["al_listen", "al_tlscert", "al_tlskey", "al_insecure", "al_usersfile", "al_sessionidlemin"];
+/// Minutes; a session is over after twelve hours in any case.
+const SESSION_IDLE: u64 = 60;
+const SESSION_IDLE_MAX: u64 = 12 * 60;
 
 /// Web page, WebSocket, HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Web {
     pub insecure: bool,
     /// `al_usersfile`.
     pub usersfile: PathBuf,
+    /// `al_sessionidlemin`: a session that nobody uses for so long ends; absent: none does.
+    pub session_idle: Option<Duration>,
 }
 
 /// Where the console listens.
@@ -61,7 +67,9 @@ pub(super) fn read(reader: &mut Reader) -> Web {
     }
     let usersfile =
         reader.path("al_usersfile").unwrap_or_else(|| "/etc/astlogger/users.toml".into());
-    Web { listen, tls, insecure, usersfile }
+    let idle = reader.number("al_sessionidlemin", 0..=SESSION_IDLE_MAX).unwrap_or(SESSION_IDLE);
+    let session_idle = (idle > 0).then(|| Duration::from_secs(idle * 60));
+    Web { listen, tls, insecure, usersfile, session_idle }
 }
 
 fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {

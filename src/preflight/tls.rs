@@ -5,16 +5,12 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Finding;
+use crate::certificates::validity::{Ends, Unusable, WARN_DAYS, ends, read_certificates};
 use crate::config::{Config, TlsFiles};
-
-/// A certificate that ends sooner is worth a word.
-const WARN_DAYS: i64 = 30;
-const DAY_SECONDS: i64 = 86_400;
 
 /// The certificates of web server and cluster.
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
@@ -82,45 +78,6 @@ fn authority(check: &'static str, key: &'static str, file: &Path, now: i64) -> F
     }
 }
 
-/// Why a file is no use.
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("{0}")]
-    Unreadable(#[from] std::io::Error),
-    #[error("it holds no certificate in PEM form")]
-    NoCertificate,
-    #[error("it holds no private key in PEM form")]
-    NoKey,
-}
-
-fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let pem = fs::read(file)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
-    if chain.is_empty() { Err(Unusable::NoCertificate) } else { Ok(chain) }
-}
-
-/// When a certificate holds, ordered from worst to best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Ends {
-    NotX509,
-    Over { days: i64 },
-    NotYet { days: i64 },
-    In { days: i64 },
-}
-
-fn ends(certificate: &CertificateDer<'_>, now: i64) -> Ends {
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Ends::NotX509 };
-    let validity = parsed.validity();
-    let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    if now > end {
-        Ends::Over { days: (now - end) / DAY_SECONDS }
-    } else if now < begin {
-        Ends::NotYet { days: (begin - now) / DAY_SECONDS }
-    } else {
-        Ends::In { days: (end - now) / DAY_SECONDS }
-    }
-}
-
 fn judged(check: &'static str, key: &'static str, file: &Path, ends: Ends) -> Finding {
     let file = file.display();
     let renew = "renew it";
@@ -154,6 +111,7 @@ mod tests {
 
     use super::super::Verdict;
     use super::*;
+    use crate::certificates::validity::DAY_SECONDS;
 
     /// 2026-06-01.
     const NOW: i64 = 1_780_272_000;

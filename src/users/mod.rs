@@ -280,7 +280,13 @@ impl Users {
     /// What a user may see.
     #[must_use]
     pub fn scope(&self, user: &User) -> Scope {
-        match &user.team {
+        self.scope_of(user.team.as_deref())
+    }
+
+    /// What one of this team may see.
+    #[must_use]
+    pub fn scope_of(&self, team: Option<&str>) -> Scope {
+        match team {
             None => Scope::ALL,
             Some(team) => self.scopes.get(team).cloned().unwrap_or_else(|| Scope::of([].into())),
         }

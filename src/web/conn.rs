@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::seats::Place;
 use super::stats::Counted;
 
 /// How long and how much is read away after our last word.
@@ -20,14 +20,14 @@ const LINGER_BYTES_MAX: usize = 16 << 20;
 
 /// What a connection takes while it lasts.
 pub struct Seat {
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
     _counted: Counted,
 }
 
 impl Seat {
-    /// One out of `Limits::connections`, and one in the gauge.
-    pub fn new(permit: OwnedSemaphorePermit, counted: Counted) -> Self {
-        Self { _permit: permit, _counted: counted }
+    /// One of the `seats`, and one in the gauge.
+    pub fn new(place: Place, counted: Counted) -> Self {
+        Self { _place: place, _counted: counted }
     }
 }
 

@@ -226,8 +226,8 @@ async fn sign_in(
 }
 
 async fn sign_out(State(web): Shared, headers: HeaderMap) -> Result<Response, Refusal> {
-    let (token, _) = signed_in_to_change(&web, &headers)?;
-    web.desk.sign_out(&token);
+    let session = signed_in_to_change(&web, &headers)?;
+    web.desk.sign_out(&session);
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie(&web, "", 0))]).into_response())
 }
 
@@ -387,21 +387,18 @@ pub(super) fn signed_in(web: &Web, headers: &HeaderMap) -> Result<Arc<Session>, 
     }
 }
 
-/// The token and the session of somebody who may be about to change something: not if a foreign page asks.
+/// The session of somebody who may be about to change something: not if a foreign page asks.
 ///
 /// # Errors
 /// `notauthenticated`, `forbidden`.
-pub(super) fn signed_in_to_change(
-    web: &Web,
-    headers: &HeaderMap,
-) -> Result<(String, Arc<Session>), Refusal> {
+pub(super) fn signed_in_to_change(web: &Web, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
     let token = match proof(headers)? {
         Some(Proof::Bearer(token)) => token,
         Some(Proof::Cookie(token)) if origin(headers) == Origin::Own => token,
         Some(Proof::Cookie(_)) => return Err(foreign()),
         None => return Err(unproved().into()),
     };
-    Ok((token.to_owned(), web.desk.by_token(token)?))
+    Ok(web.desk.by_token(token)?)
 }
 
 /// The address may what the WebSocket's request of this name may: who sends it.

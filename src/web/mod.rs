@@ -6,6 +6,9 @@
 //! |---|---|
 //! | `backend` | nothing: the words between this server and the node behind it |
 //! | `server` | which connections are let in, with or without TLS, and how they end |
+//! | `address` | what counts as one address |
+//! | `seats` | how many connections there may be |
+//! | `tls` | which certificate is shown |
 //! | `conn` | when a TCP connection is idle, and that its last words arrive |
 //! | `http` | addresses, status codes, cookies, whose page may call us |
 //! | `own` | what somebody is told about himself |
@@ -24,6 +27,7 @@
 //! | `signin`, `session`, `throttle` | who somebody is, for how long, and how often he may err |
 //! | `stats` | what is counted |
 
+mod address;
 mod arguments;
 mod audio;
 mod audit;
@@ -42,11 +46,13 @@ mod posted;
 mod protocol;
 mod range;
 mod requests;
+mod seats;
 mod server;
 mod session;
 mod signin;
 mod stats;
 mod throttle;
+mod tls;
 mod waveform;
 mod ws;
 
@@ -60,6 +66,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit::Clerk;
 pub use server::{Running, WebError, serve};
+pub use tls::Certificate;
 
 /// How the server is to run.
 #[derive(Clone)]
@@ -94,6 +101,8 @@ pub struct TlsFiles {
 pub struct Limits {
     /// TCP connections at once; one more is closed at once.
     pub connections: usize,
+    /// Those of one address, or of one IPv6 network of 64 bits.
+    pub connections_of_one: usize,
     /// Time for a TLS handshake, a request's head, a request's body; each.
     pub head_within: Duration,
     /// A connection on which no byte moves for so long is closed. More than `ping_every`.
@@ -102,6 +111,8 @@ pub struct Limits {
     pub ping_every: Duration,
     /// Time to sign in on a WebSocket.
     pub signin_within: Duration,
+    /// `al_sessionidlemin`: a session that nobody uses for so long ends. None: it lasts its whole time.
+    pub session_idle: Option<Duration>,
     /// Time for what is going on to end when the server stops.
     pub stop_within: Duration,
 }
@@ -109,11 +120,13 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 256,
+            connections: 512,
+            connections_of_one: 128,
             head_within: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             ping_every: Duration::from_secs(30),
             signin_within: Duration::from_secs(30),
+            session_idle: Some(Duration::from_secs(60 * 60)),
             stop_within: Duration::from_secs(5),
         }
     }

@@ -18,6 +18,7 @@ pub async fn session(State(web): Shared, headers: HeaderMap) -> Json<Value> {
         "role": by.role.as_str(),
         "extension": by.extension,
         "expires": session.expires().to_string(),
+        "idleminutes": web.limits.session_idle.map(|idle| idle.as_secs().max(1).div_ceil(60)),
     }))
 }
 

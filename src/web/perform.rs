@@ -83,7 +83,9 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
         | Verb::PauseRecording
         | Verb::ResumeRecording
         | Verb::RepairRecording
-        | Verb::TagRecording => None,
+        | Verb::TagRecording
+        | Verb::LegalHold
+        | Verb::DeleteRecording => None,
         _ => Arc::clone(&link.turn).acquire_owned().await.ok(),
     };
     let body = answer(&link.web, verb, &frame.arguments(), session).await;
@@ -117,6 +119,8 @@ pub async fn answer(
         Verb::ResumeRecording => node.pause(session, arguments, false).await,
         Verb::RepairRecording => node.repair(session.scope(), arguments).await,
         Verb::TagRecording => node.tag(session, arguments).await,
+        Verb::LegalHold => node.hold(session, arguments).await,
+        Verb::DeleteRecording => node.delete(session, arguments).await,
         Verb::ListRecordings => node.list(session.scope(), arguments.query()?).await,
         Verb::GetRecording => {
             let found = node.recording(session.scope(), arguments.recording()?).await?;
@@ -125,6 +129,10 @@ pub async fn answer(
         Verb::ListCalls => node.calls(session.scope()).await,
         Verb::Completeness => node.completeness(session.scope(), arguments.day()?).await,
         Verb::ListAudit => node.audit(&web.clerk, arguments.audit()?).await,
+        Verb::SignOut => {
+            web.desk.sign_out(session);
+            Ok(Map::new())
+        }
         Verb::ClusterStatus => Ok(node.backend.cluster_status()),
         Verb::Authenticate
         | Verb::FetchRecording
@@ -152,6 +160,13 @@ async fn noted<T>(
     let asked = audit::asked(session, link.peer, frame.name(), frame.members());
     link.web.clerk.note(asked, audit::outcome(&done)).await?;
     done
+}
+
+/// `signout`: the session ends, and every socket that lives on it; this one behind its reply.
+pub async fn sign_out(link: &Link, frame: &Frame, session: &Session) {
+    link.web.desk.sign_out(session);
+    let done = noted(link, frame, session, Ok(Map::new())).await;
+    link.reply(&frame.id, done);
 }
 
 /// Answers what this user may not ask, or not now.

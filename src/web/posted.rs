@@ -27,7 +27,7 @@ pub async fn request(
     Path(name): Path<String>,
     body: Body,
 ) -> Result<Json<Map<String, Value>>, Refusal> {
-    let (_, session) = signed_in_to_change(&web, &headers)?;
+    let session = signed_in_to_change(&web, &headers)?;
     let name = name.to_ascii_lowercase();
     let (members, done) = match verb_of(&name, session.role()) {
         Ok(verb) => {

@@ -33,6 +33,8 @@ pub struct Frame {
 pub enum Verb {
     /// `authenticate`
     Authenticate,
+    /// `signout`
+    SignOut,
     /// `listrecordings`
     ListRecordings,
     /// `getrecording`
@@ -69,6 +71,10 @@ pub enum Verb {
     ListAudit,
     /// `tagrecording`
     TagRecording,
+    /// `legalhold`
+    LegalHold,
+    /// `deleterecording`
+    DeleteRecording,
     /// `drill`
     Drill,
     /// A request of the contract that this version does not serve.
@@ -103,6 +109,7 @@ const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row 
 /// Every request of the contract, and what came later.
 pub const ROWS: &[Row] = &[
     row("authenticate", Verb::Authenticate, ANY),
+    row("signout", Verb::SignOut, ANY),
     row("listrecordings", Verb::ListRecordings, QUALITY),
     row("getrecording", Verb::GetRecording, QUALITY),
     row("fetchrecording", Verb::FetchRecording, QUALITY),
@@ -120,8 +127,8 @@ pub const ROWS: &[Row] = &[
     row("clusterstatus", Verb::ClusterStatus, ANY),
     row("completeness", Verb::Completeness, COMPLETENESS),
     row("repairrecording", Verb::RepairRecording, REPAIR),
-    row("legalhold", Verb::Later, ADMIN),
-    row("deleterecording", Verb::Later, ADMIN),
+    row("legalhold", Verb::LegalHold, ADMIN),
+    row("deleterecording", Verb::DeleteRecording, ADMIN),
     row("exportrecordings", Verb::Later, &[UserRole::Qa]),
     row("listaudit", Verb::ListAudit, AUDIT),
     row("drill", Verb::Drill, ADMIN),
@@ -312,6 +319,7 @@ mod tests {
         // Agent, supervisor, qa, auditor, admin, as the contract's table has it.
         let table = [
             ("authenticate", "y y y y y"),
+            ("signout", "y y y y y"),
             ("listrecordings", "- y y - -"),
             ("getrecording", "- y y - -"),
             ("fetchrecording", "- y y - -"),

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,24 +15,22 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::backend::Backend;
 use super::conn::{Conn, Seat};
 use super::http;
 use super::requests::Node;
+use super::seats::Seats;
 use super::signin::Desk;
 use super::stats::{Counted, Stats};
-use super::{TlsFiles, Web, WebConfig};
+use super::tls::Certificate;
+use super::{Web, WebConfig};
 
 /// What the kernel holds for one connection counts for the client who does not read, too; twice
 /// this is what Linux makes of it. Enough for 10 MB/s over 25 ms.
@@ -74,6 +72,7 @@ pub enum WebError {
 /// A server that runs. Dropping it stops it, too, without waiting for the end.
 pub struct Running {
     address: SocketAddr,
+    certificate: Option<Arc<Certificate>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -83,6 +82,12 @@ impl Running {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it shows, if it speaks TLS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.certificate.clone()
     }
 
     /// Stops it: no new connections, WebSockets are closed 1001, answers under way are finished
@@ -102,7 +107,7 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
     if config.tls.is_none() && !config.insecure && !config.listen.ip().is_loopback() {
         return Err(WebError::TlsNeeded(config.listen));
     }
-    let tls = config.tls.as_ref().map(acceptor).transpose()?;
+    let tls = config.tls.map(Certificate::open).transpose()?;
     let listen_error = |source| WebError::Listen { address: config.listen, source };
     let listener = listen(config.listen).map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
@@ -112,7 +117,12 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
     let (open, all_closed) = mpsc::channel(1);
     let web = Arc::new(Web {
         node: Node::new(backend),
-        desk: Desk::open(config.users_file, Arc::clone(&stats), Arc::clone(&config.clerk)),
+        desk: Desk::open(
+            config.users_file,
+            config.limits.session_idle,
+            Arc::clone(&stats),
+            Arc::clone(&config.clerk),
+        ),
         clerk: config.clerk,
         drills: config.drills,
         stats,
@@ -123,8 +133,8 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
         _open: open,
     });
     tracing::info!(%address, tls = web.tls, "web server listens");
-    let task = tokio::spawn(run(listener, tls, web, all_closed));
-    Ok(Running { address, stop, task })
+    let task = tokio::spawn(run(listener, tls.clone(), web, all_closed));
+    Ok(Running { address, certificate: tls, stop, task })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -136,30 +146,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, WebError> {
-    let error = |path: &Path, reason: String| WebError::Tls { path: path.to_owned(), reason };
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|cause| error(&files.cert, cause.to_string()))?;
-    if chain.is_empty() {
-        return Err(error(&files.cert, "it holds no certificate in PEM form".to_owned()));
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|cause| error(&files.key, cause.to_string()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|cause| error(&files.cert, cause.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|cause| error(&files.cert, format!("{cause}; does the key belong to it?")))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 async fn run(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificate>>,
     web: Arc<Web>,
     mut all_closed: mpsc::Receiver<Infallible>,
 ) {
@@ -178,8 +167,12 @@ async fn run(
     users.abort();
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, web: Arc<Web>) -> JoinSet<()> {
-    let seats = Arc::new(Semaphore::new(web.limits.connections));
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<Certificate>>,
+    web: Arc<Web>,
+) -> JoinSet<()> {
+    let seats = Seats::new(web.limits.connections, web.limits.connections_of_one);
     let router = http::router(Arc::clone(&web));
     let mut connections = JoinSet::new();
     loop {
@@ -196,11 +189,11 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, web: Arc<Web>) 
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&seats).try_acquire_owned() else {
+        let Some(place) = seats.take(peer.ip()) else {
             web.stats.refused.inc();
             continue;
         };
-        let seat = Seat::new(permit, Counted::new(&web.stats.connections));
+        let seat = Seat::new(place, Counted::new(&web.stats.connections));
         connections.spawn(connection(
             tcp,
             peer,
@@ -216,7 +209,7 @@ async fn connection(
     tcp: TcpStream,
     peer: SocketAddr,
     seat: Seat,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificate>>,
     web: Arc<Web>,
     router: Router,
 ) {
@@ -224,7 +217,7 @@ async fn connection(
     let _ = tcp.set_nodelay(true);
     let conn = Conn::new(tcp, seat, web.limits.idle);
     let Some(tls) = tls else { return http1_connection(conn, peer, &web, router).await };
-    match timeout(web.limits.head_within, tls.accept(conn)).await {
+    match timeout(web.limits.head_within, tls.acceptor().accept(conn)).await {
         Ok(Ok(stream)) => http1_connection(stream, peer, &web, router).await,
         Ok(Err(_)) | Err(_) => web.stats.handshake_failures.inc(),
     }

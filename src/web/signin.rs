@@ -13,10 +13,11 @@ use storage_core::{MonoTime, Redacted, Scope, WallTime};
 use tokio::sync::Semaphore;
 
 use super::backend::{Code, Failure};
-use super::session::{Session, Sessions};
+use super::session::{Identity, Session, Sessions};
 use super::stats::Stats;
 use super::throttle::Throttle;
 use crate::audit::{Asked, Clerk};
+use crate::stamp::Stamp;
 use crate::users::{NAME_BYTES_MAX, User, Users};
 
 /// Password checks at once: each takes a processor and 19 MiB.
@@ -47,23 +48,21 @@ pub struct Desk {
     clerk: Arc<Clerk>,
 }
 
-/// What tells one version of the file from the next.
-#[derive(Clone, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    bytes: u64,
-    changed: (i64, i64),
-}
-
 impl Desk {
     /// A desk with the users of `file`. A file that is absent or wrong is logged and leaves nobody
-    /// able to sign in until it is put right: recording must not wait for it. Blocking.
-    pub fn open(file: PathBuf, stats: Arc<Stats>, clerk: Arc<Clerk>) -> Arc<Self> {
+    /// able to sign in until it is put right: recording must not wait for it. A session that nobody uses
+    /// for `idle` ends. Blocking.
+    pub fn open(
+        file: PathBuf,
+        idle: Option<Duration>,
+        stats: Arc<Stats>,
+        clerk: Arc<Clerk>,
+    ) -> Arc<Self> {
         let desk = Arc::new(Self {
             file,
             users: RwLock::default(),
             seen: Mutex::new(None),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(idle),
             throttle: Mutex::default(),
             checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
             started: Instant::now(),
@@ -78,11 +77,12 @@ impl Desk {
         desk
     }
 
-    /// Looks at the users file for ever.
+    /// Looks at the users file, and for sessions that are over, for ever.
     pub async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             self.refresh_off_loop().await;
+            self.sessions.sweep(wall_now());
         }
     }
 
@@ -104,8 +104,10 @@ impl Desk {
         self.refresh_off_loop().await;
         match self.check(name.clone(), password).await? {
             Some((user, scope)) => {
-                self.lock_throttle().succeeded(&name, peer);
-                let (token, session) = self.sessions.open(wall_now(), &user, scope)?;
+                let now = self.now();
+                self.lock_throttle().succeeded(now, &name, peer);
+                let who = Identity::local(&user, scope);
+                let (token, session) = self.sessions.open(wall_now(), who)?;
                 // The users may have been read anew since the password was looked at, and whom that ends
                 // did not have this session yet.
                 if !self.is_current(&session) {
@@ -131,14 +133,18 @@ impl Desk {
         })
     }
 
-    /// Ends a token.
-    pub fn sign_out(&self, token: &str) {
-        self.sessions.revoke(token);
+    /// Ends a session, its token, and the sockets that live on it.
+    pub fn sign_out(&self, session: &Session) {
+        self.sessions.retain(|other| !std::ptr::eq(other, session));
+    }
+
+    fn now(&self) -> MonoTime {
+        let elapsed = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        MonoTime::from_micros(elapsed)
     }
 
     fn begin(&self, peer: IpAddr, name: &str) -> Result<(), Failure> {
-        let elapsed = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let now = MonoTime::from_micros(elapsed);
+        let now = self.now();
         self.lock_throttle().begin(now, name, peer).map_err(|wait| {
             self.stats.signin_failures.inc();
             let seconds = wait.as_secs() + 1;
@@ -196,11 +202,7 @@ impl Desk {
     fn refresh(&self) {
         // While the file is away (an editor between two renames) the users stay as they are.
         let Ok(found) = fs::metadata(&self.file) else { return };
-        let stamp = Stamp {
-            inode: found.ino(),
-            bytes: found.len(),
-            changed: (found.mtime(), found.mtime_nsec()),
-        };
+        let stamp = Stamp::of(&found);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.as_ref() == Some(&stamp) {
             return;
@@ -234,10 +236,12 @@ impl Desk {
     }
 }
 
-/// Whether the file still has this user as he signed in, and lets him see the same.
+/// Whether the file still has this user as he signed in, where it vouched for him, and lets him see the
+/// same.
 fn is_current(users: &Users, session: &Session) -> bool {
-    let user = session.user();
-    users.find(&user.name) == Some(user) && users.scope(user) == *session.scope()
+    let who = session.who();
+    let known = who.local.as_ref().is_none_or(|user| users.find(&user.name) == Some(user));
+    known && users.scope_of(who.team.as_deref()) == who.scope
 }
 
 /// The wall clock, for expiry.

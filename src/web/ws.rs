@@ -8,7 +8,7 @@
 //! | 1002 | the frame breaks RFC 6455 |
 //! | 1003 | binary frame |
 //! | 1007 | text that is not UTF-8; the third frame in a row that is not one JSON object |
-//! | 1008 | not signed in within 30 s; session revoked or expired |
+//! | 1008 | not signed in within 30 s; signed out; session revoked or expired |
 //! | 1009 | frame or message of more than 64 KiB |
 //!
 //! A socket that leaves two pings unanswered is dropped. A frame of a fetch or a reply that the
@@ -244,6 +244,11 @@ impl Reader {
             return Flow::Continue(());
         }
         match self.admit(&frame, text.len()) {
+            // In turn, too: the end of the session is the end of what is in progress here.
+            Ok((session, Verb::SignOut)) => {
+                perform::sign_out(&self.link, &frame, &session).await;
+                return Flow::Break(End::Close(1008, "signed out"));
+            }
             Ok((session, verb)) => self.dispatch(frame, verb, session, text.len()),
             Err(failure) => {
                 perform::refuse(&self.link, &frame, self.session.as_deref(), failure).await;

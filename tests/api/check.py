@@ -23,7 +23,7 @@ NODE, FOLDER, PASSWORD = sys.argv[1:]
 ROLES = ["agent", "supervisor", "qa", "auditor", "admin"]
 OPENAPI = yaml.safe_load(open(f"{FOLDER}/openapi.yaml"))
 ASYNCAPI = yaml.safe_load(open(f"{FOLDER}/asyncapi.yaml"))
-# What a request needs to be more than refused for its arguments; `recordingid` is filled in.
+# What a request needs to be more than refused for its arguments; an empty `recordingid` is filled in.
 TOKENS = {}
 ARGUMENTS = json.load(open(f"{FOLDER}/../../tests/api/arguments.json"))
 
@@ -128,7 +128,7 @@ def over_http(recordingid):
             body = None
             if path.startswith("/api/requests/"):
                 body = {**ARGUMENTS.get(request, {})}
-                if "recordingid" in body:
+                if body.get("recordingid") == "":
                     body["recordingid"] = recordingid
             address = path.replace("{id}", recordingid)
             open_to_all = {} in operation.get("security", [{"bearer": []}]) or operation.get("security") == []
@@ -153,10 +153,10 @@ async def over_socket(recordingid):
         headers = {"Authorization": f"Bearer {TOKENS[role]}"}
         async with websockets.connect(f"ws://{NODE}/ws", extra_headers=headers, max_size=None) as socket:
             for name, operation in ASYNCAPI["operations"].items():
-                if operation["action"] != "receive" or name == "drill" and role == "admin":
+                if operation["action"] != "receive" or name == "drill" and role == "admin" or name == "signout":
                     continue
                 arguments = {**ARGUMENTS.get(name, {})}
-                if "recordingid" in arguments:
+                if arguments.get("recordingid") == "":
                     arguments["recordingid"] = recordingid
                 if name == "authenticate":
                     arguments = {"token": TOKENS[role]}
@@ -180,6 +180,22 @@ async def over_socket(recordingid):
                 check(reply, payload(f"{name}.reply" if good else "failure"), f"{name} by {role}")
                 asked.setdefault(name, set()).add(reply.get("error", "success"))
     return {name: sorted(outcomes) for name, outcomes in asked.items()}
+
+
+async def sign_out(role):
+    """The last request of a session: its token is none any more."""
+    token = json.loads(http("POST", "/api/signin", None, {"user": role, "password": PASSWORD})[2])["token"]
+    async with websockets.connect(f"ws://{NODE}/ws", extra_headers={"Authorization": f"Bearer {token}"}) as socket:
+        request = {"request": "signout", "id": 1}
+        check(request, payload("signout"), "our own signout")
+        await socket.send(json.dumps(request))
+        reply = json.loads(await asyncio.wait_for(socket.recv(), 30))
+        check(reply, payload("signout.reply"), f"signout by {role}")
+        assert reply["result"] == "success", reply
+        await asyncio.wait_for(socket.wait_closed(), 30)
+        assert socket.close_code == 1008, socket.close_code
+    TOKENS["signed out"] = token
+    assert http("GET", "/api/calls/own", "signed out")[0] == 401
 
 
 async def hear():
@@ -221,6 +237,8 @@ def main():
     recordings = json.loads(http("GET", "/api/recordings?extension=31001&limit=1", "qa")[2])["recordings"]
     recordingid = recordings[0]["recordingid"]
     result = {"heard": heard, "http": over_http(recordingid), "socket": asyncio.run(over_socket(recordingid))}
+    for role in ROLES:
+        asyncio.run(sign_out(role))
     print(json.dumps(result), flush=True)
 
 

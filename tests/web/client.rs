@@ -9,7 +9,7 @@ use astlogger::users::UserRole;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -159,6 +159,23 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     within(tcp.read_to_end(&mut answer)).await.unwrap();
     answer
+}
+
+/// The same from this address of the machine.
+pub async fn raw_from(from: &str, address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut tcp = connect_from(from, address).await;
+    // Whoever is not let in finds that out by reading.
+    let _ = tcp.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = within(tcp.read_to_end(&mut answer)).await;
+    answer
+}
+
+/// A connection from this address of the machine.
+pub async fn connect_from(from: &str, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    within(socket.connect(address)).await.unwrap()
 }
 
 /// Asks once over a connection of its own.

@@ -12,8 +12,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::client::{Client, answer, get, metric, raw, within};
-use super::node::{FakeNode, Site};
+use super::client::{Client, answer, connect_from, get, metric, raw, raw_from, within};
+use super::node::{FakeNode, PASSWORD, Site};
 
 #[tokio::test]
 async fn long_frames_close_1009() {
@@ -154,6 +154,112 @@ async fn slow_heads_and_bodies_are_cut_off() {
     let begun = "POST /api/signin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                  Content-Length: 100\r\n\r\n{\"user\":";
     assert_eq!(answer(&raw(address, begun.as_bytes()).await).status, 400);
+}
+
+/// Sends these bytes, and then one more of `dripped` at a time for as long as the server takes them.
+async fn dripped(address: std::net::SocketAddr, begun: &str, dripped: &str) -> Vec<u8> {
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let (mut read, mut write) = tcp.into_split();
+    write.write_all(begun.as_bytes()).await.unwrap();
+    let bytes: Vec<u8> = dripped.bytes().collect();
+    let dripping = tokio::spawn(async move {
+        for byte in bytes.iter().cycle() {
+            if write.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut got = Vec::new();
+    // Closed or reset: it is over.
+    let _ = within(read.read_to_end(&mut got)).await;
+    dripping.abort();
+    got
+}
+
+#[tokio::test]
+async fn what_comes_byte_by_byte_is_cut_off_all_the_same() {
+    let site = Site::with(hurried(), FakeNode::new()).await;
+    let address = site.server.address();
+    let handshake = String::from_utf8(upgrade_and(b"")).unwrap();
+    let handshake = handshake.trim_end().to_owned() + "\r\n";
+    for begun in ["GET / HTTP/1.1\r\nHost: x\r\n", &handshake] {
+        let got = dripped(address, begun, "X-A: b\r\n").await;
+        assert!(got.is_empty() || answer(&got).status == 408, "{got:?}");
+    }
+    let begun = "POST /api/signin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                 Content-Length: 60000\r\n\r\n{\"user\":\"";
+    assert_eq!(answer(&dripped(address, begun, "a").await).status, 400);
+    let begun = "POST /api/signin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(answer(&dripped(address, begun, "1\r\na\r\n").await).status, 400);
+}
+
+#[tokio::test]
+async fn half_a_frame_is_no_sign_of_somebody() {
+    let site = Site::with(hurried(), FakeNode::new()).await;
+    // A text of 100 bytes is begun.
+    let got = raw(site.server.address(), &upgrade_and(&[0x81, 0xe4, 0, 0, 0, 0, b'{'])).await;
+    let body = answer(&got).body;
+    let close = body.windows(4).find(|four| four[0] == 0x88).expect("a close");
+    assert_eq!(close[2..4], 1008_u16.to_be_bytes());
+}
+
+#[tokio::test]
+async fn one_address_keeps_nobody_else_out() {
+    let limits = Limits {
+        connections: 6,
+        connections_of_one: 3,
+        head_within: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let site = Site::with(limits, FakeNode::new()).await;
+    let address = site.server.address();
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut tcp = connect_from("127.0.0.2", address).await;
+        tcp.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
+        held.push(tcp);
+    }
+    for _ in 0..10 {
+        assert!(raw_from("127.0.0.2", address, request).await.is_empty(), "its fourth");
+        let got = raw_from("127.0.0.3", address, request).await;
+        assert_eq!(answer(&got).status, 200, "others are served");
+    }
+    assert!(metric(&site, "astlogger_web_connections_refused_total").await >= 10);
+    // They are cut off, and its seats are its own again.
+    for tcp in &mut held {
+        let _ = within(tcp.read_to_end(&mut Vec::new())).await;
+    }
+    let served = within(async {
+        loop {
+            let got = raw_from("127.0.0.2", address, request).await;
+            if !got.is_empty() {
+                return answer(&got).status;
+            }
+        }
+    });
+    assert_eq!(served.await, 200);
+}
+
+#[tokio::test]
+async fn who_tries_a_password_on_everybody_is_slowed_down_and_others_are_not() {
+    let site = Site::new().await;
+    let address = site.server.address();
+    let sign_in = async |from: &str, user: &str, password: &str| {
+        let body = json!({ "user": user, "password": password }).to_string();
+        let head = "POST /api/signin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        answer(&raw_from(from, address, request.as_bytes()).await)
+    };
+    for n in 0..50 {
+        let refused = sign_in("127.0.0.2", &format!("user{n}"), "Summer2026").await;
+        assert_eq!(refused.status, 401, "{n}");
+    }
+    let refused = sign_in("127.0.0.2", "quentin", PASSWORD).await;
+    assert_eq!((refused.status, &refused.json()["error"]), (429, &json!("busy")));
+    assert_eq!(sign_in("127.0.0.3", "quentin", PASSWORD).await.status, 200);
 }
 
 #[tokio::test]

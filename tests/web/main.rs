@@ -8,6 +8,7 @@ mod http;
 mod listen;
 mod node;
 mod requests;
+mod roles;
 mod signin;
 mod socket;
 mod teams;

@@ -1,11 +1,14 @@
 //! Signing in and out: tokens, cookies, brute force, changes of the users file.
 
+use std::time::Duration;
+
 use astlogger::users::UserRole;
+use astlogger::web::Limits;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
 
 use super::client::{Client, bearer, get, http, token};
-use super::node::{PASSWORD, Site, users};
+use super::node::{FakeNode, PASSWORD, Site, users};
 
 fn status(refused: Result<Client, Error>) -> u16 {
     match refused {
@@ -72,6 +75,89 @@ async fn signing_out_ends_the_token_and_the_sockets_on_it() {
     let token = authorization.strip_prefix("Bearer ").unwrap();
     let reply = client.ask(json!({ "request": "authenticate", "token": token })).await;
     assert_eq!(reply["error"], "notauthenticated");
+}
+
+/// What was signed out is refused on every way in, and every socket of that session is closed; others go on.
+async fn assert_signed_out(site: &Site, authorization: &str, other: &mut Client) {
+    let headers = [("authorization", authorization)];
+    for path in ["/api/recordings", "/api/audit", "/api/calls/own"] {
+        assert_eq!(get(site, path, &headers).await.status, 401, "{path}");
+    }
+    for path in ["/api/signout", "/api/requests/signout", "/api/requests/clusterstatus"] {
+        assert_eq!(http(site, "POST", path, &headers, "").await.status, 401, "{path}");
+    }
+    let token = authorization.strip_prefix("Bearer ").unwrap();
+    let cookie = format!("astlogger={token}");
+    assert_eq!(get(site, "/api/recordings", &[("cookie", &cookie)]).await.status, 401);
+    let body = json!({ "token": token }).to_string();
+    assert_eq!(http(site, "POST", "/api/signin", &[], &body).await.status, 401);
+    assert_eq!(status(Client::with_headers(site, &headers).await), 401);
+    let mut client = Client::connect(site).await;
+    let reply = client.ask(json!({ "request": "authenticate", "token": token })).await;
+    assert_eq!(reply["error"], "notauthenticated");
+    assert_eq!(other.ask(json!({ "request": "clusterstatus" })).await["result"], "success");
+}
+
+#[tokio::test]
+async fn signing_out_on_a_socket_ends_all_sockets_of_the_session() {
+    let site = Site::new().await;
+    let authorization = bearer(&site, UserRole::Qa).await;
+    let headers = [("authorization", authorization.as_str())];
+    let mut first = Client::with_headers(&site, &headers).await.unwrap();
+    let mut second = Client::with_headers(&site, &headers).await.unwrap();
+    let mut other = Client::signed_in(&site, UserRole::Qa).await;
+    // What is asked right before it is answered, too.
+    first.send(r#"{"request":"clusterstatus","id":1}"#).await;
+    assert_eq!(first.reply().await["id"], 1);
+    let reply = first.ask(json!({ "request": "signout", "id": 2 })).await;
+    assert_eq!((&reply["id"], &reply["result"]), (&json!(2), &json!("success")));
+    assert_eq!(first.closed().await, 1008);
+    assert_eq!(second.closed().await, 1008);
+    assert_signed_out(&site, &authorization, &mut other).await;
+
+    let authorization = bearer(&site, UserRole::Agent).await;
+    let headers = [("authorization", authorization.as_str())];
+    let mut socket = Client::with_headers(&site, &headers).await.unwrap();
+    let answer = http(&site, "POST", "/api/requests/signout", &headers, "").await;
+    assert_eq!((answer.status, &answer.json()["result"]), (200, &json!("success")));
+    assert_eq!(socket.closed().await, 1008);
+    assert_signed_out(&site, &authorization, &mut other).await;
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_ends_and_one_with_a_socket_does_not() {
+    let idle = Duration::from_millis(700);
+    let limits = Limits { session_idle: Some(idle), ..Limits::default() };
+    let site = Site::with(limits, FakeNode::new()).await;
+    let left = bearer(&site, UserRole::Qa).await;
+    let held = bearer(&site, UserRole::Qa).await;
+    let headers = [("authorization", held.as_str())];
+    let mut socket = Client::with_headers(&site, &headers).await.unwrap();
+    let told = get(&site, "/api/session", &[("authorization", &left)]).await.json();
+    assert_eq!((&told["user"], &told["idleminutes"]), (&json!("quentin"), &json!(1)));
+    // Not a wait for something to happen: this long nobody uses it.
+    tokio::time::sleep(idle + Duration::from_millis(50)).await;
+    let answer = get(&site, "/api/recordings", &[("authorization", &left)]).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (401, &json!("notauthenticated")));
+    assert_eq!(socket.ask(json!({ "request": "listrecordings" })).await["result"], "success");
+    assert_eq!(get(&site, "/api/recordings", &headers).await.status, 200);
+}
+
+#[tokio::test]
+async fn whoever_is_removed_or_changed_is_signed_out_though_nobody_signs_in() {
+    let site = Site::new().await;
+    let mut quentin = Client::signed_in(&site, UserRole::Qa).await;
+    let mut anna = Client::signed_in(&site, UserRole::Agent).await;
+    let mut susan = Client::signed_in(&site, UserRole::Supervisor).await;
+    let authorization = bearer(&site, UserRole::Qa).await;
+    // He has gone; she has another station.
+    let entries: Vec<_> = users().split("[[user]]").map(str::to_owned).collect();
+    let left = entries.iter().filter(|entry| !entry.contains("quentin")).cloned();
+    let left = left.collect::<Vec<_>>().join("[[user]]").replace("2611", "2612");
+    std::fs::write(&site.users_file, left).unwrap();
+    assert_eq!(quentin.closed().await, 1008);
+    assert_eq!(anna.closed().await, 1008);
+    assert_signed_out(&site, &authorization, &mut susan).await;
 }
 
 #[tokio::test]

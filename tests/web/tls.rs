@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use astlogger::audit::Clerk;
 use astlogger::web::{Limits, TlsFiles, WebConfig, WebError, serve};
@@ -121,4 +122,52 @@ async fn files_and_addresses_that_cannot_be_used_are_named() {
     std::fs::remove_file(folder.path().join("cert.pem")).unwrap();
     let error = serve(good, FakeNode::new()).await.err().unwrap();
     assert!(error.to_string().contains("cert.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn new_files_are_shown_to_new_connections_and_broken_ones_to_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = connector(folder.path());
+    let server = serve(config(folder.path(), "127.0.0.1:0", true), FakeNode::new()).await.unwrap();
+    let address = server.address();
+    let certificate = server.certificate().unwrap();
+    let stream = connect(&first, address).await;
+    let mut client = Client::over(stream, "ws://localhost/ws").await.unwrap();
+    assert_eq!(client.authenticate("quentin", PASSWORD).await["result"], "success");
+
+    let second = connector(folder.path());
+    certificate.renew().unwrap();
+    connect(&second, address).await;
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    assert!(within(first.connect(name, tcp)).await.is_err(), "who trusts the old one only");
+    assert_eq!(client.ask(json!({ "request": "clusterstatus" })).await["result"], "success");
+
+    std::fs::write(folder.path().join("key.pem"), "nothing").unwrap();
+    let error = certificate.renew().unwrap_err().to_string();
+    assert!(error.contains("key.pem"), "{error}");
+    connect(&second, address).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_go_on_is_cut_off_and_keeps_nobody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let connector = connector(folder.path());
+    let mut config = config(folder.path(), "127.0.0.1:0", true);
+    config.limits.head_within = Duration::from_secs(1);
+    let server = serve(config, FakeNode::new()).await.unwrap();
+    let address = server.address();
+    // Nothing, and the head of a ClientHello of 256 bytes.
+    let mut held = Vec::new();
+    for begun in [&[][..], &[0x16, 0x03, 0x01, 0x01, 0x00, 0x01]] {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(begun).await.unwrap();
+        held.push(tcp);
+    }
+    connect(&connector, address).await;
+    for mut tcp in held {
+        let mut got = Vec::new();
+        within(tcp.read_to_end(&mut got)).await.unwrap();
+        assert!(got.is_empty(), "{got:?}");
+    }
 }

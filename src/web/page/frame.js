@@ -17,6 +17,9 @@ const head = el("header", { class: "head" });
 const notices = el("div", { class: "notices", role: "status", "aria-live": "polite" });
 let began = null;
 let page = null;
+/** When somebody last touched the page or something was playing, and for how long nobody may (0: for ever). */
+let touched = Date.now();
+let idleMinutes = 0;
 
 /**
  * Begins a page: `address` is its own, `title` a text's key, `begin(main, who)` fills it once
@@ -27,6 +30,10 @@ export async function frame(of) {
   const skip = el("a", { class: "skip", href: "#main", text: t("skip") });
   document.title = `${t(of.title)} · ${t("app")}`;
   document.body.append(skip, head, notices, main);
+  for (const event of ["pointerdown", "pointermove", "keydown", "wheel", "timeupdate"]) {
+    document.addEventListener(event, () => { touched = Date.now(); }, { capture: true, passive: true });
+  }
+  setInterval(leftAlone, 5000);
   await look();
 }
 
@@ -41,6 +48,15 @@ async function look() {
     }
   } catch (error) {
     signIn(words(error));
+  }
+}
+
+/** Signs out whoever has left the page open: what stands on it is not for whoever comes by. */
+function leftAlone() {
+  if (idleMinutes > 0 && Date.now() - touched > idleMinutes * 60000) {
+    // Should the node not hear this, the session ends there by itself.
+    post("/api/signout").catch(() => {});
+    signIn(t("signin.idle"));
   }
 }
 
@@ -103,6 +119,8 @@ function end() {
 
 function show(who) {
   end();
+  touched = Date.now();
+  idleMinutes = who.idleminutes ?? 0;
   fill(notices);
   const links = PAGES.filter((other) => other.roles.includes(who.role)).map((other) => {
     const here = other.address === page.address ? "page" : undefined;
@@ -122,6 +140,7 @@ function show(who) {
 
 function signIn(why) {
   end();
+  idleMinutes = 0;
   fill(head, brand());
   fill(notices);
   const user = el("input", { id: "user", name: "user", autocomplete: "username", required: true });

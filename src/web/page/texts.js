@@ -14,6 +14,7 @@ const english = {
   "signin.password": "Password",
   "signin.why": "Sign in with the name that your administrator gave you.",
   "signin.over": "Your session is over. Sign in again to go on.",
+  "signin.idle": "You were signed out because nobody has used this page for a while.",
   "signout": "Sign out",
   "signedin": "{user}, {role}",
   "role.agent": "agent",
