@@ -17,10 +17,11 @@ use storage_core::{NodeId, RecordingId, WallTime};
 use crate::web::backend::{Code, Failure};
 
 /// What nobody gets to see without a line in the log.
-const SHOWN: [&str; 6] = [
+const SHOWN: [&str; 7] = [
     "listrecordings",
     "getrecording",
     "fetchrecording",
+    "listen",
     "listaudit",
     "exportrecordings",
     "fetchexport",

@@ -6,6 +6,7 @@ mod exports;
 mod fetch;
 mod hostile;
 mod http;
+mod listen;
 mod node;
 mod requests;
 mod roles;
