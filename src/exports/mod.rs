@@ -334,16 +334,12 @@ impl Exports {
         Ok(Map::from_iter([("export".to_owned(), export.to_string().into())]))
     }
 
-    /// Opens one to be downloaded: its ZIP file and its mark. Blocking.
+    /// Opens the ZIP file of one, to be downloaded. Blocking.
     ///
     /// # Errors
     /// `notfound` for all but him who asked for it; `forbidden` if he may see something else by now;
     /// `unavailable` while it is not complete.
-    pub fn parcel(
-        self: &Arc<Self>,
-        owner: &Owner,
-        export: &ExportId,
-    ) -> Result<(Parcel, String), Failure> {
+    pub fn parcel(self: &Arc<Self>, owner: &Owner, export: &ExportId) -> Result<Parcel, Failure> {
         let job = self.table().his(owner, export)?.job.clone();
         if job.stations.as_ref() != owner.scope.stations() {
             let message =
@@ -351,14 +347,16 @@ impl Exports {
             return Err(Failure::new(Code::Forbidden, message));
         }
         let unavailable = |message: String| Failure::new(Code::Unavailable, message);
-        let done = match (job.state, &job.done) {
-            (State::Complete, Some(done)) => done,
-            (State::Failed, _) => {
+        match job.state {
+            State::Complete => {}
+            State::Failed => {
                 let why = job.error.unwrap_or_default();
                 return Err(unavailable(format!("this export broke off: {why}")));
             }
-            _ => return Err(unavailable("this export is not complete yet".to_owned())),
-        };
+            State::Running => {
+                return Err(unavailable("this export is not complete yet".to_owned()));
+            }
+        }
         let folder = Folder::of(&self.folder, export);
         let opened = Parcel::open(&folder, &job, Arc::clone(&self.backend));
         let parcel =
@@ -371,7 +369,7 @@ impl Exports {
                  it is complete"
             )));
         }
-        Ok((parcel, done.etag.clone()))
+        Ok(parcel)
     }
 
     /// Goes through a complete export once more.

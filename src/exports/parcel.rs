@@ -26,6 +26,7 @@ pub struct Parcel {
     tables: [File; TABLES],
     records: File,
     format: FetchFormat,
+    mark: String,
     backend: Arc<dyn Backend>,
     /// The audio that is being read, with its place among what is held.
     open: Option<(usize, Box<dyn Audio>)>,
@@ -78,7 +79,8 @@ impl Parcel {
         let tables = [folder.table(RECORDINGS_TABLE)?, folder.table(MISSING_TABLE)?];
         // Without a recording there are no records.
         let records = if held.is_empty() { folder.table(MISSING_TABLE) } else { folder.records() };
-        Ok(Self { layout, held, tables, records: records?, format, backend, open: None })
+        let (records, mark) = (records?, done.etag.clone());
+        Ok(Self { layout, held, tables, records, format, mark, backend, open: None })
     }
 
     /// How many recordings are not what they were when they were exported: changed, or deleted. Of what
@@ -133,6 +135,10 @@ impl Parcel {
 impl Audio for Parcel {
     fn bytes(&self) -> u64 {
         self.layout.bytes()
+    }
+
+    fn mark(&self) -> String {
+        self.mark.clone()
     }
 
     fn sha256(&self) -> Option<String> {

@@ -27,36 +27,36 @@ pub struct Body {
     pub audio: Box<dyn Audio>,
     /// What a browser is to call the file.
     pub name: String,
-    /// Changes with its bytes; none if that is not known.
-    pub etag: Option<String>,
+    /// Changes with its bytes.
+    pub etag: String,
     /// Taken while it is open.
     pub slot: OwnedSemaphorePermit,
 }
 
 /// A recording's audio as an answer.
 pub fn response(id: RecordingId, opened: Opened, request: &HeaderMap) -> Response {
-    let Opened { audio, sha256, slot, .. } = opened;
+    let Opened { audio, tag, slot, .. } = opened;
     let name = format!("{id}.{}", audio.file_extension());
-    answer(Body { audio, name, etag: sha256, slot }, request)
+    answer(Body { audio, name, etag: tag, slot }, request)
 }
 
 /// The answer. A `HEAD` gets the same without the body, which axum takes off.
 pub fn answer(body: Body, request: &HeaderMap) -> Response {
     let Body { mut audio, name, etag, slot } = body;
     let bytes = audio.bytes();
-    let etag = etag.map(|etag| format!("\"{etag}\""));
+    let etag = format!("\"{etag}\"");
     let mut headers = vec![
         (ACCEPT_RANGES, "bytes".to_owned()),
         // May be kept by him who asked, but not be used without asking again.
         (CACHE_CONTROL, "private, no-cache".to_owned()),
     ];
-    headers.extend(etag.clone().map(|etag| (ETAG, etag)));
-    if fresh(request, etag.as_deref()) {
+    headers.push((ETAG, etag.clone()));
+    if fresh(request, &etag) {
         return with_headers(StatusCode::NOT_MODIFIED, headers, body::Body::empty());
     }
     headers.push((CONTENT_TYPE, audio.media_type().to_owned()));
     headers.push((CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")));
-    let (status, next, end) = match selection(request, etag.as_deref(), bytes) {
+    let (status, next, end) = match selection(request, &etag, bytes) {
         Selection::Whole => (StatusCode::OK, 0, bytes),
         Selection::Part { first, last } => {
             headers.push((CONTENT_RANGE, format!("bytes {first}-{last}/{bytes}")));
@@ -78,12 +78,12 @@ pub fn answer(body: Body, request: &HeaderMap) -> Response {
     with_headers(status, headers, body)
 }
 
-fn fresh(request: &HeaderMap, etag: Option<&str>) -> bool {
+fn fresh(request: &HeaderMap, etag: &str) -> bool {
     let header = text(request, &IF_NONE_MATCH);
-    header.zip(etag).is_some_and(|(header, etag)| range::none_match_hits(header, etag))
+    header.is_some_and(|header| range::none_match_hits(header, etag))
 }
 
-fn selection(request: &HeaderMap, etag: Option<&str>, bytes: u64) -> Selection {
+fn selection(request: &HeaderMap, etag: &str, bytes: u64) -> Selection {
     let stale = text(request, &IF_RANGE).is_some_and(|tag| !range::if_range_holds(tag, etag));
     range::select(text(request, &RANGE).filter(|_| !stale), bytes)
 }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 
 use super::arguments::Arguments;
-use super::backend::{Code, Failure};
+use super::backend::{Audio, Code, Failure};
 use super::http::{Peer, Refusal, Shared, permitted};
 use super::session::Session;
 use super::{Web, audio, audit};
@@ -98,9 +98,8 @@ pub async fn download(
     let name = format!("astlogger-{export}.zip");
     let slot = web.node.fetch_slot()?;
     let owner = owner(&session, peer);
-    let (parcel, etag) =
-        on_disk(&web.exports, move |exports| exports.parcel(&owner, &export)).await?;
-    let body = audio::Body { audio: Box::new(parcel), name, etag: Some(etag), slot };
+    let parcel = on_disk(&web.exports, move |exports| exports.parcel(&owner, &export)).await?;
+    let body = audio::Body { name, etag: parcel.mark(), audio: Box::new(parcel), slot };
     Ok(audio::answer(body, &headers))
 }
 
