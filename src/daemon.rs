@@ -32,6 +32,7 @@ use crate::deletion;
 use crate::evidence;
 use crate::group::GroupBackend;
 use crate::hub::Hub;
+use crate::logging;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::peers::{self, PeerService, Peers};
@@ -57,6 +58,7 @@ const COMPLETENESS_EVERY: Duration = Duration::from_secs(300);
 /// # Errors
 /// If a part cannot be started: the error names the parameter.
 pub async fn run(config: Config) -> Result<Exit, Failure> {
+    logging::is_node(config.nodeid);
     // Before the parts, so that a signal during a slow start is not lost.
     let stop = stop_signal().map_err(Failure::fault)?;
     let hangup = signal(SignalKind::hangup()).map_err(Failure::fault)?;
@@ -70,7 +72,7 @@ pub async fn run(config: Config) -> Result<Exit, Failure> {
     }
     let running = Running::start(&config, hangup).await?;
     notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(node = %config.nodeid, role = config.role.as_str(), "running");
+    tracing::info!(role = config.role.as_str(), "node {} runs", config.nodeid);
     let mut failed = running.failed();
     let failure = tokio::select! {
         () = stop => None,

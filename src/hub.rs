@@ -211,8 +211,9 @@ impl Hub {
             metrics.media.rtp_late.inc_by(segment.late);
         }
         tracing::info!(
+            call = recording.ucid.as_ref().map(tracing::field::display),
             recording = %recording.recordingid,
-            extension = %recording.extension,
+            extension = %Redacted(recording.extension.as_str()),
             calling = %Redacted(&recording.calling),
             durationms = recording.durationms,
             gaps = recording.gaps.len(),
@@ -248,7 +249,7 @@ impl Hub {
             }
             Order::Missed { ucid, call, reason } => {
                 let ucid = ucid.map(|ucid| ucid.to_string()).unwrap_or_default();
-                tracing::warn!(ucid, callid = %call, reason = reason.as_str(), "call missed");
+                tracing::warn!(call = ucid, callid = %call, reason = reason.as_str(), "call missed");
                 self.metrics.calls_missed.with_label_values(&[reason.as_str()]).inc();
             }
             Order::CaptureDelay(delay) => {
@@ -261,9 +262,17 @@ impl Hub {
 
     fn live(&self, event: &LiveEvent) {
         if let LiveEvent::RecordingStarted(call) = event
-            && call.recorded.as_ref().is_some_and(|r| r.trigger == TriggerKind::Rescue)
+            && let Some(recorded) = &call.recorded
         {
-            self.metrics.rescues.inc();
+            if recorded.trigger == TriggerKind::Rescue {
+                self.metrics.rescues.inc();
+            }
+            tracing::info!(
+                call = call.ucid.as_ref().map(tracing::field::display),
+                recording = %recorded.recordingid,
+                trigger = recorded.trigger.as_str(),
+                "being recorded"
+            );
         }
         let (topic, eventtype, call) = match event {
             LiveEvent::CallStarted(call) => (Topic::Calls, "callstarted", call),

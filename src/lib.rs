@@ -24,6 +24,7 @@ mod evidence;
 pub mod group;
 mod hub;
 mod local;
+mod logging;
 mod marks;
 pub mod metrics;
 pub mod mirror;
