@@ -408,6 +408,7 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
         drills: Arc::new(drills),
         datadir: config.datadir.clone(),
         mindiskfree: config.storage.mindiskfree,
+        scorecards: config.scorecards.clone(),
         limits: Limits { session_idle: web.session_idle, ..Limits::default() },
     }
 }

@@ -1,4 +1,4 @@
-//! Writes down what people say of recordings (tags, notes, legal hold), on this node and on all others that record:
+//! Writes down what people say of recordings (tags, notes, scores, legal hold), on this node and on all others that record:
 //! in the catalog, in the record beside the voice file where that lies here, and in the debt to the other
 //! nodes, which is paid as soon as each can be reached. How changes of several nodes become one is decided
 //! in [`storage_core::marks`] and [`storage_core::hold`], who may write in the web server.
@@ -175,6 +175,11 @@ impl Marker {
             let body = about([("tags", json!(record.tags)), ("notes", json!(record.notes))]);
             event("recordingtagged", body);
         }
+        if before.scores != record.scores {
+            let scores = ("scores".to_owned(), json!(record.scores));
+            let recording = ("recordingid".to_owned(), json!(record.recordingid));
+            event("recordingscored", Map::from_iter([recording, scores]));
+        }
         if before.holdmark != record.holdmark {
             let body = about([("hold", json!(record.hold)), ("holdmark", json!(record.holdmark))]);
             event("legalholdchanged", body);
@@ -310,11 +315,11 @@ pub async fn spread(marker: Arc<Marker>) {
 /// catalog has. Blocks.
 pub fn complete(id: RecordingId, catalog: &dyn Catalog, voices: &VoiceStore) {
     let Ok(Some(listed)) = catalog.get(id) else { return };
-    if listed.tagmarks.is_empty() && listed.notes.is_empty() && listed.holdmark.is_none() {
+    if Marks::of(&listed).is_empty() {
         return;
     }
     if let Err(error) = voices.mark(&listed) {
-        tracing::error!(recording = %id, %error, "tags, notes and legal hold are not in the record on the disk");
+        tracing::error!(recording = %id, %error, "tags, notes, scores and legal hold are not in the record on the disk");
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) enum Kind {
     List,
     /// A number or a text: a span of time or a size.
     Measure,
-    /// A list of tables, `[[al_rule]]` and `[[al_retention]]`.
+    /// A list of tables, `[[al_rule]]`, `[[al_retention]]` and `[[al_scorecard]]`.
     Rules,
     /// A text that is never shown.
     Secret,
@@ -121,6 +121,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_alarmca", Kind::Text),
     key("al_rule", Kind::Rules),
     key("al_retention", Kind::Rules),
+    key("al_scorecard", Kind::Rules),
 ];
 
 /// Names of environment variables that begin like a parameter and are none.

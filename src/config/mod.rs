@@ -19,6 +19,7 @@ mod retention;
 mod ring;
 mod rules;
 mod save;
+mod scorecards;
 mod source;
 mod storage;
 mod value;
@@ -29,6 +30,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use storage_core::scorecard::Scorecard;
 use storage_core::{NodeId, Role};
 
 use reader::Reader;
@@ -81,6 +83,8 @@ pub struct Config {
     pub console: Option<Console>,
     /// Where alarms are sent.
     pub alarms: AlarmsOut,
+    /// `[[al_scorecard]]`: by which forms calls are judged.
+    pub scorecards: Vec<Scorecard>,
     /// All parameters as they were given, for people.
     pub params: Params,
     /// What is worth knowing although it stops nothing; said at start and by `check`.
@@ -121,6 +125,7 @@ impl Config {
             web: web::read(&mut reader),
             console: web::read_console(&mut reader),
             alarms: alarms::read(&mut reader),
+            scorecards: scorecards::read(&mut reader),
             params: Params::of(&reader),
             warnings: Vec::new(),
         };

@@ -4,13 +4,14 @@
 //! "this is text"; telephone numbers that begin with `+` are among them. The records in the same export
 //! have everything as it is. Pure.
 
+use storage_core::marks::Score;
 use storage_core::{Recording, RecordingId};
 
 /// What opens a formula in one spreadsheet or another, the wide forms of Chinese and Japanese among it.
 const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
 /// The columns of `recordings.csv`.
-const COLUMNS: [&str; 32] = [
+const COLUMNS: [&str; 33] = [
     "recordingid",
     "ucid",
     "started",
@@ -39,6 +40,7 @@ const COLUMNS: [&str; 32] = [
     "mos",
     "tags",
     "notes",
+    "scores",
     "hold",
     "file",
     "bytes",
@@ -65,6 +67,11 @@ pub fn head() -> String {
 pub fn recording(record: &Recording, file: File<'_>) -> String {
     let notes = record.notes.iter().map(|note| format!("{}: {}", note.by, note.text));
     let notes: Vec<_> = notes.collect();
+    let scores = record.scores.iter().map(|score| {
+        let Score { scorecard, percent, by, .. } = score;
+        format!("{scorecard}: {percent} % by {by}")
+    });
+    let scores: Vec<_> = scores.collect();
     let parties: Vec<_> = record.parties.iter().map(|party| party.who.as_str()).collect();
     let quality = &record.quality;
     // What two gaps have in common, one on each side, is counted twice: it is missing twice.
@@ -98,6 +105,7 @@ pub fn recording(record: &Recording, file: File<'_>) -> String {
         quality.mos.map(|mos| mos.to_string()).unwrap_or_default(),
         record.tags.join("; "),
         notes.join("\n"),
+        scores.join("; "),
         yes_no(record.hold).to_owned(),
         file.name.to_owned(),
         file.bytes.to_string(),

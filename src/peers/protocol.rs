@@ -480,6 +480,9 @@ mod query {
             ("vdn", text(&query.vdn)),
             ("split", text(&query.split)),
             ("tag", text(&query.tag)),
+            ("scorecard", text(&query.scorecard)),
+            ("minscore", query.minscore.map(Value::from)),
+            ("maxscore", query.maxscore.map(Value::from)),
             ("mindurationms", query.mindurationms.map(Value::from)),
             ("incomplete", query.incomplete.map(Value::from)),
             ("text", text(&query.text)),
@@ -538,9 +541,11 @@ mod tests {
     use serde_json::json;
     use storage_core::hold::{HoldMark, Holding, REASON_BYTES_MAX, RELEASES_MAX, Release};
     use storage_core::marks::{
-        Marking, NOTE_BYTES_MAX, NOTES_MAX, Note, Stamp, TAG_CHARS_MAX, TAGS_EVER_MAX, TagMark,
+        Marking, NOTE_BYTES_MAX, NOTES_MAX, Note, SCORES_MAX, Score, Scoring, Stamp, TAG_CHARS_MAX,
+        TAGS_EVER_MAX, TagMark,
     };
     use storage_core::record::{Direction, Scope};
+    use storage_core::scorecard::Rated;
     use storage_core::{NodeId, Ucid, WallTime};
 
     use super::*;
@@ -571,6 +576,9 @@ mod tests {
             vdn: text("3000"),
             split: text("500"),
             tag: text("Complaint"),
+            scorecard: text("Service"),
+            minscore: Some(0),
+            maxscore: Some(99),
             mindurationms: Some(u64::MAX),
             incomplete: Some(false),
             text: text("„order“ 77"),
@@ -582,7 +590,16 @@ mod tests {
     }
 
     fn marking() -> Marking {
-        Marking::new(vec!["vip".to_owned()], Vec::new(), Some("call back".to_owned())).unwrap()
+        let made =
+            Marking::new(vec!["vip".to_owned()], Vec::new(), Some("call back".to_owned())).unwrap();
+        Marking { score: Marking::scored(scoring()).score, ..made }
+    }
+
+    /// As long as a score may be, or nearly.
+    fn scoring() -> Scoring {
+        let answers = (0..7).map(|n| (format!("q{n}"), "\u{1f600}".repeat(250).into())).collect();
+        let rated = Rated { answers, percent: 62.5 };
+        Scoring::new("Service".to_owned(), rated, &"\u{1f600}".repeat(200)).unwrap()
     }
 
     fn tombstone() -> Tombstone {
@@ -626,6 +643,10 @@ mod tests {
             reason: wide(REASON_BYTES_MAX / 4),
             stamp: stamp(n),
         };
+        let score = |n: usize| {
+            let Scoring { scorecard, percent, answers, comment } = scoring();
+            Score { scorecard, percent, answers, comment, by: format!("{n}"), stamp: stamp(n) }
+        };
         Marks {
             recordingid: id(1),
             tagmarks: (0..TAGS_EVER_MAX).map(tag).collect(),
@@ -636,6 +657,7 @@ mod tests {
                 stamp: stamp(0),
                 releases: (1..=RELEASES_MAX).map(release).collect(),
             }),
+            scores: (0..SCORES_MAX).map(score).collect(),
         }
     }
 

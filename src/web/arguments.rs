@@ -17,7 +17,7 @@ use crate::completeness::{day_named, today};
 use crate::exports::ExportId;
 
 /// Filters of `listrecordings`.
-const FILTERS: [&str; 16] = [
+const FILTERS: [&str; 19] = [
     "from",
     "to",
     "extension",
@@ -29,6 +29,9 @@ const FILTERS: [&str; 16] = [
     "vdn",
     "split",
     "tag",
+    "scorecard",
+    "minscore",
+    "maxscore",
     "mindurationms",
     "text",
     "limit",
@@ -265,6 +268,18 @@ impl<'a> Arguments<'a> {
     /// `badvalue`.
     pub fn reason(&self) -> Result<String, Failure> {
         hold::reason(self.text("reason")?).map_err(|error| bad(error.to_string()))
+    }
+
+    /// Of `scorerecording`: the scorecard's name, `answers`, and `comment`.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn scoring(&self) -> Result<(String, Map<String, Value>, String), Failure> {
+        let name = self.word("scorecard")?.ok_or_else(|| bad("`scorecard` is missing"))?;
+        let Some(Value::Object(answers)) = self.value("answers")? else {
+            return Err(bad("`answers` must be an object: an answer for each question's id"));
+        };
+        Ok((name, answers, self.text("comment")?.unwrap_or_default()))
     }
 
     /// Of `subscribe` and `unsubscribe`.

@@ -170,8 +170,8 @@ pub struct PauseRequest {
     pub by: By,
 }
 
-/// `tagrecording`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `tagrecording` and `scorerecording`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MarkRequest {
     /// Which recording.
     pub recording: RecordingId,

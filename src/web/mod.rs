@@ -64,6 +64,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage_core::scorecard::Scorecard;
 use tokio::sync::{mpsc, watch};
 
 use crate::audit::Clerk;
@@ -91,6 +92,8 @@ pub struct WebConfig {
     pub datadir: PathBuf,
     /// `al_mindiskfree`, which exports leave free there.
     pub mindiskfree: DiskShare,
+    /// `[[al_scorecard]]`.
+    pub scorecards: Vec<Scorecard>,
     /// Bounds; `Limits::default()` outside tests.
     pub limits: Limits,
 }
@@ -147,6 +150,7 @@ struct Web {
     clerk: Arc<Clerk>,
     drills: Arc<dyn backend::Drill>,
     exports: Arc<Exports>,
+    scorecards: Vec<Scorecard>,
     stats: Arc<stats::Stats>,
     limits: Limits,
     /// Where this server listens: a peer with the same address is this machine.

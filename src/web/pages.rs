@@ -73,6 +73,7 @@ const FILES: &[File] = &[
     file!("qa.js", SCRIPT),
     file!("record.js", SCRIPT),
     file!("results.js", SCRIPT),
+    file!("scorecard.js", SCRIPT),
     file!("search.js", SCRIPT),
     file!("silence.js", SCRIPT),
     file!("socket.js", SCRIPT),

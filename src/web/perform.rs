@@ -90,6 +90,7 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
         | Verb::ResumeRecording
         | Verb::RepairRecording
         | Verb::TagRecording
+        | Verb::ScoreRecording
         | Verb::LegalHold
         | Verb::DeleteRecording => None,
         _ => Arc::clone(&link.turn).acquire_owned().await.ok(),
@@ -127,6 +128,8 @@ pub async fn answer(
         Verb::TagRecording => node.tag(session, arguments).await,
         Verb::LegalHold => node.hold(session, arguments).await,
         Verb::DeleteRecording => node.delete(session, arguments).await,
+        Verb::ScoreRecording => node.score(&web.scorecards, session, arguments).await,
+        Verb::ListScorecards => requests::scorecards(&web.scorecards),
         Verb::ListRecordings => node.list(session.scope(), arguments.query()?).await,
         Verb::GetRecording => {
             let found = node.recording(session.scope(), arguments.recording()?).await?;

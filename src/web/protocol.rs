@@ -81,6 +81,10 @@ pub enum Verb {
     LegalHold,
     /// `deleterecording`
     DeleteRecording,
+    /// `scorerecording`
+    ScoreRecording,
+    /// `listscorecards`
+    ListScorecards,
     /// `drill`
     Drill,
     /// A request of the contract that this version does not serve.
@@ -126,6 +130,8 @@ pub const ROWS: &[Row] = &[
     row("pauserecording", Verb::PauseRecording, CONTROL),
     row("resumerecording", Verb::ResumeRecording, CONTROL),
     row("tagrecording", Verb::TagRecording, TAGGING),
+    row("scorerecording", Verb::ScoreRecording, QUALITY),
+    row("listscorecards", Verb::ListScorecards, QUALITY),
     row("listcalls", Verb::ListCalls, SUPERVISOR),
     row("listen", Verb::Listen, SUPERVISOR),
     row("stoplisten", Verb::StopListen, SUPERVISOR),
@@ -338,6 +344,8 @@ mod tests {
             ("pauserecording", "y y - - -"),
             ("resumerecording", "y y - - -"),
             ("tagrecording", "y y y - -"),
+            ("scorerecording", "- y y - -"),
+            ("listscorecards", "- y y - -"),
             ("listcalls", "- y - - -"),
             ("listen", "- y - - -"),
             ("stoplisten", "- y - - -"),

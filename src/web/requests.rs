@@ -9,7 +9,9 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use storage::audit_log::Wanted;
 use storage_core::hold::RELEASE_WITHIN;
+use storage_core::marks::{Marking, Score, Scoring};
 use storage_core::query::Query;
+use storage_core::scorecard::Scorecard;
 use storage_core::{Extension, Recording, RecordingId, Scope, Ucid, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -398,6 +400,45 @@ impl Node {
         Ok(body)
     }
 
+    /// `scorerecording`: the judgement takes the place of an earlier one of his by the same scorecard.
+    ///
+    /// # Errors
+    /// `badvalue`, `notfound`, `unavailable`, and what else the node says.
+    pub async fn score(
+        &self,
+        cards: &[Scorecard],
+        session: &Session,
+        arguments: &Arguments<'_>,
+    ) -> Result<Map<String, Value>, Failure> {
+        let bad = |message: String| Failure::new(Code::BadValue, message);
+        let (recording, (name, answers, comment)) = (arguments.recording()?, arguments.scoring()?);
+        let card = cards.iter().find(|card| card.name == name).ok_or_else(|| {
+            bad("`scorecard`: there is none of this name; `listscorecards` tells those there are".to_owned())
+        })?;
+        let rated = card.rate(&answers).map_err(|error| bad(error.to_string()))?;
+        let scoring =
+            Scoring::new(name, rated, &comment).map_err(|error| bad(error.to_string()))?;
+        self.check_seen(session.scope(), recording).await?;
+        let marking = Marking::scored(scoring.clone());
+        let request = MarkRequest { recording, marking, by: session.by() };
+        let record = answer(self.backend.mark(request)).await??;
+        let user = &session.who().by.user;
+        let is_it = |score: &Score| {
+            score.by == *user
+                && score.scorecard == scoring.scorecard
+                && score.answers == scoring.answers
+        };
+        if !record.scores.iter().any(is_it) {
+            let message =
+                "the recorder that was to keep the score is of an earlier version: update it";
+            return Err(Failure::new(Code::Unavailable, message));
+        }
+        let mut body = naming(recording);
+        body.insert("percent".to_owned(), json(scoring.percent)?);
+        body.insert("scores".to_owned(), json(&record.scores)?);
+        Ok(body)
+    }
+
     async fn check_own(&self, session: &Session, target: &Target) -> Result<(), Failure> {
         if session.role() != UserRole::Agent {
             return self.check_team(session.scope(), target).await;
@@ -450,6 +491,14 @@ impl Node {
         });
         asked.await.map_err(|_| internal("the question could not be answered"))?
     }
+}
+
+/// `listscorecards`.
+///
+/// # Errors
+/// None that is known: every form has a form in JSON.
+pub fn scorecards(cards: &[Scorecard]) -> Result<Map<String, Value>, Failure> {
+    Ok(Map::from_iter([("scorecards".to_owned(), json(cards)?)]))
 }
 
 /// Whether one of the call's stations may be seen.

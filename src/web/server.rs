@@ -134,6 +134,7 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
         clerk: config.clerk,
         drills: config.drills,
         exports,
+        scorecards: config.scorecards,
         stats,
         limits: config.limits,
         listen: address.ip(),

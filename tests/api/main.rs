@@ -149,7 +149,7 @@ async fn what_is_described_is_what_is_served() {
     }
     let asked = result["socket"].as_object().expect("requests");
     assert!(asked.len() >= 18, "{result}");
-    // There is nothing to cancel, nothing that another copy could fill, what is to be deleted is not there, and
+    // There is no scorecard, there is nothing to cancel, nothing that another copy could fill, what is to be deleted is not there, and
     // the call that is to be listened to is none.
     for (request, outcomes) in asked {
         let answered = outcomes.as_array().expect("outcomes").iter().any(|one| one == "success");
@@ -159,6 +159,7 @@ async fn what_is_described_is_what_is_served() {
             "deleterecording",
             "drill",
             "repairrecording",
+            "scorerecording",
             "listen",
             "stoplisten",
         ];

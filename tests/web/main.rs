@@ -10,6 +10,7 @@ mod listen;
 mod node;
 mod requests;
 mod roles;
+mod scores;
 mod signin;
 mod socket;
 mod teams;

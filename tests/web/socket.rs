@@ -32,6 +32,12 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "listen", "ucid": UCID }), "- y - - -"),
         (json!({ "request": "stoplisten", "listen": 2 }), "- y - - -"),
         (json!({ "request": "exportrecordings" }), "- - y - -"),
+        (
+            json!({ "request": "scorerecording", "recordingid": recording, "scorecard": "Service",
+            "answers": { "greeting": true, "help": 5 } }),
+            "- y y - -",
+        ),
+        (json!({ "request": "listscorecards" }), "- y y - -"),
         (json!({ "request": "listexports" }), "- - y - -"),
         (json!({ "request": "cancelexport", "export": "0".repeat(32) }), "- - notfound - -"),
         (

@@ -36,6 +36,7 @@ fn config(folder: &Path, listen: &str, tls: bool) -> WebConfig {
         drills,
         datadir: folder.to_owned(),
         mindiskfree: DiskShare::Bytes(0),
+        scorecards: Vec::new(),
         limits,
     }
 }

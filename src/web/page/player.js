@@ -8,6 +8,7 @@ import { failed, notice, words } from "./frame.js";
 import { meaning, showHelp, singleKeys } from "./help.js";
 import { hasTwoChannels, marks, quality } from "./record.js";
 import { badges } from "./results.js";
+import { scores } from "./scorecard.js";
 import { silences } from "./silence.js";
 import { askOnce } from "./socket.js";
 import { SPEEDS, Sound } from "./sound.js";
@@ -189,6 +190,7 @@ export class Player {
         sentences.map(({ grave, text }) => el("li", { class: grave ? "grave" : "", text })))),
       part("h-marks", "player.marks", happened.length === 0
         ? el("p", { class: "quiet", text: t("player.marks.none") }) : el("ol", { id: "happened", class: "happened" }, happened)),
+      scores(record, (scored) => fill(this.element.querySelector(".badges"), badges(scored))),
       record.parties.length === 0 ? null : part("h-parties", "player.parties", partyLines(record)),
       el("details", {}, el("summary", { text: t("player.details") }), details(record)));
   }

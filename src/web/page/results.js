@@ -136,6 +136,7 @@ export function badges(record) {
     record.repairof === undefined ? null : badge("info", t("list.repaired")),
     record.copy > 1 ? badge("info", t("list.copy", record)) : null,
     record.hold ? badge("info", t("list.hold")) : null,
+    ...(record.scores ?? []).map((score) => badge("info", t("list.score", score))),
     ...record.tags.map((tag) => badge("tag", tag)),
   ].filter((found) => found !== null);
 }

@@ -7,7 +7,8 @@ import { t } from "./texts.js";
 
 const DAY_MS = 86_400_000;
 /** Filters that are sent as they are typed. */
-const PLAIN = ["text", "party", "extension", "agentid", "direction", "trunkgroup", "vdn", "split", "tag", "ucid"];
+const PLAIN = ["text", "party", "extension", "agentid", "direction", "trunkgroup", "vdn", "split", "tag", "ucid",
+  "scorecard", "minscore", "maxscore"];
 
 /** The form. `search(arguments)` is called when somebody searches. */
 export function searchForm(who, search) {
@@ -17,7 +18,7 @@ export function searchForm(who, search) {
     labelled("search.from", fields.from), labelled("search.to", fields.to));
   const more = el("details", { class: "more" }, el("summary", { text: t("search.filters") }),
     el("div", { class: "fields" }, ["agentid", "direction", "trunkgroup", "vdn", "split", "tag", "ucid",
-      "minseconds", "incomplete", "order"].map((name) => labelled(TEXTS[name], fields[name]))));
+      "scorecard", "minscore", "maxscore", "minseconds", "incomplete", "order"].map((name) => labelled(TEXTS[name], fields[name]))));
   const form = el("form", { class: "search", role: "search", "aria-label": t("search") },
     el("div", { class: "fields" }, labelled("search.text", fields.text), labelled("search.party", fields.party),
       labelled("search.extension", fields.extension), labelled("search.period", fields.period)),
@@ -79,7 +80,8 @@ function period(values, now) {
 
 const TEXTS = {
   agentid: "search.agentid", direction: "search.direction", trunkgroup: "search.trunkgroup", vdn: "search.vdn",
-  split: "search.split", tag: "search.tag", ucid: "search.ucid", minseconds: "search.minseconds",
+  split: "search.split", tag: "search.tag", ucid: "search.ucid", scorecard: "search.scorecard", minscore: "search.minscore", maxscore: "search.maxscore",
+  minseconds: "search.minseconds",
   incomplete: "search.completeness", order: "search.order",
 };
 
@@ -102,6 +104,9 @@ function makeFields() {
     split: input("split"),
     tag: input("tag"),
     ucid: input("ucid", { inputmode: "numeric" }),
+    scorecard: input("scorecard"),
+    minscore: input("minscore", { type: "number", min: "0", max: "100", step: "1" }),
+    maxscore: input("maxscore", { type: "number", min: "0", max: "100", step: "1" }),
     minseconds: input("minseconds", { type: "number", min: "0", step: "1" }),
     incomplete: choice("incomplete", ["", "true", "false"],
       (value) => t({ "": "search.any", true: "search.incomplete", false: "search.complete" }[value])),

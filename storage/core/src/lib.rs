@@ -24,6 +24,7 @@ pub mod record;
 pub mod redact;
 pub mod role;
 pub mod scope;
+pub mod scorecard;
 pub mod stretch;
 pub mod terms;
 pub mod time;

@@ -140,6 +140,7 @@ pub fn lasting(record: &Recording) -> Result<Vec<u8>, serde_json::Error> {
     record.tags.clear();
     record.tagmarks.clear();
     record.notes.clear();
+    record.scores.clear();
     (record.hold, record.encrypted) = (false, false);
     record.holdmark = None;
     serde_json::to_vec(&record)
@@ -239,6 +240,9 @@ mod tests {
         noted.notes = vec![serde_json::from_value(note).unwrap()];
         let hold = serde_json::json!({ "reason": "case 7", "by": "otto", "at": at, "node": 1 });
         noted.holdmark = Some(serde_json::from_value(hold).unwrap());
+        let score = serde_json::json!({ "scorecard": "Service", "percent": 62.5, "answers": {},
+            "by": "anna", "at": at, "node": 1 });
+        noted.scores = vec![serde_json::from_value(score).unwrap()];
         (noted.hold, noted.encrypted) = (true, true);
         assert_eq!(Published::of(&noted).unwrap(), stated);
         let other = Recording { agentid: "7".to_owned(), ..plain };

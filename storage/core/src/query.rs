@@ -5,11 +5,13 @@
 //! `extension`, `agentid`, `trunkgroup`, `vdn`, `split` and `tag` are compared as they are.
 //! `party` is compared with calling and called number by letters and digits alone, so
 //! `+852 9123-4567` finds `85291234567`. `text` is looked for in every word of the record, in any
-//! case of letters, the names of all parties among them.
+//! case of letters, the names of all parties among them. `minscore` and `maxscore` are inclusive, and with
+//! `scorecard` they are of one and the same score.
 
 use serde_json::{Map, Value};
 
 use crate::ids::{RecordingId, Ucid};
+use crate::marks::Score;
 use crate::record::{Direction, Recording};
 use crate::scope::Scope;
 use crate::time::WallTime;
@@ -138,6 +140,12 @@ pub struct Query {
     pub split: Option<String>,
     /// One of its tags.
     pub tag: Option<String>,
+    /// Judged by this scorecard.
+    pub scorecard: Option<String>,
+    /// Judged with at least so many percent.
+    pub minscore: Option<u8>,
+    /// Judged with at most so many percent.
+    pub maxscore: Option<u8>,
     /// At least so long.
     pub mindurationms: Option<u64>,
     /// `true`: only those that lack something; `false`: only those that do not.
@@ -168,6 +176,9 @@ impl Default for Query {
             vdn: None,
             split: None,
             tag: None,
+            scorecard: None,
+            minscore: None,
+            maxscore: None,
             mindurationms: None,
             incomplete: None,
             text: None,
@@ -210,6 +221,9 @@ impl Query {
             vdn: read.text("vdn")?,
             split: read.text("split")?,
             tag: read.text("tag")?,
+            scorecard: read.text("scorecard")?,
+            minscore: read.percent("minscore")?,
+            maxscore: read.percent("maxscore")?,
             mindurationms: read.number("mindurationms")?,
             incomplete: read.flag("incomplete")?,
             text: read.text("text")?,
@@ -218,6 +232,9 @@ impl Query {
             order: read.order("order")?,
             cursor: read.cursor("cursor")?,
         };
+        if query.minscore.zip(query.maxscore).is_some_and(|(least, most)| most < least) {
+            return Err(QueryError { argument: "maxscore", expected: "no less than `minscore`" });
+        }
         match (query.from, query.to) {
             (Some(from), Some(to)) if to < from => {
                 Err(QueryError { argument: "to", expected: "no earlier than `from`" })
@@ -233,6 +250,7 @@ impl Query {
             && self.matches_time(recording)
             && self.matches_numbers(recording)
             && self.tag.as_ref().is_none_or(|tag| recording.tags.contains(tag))
+            && self.matches_scores(recording)
             && self.mindurationms.is_none_or(|least| recording.durationms >= least)
             && self.incomplete.is_none_or(|incomplete| recording.lacks_audio() == incomplete)
             && self.text.as_ref().is_none_or(|text| has_text(recording, text))
@@ -244,6 +262,22 @@ impl Query {
         let plain =
             Self { limit: self.limit, order: self.order, cursor: self.cursor, ..Self::default() };
         *self == plain
+    }
+
+    /// Whether scores are asked for.
+    #[must_use]
+    pub const fn asks_for_scores(&self) -> bool {
+        self.scorecard.is_some() || self.minscore.is_some() || self.maxscore.is_some()
+    }
+
+    /// One score must have all that is asked for.
+    fn matches_scores(&self, recording: &Recording) -> bool {
+        let is_it = |score: &Score| {
+            self.scorecard.as_ref().is_none_or(|card| *card == score.scorecard)
+                && self.minscore.is_none_or(|least| score.percent >= f64::from(least))
+                && self.maxscore.is_none_or(|most| score.percent <= f64::from(most))
+        };
+        !self.asks_for_scores() || recording.scores.iter().any(is_it)
     }
 
     fn matches_time(&self, recording: &Recording) -> bool {
@@ -360,6 +394,14 @@ impl Arguments<'_> {
             value => value.as_u64(),
         };
         number.map(Some).ok_or(QueryError { argument, expected: "a whole number, 0 or more" })
+    }
+
+    fn percent(&self, argument: &'static str) -> Result<Option<u8>, QueryError> {
+        let expected = "a whole number from 0 to 100";
+        let number = self.number(argument).map_err(|_| QueryError { argument, expected })?;
+        let Some(number) = number else { return Ok(None) };
+        let percent = u8::try_from(number).ok().filter(|percent| *percent <= 100);
+        percent.map(Some).ok_or(QueryError { argument, expected })
     }
 
     fn flag(&self, argument: &'static str) -> Result<Option<bool>, QueryError> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hold::HoldMark;
 use crate::ids::{Extension, NodeId, RecordingId, Ucid};
-use crate::marks::{Note, TagMark};
+use crate::marks::{Note, Score, TagMark};
 use crate::time::WallTime;
 
 /// Which way a call went, seen from the call centre.
@@ -398,6 +398,10 @@ pub struct Recording {
     pub tagmarks: Vec<TagMark>,
     /// What people wrote about it, the oldest first.
     pub notes: Vec<Note>,
+    /// How people judged the call, the oldest first; of each of them the last judgement by each
+    /// scorecard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Score>,
     /// Legal hold.
     pub hold: bool,
     /// Who set the last legal hold, why, and who wished to release it; absent if there never was one.

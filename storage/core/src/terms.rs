@@ -38,6 +38,8 @@ enum Field {
     Trunk = b't',
     Direction = b'd',
     Incomplete = b'i',
+    Scorecard = b'c',
+    Percent = b'%',
     Gram = b'x',
 }
 
@@ -75,6 +77,7 @@ impl Plan {
         exact(Field::Ucid, query.ucid.as_ref().map(Ucid::as_str));
         exact(Field::Party, query.party.as_deref().map(party_key).as_deref());
         exact(Field::Tag, query.tag.as_deref());
+        exact(Field::Scorecard, query.scorecard.as_deref());
         exact(Field::Agent, query.agentid.as_deref());
         exact(Field::Extension, query.extension.as_deref());
         exact(Field::Split, query.split.as_deref());
@@ -82,6 +85,11 @@ impl Plan {
         exact(Field::Trunk, query.trunkgroup.as_deref());
         exact(Field::Direction, query.direction.map(Direction::as_str));
         exact(Field::Incomplete, query.incomplete.map(incomplete_word));
+        if query.minscore.is_some() || query.maxscore.is_some() {
+            let range = query.minscore.unwrap_or(0)..=query.maxscore.unwrap_or(100);
+            let terms = range.map(|percent| term(Field::Percent, &percent.to_string()));
+            clauses.push(Clause::Any(terms.collect()));
+        }
         clauses.extend(query.text.as_deref().into_iter().flat_map(text_clauses));
         if let Some(stations) = query.scope.stations().filter(|all| all.len() <= STATIONS_MAX) {
             let terms = stations.iter().map(|station| term(Field::Extension, station.as_str()));
@@ -112,6 +120,10 @@ pub fn terms(recording: &Recording) -> BTreeSet<Term> {
     enter(Field::Party, &party_key(&recording.calling));
     enter(Field::Party, &party_key(&recording.called));
     recording.tags.iter().for_each(|tag| enter(Field::Tag, tag));
+    for score in &recording.scores {
+        enter(Field::Scorecard, &score.scorecard);
+        enter(Field::Percent, &whole_percent(score.percent).to_string());
+    }
     enter(Field::Agent, &recording.agentid);
     enter(Field::Extension, recording.extension.as_str());
     enter(Field::Split, &recording.split);
@@ -134,6 +146,12 @@ pub fn terms(recording: &Recording) -> BTreeSet<Term> {
 pub fn behind(beginning: &[u8]) -> Term {
     // 0xff is no byte of UTF-8.
     [beginning, &[0xff]].concat()
+}
+
+/// The whole percent below a score: what is at least or at most a whole number is found by it.
+fn whole_percent(percent: f64) -> u8 {
+    // As a number from 0 to 100 it fits.
+    percent.clamp(0.0, 100.0).floor() as u8
 }
 
 const fn incomplete_word(incomplete: bool) -> &'static str {
@@ -205,13 +223,22 @@ mod tests {
             })
     }
 
+    fn score(scorecard: &str, percent: f64) -> crate::marks::Score {
+        serde_json::from_value(json!({
+            "scorecard": scorecard, "percent": percent, "answers": {}, "by": "quentin",
+            "at": "2026-11-23T09:00:00.000Z", "node": 1,
+        }))
+        .unwrap()
+    }
+
     fn ask(arguments: &serde_json::Value) -> Query {
         Query::from_arguments(arguments.as_object().unwrap()).unwrap()
     }
 
     #[test]
     fn each_filter_leads_to_what_it_names_and_away_from_what_it_does_not() {
-        let recording = recording("Order 77", &["Complaint".to_owned()], 60_000);
+        let mut recording = recording("Order 77", &["Complaint".to_owned()], 60_000);
+        recording.scores = vec![score("Service", 62.5)];
         let cases = [
             (json!({"extension": "2611", "agentid": "4001", "split": 500, "vdn": 3001}), true),
             (json!({"extension": "261"}), false),
@@ -229,6 +256,10 @@ mod tests {
             (json!({"text": "r "}), true),
             (json!({"text": "zz"}), false),
             (json!({"text": "odd"}), false),
+            (json!({"scorecard": "Service", "minscore": 62, "maxscore": 63}), true),
+            (json!({"minscore": 63}), false),
+            (json!({"maxscore": 61}), false),
+            (json!({"scorecard": "Sales"}), false),
         ];
         for (arguments, expected) in cases {
             assert_eq!(is_candidate(&ask(&arguments), &recording), expected, "{arguments}");
@@ -263,12 +294,18 @@ mod tests {
             at in 0_usize..12,
             letters in 0_usize..8,
             durations in any::<(u32, u32)>(),
+            tenths in 0_u32..=1000,
+            (least, most) in (0_u8..=100, 0_u8..=100),
         ) {
-            let recording = recording(&userdata, std::slice::from_ref(&tag), durations.0.into());
+            let mut recording = recording(&userdata, std::slice::from_ref(&tag), durations.0.into());
+            recording.scores = vec![score("Service", f64::from(tenths) / 10.0)];
             let text: String = userdata.chars().skip(at).take(letters).collect();
             for query in [
                 Query { text: Some(text), ..Query::default() },
                 Query { tag: Some(tag), ..Query::default() },
+                Query { minscore: Some(least), ..Query::default() },
+                Query { maxscore: Some(most), minscore: Some(least), ..Query::default() },
+                Query { maxscore: Some(most), scorecard: Some("Service".to_owned()), ..Query::default() },
                 Query { mindurationms: Some(durations.1.into()), ..Query::default() },
             ] {
                 prop_assert!(!query.matches(&recording) || is_candidate(&query, &recording), "{query:?}");

@@ -179,6 +179,7 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         tags: Vec::new(),
         tagmarks: Vec::new(),
         notes: Vec::new(),
+        scores: Vec::new(),
         hold: false,
         holdmark: None,
     }

@@ -107,6 +107,7 @@ fn described(
         tags: Vec::new(),
         tagmarks: Vec::new(),
         notes: Vec::new(),
+        scores: Vec::new(),
         hold: false,
         holdmark: None,
     }
@@ -194,6 +195,7 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
         tags: before.tags.clone(),
         tagmarks: before.tagmarks.clone(),
         notes: before.notes.clone(),
+        scores: before.scores.clone(),
         hold: before.hold,
         holdmark: before.holdmark.clone(),
         ..record

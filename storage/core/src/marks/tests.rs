@@ -1,4 +1,4 @@
-//! Tags and notes: what may be written, and that all nodes come to the same.
+//! Tags, notes and scores: what may be written, and that all nodes come to the same.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -77,6 +77,64 @@ fn what_is_wrong_is_named() {
     assert!(marking(&[&"\u{1f600}".repeat(TAG_CHARS_MAX)], &[], None).is_ok());
 }
 
+fn scoring(scorecard: &str, percent: f64) -> Marking {
+    let answers = [("help".to_owned(), json!(5))].into();
+    let rated = Rated { answers, percent };
+    Marking::scored(Scoring::new(scorecard.to_owned(), rated, " well done\n").unwrap())
+}
+
+#[test]
+fn the_last_score_of_each_by_each_scorecard_counts() {
+    let mut record = blank();
+    for (by, card, percent) in [
+        ("anna", "Service", 50.0),
+        ("ben", "Service", 70.0),
+        ("anna", "Sales", 10.0),
+        ("anna", "Service", 80.0),
+    ] {
+        let scored = scoring(card, percent);
+        assert_eq!(scored.apply(&mut record, by, at(1000), NodeId(1)), Ok(true));
+    }
+    let told: Vec<_> = record
+        .scores
+        .iter()
+        .map(|score| (score.by.as_str(), score.scorecard.as_str(), score.percent))
+        .collect();
+    assert_eq!(
+        told,
+        [("ben", "Service", 70.0), ("anna", "Sales", 10.0), ("anna", "Service", 80.0)]
+    );
+    assert_eq!(record.scores[0].comment, "well done");
+    let text = serde_json::to_string(&record).unwrap();
+    assert_eq!(serde_json::from_str::<Recording>(&text).unwrap(), record);
+    // What was said before is not brought back by a node that has not heard of what came after.
+    let mut old = blank();
+    scoring("Service", 50.0).apply(&mut old, "anna", at(1000), NodeId(1)).unwrap();
+    let before = record.clone();
+    assert!(!Marks::of(&old).merge_into(&mut record));
+    assert_eq!(record, before);
+}
+
+#[test]
+fn scores_have_an_end_too() {
+    let rated =
+        |text: &str| Rated { answers: [("a".to_owned(), json!(text))].into(), percent: 1.0 };
+    let long = "x".repeat(SCORE_BYTES_MAX);
+    let made = |rated, comment: &str| Scoring::new("Service".to_owned(), rated, comment);
+    assert_eq!(made(rated(&long), ""), Err(MarkError::Score));
+    assert_eq!(made(rated(""), "a\u{0}b"), Err(MarkError::Comment));
+    let mut record = blank();
+    for number in 0..SCORES_MAX {
+        let by = number.to_string();
+        scoring("Service", 1.0).apply(&mut record, &by, at(0), NodeId(1)).unwrap();
+    }
+    let refused = scoring("Service", 1.0).apply(&mut record, "more", at(0), NodeId(1));
+    assert_eq!(refused, Err(MarkError::Scores));
+    // Who has judged may change his mind.
+    assert_eq!(scoring("Service", 2.0).apply(&mut record, "0", at(0), NodeId(1)), Ok(true));
+    assert_eq!(record.scores.len(), SCORES_MAX);
+}
+
 #[test]
 fn there_is_an_end_to_it_and_nothing_is_half_done() {
     let mut record = blank();
@@ -105,7 +163,7 @@ proptest! {
     /// have heard of all they agree, and no note is lost.
     #[test]
     fn all_come_to_the_same(
-        steps in proptest::collection::vec((0..3_usize, 0..3_usize, 0..5_u8, 0..4_usize, 0..50_i64), 1..60),
+        steps in proptest::collection::vec((0..3_usize, 0..3_usize, 0..6_u8, 0..4_usize, 0..50_i64), 1..60),
     ) {
         let mut records = [blank(), blank(), blank()];
         let mut notes = 0;
@@ -116,6 +174,7 @@ proptest! {
                 0 | 1 => marking(&[tag], &[], None),
                 2 => marking(&[], &[tag], None),
                 3 => marking(&[], &[], Some(tag)),
+                5 => Ok(scoring(tag, f64::from(node.0))),
                 _ => {
                     let told = Marks::of(&records[one]);
                     let before = records[other].clone();
@@ -147,5 +206,12 @@ proptest! {
         prop_assert_eq!(&merged[0], &merged[1]);
         prop_assert_eq!(&merged[0], &merged[2]);
         prop_assert_eq!(merged[0].notes.len(), notes);
+        // The last word on each scorecard is the one that bears the latest stamp of all that were given.
+        for record in &records {
+            for score in &record.scores {
+                let last = merged[0].scores.iter().find(|kept| kept.scorecard == score.scorecard);
+                prop_assert!(last.is_some_and(|last| last.stamp >= score.stamp));
+            }
+        }
     }
 }

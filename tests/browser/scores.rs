@@ -1,0 +1,53 @@
+//! Scorecards on the page for quality assurance: a call is judged, the score is seen, found again and corrected.
+
+use serde_json::json;
+use simulator::SiteConfig;
+
+use crate::common::{Bench, PASSWORD};
+use crate::devtools::Browser;
+use crate::made_up::{HOSTILE, id, lay, tone};
+use crate::{address, assert_open_to_all, assert_quiet, sign_in};
+
+const CARD: &str = "[[al_scorecard]]\nname = \"Service\"\nquestions = [\n\
+    { id = \"greeting\", text = \"Greeted?\", kind = \"yesno\" },\n\
+    { id = \"help\", text = \"Helped?\", kind = \"points\", max = 10, weight = 3 },\n\
+    { id = \"remarks\", text = \"What else?\", kind = \"text\" } ]\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_judged_and_found_by_its_score() {
+    let bench = Bench::prepare(SiteConfig::demo(2, 1), CARD).await;
+    for number in 1..=5 {
+        lay(&bench.node.data_dir(), number, &[tone(440.0, 1, 0..0)], &json!({}));
+    }
+    let bench = bench.started().await;
+    let browser = Browser::start().await;
+    let page = browser.open(&address(bench.node.web(), &format!("/#{}", id(3)))).await;
+    sign_in(&page, "qa", PASSWORD).await;
+    page.until("document.querySelector('#scorecard option[value=Service]')").await;
+    page.choose("#scorecard", "Service").await;
+    page.choose("#q-0", "yes").await;
+    page.fill("#q-1", "5").await;
+    page.fill("#q-2", HOSTILE).await;
+    page.fill("#scorecomment", "well done").await;
+    page.click("#score").await;
+    page.until("document.querySelector('#scores')?.textContent.includes('62.5 % by qa')").await;
+    assert!(page.text(".player .badges").await.contains("62.5 %"));
+    page.eval("document.querySelector('#scores details').open = true").await;
+    assert!(page.text("#scores").await.contains(HOSTILE), "what was written is a text");
+    assert_open_to_all(&page, "score").await;
+    page.look(1400, 1000, false).await;
+    // What cannot be is refused in words, and what was given before stays.
+    page.choose("#scorecard", "Service").await;
+    page.click("#score").await;
+    page.until("document.querySelector('.notices')?.textContent.includes('no score')").await;
+    for (least, found) in [("62", "1 "), ("63", "No recording")] {
+        page.eval("document.querySelectorAll('details').forEach((d) => { d.open = true; })").await;
+        page.fill("#f-minscore", least).await;
+        page.click("#search").await;
+        page.until(&format!("document.querySelector('#count').textContent.startsWith('{found}')"))
+            .await;
+    }
+    let row = "document.querySelector('tbody')?.textContent";
+    assert_ne!(page.eval(row).await, json!(null));
+    assert_quiet(&page);
+}
