@@ -381,6 +381,7 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
         tls,
         insecure: web.insecure,
         users_file: web.usersfile.clone(),
+        oidc: web.oidc.clone(),
         clerk: Clerk::new(config.nodeid, &config.datadir),
         drills: Arc::new(drills),
         limits: Limits { session_idle: web.session_idle, ..Limits::default() },

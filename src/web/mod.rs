@@ -24,6 +24,7 @@
 //! | `requests` | what each request asks of the node |
 //! | `outbox`, `fetch` | what waits for one socket, and in which order it goes |
 //! | `signin`, `session`, `throttle` | who somebody is, for how long, and how often he may err |
+//! | `oidc` | whom a provider of OpenID Connect vouches for |
 //! | `stats` | what is counted |
 
 mod address;
@@ -35,6 +36,7 @@ mod conn;
 mod describe;
 mod fetch;
 mod http;
+mod oidc;
 mod outbox;
 mod own;
 mod pages;
@@ -62,6 +64,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::audit::Clerk;
+use crate::config::Oidc;
 pub use server::{Running, WebError, serve};
 pub use tls::Certificate;
 
@@ -76,6 +79,8 @@ pub struct WebConfig {
     pub insecure: bool,
     /// `al_usersfile`.
     pub users_file: PathBuf,
+    /// `al_oidcissuer` and what belongs to it.
+    pub oidc: Option<Oidc>,
     /// Who writes down what people do.
     pub clerk: Arc<Clerk>,
     /// Who carries out drills.
@@ -133,6 +138,8 @@ impl Default for Limits {
 struct Web {
     node: requests::Node,
     desk: Arc<signin::Desk>,
+    /// Where people sign in by a provider, if there is one.
+    door: Option<Arc<oidc::Door>>,
     clerk: Arc<Clerk>,
     drills: Arc<dyn backend::Drill>,
     stats: Arc<stats::Stats>,

@@ -6,6 +6,7 @@ mod fetch;
 mod hostile;
 mod http;
 mod node;
+mod oidc;
 mod requests;
 mod roles;
 mod signin;

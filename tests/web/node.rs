@@ -10,6 +10,7 @@ use std::time::Duration;
 use argon2::password_hash::{PasswordHasher, SaltString};
 use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
+use astlogger::config::Oidc;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
     Audio, Backend, CallList, Code, Drill, Event, Failure, FetchFormat, Listing, MarkRequest,
@@ -282,22 +283,34 @@ impl Site {
     }
 
     pub async fn with(limits: Limits, node: Arc<FakeNode>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("users.toml"), users()).unwrap();
-        Self::in_folder(folder, limits, node).await
+        Self::with_provider(None, limits, node).await
     }
 
     pub async fn without_users() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap(), Limits::default(), FakeNode::new()).await
+        Self::in_folder(tempfile::tempdir().unwrap(), None, Limits::default(), FakeNode::new())
+            .await
     }
 
-    async fn in_folder(folder: tempfile::TempDir, limits: Limits, node: Arc<FakeNode>) -> Self {
+    /// One that knows a provider of OpenID Connect.
+    pub async fn with_provider(oidc: Option<Oidc>, limits: Limits, node: Arc<FakeNode>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("users.toml"), users()).unwrap();
+        Self::in_folder(folder, oidc, limits, node).await
+    }
+
+    async fn in_folder(
+        folder: tempfile::TempDir,
+        oidc: Option<Oidc>,
+        limits: Limits,
+        node: Arc<FakeNode>,
+    ) -> Self {
         let users_file = folder.path().join("users.toml");
         let config = WebConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,
             insecure: false,
             users_file: users_file.clone(),
+            oidc,
             clerk: Clerk::new(NodeId(1), folder.path()),
             drills: node.clone(),
             limits,

@@ -49,6 +49,9 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("GET", "/api/session", "y y y y y y"),
     ("POST", "/api/signin", "y y y y y y"),
     ("POST", "/api/signout", "- y y y y y"),
+    // There is no provider here, which is told to everybody.
+    ("GET", "/api/oidc/start", "y y y y y y"),
+    ("GET", "/api/oidc/callback", "y y y y y y"),
     ("POST", "/api/requests/{name}", "- y y y y y"),
     ("GET", "/api/recordings", "- - y y - -"),
     ("GET", "/api/recordings/{id}", "- - y y - -"),

@@ -26,7 +26,7 @@ fn config(folder: &Path, listen: &str, tls: bool) -> WebConfig {
     let listen = listen.parse().unwrap();
     let clerk = Clerk::new(NodeId(1), folder);
     let (drills, limits) = (FakeNode::new(), Limits::default());
-    WebConfig { listen, tls, insecure: false, users_file, clerk, drills, limits }
+    WebConfig { listen, tls, insecure: false, users_file, oidc: None, clerk, drills, limits }
 }
 
 fn connector(folder: &Path) -> TlsConnector {
