@@ -28,9 +28,11 @@ use crate::completeness;
 use crate::config::{Config, LiveValues};
 use crate::console::{self, Drills, NodeActions};
 use crate::copies;
+use crate::deletion;
 use crate::evidence;
 use crate::group::GroupBackend;
 use crate::hub::Hub;
+use crate::logging;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::peers::{self, PeerService, Peers};
@@ -55,6 +57,7 @@ const COMPLETENESS_EVERY: Duration = Duration::from_secs(300);
 /// # Errors
 /// If a part cannot be started: the error names the parameter.
 pub async fn run(config: Config) -> Result<Exit, Failure> {
+    logging::is_node(config.nodeid);
     // Before the parts, so that a signal during a slow start is not lost.
     let stop = stop_signal().map_err(Failure::fault)?;
     let hangup = signal(SignalKind::hangup()).map_err(Failure::fault)?;
@@ -68,7 +71,7 @@ pub async fn run(config: Config) -> Result<Exit, Failure> {
     }
     let running = Running::start(&config, hangup).await?;
     notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(node = %config.nodeid, role = config.role.as_str(), "running");
+    tracing::info!(role = config.role.as_str(), "node {} runs", config.nodeid);
     let mut failed = running.failed();
     let failure = tokio::select! {
         () = stop => None,
@@ -125,9 +128,12 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
+        hub.leaves_out_deleted_of(&voices);
         let unfinished = voices.finish().map_err(Failure::fault)?;
         let Opened { catalog, catching_up } =
             catalog::open(&config.datadir, &voices, &hub, &group)?;
+        deletion::finish_at_start(&unfinished.deleted, &hub, &*catalog, &voices)
+            .map_err(Failure::fault)?;
         for record in &unfinished.published {
             tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
             hub.enter(record, &*catalog);

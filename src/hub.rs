@@ -1,14 +1,14 @@
 //! Where what the recorder tells becomes visible: metrics, events for watchers, alarms, log lines.
 //! It decides what is said of each thing, and changes nothing in the recorder.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::{MediaHandle, Protected};
 use recorder_core::call::{Alarm as CallAlarm, CallView, LiveEvent, Order, PauseOrder, RingOrder};
 use recorder_core::dmcc::{DownCause, Notice};
 use serde_json::{Map, Value, json};
-use storage::{Catalog, CatalogError};
+use storage::{Catalog, CatalogError, VoiceStore};
 use storage_core::journal::Fact;
 use storage_core::marks::Marks;
 use storage_core::record::TriggerKind;
@@ -53,6 +53,8 @@ pub struct Hub {
     tidings: broadcast::Sender<Arc<Tiding>>,
     /// What is entered is compared with what is there, one at a time.
     entering: Mutex<()>,
+    /// Knows what is never entered again.
+    deleted: OnceLock<VoiceStore>,
 }
 
 impl Hub {
@@ -63,7 +65,31 @@ impl Hub {
         let alarms = Alarms::new(events.clone(), Arc::clone(&metrics));
         let (entries, _) = broadcast::channel(ENTRIES_BEHIND_MAX);
         let (tidings, _) = broadcast::channel(TIDINGS_BEHIND_MAX);
-        Self { metrics, alarms, events, entries, tidings, entering: Mutex::default() }
+        Self {
+            metrics,
+            alarms,
+            events,
+            entries,
+            tidings,
+            entering: Mutex::default(),
+            deleted: OnceLock::new(),
+        }
+    }
+
+    /// From now on what was deleted there is never entered.
+    pub fn leaves_out_deleted_of(&self, voices: &VoiceStore) {
+        // There is one for each node.
+        let _ = self.deleted.set(voices.clone());
+    }
+
+    /// Takes a deleted recording out of the catalog; false if that failed.
+    pub fn forget(&self, id: RecordingId, catalog: &dyn Catalog) -> bool {
+        let _turn = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = catalog.remove(id);
+        if let Err(error) = &removed {
+            tracing::error!(recording = %id, %error, "a deleted recording is still listed");
+        }
+        removed.is_ok()
     }
 
     /// Everything that happens from now on.
@@ -165,6 +191,10 @@ impl Hub {
 
     fn put(&self, recording: &Recording, catalog: &dyn Catalog) -> Result<(), CatalogError> {
         let _turn = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = recording.recordingid;
+        if self.deleted.get().is_some_and(|voices| voices.is_deleted(id)) {
+            return Ok(());
+        }
         let mut recording = recording.clone();
         if let Some(known) = catalog.get(recording.recordingid)? {
             Marks::of(&known).merge_into(&mut recording);
@@ -181,8 +211,9 @@ impl Hub {
             metrics.media.rtp_late.inc_by(segment.late);
         }
         tracing::info!(
+            call = recording.ucid.as_ref().map(tracing::field::display),
             recording = %recording.recordingid,
-            extension = %recording.extension,
+            extension = %Redacted(recording.extension.as_str()),
             calling = %Redacted(&recording.calling),
             durationms = recording.durationms,
             gaps = recording.gaps.len(),
@@ -218,7 +249,7 @@ impl Hub {
             }
             Order::Missed { ucid, call, reason } => {
                 let ucid = ucid.map(|ucid| ucid.to_string()).unwrap_or_default();
-                tracing::warn!(ucid, callid = %call, reason = reason.as_str(), "call missed");
+                tracing::warn!(call = ucid, callid = %call, reason = reason.as_str(), "call missed");
                 self.metrics.calls_missed.with_label_values(&[reason.as_str()]).inc();
             }
             Order::CaptureDelay(delay) => {
@@ -231,9 +262,17 @@ impl Hub {
 
     fn live(&self, event: &LiveEvent) {
         if let LiveEvent::RecordingStarted(call) = event
-            && call.recorded.as_ref().is_some_and(|r| r.trigger == TriggerKind::Rescue)
+            && let Some(recorded) = &call.recorded
         {
-            self.metrics.rescues.inc();
+            if recorded.trigger == TriggerKind::Rescue {
+                self.metrics.rescues.inc();
+            }
+            tracing::info!(
+                call = call.ucid.as_ref().map(tracing::field::display),
+                recording = %recorded.recordingid,
+                trigger = recorded.trigger.as_str(),
+                "being recorded"
+            );
         }
         let (topic, eventtype, call) = match event {
             LiveEvent::CallStarted(call) => (Topic::Calls, "callstarted", call),

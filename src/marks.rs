@@ -1,7 +1,7 @@
-//! Writes down what people say of recordings (tags, notes), on this node and on all others that record:
+//! Writes down what people say of recordings (tags, notes, legal hold), on this node and on all others that record:
 //! in the catalog, in the record beside the voice file where that lies here, and in the debt to the other
 //! nodes, which is paid as soon as each can be reached. How changes of several nodes become one is decided
-//! in [`storage_core::marks`], who may write in the web server.
+//! in [`storage_core::marks`] and [`storage_core::hold`], who may write in the web server.
 //!
 //! ```text
 //! a change ──▶ owed to all, this node too ──▶ catalog ──▶ record on the disk ──▶ this node's debt is paid
@@ -13,22 +13,24 @@
 //! before the record on the disk: a copy that is being fetched meanwhile is compared with the catalog once it
 //! lies here, and takes from it what it lacks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster_core::GroupView;
 use recorder::clock::Clock;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use storage::{Catalog, Owed, VoiceError, VoiceStore};
+use storage_core::hold::HoldError;
 use storage_core::marks::Marks;
+use storage_core::tombstone::Tombstone;
 use storage_core::{NodeId, Recording, RecordingId, Role};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::hub::Hub;
-use crate::peers::Peers;
-use crate::web::backend::{Code, Failure, MarkRequest, Topic};
+use crate::peers::{PeerError, Peers};
+use crate::web::backend::{Code, Failure, HoldRequest, MarkRequest, Topic};
 
 /// Whoever could not be told is told again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -57,6 +59,12 @@ pub struct Marker {
     pub news: Notify,
 }
 
+/// What another node is to hear of a recording.
+enum Word {
+    Marks(Marks),
+    Deleted(Tombstone),
+}
+
 impl Marker {
     /// Does what a person asks. The answer is the record as it is then; durable here by that time. Blocks.
     ///
@@ -67,6 +75,24 @@ impl Marker {
         let change = |record: &mut Recording| {
             let done = marking.apply(record, &by.user, Clock::wall(), self.node());
             done.map_err(|error| Failure::new(Code::BadValue, error.to_string()))
+        };
+        let others = self.others(&self.peers.group().view());
+        self.change(*recording, others, change)
+    }
+
+    /// Holds a recording or releases it, as `mark` does.
+    ///
+    /// # Errors
+    /// `notfound`; `forbidden` to who has asked for the release already; `badvalue`; `internal`.
+    pub fn hold(&self, request: &HoldRequest) -> Result<Recording, Failure> {
+        let HoldRequest { recording, holding, by } = request;
+        let change = |record: &mut Recording| {
+            let done = holding.apply(record, &by.user, Clock::wall(), self.node());
+            done.map_err(|error| {
+                let same = matches!(error, HoldError::SamePerson { .. });
+                let code = if same { Code::Forbidden } else { Code::BadValue };
+                Failure::new(code, error.to_string())
+            })
         };
         let others = self.others(&self.peers.group().view());
         self.change(*recording, others, change)
@@ -88,10 +114,11 @@ impl Marker {
         others: Vec<NodeId>,
         change: impl FnOnce(&mut Recording) -> Result<bool, Failure>,
     ) -> Result<Recording, Failure> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         let known = self.catalog.get(id).map_err(internal)?;
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
         let mut record = known.ok_or_else(unknown)?;
+        let before = record.clone();
         if !change(&mut record)? {
             // The catalog may have it from elsewhere, and the record on the disk not yet.
             self.voices.mark(&record).map_err(not_written)?;
@@ -102,7 +129,7 @@ impl Marker {
         self.news.notify_one();
         self.write(&record)?;
         self.settled(id);
-        self.tell(&record);
+        self.tell(&before, &record);
         Ok(record)
     }
 
@@ -113,8 +140,13 @@ impl Marker {
         self.voices.mark(record).map(drop).map_err(not_written)
     }
 
+    /// One change at a time.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What this node owed itself is done.
-    fn settled(&self, id: RecordingId) {
+    pub(crate) fn settled(&self, id: RecordingId) {
         for (recording, mark) in self.owed.to(self.node()) {
             if recording == id {
                 self.told(self.node(), id, mark);
@@ -128,22 +160,41 @@ impl Marker {
         }
     }
 
-    fn tell(&self, record: &Recording) {
-        let body = Map::from_iter([
-            ("recordingid".to_owned(), json!(record.recordingid)),
-            ("tags".to_owned(), json!(record.tags)),
-            ("notes".to_owned(), json!(record.notes)),
-        ]);
-        let extensions = vec![record.extension.clone()];
-        self.hub.event(Topic::Recordings, "recordingtagged", extensions, body);
+    fn tell(&self, before: &Recording, record: &Recording) {
+        let about = |members: [(&str, Value); 2]| {
+            let members = members.map(|(name, value)| (name.to_owned(), value));
+            let mut body = Map::from_iter(members);
+            body.insert("recordingid".to_owned(), json!(record.recordingid));
+            body
+        };
+        let event = |eventtype, body| {
+            let extensions = vec![record.extension.clone()];
+            self.hub.event(Topic::Recordings, eventtype, extensions, body);
+        };
+        if (&before.tagmarks, &before.notes) != (&record.tagmarks, &record.notes) {
+            let body = about([("tags", json!(record.tags)), ("notes", json!(record.notes))]);
+            event("recordingtagged", body);
+        }
+        if before.holdmark != record.holdmark {
+            let body = about([("hold", json!(record.hold)), ("holdmark", json!(record.holdmark))]);
+            event("legalholdchanged", body);
+        }
     }
 
     /// What broke off, be it by the node's end: catalog and record on the disk get what either of them has.
     /// Tells whether nothing is left to be done.
     fn finish(&self) -> bool {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         let mut whole = true;
         for (id, mark) in self.owed.to(self.node()) {
+            if let Ok(Some(tombstone)) = self.voices.tombstone(id) {
+                let done = self.finish_deletion(&tombstone);
+                if done {
+                    self.told(self.node(), id, mark);
+                }
+                whole &= done;
+                continue;
+            }
             let listed = self.catalog.get(id).ok().flatten();
             let lying = self.voices.published(id).ok().flatten();
             let done = match (listed, lying) {
@@ -165,12 +216,12 @@ impl Marker {
         whole
     }
 
-    fn node(&self) -> NodeId {
+    pub(crate) fn node(&self) -> NodeId {
         self.peers.group().node()
     }
 
     /// All others that record, whether they can be reached or not.
-    fn others(&self, view: &GroupView) -> Vec<NodeId> {
+    pub(crate) fn others(&self, view: &GroupView) -> Vec<NodeId> {
         let known = view.members.iter().filter(|member| member.role != Some(Role::Witness));
         let mut others: Vec<NodeId> = known.map(|member| member.node).collect();
         if !is_heard(view) {
@@ -182,21 +233,40 @@ impl Marker {
         others
     }
 
+    /// What is to be told of a recording now.
+    fn word(&self, id: RecordingId) -> Option<Word> {
+        if let Some(tombstone) = self.voices.tombstone(id).ok()? {
+            return Some(Word::Deleted(tombstone));
+        }
+        Some(Word::Marks(Marks::of(&self.catalog.get(id).ok()??)))
+    }
+
     /// Tells one node what it is to hear. False if there is more to be told, later.
     async fn pay(self: &Arc<Self>, node: NodeId) -> bool {
         let owed = self.owed.to(node);
-        let all = owed.len() <= TURN;
+        let mut all = owed.len() <= TURN;
         for (id, mark) in owed.into_iter().take(TURN) {
             let asked = Arc::clone(self);
-            let known = spawn_blocking(move || {
+            let word = spawn_blocking(move || {
                 // A change that is owed is in the catalog when its turn is over, not before.
-                let _turn = asked.turn.lock().unwrap_or_else(PoisonError::into_inner);
-                asked.catalog.get(id)
+                let _turn = asked.turn();
+                asked.word(id)
             });
-            let known = known.await;
-            let Ok(Ok(Some(record))) = known else { return false };
-            if let Err(error) = self.peers.learn_marks(node, Marks::of(&record), TOLD_WITHIN).await
-            {
+            let Ok(Some(word)) = word.await else { return false };
+            let told = match word {
+                Word::Marks(marks) => self.peers.learn_marks(node, marks, TOLD_WITHIN).await,
+                Word::Deleted(tombstone) => {
+                    let told = self.peers.learn_deletion(node, tombstone, TOLD_WITHIN).await;
+                    if let Err(PeerError::Refused(failure)) = &told {
+                        // It holds the recording, or is of an earlier version: others come first.
+                        tracing::debug!(%node, ?failure, "a recording is not deleted there now");
+                        all = false;
+                        continue;
+                    }
+                    told
+                }
+            };
+            if let Err(error) = told {
                 tracing::debug!(%node, ?error, "it hears later what was written about a recording");
                 return false;
             }
@@ -240,11 +310,11 @@ pub async fn spread(marker: Arc<Marker>) {
 /// catalog has. Blocks.
 pub fn complete(id: RecordingId, catalog: &dyn Catalog, voices: &VoiceStore) {
     let Ok(Some(listed)) = catalog.get(id) else { return };
-    if listed.tagmarks.is_empty() && listed.notes.is_empty() {
+    if listed.tagmarks.is_empty() && listed.notes.is_empty() && listed.holdmark.is_none() {
         return;
     }
     if let Err(error) = voices.mark(&listed) {
-        tracing::error!(recording = %id, %error, "tags and notes are not in the record on the disk");
+        tracing::error!(recording = %id, %error, "tags, notes and legal hold are not in the record on the disk");
     }
 }
 
@@ -264,12 +334,12 @@ fn is_heard(view: &GroupView) -> bool {
     view.members.len() > 1
 }
 
-fn internal(error: impl std::fmt::Display) -> Failure {
+pub(crate) fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::new(Code::Internal, error.to_string())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
-fn not_written(error: VoiceError) -> Failure {
+pub(crate) fn not_written(error: VoiceError) -> Failure {
     let message = format!("it cannot be written down: {error}; make room below al_datadir");
     Failure::new(Code::Unavailable, message)
 }

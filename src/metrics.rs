@@ -73,6 +73,8 @@ pub struct Metrics {
     pub recordings_active: IntGauge,
     /// `recordings_published_total{trigger=}`.
     pub recordings_published: IntCounterVec,
+    /// `recordings_deleted_total{by=}`.
+    pub recordings_deleted: IntCounterVec,
     /// `calls_missed_total{reason=}`: should have been recorded and were not.
     pub calls_missed: IntCounterVec,
     /// What is received and captured.
@@ -157,6 +159,12 @@ impl Metrics {
                 "Recordings published, by who asked for them.",
                 &["trigger"],
             ),
+            recordings_deleted: counters(
+                r,
+                "recordings_deleted_total",
+                "Recordings deleted here, by what asked for it.",
+                &["by"],
+            ),
             calls_missed: counters(
                 r,
                 "calls_missed_total",
@@ -181,6 +189,9 @@ impl Metrics {
     fn begin_at_zero(&self) {
         for trigger in TRIGGERS {
             self.recordings_published.with_label_values(&[trigger.as_str()]);
+        }
+        for by in ["request", "retention"] {
+            self.recordings_deleted.with_label_values(&[by]);
         }
         for reason in MISSED {
             self.calls_missed.with_label_values(&[reason.as_str()]);
@@ -363,6 +374,7 @@ impl Today {
             ("excluded", today.excluded),
             ("missed", today.missed),
             ("pending", today.pending),
+            ("deleted", today.deleted),
         ] {
             self.calls.with_label_values(&[outcome]).set(int(calls));
         }

@@ -36,6 +36,7 @@ use storage::{
 use storage_core::journal::Place;
 use storage_core::marks::Marks;
 use storage_core::query::Query;
+use storage_core::tombstone::Tombstone;
 use storage_core::{Duty, Extension, NodeId, Recording, RecordingId, Role, SegmentId, WallTime};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::spawn_blocking;
@@ -51,8 +52,8 @@ use crate::repair::Repairs;
 use crate::tidings::Tiding;
 use crate::users::UserRole;
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, Listing, MarkRequest, PauseReply, PauseRequest,
-    StartRequest, StopRequest, Target,
+    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing,
+    MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target,
 };
 
 /// Chunks of a capture that are read before the peer has taken those before them.
@@ -233,7 +234,12 @@ impl Backend for Node {
         if read.broken > 0 {
             tracing::warn!(lines = read.broken, "what was seen of calls cannot be read in part");
         }
-        Ok(SeenDay { calls: read.calls, unreachable: Vec::new() })
+        let deleted = self.voices.deleted_of(day).map_err(|error| {
+            tracing::error!(%error, "what was deleted");
+            Failure::new(Code::Internal, error.to_string())
+        })?;
+        let calls = read.calls.into_iter().chain(deleted.iter().map(Tombstone::seen)).collect();
+        Ok(SeenDay { calls, unreachable: Vec::new() })
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {
@@ -294,6 +300,26 @@ impl Backend for Node {
             let marked = spawn_blocking(move || marker.mark(&request)).await;
             let broken = || Failure::new(Code::Internal, "writing it down broke off");
             marked.unwrap_or_else(|_| Err(broken()))
+        })
+    }
+
+    fn hold(&self, request: HoldRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        let marker = self.works().map(|works| Arc::clone(&works.marker));
+        Box::pin(async move {
+            let marker = marker?;
+            let held = spawn_blocking(move || marker.hold(&request)).await;
+            let broken = || Failure::new(Code::Internal, "writing it down broke off");
+            held.unwrap_or_else(|_| Err(broken()))
+        })
+    }
+
+    fn delete(&self, request: DeleteRequest) -> BoxFuture<'static, Result<Tombstone, Failure>> {
+        let marker = self.works().map(|works| Arc::clone(&works.marker));
+        Box::pin(async move {
+            let marker = marker?;
+            let deleted = spawn_blocking(move || marker.delete(&request)).await;
+            let broken = || Failure::new(Code::Internal, "deleting it broke off");
+            deleted.unwrap_or_else(|_| Err(broken()))
         })
     }
 
@@ -466,6 +492,14 @@ impl PeerService for Node {
 
     fn learn_marks(&self, marks: &Marks) -> Result<(), Failure> {
         self.works()?.marker.learn(marks)
+    }
+
+    fn learn_deletion(&self, tombstone: &Tombstone) -> Result<(), Failure> {
+        self.works()?.marker.learn_deletion(tombstone)
+    }
+
+    fn is_deleted(&self, id: RecordingId) -> bool {
+        self.voices.is_deleted(id)
     }
 
     fn learn_tidings(&self, tidings: Vec<Tiding>) {

@@ -13,6 +13,7 @@ use storage::wav::Channels;
 use storage::{Keys, Manifest, VoiceForm, VoiceStore};
 use storage_core::audit::Entry;
 use storage_core::g711::Law;
+use storage_core::tombstone::{Deletion, Tombstone};
 use storage_core::{NodeId, Recording, RecordingId, WallTime};
 use tempfile::TempDir;
 
@@ -303,6 +304,34 @@ fn verify_says_what_became_of_a_recording() {
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(!output.status.success() && said.contains(word), "{word}: {said}");
     }
+}
+
+#[test]
+fn a_deletion_is_stated_and_what_lies_here_all_the_same_is_named() {
+    let (site, records) = Site::with_three();
+    let kept = [site.store.record_path(&records[1]), site.store.voice_path(&records[1])]
+        .map(|path| (fs::read(&path).unwrap(), path));
+    let (by, reason) = ("adam".to_owned(), "told to".to_owned());
+    let deletion = Deletion { at: records[1].ended, node: NodeId(1), by, reason };
+    site.store.delete(&Tombstone::of(&records[1], deletion)).unwrap();
+    site.store.deletion_done(records[1].recordingid).unwrap();
+    let (code, said) = site.verify(&[]);
+    assert!(code == Some(0) && said.contains("1 recordings were deleted on purpose"), "{said}");
+    let id = records[1].recordingid.to_string();
+    let none = astlogger(&["evidence", &id, "--dir", site.dir()]);
+    let said = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert!(!none.status.success() && said.contains("was deleted at") && said.contains("adam"));
+    // A line of a deletion is a line like another: the bundle of what was published after it is in order.
+    let record = publish(&site.store, 4, 1);
+    site.manifest.checkpoint().unwrap();
+    let (_out, folder) = bundle(&site, record.recordingid, &[]);
+    let (sound, said) = follow_page(&folder);
+    assert!(sound, "{said}");
+    for (bytes, path) in kept {
+        fs::write(path, bytes).unwrap();
+    }
+    let (code, said) = site.verify(&[]);
+    assert!(code == Some(1) && said.contains("lies here again"), "{said}");
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn the_package_holds_what_belongs_to_it_and_lintian_finds_no_error() {
         "/usr/share/man/man1/astlogger-cluster-init.1.gz",
         "/usr/share/bash-completion/completions/astlogger",
         "/usr/share/doc/astlogger/copyright",
+        "/usr/share/doc/astlogger/docs/install.md",
     ] {
         assert!(listed.lines().any(|line| line.ends_with(file)), "{file} is missing:\n{listed}");
     }

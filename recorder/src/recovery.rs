@@ -93,6 +93,12 @@ pub fn recover(
     let capture = journal.reader();
     let mut recovery = Recovery { found, unfinished, published: 0, missed: 0, failed: 0 };
     for (recording, local) in by_name(&capture, &recovery.found) {
+        if store.is_deleted(recording) {
+            for recordingid in local {
+                journal.append_fact(&Fact::Sealed { recordingid })?;
+            }
+            continue;
+        }
         let event = publish(&capture, &store, voice, node, recording, &local);
         match &event {
             RecoverEvent::Published(_) => recovery.published += 1,

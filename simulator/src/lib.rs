@@ -51,7 +51,7 @@ pub mod view;
 pub mod wire;
 mod world;
 
-pub use config::{AesConfig, SiteConfig, Switches};
+pub use config::{AesConfig, SiteConfig, Switches, TlsConfig};
 pub use faults::FaultHandle;
 pub use handle::{CallRef, SwitchHandle};
 pub use link::WireFaults;

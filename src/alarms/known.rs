@@ -72,6 +72,8 @@ pub const ALL: &[Kind] = &[
     node("copiesnoroom", Severity::Warning),
     node("copydiffers", Severity::Warning),
     node("ctilinkdown", Severity::Critical),
+    node("deletionfailed", Severity::Warning),
+    node("deletionheld", Severity::Critical),
     node("diskfull", Severity::Critical),
     about("memberdown", Severity::Critical, Scope::Gone),
     node("mirrorlag", Severity::Warning),

@@ -9,7 +9,7 @@ use recorder::sealer::SealEvent;
 use recorder::sealing::Sealed;
 use storage::{Staged, VoiceError};
 use storage_core::journal::Fact;
-use storage_core::{NodeId, Recording, RecordingId};
+use storage_core::{NodeId, Recording, RecordingId, SegmentId};
 use tokio::task::spawn_blocking;
 
 use super::core::{About, SealOrder, SealOutcome};
@@ -65,6 +65,16 @@ impl Shell {
             mirrors: Arc::clone(&self.parts.mirrors),
             offsets: self.parts.group.view().clock_offset_us,
         };
+        if self.parts.voices.is_deleted(order.recording) {
+            // Nothing of it is to be had any more, by anybody.
+            let own = order.own.iter().map(|segment| (gathering.node, *segment));
+            let remote = order.remote.iter().flat_map(|(node, parts)| with(*node, parts));
+            let mirrored =
+                order.mirrored.iter().flat_map(|((node, _), part)| with(*node, &part.segments));
+            let captures = own.chain(remote).chain(mirrored).collect();
+            drop(self.results.send(Done::Void(order.recording, captures)));
+            return;
+        }
         let (pulls, results) = (Arc::clone(&self.pulls), self.results.clone());
         let seal = self.parts.seal.clone();
         tokio::spawn(async move {
@@ -103,6 +113,8 @@ impl Shell {
             }
             // The journal has been told meanwhile that it owes it no more.
             Err(error) if error.is_gone() => SealOutcome::Failed,
+            // The order comes again, and is answered in another way.
+            Err(_) if self.parts.voices.is_deleted(recording) => SealOutcome::Failed,
             Err(error) => {
                 self.parts.hub.not_sealed(recording, &error);
                 SealOutcome::Impossible
@@ -127,6 +139,9 @@ impl Shell {
         let (recording, revision) = key_of(&staged);
         spawn_blocking(move || {
             let published = voices.publish_staged(&staged);
+            if let Err(VoiceError::Deleted { .. }) = published {
+                return drop(results.send(Done::Listed(recording, revision, true)));
+            }
             hub.alarms.set(published.is_err(), not_published(published.as_ref().err()));
             let listed = match &published {
                 Ok(record) => {
@@ -166,6 +181,9 @@ impl Shell {
         }
         let (voices, catalog) = (self.parts.voices.clone(), self.parts.catalog.clone());
         let (hub, results) = (self.parts.hub.clone(), self.results.clone());
+        if voices.is_deleted(recording) {
+            return drop(results.send(Done::Listed(recording, revision, true)));
+        }
         spawn_blocking(move || {
             let known = catalog.get(recording).ok().flatten();
             let is_it = |record: &Recording| digest_of(&record.sha256) == Some(sha256);
@@ -182,6 +200,16 @@ impl Shell {
     pub(super) fn list(&self, at: NodeId, wanted: Vec<(RecordingId, u32, Digest)>) {
         let (peers, catalog) = (self.parts.peers.clone(), self.parts.catalog.clone());
         let (hub, results) = (self.parts.hub.clone(), self.results.clone());
+        let voices = &self.parts.voices;
+        let is_deleted =
+            |(recording, ..): &(RecordingId, u32, Digest)| voices.is_deleted(*recording);
+        let (deleted, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_deleted);
+        for (recording, revision, _) in deleted {
+            let _ = results.send(Done::Listed(recording, revision, true));
+        }
+        if wanted.is_empty() {
+            return;
+        }
         tokio::spawn(async move {
             let ids = wanted.iter().map(|(recording, ..)| *recording).collect();
             let held = peers.records(at, ids, RECORDS_WITHIN).await.unwrap_or_default();
@@ -211,6 +239,10 @@ impl Shell {
             }
         }
     }
+}
+
+fn with(node: NodeId, segments: &[SegmentId]) -> impl Iterator<Item = (NodeId, SegmentId)> {
+    segments.iter().map(move |segment| (node, *segment))
 }
 
 /// Reads a record's checksum.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, interval};
 
 use crate::alarms::Alarm;
 use crate::hub::Hub;
+use crate::logging;
 use crate::web::backend::Topic;
 
 const LOOK_AT_GROUP: &str = "`astlogger status` on each node shows what it sees of the others";
@@ -108,6 +109,7 @@ struct Told {
 
 impl Told {
     fn look(&mut self, view: &GroupView, hub: &Hub, takeovers: &Takeovers) {
+        logging::in_epoch(view.epoch);
         self.duty(view, hub);
         self.takeover(view, hub, takeovers);
         if self.quorum.replace(view.quorum) != Some(view.quorum) {

@@ -21,20 +21,16 @@ mod verify;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::ConfigError;
+use crate::logging;
 
 pub use demo::{Options as DemoOptions, Scenario};
 pub use output::print_json;
-
-/// Environment variable that says what is logged, such as `debug` or `recorder=trace,info`.
-const LOG_VARIABLE: &str = "AL_LOG";
 
 /// How the process ends, by the codes of sysexits.h where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +210,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli.command,
         Err(error) => return ExitCode::from(explain(&error).code()),
     };
-    start_log(command.log_level());
+    logging::start(command.log_level());
     // Both providers could be in the tree one day; rustls would then refuse to guess. Installed
     // twice is no harm: the first one stays.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
@@ -222,7 +218,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match runtime().map_err(Failure::from).and_then(|r| r.block_on(command.execute())) {
         Ok(exit) => exit,
         Err(failure) => {
-            eprintln!("astlogger: {failure}");
+            logging::complain(&failure.to_string());
             if json {
                 output::print_failure(&failure);
             }
@@ -244,24 +240,6 @@ fn explain(error: &clap::Error) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
         _ => Exit::Usage,
-    }
-}
-
-fn start_log(default: &str) {
-    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_default();
-    let (filter, wrong) = match EnvFilter::try_new(&wanted) {
-        Ok(filter) if !wanted.trim().is_empty() => (filter, None),
-        Ok(_) => (EnvFilter::new(default), None),
-        Err(error) => (EnvFilter::new(default), Some(error)),
-    };
-    let to_stderr = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // A second subscriber is possible in tests only; the first one stays.
-    drop(to_stderr.try_init());
-    if let Some(error) = wrong {
-        tracing::warn!(%error, "{LOG_VARIABLE} cannot be understood; logging at {default}");
     }
 }
 

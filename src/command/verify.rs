@@ -198,6 +198,7 @@ fn verify_manifests(paths: &[PathBuf], expected: &Expected) -> Result<Checked, F
         sum.lines += checked.lines;
         sum.checkpoints += checked.checkpoints;
         sum.uncovered += checked.uncovered;
+        sum.deleted += checked.deleted;
         sum.older += checked.older;
         sum.faults.extend(checked.faults);
     }
@@ -205,7 +206,7 @@ fn verify_manifests(paths: &[PathBuf], expected: &Expected) -> Result<Checked, F
 }
 
 fn tell_manifest(checked: &Checked) {
-    let Checked { lines, checkpoints, uncovered, older, faults } = checked;
+    let Checked { lines, checkpoints, uncovered, deleted, older, faults } = checked;
     if *lines == 0 && faults.is_empty() {
         return;
     }
@@ -213,6 +214,9 @@ fn tell_manifest(checked: &Checked) {
         "{lines} lines of manifests with {checkpoints} signed checkpoints ({uncovered} lines after the last), {} faults",
         faults.len()
     );
+    if *deleted > 0 {
+        println!("{deleted} recordings were deleted on purpose, as the manifests say");
+    }
     if *older > 0 {
         println!("{older} recordings are older than the manifest, which says nothing of them");
     }

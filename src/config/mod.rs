@@ -172,6 +172,10 @@ impl Console {
     }
 }
 
+/// Where systemd finds the service's credentials. Outside of the service root reads them there, so that
+/// `astlogger check` sees what the service will.
+const CREDENTIALS: &str = "/etc/credstore";
+
 impl Source {
     /// The file, the process's environment and systemd's credentials.
     ///
@@ -196,7 +200,9 @@ impl Source {
             others_may_read,
             environment,
             role: role.map(ToOwned::to_owned),
-            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY")
+                .map(PathBuf::from)
+                .or_else(|| std::fs::read_dir(CREDENTIALS).is_ok().then(|| CREDENTIALS.into())),
         })
     }
 }

@@ -29,7 +29,8 @@ pub use due::{DueCall, due_calls, due_to_the_end};
 pub use node::{Metrics, Node, free_tcp_port, free_udp_ports, http_get};
 pub use sight::{Eyes, Gaps, Sight};
 pub use site::{
-    GroupSite, Member, Place, Shape, in_words, is_quiet, leads_alone, recorder_settings, until,
+    GroupSite, Member, Place, Shape, in_words, is_quiet, leads_alone, recorder_settings,
+    recordings_of, until,
 };
 pub use verdict::{Verdict, judge, judge_copies};
 pub use voice::{Hole, Published, holes};

@@ -256,11 +256,19 @@ impl Node {
     /// # Errors
     /// If a record cannot be read: nothing half-written is ever visible.
     pub fn recordings(&self) -> Result<Vec<(PathBuf, Recording)>> {
-        let mut found = Vec::new();
-        collect(&self.data_dir().join("voice"), &mut found)?;
-        found.sort_by_key(|(_, recording)| recording.recordingid);
-        Ok(found)
+        recordings_in(&self.data_dir())
     }
+}
+
+/// The same of the data folder of any node.
+///
+/// # Errors
+/// If a record cannot be read.
+pub fn recordings_in(datadir: &Path) -> Result<Vec<(PathBuf, Recording)>> {
+    let mut found = Vec::new();
+    collect(&datadir.join("voice"), &mut found)?;
+    found.sort_by_key(|(_, recording)| recording.recordingid);
+    Ok(found)
 }
 
 fn collect(dir: &Path, found: &mut Vec<(PathBuf, Recording)>) -> Result<()> {

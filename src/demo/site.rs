@@ -14,7 +14,7 @@ use simulator::{Site, SiteConfig};
 use storage_core::{NodeId, Role};
 use tokio::time::{Instant, sleep};
 
-use super::node::{Node, free_tcp_port, free_udp_ports};
+use super::node::{Node, free_tcp_port, free_udp_ports, recordings_in};
 use super::sight::{Eyes, Sight};
 use super::voice::Published;
 use super::wires::{Relay, Way, Wires};
@@ -336,12 +336,22 @@ impl GroupSite {
     /// # Errors
     /// If a record cannot be read.
     pub fn recordings(&self) -> Result<Vec<Published>> {
-        let mut all = Vec::new();
-        for (id, member) in &self.members {
-            all.extend(member.node.recordings()?.into_iter().map(|published| (*id, published)));
-        }
-        Ok(without_copies(all))
+        recordings_of(self.members.iter().map(|(id, member)| (*id, member.node.data_dir())))
     }
+}
+
+/// The same of the data folders of any nodes.
+///
+/// # Errors
+/// If a record cannot be read.
+pub fn recordings_of(
+    datadirs: impl IntoIterator<Item = (NodeId, PathBuf)>,
+) -> Result<Vec<Published>> {
+    let mut all = Vec::new();
+    for (id, datadir) in datadirs {
+        all.extend(recordings_in(&datadir)?.into_iter().map(|published| (id, published)));
+    }
+    Ok(without_copies(all))
 }
 
 /// Each recording once. Two of one name that differ, and are no revisions of each other, are two.

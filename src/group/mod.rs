@@ -19,6 +19,7 @@ use futures_util::future::{BoxFuture, join_all};
 use serde_json::{Map, Value};
 use storage::FetchFormat;
 use storage_core::query::Query;
+use storage_core::tombstone::Tombstone;
 use storage_core::{Extension, NodeId, Recording, RecordingId, Role, WallTime};
 use tokio::sync::broadcast;
 use tokio::task::spawn_blocking;
@@ -28,8 +29,8 @@ use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, Listing, MarkRequest, PauseReply, PauseRequest,
-    StartRequest, StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing,
+    MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
 pub use pause::spread as spread_pauses;
 
@@ -369,7 +370,7 @@ impl Backend for GroupBackend {
 
     fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
         let own = self.local.recording(id);
-        if !matches!(own, Ok(None)) || !self.sight().has_peers() {
+        if !matches!(own, Ok(None)) || self.local.is_deleted(id) || !self.sight().has_peers() {
             return own;
         }
         let group = self.clone();
@@ -479,6 +480,16 @@ impl Backend for GroupBackend {
     fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
         let group = self.clone();
         Box::pin(async move { group.mark_at_one(request).await })
+    }
+
+    fn hold(&self, request: HoldRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        let group = self.clone();
+        Box::pin(async move { group.hold_at_one(request).await })
+    }
+
+    fn delete(&self, request: DeleteRequest) -> BoxFuture<'static, Result<Tombstone, Failure>> {
+        let group = self.clone();
+        Box::pin(async move { group.delete_at_one(request).await })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {

@@ -15,6 +15,7 @@ use storage_core::completeness::SeenCall;
 use storage_core::journal::Place;
 use storage_core::marks::Marks;
 use storage_core::query::{Position, Query};
+use storage_core::tombstone::Tombstone;
 use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -26,7 +27,8 @@ use super::protocol::{
 };
 use crate::tidings::Tiding;
 use crate::web::backend::{
-    Code, Failure, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
+    Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
+    StopRequest, Target,
 };
 
 /// A peer that is there greets at once; whoever does not leaves time to ask another.
@@ -226,7 +228,48 @@ impl Peers {
         marks: Marks,
         within: Duration,
     ) -> Result<bool, PeerError> {
-        self.ask(node, &Ask::Marks(Box::new(marks)), within).await
+        let marks = Box::new(marks);
+        let ask = if marks.holdmark.is_some() { Ask::Holds(marks) } else { Ask::Marks(marks) };
+        self.ask(node, &ask, within).await
+    }
+
+    /// Has the peer hold a recording, or release it.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn hold(
+        &self,
+        node: NodeId,
+        request: HoldRequest,
+        within: Duration,
+    ) -> Result<Recording, PeerError> {
+        self.ask(node, &Ask::Hold(request), within).await
+    }
+
+    /// Has the peer delete a recording everywhere.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn delete(
+        &self,
+        node: NodeId,
+        request: DeleteRequest,
+        within: Duration,
+    ) -> Result<Tombstone, PeerError> {
+        self.ask(node, &Ask::Delete(request), within).await
+    }
+
+    /// Tells the peer that a recording was deleted; it is gone there when it answers.
+    ///
+    /// # Errors
+    /// [`PeerError`]; it refuses while it holds the recording.
+    pub async fn learn_deletion(
+        &self,
+        node: NodeId,
+        tombstone: Tombstone,
+        within: Duration,
+    ) -> Result<bool, PeerError> {
+        self.ask(node, &Ask::Deleted(Box::new(tombstone)), within).await
     }
 
     /// Tells the peer what happened to recordings of this node.

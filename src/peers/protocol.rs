@@ -18,13 +18,15 @@ use storage::{FetchFormat, Page};
 use storage_core::completeness::SeenCall;
 use storage_core::marks::Marks;
 use storage_core::query::{Order, Position, Query};
+use storage_core::tombstone::Tombstone;
 use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use recorder_core::call::PauseWord;
 
 use crate::tidings::Tiding;
 use crate::web::backend::{
-    Code, Failure, MarkRequest, PauseRequest, StartRequest, StopRequest, Target,
+    Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
+    StopRequest, Target,
 };
 
 /// The form that this program speaks.
@@ -115,6 +117,14 @@ pub enum Ask {
     Mark(MarkRequest),
     /// This is what people wrote about a recording: true once it is written down there, too.
     Marks(Box<Marks>),
+    /// The same with its legal hold, which a member of an earlier version is not to take for the whole.
+    Holds(Box<Marks>),
+    /// Hold a recording, or release it: its record then.
+    Hold(HoldRequest),
+    /// Delete a recording everywhere: its tombstone.
+    Delete(DeleteRequest),
+    /// This recording was deleted: true once it is gone there, too.
+    Deleted(Box<Tombstone>),
     /// This happened to recordings of the asker: true.
     Tidings(Vec<Tiding>),
     /// List a recording that the asker has published, beside those that the ledger knows of: true.
@@ -517,6 +527,7 @@ mod format {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
+    use storage_core::hold::{HoldMark, Holding, REASON_BYTES_MAX, RELEASES_MAX, Release};
     use storage_core::marks::{
         Marking, NOTE_BYTES_MAX, NOTES_MAX, Note, Stamp, TAG_CHARS_MAX, TAGS_EVER_MAX, TagMark,
     };
@@ -565,6 +576,27 @@ mod tests {
         Marking::new(vec!["vip".to_owned()], Vec::new(), Some("call back".to_owned())).unwrap()
     }
 
+    fn tombstone() -> Tombstone {
+        Tombstone {
+            version: Tombstone::VERSION,
+            recordingid: id(1),
+            revision: 2,
+            started: WallTime::from_millis(1),
+            ended: WallTime::from_millis(2),
+            owner: NodeId(1),
+            ucids: vec!["00001012071700000000".parse().unwrap()],
+            callids: vec!["7".to_owned()],
+            at: WallTime::from_millis(3),
+            node: NodeId(2),
+            by: "adam".to_owned(),
+            reason: "told to".to_owned(),
+        }
+    }
+
+    fn holding() -> Holding {
+        Holding::new(true, Some("case 7".to_owned())).unwrap()
+    }
+
     /// As much as may be written about one recording, in letters of four bytes.
     fn most_marks() -> Marks {
         let stamp = |n: usize| Stamp {
@@ -580,10 +612,21 @@ mod tests {
         };
         let note =
             |n: usize| Note { text: wide(NOTE_BYTES_MAX / 4), by: wide(32), stamp: stamp(n) };
+        let release = |n: usize| Release {
+            by: wide(32),
+            reason: wide(REASON_BYTES_MAX / 4),
+            stamp: stamp(n),
+        };
         Marks {
             recordingid: id(1),
             tagmarks: (0..TAGS_EVER_MAX).map(tag).collect(),
             notes: (0..NOTES_MAX).map(note).collect(),
+            holdmark: Some(HoldMark {
+                by: wide(32),
+                reason: wide(REASON_BYTES_MAX / 4),
+                stamp: stamp(0),
+                releases: (1..=RELEASES_MAX).map(release).collect(),
+            }),
         }
     }
 
@@ -611,8 +654,16 @@ mod tests {
                 target: Target::Extension(Extension::from("2611")),
                 by: by.clone(),
             }),
-            Ask::Mark(MarkRequest { recording: id(1), marking: marking(), by }),
+            Ask::Mark(MarkRequest { recording: id(1), marking: marking(), by: by.clone() }),
+            Ask::Hold(HoldRequest { recording: id(1), holding: holding(), by }),
+            Ask::Delete(DeleteRequest {
+                recording: id(1),
+                reason: "told to".to_owned(),
+                by: "adam".to_owned(),
+            }),
+            Ask::Deleted(Box::new(tombstone())),
             Ask::Marks(Box::new(most_marks())),
+            Ask::Holds(Box::new(most_marks())),
             Ask::Capture {
                 recording: id(1),
                 segments: (0..SEGMENTS_MAX as u64).map(|n| SegmentId(u64::MAX - n)).collect(),
@@ -701,7 +752,7 @@ mod tests {
 
         #[test]
         fn a_question_with_a_byte_changed_is_read_or_refused(
-            which in 0..15_usize,
+            which in 0..19_usize,
             at in any::<proptest::sample::Index>(),
             byte in any::<u8>(),
         ) {

@@ -15,6 +15,7 @@ use storage::FetchFormat;
 use storage_core::journal::Place;
 use storage_core::marks::Marks;
 use storage_core::query::{Order, Position, Query};
+use storage_core::tombstone::Tombstone;
 use storage_core::{NodeId, Recording, RecordingId, SegmentId, WallTime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
@@ -93,6 +94,21 @@ pub trait PeerService: Backend {
     fn learn_marks(&self, marks: &Marks) -> Result<(), Failure> {
         let _ = marks;
         Err(Failure::new(Code::Unavailable, "this node lists no recordings"))
+    }
+
+    /// Another node tells that a recording was deleted. May block.
+    ///
+    /// # Errors
+    /// `forbidden` where it is held; `unavailable`, `internal`.
+    fn learn_deletion(&self, tombstone: &Tombstone) -> Result<(), Failure> {
+        let _ = tombstone;
+        Err(Failure::new(Code::Unavailable, "this node lists no recordings"))
+    }
+
+    /// Whether a recording was deleted here, whatever others still list.
+    fn is_deleted(&self, id: RecordingId) -> bool {
+        let _ = id;
+        false
     }
 
     /// Another node tells what happened to its recordings.
@@ -214,7 +230,13 @@ impl Serving<'_> {
             }
             Ask::Repair { recording } => whole(reply, self.service.repair(recording).await).await,
             Ask::Mark(request) => whole(reply, self.service.mark(request).await).await,
-            Ask::Marks(marks) => {
+            Ask::Hold(request) => whole(reply, self.service.hold(request).await).await,
+            Ask::Delete(request) => whole(reply, self.service.delete(request).await).await,
+            Ask::Deleted(tombstone) => {
+                let learned = self.blocking(move |service| service.learn_deletion(&tombstone));
+                whole(reply, learned.await.map(|()| true)).await
+            }
+            Ask::Marks(marks) | Ask::Holds(marks) => {
                 let learned = self.blocking(move |service| service.learn_marks(&marks));
                 whole(reply, learned.await.map(|()| true)).await
             }

@@ -110,6 +110,10 @@ fn write_private(temporary: &Path, file: &Path, folder: &Path, text: &str) -> io
     let ours = out.metadata()?;
     if (ours.uid(), ours.gid()) != (owner.uid(), owner.gid()) && nix::unistd::geteuid().is_root() {
         fchown(&out, Some(owner.uid()), Some(owner.gid()))?;
+        // Root's, in a folder of the daemon's group: that is how the package lays out /etc/astlogger.
+        if owner.uid() == 0 {
+            out.set_permissions(fs::Permissions::from_mode(0o640))?;
+        }
     }
     out.write_all(text.as_bytes())?;
     out.sync_all()

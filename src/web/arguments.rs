@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use storage::audit_log::Wanted;
+use storage_core::hold::{self, Holding};
 use storage_core::marks::Marking;
 use storage_core::query::Query;
 use storage_core::record::Scope;
@@ -211,6 +212,23 @@ impl<'a> Arguments<'a> {
     pub fn marking(&self) -> Result<Marking, Failure> {
         let made = Marking::new(self.words("add")?, self.words("remove")?, self.text("note")?);
         made.map_err(|error| bad(error.to_string()))
+    }
+
+    /// Of `legalhold`: `on` and `reason`.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn holding(&self) -> Result<Holding, Failure> {
+        let on = self.flag("on")?.ok_or_else(|| bad("`on` must be given, true or false"))?;
+        Holding::new(on, self.text("reason")?).map_err(|error| bad(error.to_string()))
+    }
+
+    /// Of `deleterecording`: `reason`.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn reason(&self) -> Result<String, Failure> {
+        hold::reason(self.text("reason")?).map_err(|error| bad(error.to_string()))
     }
 
     /// Of `subscribe` and `unsubscribe`.

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 pub use storage::FetchFormat;
 use storage::Page;
+use storage_core::hold::Holding;
 use storage_core::marks::Marking;
 use storage_core::query::Query;
 use storage_core::record::Scope;
+use storage_core::tombstone::Tombstone;
 use storage_core::{Extension, NodeId, Recording, RecordingId, Role, Ucid, WallTime};
 use tokio::sync::broadcast;
 
@@ -175,6 +177,28 @@ pub struct MarkRequest {
     pub marking: Marking,
     /// Who asks.
     pub by: By,
+}
+
+/// `legalhold`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRequest {
+    /// Which recording.
+    pub recording: RecordingId,
+    /// What is wanted.
+    pub holding: Holding,
+    /// Who asks.
+    pub by: By,
+}
+
+/// `deleterecording`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteRequest {
+    /// Which recording.
+    pub recording: RecordingId,
+    /// Why.
+    pub reason: String,
+    /// Who asks: a person, or retention.
+    pub by: String,
 }
 
 /// What is answered to `pauserecording` and `resumerecording`.
@@ -392,6 +416,18 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Writes down tags and notes; the answer is the record as it is then.
     fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>>;
+
+    /// Holds a recording or releases it, as far as one person can; the answer is the record as it is then.
+    fn hold(&self, request: HoldRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        drop(request);
+        Box::pin(async { Err(Failure::new(Code::Unavailable, "this node lists no recordings")) })
+    }
+
+    /// Deletes a recording on all nodes, unless it is held; the answer is what stays of it.
+    fn delete(&self, request: DeleteRequest) -> BoxFuture<'static, Result<Tombstone, Failure>> {
+        drop(request);
+        Box::pin(async { Err(Failure::new(Code::Unavailable, "this node lists no recordings")) })
+    }
 
     /// Makes a third recording of the two copies of a call: this one, with its holes filled from the other.
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>>;

@@ -81,7 +81,9 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
         | Verb::PauseRecording
         | Verb::ResumeRecording
         | Verb::RepairRecording
-        | Verb::TagRecording => None,
+        | Verb::TagRecording
+        | Verb::LegalHold
+        | Verb::DeleteRecording => None,
         _ => Arc::clone(&link.turn).acquire_owned().await.ok(),
     };
     let body = answer(&link.web, verb, &frame.arguments(), session).await;
@@ -115,6 +117,8 @@ pub async fn answer(
         Verb::ResumeRecording => node.pause(session, arguments, false).await,
         Verb::RepairRecording => node.repair(session.scope(), arguments).await,
         Verb::TagRecording => node.tag(session, arguments).await,
+        Verb::LegalHold => node.hold(session, arguments).await,
+        Verb::DeleteRecording => node.delete(session, arguments).await,
         Verb::ListRecordings => node.list(session.scope(), arguments.query()?).await,
         Verb::GetRecording => {
             let found = node.recording(session.scope(), arguments.recording()?).await?;

@@ -67,6 +67,10 @@ pub enum Verb {
     ListAudit,
     /// `tagrecording`
     TagRecording,
+    /// `legalhold`
+    LegalHold,
+    /// `deleterecording`
+    DeleteRecording,
     /// `drill`
     Drill,
     /// A request of the contract that this version does not serve.
@@ -119,8 +123,8 @@ pub const ROWS: &[Row] = &[
     row("clusterstatus", Verb::ClusterStatus, ANY),
     row("completeness", Verb::Completeness, COMPLETENESS),
     row("repairrecording", Verb::RepairRecording, REPAIR),
-    row("legalhold", Verb::Later, ADMIN),
-    row("deleterecording", Verb::Later, ADMIN),
+    row("legalhold", Verb::LegalHold, ADMIN),
+    row("deleterecording", Verb::DeleteRecording, ADMIN),
     row("exportrecordings", Verb::Later, &[UserRole::Qa]),
     row("listaudit", Verb::ListAudit, AUDIT),
     row("drill", Verb::Drill, ADMIN),

@@ -8,14 +8,15 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use storage::audit_log::Wanted;
+use storage_core::hold::RELEASE_WITHIN;
 use storage_core::query::Query;
 use storage_core::{Extension, Recording, RecordingId, Scope, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, Backend, CallList, Code, Failure, FetchFormat, Listing, MarkRequest, PauseRequest,
-    StartRequest, StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Failure, FetchFormat, HoldRequest, Listing,
+    MarkRequest, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
 use super::fetch::{Fetch, Place};
 use super::outbox::REPLY_BYTES_MAX;
@@ -312,6 +313,55 @@ impl Node {
         let mut body = naming(recording);
         body.insert("tags".to_owned(), json(&record.tags)?);
         body.insert("notes".to_owned(), json(&record.notes)?);
+        Ok(body)
+    }
+
+    /// `legalhold`: as much as one person can do of it.
+    ///
+    /// # Errors
+    /// `badvalue`, `forbidden`, `notfound`, `unavailable`, and what else the node says.
+    pub async fn hold(
+        &self,
+        session: &Session,
+        arguments: &Arguments<'_>,
+    ) -> Result<Map<String, Value>, Failure> {
+        let (recording, holding) = (arguments.recording()?, arguments.holding()?);
+        self.check_seen(session.scope(), recording).await?;
+        let request = HoldRequest { recording, holding, by: session.by() };
+        let record = answer(self.backend.hold(request)).await??;
+        let mut body = naming(recording);
+        body.insert("hold".to_owned(), record.hold.into());
+        let Some(mark) = &record.holdmark else { return Ok(body) };
+        body.insert("holdmark".to_owned(), json(mark)?);
+        if let Some(release) = mark.pending(mark.last_stamp().at) {
+            let before = release.stamp.at + RELEASE_WITHIN;
+            body.insert("releaserequestedby".to_owned(), release.by.clone().into());
+            body.insert("releasebefore".to_owned(), json(before)?);
+            let message = format!(
+                "the recording stays under legal hold until another admin than {} asks for its release, too, before \
+                 {before}",
+                release.by
+            );
+            body.insert("message".to_owned(), message.into());
+        }
+        Ok(body)
+    }
+
+    /// `deleterecording`.
+    ///
+    /// # Errors
+    /// `badvalue`, `forbidden` under legal hold, `notfound`, `unavailable`, and what else the node says.
+    pub async fn delete(
+        &self,
+        session: &Session,
+        arguments: &Arguments<'_>,
+    ) -> Result<Map<String, Value>, Failure> {
+        let (recording, reason) = (arguments.recording()?, arguments.reason()?);
+        self.check_seen(session.scope(), recording).await?;
+        let request = DeleteRequest { recording, reason, by: session.by().user };
+        let tombstone = answer(self.backend.delete(request)).await??;
+        let mut body = naming(recording);
+        body.insert("at".to_owned(), json(tombstone.at)?);
         Ok(body)
     }
 

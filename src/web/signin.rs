@@ -231,9 +231,9 @@ impl Desk {
             return;
         }
         *seen = Some(stamp);
-        if found.mode() & 0o077 != 0 {
+        if found.mode() & 0o037 != 0 {
             let file = self.file.display();
-            tracing::warn!(%file, "others can read the users file; `chmod 600` it");
+            tracing::warn!(%file, "others can read or change the users file; `chmod 640` it");
         }
         match Users::load(&self.file) {
             Ok(users) => {

@@ -200,6 +200,7 @@ mod tests {
             rule: "all".to_owned(),
             captured: false,
             block: None,
+            deleted: false,
         }
     }
 

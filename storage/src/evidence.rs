@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_core::chain::{self, Head};
-use storage_core::manifest::{Checkpoint, Deed, Entry, Published, Signed, lasting};
-use storage_core::{Recording, RecordingId, hex};
+use storage_core::manifest::{Checkpoint, Deed, Deleted, Entry, Published, Signed, lasting};
+use storage_core::{Recording, RecordingId, WallTime, hex};
 
 use crate::chain_log::{ChainFault, ChainLog, ChainLogError};
 use crate::disk::{DiskFile, RealDisk};
@@ -36,6 +36,18 @@ pub enum EvidenceError {
         id: RecordingId,
         /// The data folder.
         dir: PathBuf,
+    },
+    /// It was deleted.
+    #[error("recording {id} was deleted at {at} by {by:?}: {reason}")]
+    Deleted {
+        /// The recording.
+        id: RecordingId,
+        /// When.
+        at: WallTime,
+        /// Who asked.
+        by: String,
+        /// Why.
+        reason: String,
     },
     /// No checkpoint covers it yet.
     #[error(
@@ -97,6 +109,7 @@ struct Extract {
 #[derive(Debug, Default)]
 struct Search {
     current: Stretch,
+    deleted: Option<Deleted>,
     found: Option<Extract>,
 }
 
@@ -124,6 +137,9 @@ impl Bundle {
         })?;
         if let Some(ChainFault { path, what }) = broken.into_iter().next() {
             return Err(EvidenceError::Broken { path, what });
+        }
+        if let Some(Deleted { askedat: at, by, reason, .. }) = search.deleted {
+            return Err(EvidenceError::Deleted { id, at, by, reason });
         }
         let extract = match search {
             Search { current: Stretch { stated: Some(_), .. }, .. } => {
@@ -195,6 +211,12 @@ impl Search {
             Deed::Published(published) => {
                 if published.recordingid == id {
                     self.current.stated = Some(published.clone());
+                }
+                self.current.lines.push(line.to_owned());
+            }
+            Deed::Deleted(deleted) => {
+                if deleted.recordingid == id {
+                    self.deleted = Some(deleted.clone());
                 }
                 self.current.lines.push(line.to_owned());
             }

@@ -15,6 +15,7 @@ pub mod chain_log;
 mod cipher_read;
 pub mod copy;
 pub mod decrypt;
+pub mod deletion;
 pub mod disk;
 pub mod evidence;
 mod evidence_page;
@@ -48,6 +49,7 @@ pub mod staging;
 mod tar;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tombstones;
 pub mod verify;
 mod verify_pair;
 pub mod voice_file;

@@ -1,4 +1,4 @@
-//! The manifest of a node: a line for each recording that is published here, and checkpoints that the node signs.
+//! The manifest of a node: a line for each recording that is published or deleted here, and checkpoints that the node signs.
 //! Lines that come at the same time are written with one sync. When a checkpoint is due, and what is in a
 //! line, is [`storage_core::manifest`]'s matter.
 
@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use storage_core::chain::Head;
-use storage_core::manifest::{Checkpoint, Deed, Entry, Published, Signed, is_due};
+use storage_core::manifest::{Checkpoint, Deed, Deleted, Entry, Published, Signed, is_due};
+use storage_core::tombstone::Tombstone;
 use storage_core::{NodeId, Recording, WallTime, hex};
 
 use crate::audit_log::AuditLog;
@@ -87,7 +88,19 @@ impl Manifest {
     pub fn published(&self, record: &Recording) -> Result<(), VoiceError> {
         let stated = Published::of(record)
             .map_err(|error| VoiceError::io("cannot state", Path::new("record"), error.into()))?;
-        let mine = Waiting { entry: self.entry(Deed::Published(stated)), lasts: Arc::default() };
+        self.append(Deed::Published(stated))
+    }
+
+    /// Writes down that a recording was deleted, in the same way.
+    ///
+    /// # Errors
+    /// [`VoiceError`]; as for `published`.
+    pub fn deleted(&self, tombstone: &Tombstone) -> Result<(), VoiceError> {
+        self.append(Deed::Deleted(Deleted::of(tombstone)))
+    }
+
+    fn append(&self, deed: Deed) -> Result<(), VoiceError> {
+        let mine = Waiting { entry: self.entry(deed), lasts: Arc::default() };
         lock(&self.waiting).push(mine.clone());
         let mut log = lock(&self.log);
         if mine.lasts.load(Ordering::Acquire) {

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use storage_core::chain::{self, Head};
-use storage_core::manifest::{Checkpoint, Deed, Entry, Published, Signed};
+use storage_core::manifest::{Checkpoint, Deed, Deleted, Entry, Published, Signed};
 use storage_core::naming::{self, MANIFEST_FOLDER, Named};
 use storage_core::{RecordingId, WallTime, hex};
 
@@ -44,6 +44,8 @@ pub struct Checked {
     pub checkpoints: u64,
     /// Lines that no such checkpoint covers yet.
     pub uncovered: u64,
+    /// Recordings that were deleted on purpose.
+    pub deleted: u64,
     /// Recordings that are older than the manifest: it says nothing of them.
     pub older: u64,
     /// What is wrong.
@@ -65,6 +67,8 @@ pub enum CheckError {
 #[derive(Debug, Default)]
 struct Stated {
     recordings: BTreeMap<RecordingId, Published>,
+    /// What was deleted since.
+    deleted: BTreeMap<RecordingId, Deleted>,
     /// The first line: what was published before has none.
     since: Option<WallTime>,
     checkpoints: u64,
@@ -90,7 +94,8 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, CheckError> {
     let (lines, broken) = log.each(|line, before| stated.take(line, before, key, expected))?;
     let faults = broken.into_iter().map(altered).collect();
     let (checkpoints, uncovered) = (stated.checkpoints, lines.saturating_sub(stated.covered));
-    let mut checked = Checked { lines, checkpoints, uncovered, older: 0, faults };
+    let deleted = stated.deleted.len() as u64;
+    let mut checked = Checked { lines, checkpoints, uncovered, deleted, older: 0, faults };
     if let Some(kept) = expected.checkpoint.filter(|_| !stated.kept) {
         let what = format!(
             "does not contain the checkpoint of {} over {} lines: it was rolled back or written anew since; what was \
@@ -140,6 +145,10 @@ impl Stated {
                 if known.is_none_or(|known| known.revision <= published.revision) {
                     self.recordings.insert(published.recordingid, published.clone());
                 }
+                None
+            }
+            Deed::Deleted(deleted) => {
+                self.deleted.insert(deleted.recordingid, deleted.clone());
                 None
             }
             Deed::Checkpoint(checkpoint) => match signed(&entry, checkpoint, before, key) {
@@ -239,7 +248,7 @@ type Faults = BTreeMap<RecordingId, Fault>;
 /// they are older.
 fn compare(store: &VoiceStore, stated: &Stated) -> Result<(Faults, u64), VoiceError> {
     let mut faults = Faults::new();
-    for id in stated.recordings.keys() {
+    for id in stated.recordings.keys().filter(|id| !stated.deleted.contains_key(id)) {
         if let Some(fault) = is_wrong(store, stated, *id) {
             faults.insert(*id, fault);
         }
@@ -247,6 +256,12 @@ fn compare(store: &VoiceStore, stated: &Stated) -> Result<(Faults, u64), VoiceEr
     let mut older = 0;
     let since = stated.since.unwrap_or_default();
     for (path, id) in records(store)? {
+        if let Some(fault) =
+            stated.deleted.get(&id).map(|deleted| lies_again(path.clone(), deleted))
+        {
+            faults.insert(id, fault);
+            continue;
+        }
         if stated.recordings.contains_key(&id) {
             continue;
         }
@@ -260,6 +275,14 @@ fn compare(store: &VoiceStore, stated: &Stated) -> Result<(Faults, u64), VoiceEr
         faults.insert(id, Fault { kind: FaultKind::Added, path, what });
     }
     Ok((faults, older))
+}
+
+fn lies_again(path: PathBuf, deleted: &Deleted) -> Fault {
+    let Deleted { recordingid, askedat, by, .. } = deleted;
+    let what = format!(
+        "lies here again: recording {recordingid} was deleted by {by:?} at {askedat}; remove it"
+    );
+    Fault { kind: FaultKind::Added, path, what }
 }
 
 fn records(store: &VoiceStore) -> Result<Vec<(PathBuf, RecordingId)>, VoiceError> {
@@ -276,6 +299,11 @@ fn records(store: &VoiceStore) -> Result<Vec<(PathBuf, RecordingId)>, VoiceError
 }
 
 fn is_wrong(store: &VoiceStore, stated: &Stated, id: RecordingId) -> Option<Fault> {
+    if let Some(deleted) = stated.deleted.get(&id) {
+        // Somebody has put it back, or it was being deleted and is gone by now.
+        let path = store.path(naming::record_file(deleted.started, id));
+        return store.disk().open(&path).is_ok().then(|| lies_again(path, deleted));
+    }
     let Some(published) = stated.recordings.get(&id) else {
         // It was added, and still has no line.
         return Some(Fault { kind: FaultKind::Added, path: PathBuf::new(), what: String::new() });

@@ -33,6 +33,16 @@ pub enum BrokenPair {
         .0.display()
     )]
     NoRecord(PathBuf),
+    /// A file of a recording that was deleted.
+    #[error(
+        "{} is of recording {id}, which was deleted, and is not listed again: remove it", path.display()
+    )]
+    Deleted {
+        /// The file.
+        path: PathBuf,
+        /// The recording.
+        id: RecordingId,
+    },
     /// A record in the wrong place.
     #[error("{} is the record of {id}: put it where that belongs", path.display())]
     Misplaced {
@@ -126,6 +136,10 @@ fn enter(
     for entry in &names {
         let path = folder.join(&entry.name);
         match named(entry) {
+            // Somebody has put its files back.
+            Some(Named::Record(id) | Named::Voice(id)) if store.is_deleted(id) => {
+                reindexed.broken.push(BrokenPair::Deleted { path, id });
+            }
             Some(Named::Record(id)) if wanted(id)? => match whole_pair(store, &path, id) {
                 Ok(record) => group.push(record),
                 Err(broken) => reindexed.broken.push(broken),
@@ -136,14 +150,27 @@ fn enter(
             _ => {}
         }
         if group.len() == GROUP {
-            catalog.fill(&group)?;
-            reindexed.entered += group.len() as u64;
+            reindexed.entered += fill(store, catalog, &group)?;
             group.clear();
         }
     }
-    catalog.fill(&group)?;
-    reindexed.entered += group.len() as u64;
+    reindexed.entered += fill(store, catalog, &group)?;
     Ok(())
+}
+
+/// Enters records, and takes out again what was deleted since they were read.
+fn fill(
+    store: &VoiceStore,
+    catalog: &DurableCatalog,
+    group: &[Recording],
+) -> Result<u64, ReindexError> {
+    catalog.fill(group)?;
+    let mut entered = group.len() as u64;
+    for record in group.iter().filter(|record| store.is_deleted(record.recordingid)) {
+        catalog.remove(record.recordingid)?;
+        entered -= 1;
+    }
+    Ok(entered)
 }
 
 /// A record whose voice file is there and has the right length. (Its content is the matter of

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use storage_core::marks::Marks;
 use storage_core::record::VoiceFormat;
+use storage_core::tombstone::Tombstone;
 use storage_core::wrapped_key::KeysFile;
 use storage_core::{Recording, RecordingId, naming};
 
@@ -64,6 +65,8 @@ impl Staged {
 /// What [`VoiceStore::finish`] did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unfinished {
+    /// Recordings whose deletion had begun; they may still be listed.
+    pub deleted: Vec<Tombstone>,
     /// Recordings whose publishing had begun and is complete now.
     pub published: Vec<Recording>,
     /// Files removed that were half written; their recordings are still in the capture journal, or
@@ -81,6 +84,10 @@ impl VoiceStore {
         let FinishedVoice { id, format, bytes, sha256, path: sealing_voice, file, key } = voice;
         if record.recordingid != id {
             return Err(VoiceError::Mismatch { record: record.recordingid, voice: id });
+        }
+        if self.is_deleted(id) {
+            self.remove_if_there(&sealing_voice)?;
+            return Err(VoiceError::Deleted { id });
         }
         (record.format, record.bytes, record.sha256) = (format, bytes, sha256);
         record.encrypted = key.is_some();
@@ -123,6 +130,10 @@ impl VoiceStore {
     /// completes what has begun.
     pub fn publish_staged(&self, staged: &Staged) -> Result<Recording, VoiceError> {
         let record = &staged.record;
+        if self.is_deleted(record.recordingid) {
+            self.discard(staged)?;
+            return Err(VoiceError::Deleted { id: record.recordingid });
+        }
         let from = self.staged_record(record);
         let note = self.note(record);
         match self.disk().rename(&from, &note) {
@@ -191,7 +202,9 @@ impl VoiceStore {
     /// # Errors
     /// [`VoiceError`].
     pub fn finish(&self) -> Result<Unfinished, VoiceError> {
+        let deleted = self.finish_deletions()?;
         let mut unfinished = self.finish_work()?;
+        unfinished.deleted = deleted;
         let copies = self.copies();
         let of_copies = copies.finish_work()?;
         unfinished.published.extend(of_copies.published);
@@ -219,6 +232,10 @@ impl VoiceStore {
             let path = publishing.join(&name);
             let record = naming::revision_of(&name).and_then(|_| self.read_record(&path).ok());
             match record.filter(|record| self.note(record) == path && self.has_voice(record)) {
+                Some(record) if self.is_deleted(record.recordingid) => {
+                    self.drop_begun(&record)?;
+                    unfinished.removed += 1;
+                }
                 Some(record) => unfinished.published.push(self.complete(record)?),
                 None => {
                     self.remove(&path)?;
@@ -242,16 +259,20 @@ impl VoiceStore {
     /// Gives voice and record their final names. The note that this has begun is durable.
     fn complete(&self, mut record: Recording) -> Result<Recording, VoiceError> {
         let _alone = self.alone(record.recordingid);
+        if self.is_deleted(record.recordingid) {
+            self.drop_begun(&record)?;
+            return Err(VoiceError::Deleted { id: record.recordingid });
+        }
         let before = self.revisions_of(&record)?;
         if let Some(newest) = before.iter().max_by_key(|before| before.revision) {
             if newest.revision > record.revision {
-                self.remove_if_there(&self.staged_voice(&record))?;
-                self.remove_if_there(&self.staged_keys(&record))?;
-                self.remove_if_there(&self.note(&record))?;
+                self.drop_begun(&record)?;
                 return Ok(newest.clone());
             }
             Marks::of(newest).merge_into(&mut record);
-            record.hold = newest.hold;
+            if record.holdmark.is_none() {
+                record.hold = newest.hold;
+            }
         }
         let folder = self.path(naming::day_folder(record.started));
         let made = self.disk().make_folder(&folder);
@@ -279,6 +300,13 @@ impl VoiceStore {
         self.remove_if_there(&self.note(&record))?;
         self.sync_folder(&self.work(naming::publishing_folder()))?;
         Ok(record)
+    }
+
+    /// Removes what was to be published, and is not to be any more.
+    fn drop_begun(&self, record: &Recording) -> Result<(), VoiceError> {
+        self.remove_if_there(&self.staged_voice(record))?;
+        self.remove_if_there(&self.staged_keys(record))?;
+        self.remove_if_there(&self.note(record)).map(drop)
     }
 
     /// Makes the data key of what is being published durable under its final name, beside the one
@@ -397,19 +425,19 @@ impl VoiceStore {
         self.work(naming::publishing_record_file(record.recordingid, record.revision))
     }
 
-    fn exists(&self, path: &Path) -> bool {
+    pub(crate) fn exists(&self, path: &Path) -> bool {
         self.disk().open(path).is_ok()
     }
 
     /// The files in a folder.
-    fn names(&self, folder: &Path) -> Result<Vec<String>, VoiceError> {
+    pub(crate) fn names(&self, folder: &Path) -> Result<Vec<String>, VoiceError> {
         let listed = self.disk().list(folder);
         let listed = listed.map_err(|error| VoiceError::io("cannot list", folder, error))?;
         Ok(listed.into_iter().filter(|entry| !entry.folder).map(|entry| entry.name).collect())
     }
 
     /// Tells whether it was there.
-    fn remove_if_there(&self, path: &Path) -> Result<bool, VoiceError> {
+    pub(crate) fn remove_if_there(&self, path: &Path) -> Result<bool, VoiceError> {
         match self.disk().remove(path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -167,12 +167,12 @@ impl Place {
         Ok(Self { folder, store, running })
     }
 
-    /// Whether a recording is being published now.
+    /// Whether a recording is being published or deleted now.
     fn publishes(&self, id: RecordingId) -> bool {
         let notes = naming::publishing_folder();
-        [naming::of_copies(&notes), notes].into_iter().any(|notes| {
+        [naming::of_copies(&notes), notes, naming::deleting_folder()].into_iter().any(|notes| {
             let listed = self.store.disk().list(&self.store.path(notes)).unwrap_or_default();
-            let of_it = |name: &str| naming::revision_of(name).is_some_and(|(of, _)| of == id);
+            let of_it = |name: &str| name.split('.').next().is_some_and(|of| of.parse() == Ok(id));
             listed.iter().any(|entry| of_it(&entry.name))
         })
     }
@@ -293,6 +293,7 @@ fn is_hidden(folder: &Path) -> bool {
         naming::STAGED_FOLDER,
         naming::PUBLISHING_FOLDER,
         naming::COPIES_FOLDER,
+        naming::DELETING_FOLDER,
     ];
     folder.iter().any(|part| hidden.iter().any(|name| part == *name))
 }

@@ -92,6 +92,12 @@ pub enum VoiceError {
         /// The file.
         path: PathBuf,
     },
+    /// It was deleted, for good.
+    #[error("recording {id} was deleted, and is not published again")]
+    Deleted {
+        /// Which.
+        id: RecordingId,
+    },
     /// It is encrypted, and its data key cannot be had.
     #[error("{} is encrypted: {why}", path.display())]
     Key {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use storage_core::cipher_file::{CipherHeader, HEADER_BYTES, Layout};
 use storage_core::record::VoiceFormat;
+use storage_core::tombstone::Tombstone;
 use storage_core::wrapped_key::{KEYS_FILE_BYTES_MAX, KeyUse, KeysFile, WrappedKey};
 use storage_core::{Recording, RecordingId, WallTime, naming};
 
@@ -14,6 +15,7 @@ use crate::cipher_read::CipherFile;
 use crate::disk::{Disk, DiskFile, RealDisk, read_full_at, read_whole, write_all_at};
 use crate::keys::Keys;
 use crate::manifest::Manifest;
+use crate::tombstones::Tombstones;
 use crate::voice_file::{EncodedWriter, VoiceError, VoiceForm, VoiceWriter};
 use crate::voice_out::hash;
 use crate::wav::Channels;
@@ -36,6 +38,8 @@ pub struct VoiceStore {
     publishing: Arc<[Mutex<()>; PUBLISHING_AT_ONCE]>,
     /// Where what is published is written down.
     manifest: Option<Arc<Manifest>>,
+    /// What never comes back.
+    deleted: Arc<Tombstones>,
 }
 
 /// A voice file that is there and has the right length; if it is encrypted, with its data key.
@@ -67,14 +71,16 @@ impl VoiceStore {
             let made = disk.make_folder(&folder);
             made.map_err(|error| VoiceError::io("cannot make folder", &folder, error))?;
         }
-        Ok(Self::at(disk, dir))
+        let deleted = Arc::new(Tombstones::open_on(Arc::clone(&disk), dir)?);
+        Ok(Self { deleted, ..Self::at(disk, dir) })
     }
 
     /// The store of a folder that nothing is to be made or written in.
     pub(crate) fn at(disk: Arc<dyn Disk>, dir: &Path) -> Self {
         let publishing = Arc::default();
+        let deleted = Arc::new(Tombstones::none(Arc::clone(&disk), dir));
         let (dir, keys) = (dir.to_owned(), Keys::default());
-        Self { disk, dir, keys, copies: false, publishing, manifest: None }
+        Self { disk, dir, keys, copies: false, publishing, manifest: None, deleted }
     }
 
     /// The same with keys: what is written is encrypted, and what is encrypted can be read.
@@ -95,6 +101,18 @@ impl VoiceStore {
             Some(manifest) => manifest.published(record),
             None => Ok(()),
         }
+    }
+
+    /// Writes down that a recording was deleted.
+    pub(crate) fn state_deleted(&self, tombstone: &Tombstone) -> Result<(), VoiceError> {
+        match &self.manifest {
+            Some(manifest) => manifest.deleted(tombstone),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn deleted(&self) -> &Tombstones {
+        &self.deleted
     }
 
     /// The same folder for what comes from another member: it is written and staged apart.
@@ -301,7 +319,8 @@ impl VoiceStore {
         self.write_small(path, &keys.encode())
     }
 
-    fn write_small(&self, path: &Path, bytes: &[u8]) -> Result<(), VoiceError> {
+    /// Writes a small file, durably but for its name.
+    pub(crate) fn write_small(&self, path: &Path, bytes: &[u8]) -> Result<(), VoiceError> {
         let failed = |error| VoiceError::io("cannot write", path, error);
         let file = self.disk.create(path).map_err(failed)?;
         write_all_at(&*file, bytes, 0).map_err(|(_, error)| failed(error))?;

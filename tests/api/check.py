@@ -23,7 +23,7 @@ NODE, FOLDER, PASSWORD = sys.argv[1:]
 ROLES = ["agent", "supervisor", "qa", "auditor", "admin"]
 OPENAPI = yaml.safe_load(open(f"{FOLDER}/openapi.yaml"))
 ASYNCAPI = yaml.safe_load(open(f"{FOLDER}/asyncapi.yaml"))
-# What a request needs to be more than refused for its arguments; `recordingid` is filled in.
+# What a request needs to be more than refused for its arguments; an empty `recordingid` is filled in.
 TOKENS = {}
 ARGUMENTS = json.load(open(f"{FOLDER}/../../tests/api/arguments.json"))
 
@@ -128,7 +128,7 @@ def over_http(recordingid):
             body = None
             if path.startswith("/api/requests/"):
                 body = {**ARGUMENTS.get(request, {})}
-                if "recordingid" in body:
+                if body.get("recordingid") == "":
                     body["recordingid"] = recordingid
             address = path.replace("{id}", recordingid)
             open_to_all = {} in operation.get("security", [{"bearer": []}]) or operation.get("security") == []
@@ -156,7 +156,7 @@ async def over_socket(recordingid):
                 if operation["action"] != "receive" or name == "drill" and role == "admin" or name == "signout":
                     continue
                 arguments = {**ARGUMENTS.get(name, {})}
-                if "recordingid" in arguments:
+                if arguments.get("recordingid") == "":
                     arguments["recordingid"] = recordingid
                 if name == "authenticate":
                     arguments = {"token": TOKENS[role]}

@@ -5,6 +5,8 @@
 
 pub mod clear;
 pub mod group;
+pub mod page;
+pub mod skipped;
 pub mod small_disk;
 
 use std::path::Path;

@@ -124,6 +124,12 @@ impl Lan {
         self.inside(node, &chain(name))
     }
 
+    /// A file by which the network of a host is entered.
+    #[allow(dead_code, reason = "machines that are booted are given one")]
+    pub fn network(&self, node: NodeId) -> &Path {
+        &self.hosts[&node]
+    }
+
     /// Pulls a cable.
     pub fn unplug(&self, node: NodeId, leg: Leg) {
         run(&format!("ip link set {} down", leg.port(node))).expect("a cable");

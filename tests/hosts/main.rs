@@ -15,11 +15,11 @@ mod slow;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use astlogger::demo::{Place, Shape, Verdict};
 use common::group::{GroupBench, ONE, TWO, WITNESS};
+use common::skipped::skip;
 use lan::{Flow, Lan, Leg};
 use power::PowerDisk;
 use simulator::{CallRef, SiteConfig};
@@ -68,23 +68,8 @@ fn on_hosts<F: Future<Output = ()>>(test: impl FnOnce(Lan, PathBuf) -> F + Send 
     });
     match ran.join() {
         Ok(Ok(())) => {}
-        Ok(Err(reason)) => skip(&reason),
+        Ok(Err(reason)) => skip("real hosts", &reason),
         Err(panic) => std::panic::resume_unwind(panic),
-    }
-}
-
-/// Says on the spot, and to whoever counts in the end, that a test was not run.
-fn skip(reason: &anyhow::Error) {
-    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
-    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
-    eprintln!("SKIPPED ({count} so far): {name} is NOT TESTED on real hosts here: {reason:#}");
-    let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
-    let list = std::fs::File::options().create(true).append(true).open(list);
-    let told = list
-        .and_then(|mut list| std::io::Write::write_all(&mut list, format!("{name}\n").as_bytes()));
-    if let Err(error) = told {
-        eprintln!("SKIPPED, and nobody will count it: {error}");
     }
 }
 

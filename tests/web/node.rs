@@ -13,8 +13,9 @@ use astlogger::completeness::SeenDay;
 use astlogger::config::Oidc;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, Drill, Event, Failure, FetchFormat, Listing, MarkRequest,
-    PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic, Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Drill, Event, Failure, FetchFormat, HoldRequest,
+    Listing, MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic,
+    Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
 use futures_util::FutureExt;
@@ -22,7 +23,9 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use storage::Page;
+use storage_core::hold::HoldError;
 use storage_core::query::{Position, Query};
+use storage_core::tombstone::{Deletion, Tombstone};
 use storage_core::{Extension, NodeId, Recording, RecordingId, WallTime};
 use tokio::sync::{Semaphore, broadcast};
 
@@ -223,6 +226,34 @@ impl Backend for FakeNode {
             record.clone()
         });
         Box::pin(async move { marked })
+    }
+
+    fn hold(&self, request: HoldRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
+        let unknown = || Failure::new(Code::NotFound, "no such recording");
+        let mut recordings = self.recordings.lock().unwrap();
+        let held = recordings.get_mut(&request.recording).ok_or_else(unknown);
+        let held = held.and_then(|(record, _)| {
+            let now = record.ended;
+            let done = request.holding.apply(record, &request.by.user, now, NodeId(1));
+            let refused = |error: HoldError| Failure::new(Code::Forbidden, error.to_string());
+            done.map(|_| record.clone()).map_err(refused)
+        });
+        Box::pin(async move { held })
+    }
+
+    fn delete(&self, request: DeleteRequest) -> BoxFuture<'static, Result<Tombstone, Failure>> {
+        let mut recordings = self.recordings.lock().unwrap();
+        let deleted = match recordings.get(&request.recording).map(|(record, _)| record.clone()) {
+            None => Err(Failure::new(Code::NotFound, "no such recording")),
+            Some(record) if record.hold => Err(Failure::new(Code::Forbidden, "under legal hold")),
+            Some(record) => {
+                recordings.remove(&request.recording);
+                let DeleteRequest { by, reason, .. } = request;
+                let (at, node) = (record.ended, NodeId(1));
+                Ok(Tombstone::of(&record, Deletion { at, node, by, reason }))
+            }
+        };
+        Box::pin(async move { deleted })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {

@@ -64,6 +64,46 @@ async fn agents_write_about_their_own_calls_only() {
 }
 
 #[tokio::test]
+async fn admins_hold_release_and_delete_with_a_reason() {
+    let site = Site::new().await;
+    let id = site.node.put(1, "2611", noise(1000, 1)).to_string();
+    let (on, off) = (json!({"recordingid": id, "on": true, "reason": "case 7"}), "legalhold");
+    let held = post(&site, UserRole::Admin, off, &on.to_string()).await.json();
+    assert_eq!((&held["hold"], &held["holdmark"]["by"]), (&json!(true), &json!("adam")), "{held}");
+    assert!(held.get("releaserequestedby").is_none(), "{held}");
+    let delete = json!({"recordingid": id, "reason": "old"}).to_string();
+    let refused = post(&site, UserRole::Admin, "deleterecording", &delete).await;
+    assert_eq!((refused.status, &refused.json()["error"]), (403, &json!("forbidden")));
+    let release = json!({"recordingid": id, "on": false, "reason": "over"}).to_string();
+    let wish = post(&site, UserRole::Admin, "legalhold", &release).await.json();
+    assert_eq!((&wish["hold"], &wish["releaserequestedby"]), (&json!(true), &json!("adam")));
+    assert_eq!(wish["releasebefore"], "2023-11-21T22:13:21.001Z", "a week after the wish");
+    assert!(wish["message"].as_str().unwrap().contains("another admin than adam"), "{wish}");
+    let again = post(&site, UserRole::Admin, "legalhold", &release).await;
+    assert_eq!(again.status, 403, "{}", again.text());
+    for (name, wrong, told) in [
+        ("legalhold", json!({"recordingid": id, "reason": "x"}), "`on`"),
+        ("legalhold", json!({"recordingid": id, "on": "maybe", "reason": "x"}), "`on`"),
+        ("legalhold", json!({"recordingid": id, "on": true}), "`reason`"),
+        ("legalhold", json!({"on": true, "reason": "x"}), "`recordingid`"),
+        ("deleterecording", json!({"recordingid": id}), "`reason`"),
+        ("deleterecording", json!({"recordingid": id, "reason": "x".repeat(501)}), "500 bytes"),
+        ("deleterecording", json!({"reason": "x"}), "`recordingid`"),
+    ] {
+        let refused = post(&site, UserRole::Admin, name, &wrong.to_string()).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (400, &json!("badvalue")),
+            "{wrong}"
+        );
+        assert!(refused.text().contains(told), "{}", refused.text());
+    }
+    let unknown = json!({"recordingid": "018bcfe5-687b-7000-8000-00000000ffff", "reason": "x"});
+    let refused = post(&site, UserRole::Admin, "deleterecording", &unknown.to_string()).await;
+    assert_eq!(refused.status, 404);
+}
+
+#[tokio::test]
 async fn every_request_that_needs_no_socket_can_be_posted() {
     let site = Site::new().await;
     let id = site.node.put(1, "2611", noise(1000, 1)).to_string();
@@ -78,6 +118,13 @@ async fn every_request_that_needs_no_socket_can_be_posted() {
         (UserRole::Qa, "repairrecording", json!({"recordingid": id}), "recordingid"),
         (UserRole::Auditor, "completeness", json!({}), "calls"),
         (UserRole::Auditor, "ListAudit", json!({}), "entries"),
+        (
+            UserRole::Admin,
+            "legalhold",
+            json!({"recordingid": id, "on": false, "reason": "x"}),
+            "hold",
+        ),
+        (UserRole::Admin, "deleterecording", json!({"recordingid": id, "reason": "x"}), "at"),
     ] {
         let done = post(&site, role, name, &body.to_string()).await;
         assert_eq!(done.status, 200, "{name}: {}", done.text());

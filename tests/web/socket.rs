@@ -31,8 +31,14 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "tagrecording", "recordingid": recording, "add": "vip" }), "y y y - -"),
         (json!({ "request": "listen" }), "- u - - -"),
         (json!({ "request": "stoplisten" }), "- u - - -"),
-        (json!({ "request": "legalhold" }), "- - - - u"),
-        (json!({ "request": "deleterecording" }), "- - - - u"),
+        (
+            json!({ "request": "legalhold", "recordingid": recording, "on": false, "reason": "over" }),
+            "- - - - y",
+        ),
+        (
+            json!({ "request": "deleterecording", "recordingid": recording, "reason": "old" }),
+            "- - - - y",
+        ),
         (json!({ "request": "exportrecordings" }), "- - u - -"),
         (json!({ "request": "listaudit" }), "- - - y y"),
     ]

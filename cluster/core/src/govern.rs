@@ -8,6 +8,7 @@ use raft::StateRole;
 use storage_core::{Duty, MonoTime, NodeId, Role};
 
 use crate::command::{Command, Proposal, ProposalId};
+use crate::level;
 use crate::node::Node;
 use crate::role::{Decider, successor};
 use crate::view::{DutyGrant, GroupView, MemberView, duty_unheard};
@@ -131,7 +132,7 @@ impl Node {
             health: member.health,
             address: member.address.clone(),
             phantoms: member.phantoms.clone(),
-            program: member.program.clone(),
+            program: level::version(&member.program).to_owned(),
             copy: self.state.copy(node),
         };
         GroupView {

@@ -3,6 +3,7 @@
 //!
 //! * [`node`]: one member, behind inputs and one output to drain.
 //! * [`command`], [`state`], [`ledger`]: what the log holds and what it means.
+//! * [`level`]: which commands all members know.
 //! * [`role`]: who is to lead, and why; [`mirror`]: who keeps what another captures.
 //! * [`wire`]: the form of messages and entries.
 //! * [`view`]: what the rest of the program sees.
@@ -11,6 +12,7 @@ pub mod alarm;
 pub mod command;
 mod govern;
 pub mod ledger;
+pub mod level;
 mod micros;
 pub mod mirror;
 pub mod node;

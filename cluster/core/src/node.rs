@@ -19,6 +19,7 @@ use storage_core::{MonoTime, NodeId, Role};
 
 use crate::alarm::Alarm;
 use crate::command::{Command, CommandError, Outcome, Proposal, ProposalId, Refusal};
+use crate::level;
 use crate::peers::{PeerEvent, Peers};
 use crate::proposals::{Proposals, ProposeError};
 use crate::raft_log::RaftLog;
@@ -194,6 +195,14 @@ impl Node {
         command: Command,
         deadline: MonoTime,
     ) -> Result<ProposalId, ProposeError> {
+        let (level, known) = (level::of(&command), self.state.level());
+        if level > known {
+            return Err(ProposeError::Level { level, known });
+        }
+        let command = match command {
+            Command::Announce(announce) => Command::Announce(level::announced(announce)),
+            command => command,
+        };
         let id = self.proposals.add(now, command, deadline)?;
         self.propose_due(now);
         Ok(id)

@@ -15,6 +15,16 @@ pub enum ProposeError {
     /// Too many are waiting.
     #[error("{0} proposals are waiting for the group; this one was not taken on")]
     Busy(usize),
+    /// A member runs a program that does not know such a command yet.
+    #[error(
+        "it takes programs of level {level}, and a member's is of level {known}: upgrade all members"
+    )]
+    Level {
+        /// Which level it takes.
+        level: u16,
+        /// Which one all members have.
+        known: u16,
+    },
     /// It has no form in the log.
     #[error(transparent)]
     Command(#[from] CommandError),

@@ -12,6 +12,7 @@ use crate::command::{
     StretchRef,
 };
 use crate::ledger::{Claimant, Ledger, Present};
+use crate::level;
 use crate::node::{Applied, Entry};
 use crate::phantoms;
 
@@ -384,6 +385,13 @@ impl State {
     #[must_use]
     pub const fn members(&self) -> &BTreeMap<NodeId, Member> {
         &self.members
+    }
+
+    /// Which kinds of commands all members know; of one that has not announced itself only the first.
+    #[must_use]
+    pub fn level(&self) -> u16 {
+        let levels = self.members.values().map(|member| level::told(&member.program));
+        levels.min().unwrap_or(level::KNOWN)
     }
 
     /// Numbers of members that are gone for good.

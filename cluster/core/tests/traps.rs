@@ -7,10 +7,10 @@ use std::time::Duration;
 use cluster_core::node::{Entry, Finished, StepError, Work};
 use cluster_core::wire::{Kind, Message};
 use cluster_core::{
-    Alarm, Announce, Cause, Command, Health, Node, NodeConfig, Outcome, Patience, PeerEvent,
-    ProposalId, ProposeError, Refusal, Stored, Ticks,
+    Alarm, Announce, CallRef, Cause, Claim, Command, Health, Node, NodeConfig, Outcome, Patience,
+    PeerEvent, ProposalId, ProposeError, Refusal, Stored, Terms, Ticks,
 };
-use storage_core::{Duty, MonoTime, NodeId, Role};
+use storage_core::{CallId, Duty, MonoTime, NodeId, RecordingId, Role, SegmentId, WallTime};
 
 const TICK_MS: u64 = 25;
 
@@ -74,10 +74,14 @@ impl Trio {
         let disk = self.disks.entry(id_).or_insert_with(Stored::joining).clone();
         self.nodes.insert(id_, Node::new(config(id, boot), disk).unwrap());
         self.down.remove(&id_);
+        self.announce(id, "1");
+    }
+
+    fn announce(&mut self, id: u16, program: &str) -> ProposalId {
+        let (node, role) = (NodeId(id), config(id, 1).role);
         let phantoms = vec![format!("78{id}00-78{id}99")];
-        let role = config(id, boot).role;
-        let announce = Announce { node: id_, role, phantoms, program: "1".into() };
-        self.propose(id, Command::Announce(announce));
+        let announce = Announce { node, role, phantoms, program: program.into() };
+        self.propose(id, Command::Announce(announce))
     }
 
     fn healthy(&mut self, id: u16) {
@@ -298,6 +302,48 @@ fn what_cannot_be_proposed_is_said_at_once() {
         }
     }
     panic!("proposals without end");
+}
+
+#[test]
+fn what_a_member_cannot_read_is_proposed_by_nobody_until_it_is_upgraded() {
+    let mut trio = Trio::settled();
+    let hand_in = Command::HandIn { keeper: NodeId(1), claim: claim(2) };
+    let try_it = |trio: &mut Trio| {
+        let now = trio.now();
+        trio.node(1).propose(now, hand_in.clone(), now + Duration::from_secs(20))
+    };
+    // The witness runs the program of before; it need not be up to be waited for.
+    for program in ["1+log1", "1+log2", "0.9+log1"] {
+        let id = trio.announce(3, program);
+        trio.run_until("it is announced", |trio| trio.outcome(3, id).is_some());
+        trio.run(500);
+        let tried = try_it(&mut trio);
+        if program == "1+log2" {
+            let id = tried.expect("all know it");
+            trio.run_until("it is applied everywhere", |trio| trio.outcome(1, id).is_some());
+        } else {
+            assert_eq!(tried, Err(ProposeError::Level { level: 2, known: 1 }), "{program}");
+        }
+    }
+    trio.kill(3);
+    trio.run(5_000);
+    assert!(try_it(&mut trio).is_err(), "it may come back as it was");
+}
+
+/// A capture of this member.
+fn claim(node: u16) -> Claim {
+    let at = WallTime::from_millis(1_700_000_000_000);
+    Claim {
+        call: CallRef { ucid: None, callid: CallId::new("120"), began: Some(at) },
+        copy: 1,
+        take: 1,
+        node: NodeId(node),
+        segment: SegmentId(9),
+        recording: RecordingId::new(at, [7; 10]),
+        from: at,
+        epoch: 1,
+        terms: Terms::default(),
+    }
 }
 
 #[test]

@@ -50,6 +50,9 @@ pub struct SeenCall {
     /// What stood in the way last of recording it, by its word in `calls_missed_total`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<String>,
+    /// This is what a recording tells of its call that was deleted since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
 }
 
 /// What became of a call.
@@ -66,6 +69,8 @@ pub enum Outcome {
     Missed,
     /// Something of it was captured and will be published soon.
     Pending,
+    /// It was recorded, and a recording of it was deleted since: how much it had is not known any more.
+    Deleted,
 }
 
 /// One call of a day.
@@ -108,6 +113,9 @@ pub struct Completeness {
     pub missed: u64,
     /// Captured, and not published yet.
     pub pending: u64,
+    /// Recorded, and deleted since; what was to be recorded of these is not in `duems`.
+    #[serde(default)]
+    pub deleted: u64,
     /// What was to be recorded, milliseconds.
     pub duems: u64,
     /// What is missing of it, by cause.
@@ -168,6 +176,7 @@ fn seen_by(recording: &Recording) -> SeenCall {
         rule: recording.rule.clone(),
         captured: true,
         block: None,
+        deleted: false,
     }
 }
 
@@ -176,6 +185,10 @@ impl Completeness {
         self.calls += 1;
         if call.outcome == Outcome::Pending {
             self.pending += 1;
+            return;
+        }
+        if call.outcome == Outcome::Deleted {
+            self.deleted += 1;
             return;
         }
         self.duems += call.duems;
@@ -188,7 +201,7 @@ impl Completeness {
             Outcome::Excluded => &mut self.excluded,
             Outcome::Missed => &mut self.missed,
             // Told above.
-            Outcome::Pending => return,
+            Outcome::Pending | Outcome::Deleted => return,
         };
         *count += 1;
         if matches!(call.outcome, Outcome::Partial | Outcome::Missed) {
@@ -236,6 +249,7 @@ fn join(call: &mut SeenCall, other: SeenCall) {
         call.rule = other.rule;
     }
     call.captured |= other.captured;
+    call.deleted |= other.deleted;
     call.block = call.block.take().or(other.block);
     call.due.extend(other.due);
     call.due = union(std::mem::take(&mut call.due));
@@ -306,13 +320,16 @@ fn account(now: WallTime, call: &SeenCall, recordings: &[&Recording]) -> CallAcc
     let duems = due.iter().map(|due| due.to.millis_after(due.from)).sum();
     let missing = missing(call, &due, recordings);
     let soon = call.captured && now.micros_since(call.ended) < PUBLISHED_WITHIN_MICROS;
-    let outcome = if recordings.is_empty() && soon {
+    let whole = missing.is_empty() && recordings.iter().any(|recording| recording.complete);
+    let outcome = if call.deleted && !whole {
+        Outcome::Deleted
+    } else if recordings.is_empty() && soon {
         Outcome::Pending
     } else if due.is_empty() {
         Outcome::Excluded
     } else if recordings.is_empty() {
         Outcome::Missed
-    } else if missing.is_empty() && recordings.iter().any(|recording| recording.complete) {
+    } else if whole {
         Outcome::Recorded
     } else {
         Outcome::Partial
@@ -471,6 +488,7 @@ mod tests {
             rule: "all".to_owned(),
             captured: false,
             block: None,
+            deleted: false,
         }
     }
 

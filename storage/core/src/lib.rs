@@ -8,6 +8,7 @@ pub mod completeness;
 pub mod draft;
 pub mod g711;
 pub mod hex;
+pub mod hold;
 pub mod ids;
 pub mod journal;
 pub mod journal_block;
@@ -26,6 +27,7 @@ pub mod scope;
 pub mod stretch;
 pub mod terms;
 pub mod time;
+pub mod tombstone;
 pub mod wrapped_key;
 
 pub use draft::Draft;

@@ -1,5 +1,5 @@
 //! The manifest's lines: which recording was published when, with the hashes of its voice file and of its record;
-//! and checkpoints, in which the node signs all lines before. How lines are bound together is
+//! which was deleted; and checkpoints, in which the node signs all lines before. How lines are bound together is
 //! [`crate::chain`]'s matter; who signs, and where lines are kept, `storage::manifest`'s.
 //!
 //! A record's hash covers what does not change once it is published ([`lasting`]): not tags, notes and legal
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::chain::{self, Chained, Head};
 use crate::naming::MANIFEST_FOLDER;
+use crate::tombstone::Tombstone;
 use crate::{NodeId, Recording, RecordingId, WallTime, hex};
 
 /// Lines after which a checkpoint is due at once.
@@ -36,6 +37,8 @@ pub struct Entry {
 pub enum Deed {
     /// A recording, or a later revision of it, was published here.
     Published(Published),
+    /// A recording was deleted here, on purpose.
+    Deleted(Deleted),
     /// The node signed all lines before.
     Checkpoint(Checkpoint),
 }
@@ -53,6 +56,38 @@ pub struct Published {
     pub voice: String,
     /// SHA-256 of the record's lasting part, lower-case hex.
     pub record: String,
+}
+
+/// What was deleted. A recording stays deleted, whatever lines come later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The recording.
+    pub recordingid: RecordingId,
+    /// Its first audio, which tells its folder.
+    pub started: WallTime,
+    /// When somebody asked for it.
+    pub askedat: WallTime,
+    /// The node that was asked.
+    pub askednode: NodeId,
+    /// Who asked.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Deleted {
+    /// What is to be stated of a deletion.
+    #[must_use]
+    pub fn of(tombstone: &Tombstone) -> Self {
+        Self {
+            recordingid: tombstone.recordingid,
+            started: tombstone.started,
+            askedat: tombstone.at,
+            askednode: tombstone.node,
+            by: tombstone.by.clone(),
+            reason: tombstone.reason.clone(),
+        }
+    }
 }
 
 /// A node's signature of all lines before.
@@ -106,6 +141,7 @@ pub fn lasting(record: &Recording) -> Result<Vec<u8>, serde_json::Error> {
     record.tagmarks.clear();
     record.notes.clear();
     (record.hold, record.encrypted) = (false, false);
+    record.holdmark = None;
     serde_json::to_vec(&record)
 }
 
@@ -201,6 +237,8 @@ mod tests {
         noted.tags = vec!["fraud".to_owned()];
         noted.tagmarks = vec![serde_json::from_value(mark).unwrap()];
         noted.notes = vec![serde_json::from_value(note).unwrap()];
+        let hold = serde_json::json!({ "reason": "case 7", "by": "otto", "at": at, "node": 1 });
+        noted.holdmark = Some(serde_json::from_value(hold).unwrap());
         (noted.hold, noted.encrypted) = (true, true);
         assert_eq!(Published::of(&noted).unwrap(), stated);
         let other = Recording { agentid: "7".to_owned(), ..plain };

@@ -1,4 +1,4 @@
-//! What people write about a recording: its tags and notes. It decides how long and how many they may
+//! What people write about a recording: its tags and notes, and with them its legal hold ([`crate::hold`]). It decides how long and how many they may
 //! be, what a change does, and what becomes of changes that were made on two nodes at once: whatever
 //! order they meet in, the outcome is the same. Who may write, and how one node's changes get to the
 //! others, it does not decide.
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hold::{self, HoldMark};
 use crate::ids::{NodeId, RecordingId};
 use crate::record::Recording;
 use crate::time::WallTime;
@@ -72,6 +73,9 @@ pub struct Marks {
     /// The notes.
     #[serde(default)]
     pub notes: Vec<Note>,
+    /// The last legal hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdmark: Option<HoldMark>,
 }
 
 impl Marks {
@@ -82,6 +86,7 @@ impl Marks {
             recordingid: record.recordingid,
             tagmarks: record.tagmarks.clone(),
             notes: record.notes.clone(),
+            holdmark: record.holdmark.clone(),
         }
     }
 
@@ -102,13 +107,14 @@ impl Marks {
         }
         let tagmarks: Vec<TagMark> = tags.into_values().collect();
         let notes: Vec<Note> = notes.into_values().collect();
+        let held = hold::merge_into(record, self.holdmark.as_ref());
         let changed = (&tagmarks, &notes) != (&record.tagmarks, &record.notes);
         if changed {
             let marked = tagmarks.iter().filter(|mark| mark.on).map(|mark| mark.tag.clone());
             record.tags = marked.collect();
             (record.tagmarks, record.notes) = (tagmarks, notes);
         }
-        changed
+        changed || held
     }
 }
 
@@ -202,7 +208,12 @@ impl Marking {
         let tagmarks: Vec<_> = added.chain(removed).collect();
         let note =
             self.note.iter().map(|text| Note { text: text.clone(), by: by.to_owned(), stamp });
-        let written = Marks { recordingid: record.recordingid, tagmarks, notes: note.collect() };
+        let written = Marks {
+            recordingid: record.recordingid,
+            tagmarks,
+            notes: note.collect(),
+            holdmark: None,
+        };
         let mut after = record.clone();
         let changed = written.merge_into(&mut after);
         let grows = |before: usize, after: usize, most: usize| after > most && after > before;
@@ -221,9 +232,11 @@ impl Marking {
 }
 
 /// Later than everything that is written about a recording.
-fn next_stamp(record: &Recording, now: WallTime, node: NodeId) -> Stamp {
+pub(crate) fn next_stamp(record: &Recording, now: WallTime, node: NodeId) -> Stamp {
     let tags = record.tagmarks.iter().map(|mark| mark.stamp);
-    let known = tags.chain(record.notes.iter().map(|note| note.stamp)).max();
+    let notes = record.notes.iter().map(|note| note.stamp);
+    let hold = record.holdmark.iter().map(HoldMark::last_stamp);
+    let known = tags.chain(notes).chain(hold).max();
     let least = known.map_or(i64::MIN, |stamp| stamp.at.as_millis().saturating_add(1));
     Stamp { at: WallTime::from_millis(now.as_millis().max(least)), node }
 }

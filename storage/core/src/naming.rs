@@ -12,12 +12,14 @@
 //! voice/.sealing/RECORDINGID.wav|.opus    voice file while it is written
 //! voice/.staged/RECORDINGID.REVISION.…    voice file and record that wait to be published
 //! voice/.publishing/RECORDINGID.REVISION.…  records whose publishing has begun
+//! voice/.deleting/RECORDINGID.json        recordings whose deletion has begun
 //! voice/.copies/…                         the same three for what comes from another member
 //! pulled/                                 captures of other nodes while they are sealed
 //! mirror/NODE/capture/0000000001.alc      what another node captured, for the day that it is lost
 //! mirror/NODE/position                    how much of that node's journal is durable here
 //! owed/NODE/RECORDINGID                   what people wrote about it and a node has not heard of yet
 //! calls/2026-11-23.jsonl                  calls that began on this UTC day, as this node saw them
+//! deleted/2026-11-23.jsonl                deleted ones of the recordings that were made on this UTC day
 //! manifest/2026-11-23.jsonl, head         what was published here, and checkpoints
 //! manifest/signing.key, node.der          the node's signing key, and its public half
 //! catalog/                                index; can be rebuilt from `voice`
@@ -56,6 +58,10 @@ pub const POSITION_FILE: &str = "position";
 pub const OWED_FOLDER: &str = "owed";
 /// Folder of the calls that were seen.
 pub const CALLS_FOLDER: &str = "calls";
+/// Folder of what stays of deleted recordings.
+pub const DELETED_FOLDER: &str = "deleted";
+/// Folder of the recordings that are being deleted, below [`VOICE_FOLDER`].
+pub const DELETING_FOLDER: &str = ".deleting";
 /// Folder of the index.
 pub const CATALOG_FOLDER: &str = "catalog";
 /// Which journal it is, in [`CAPTURE_FOLDER`].
@@ -131,7 +137,19 @@ pub fn record_file(started: WallTime, id: RecordingId) -> PathBuf {
 /// Where a recording's data key lies, if its voice file is encrypted.
 #[must_use]
 pub fn keys_file(started: WallTime, id: RecordingId) -> PathBuf {
-    day_folder(started).join(format!("{id}.{KEYS_ENDING}"))
+    day_folder(started).join(keys_name(id))
+}
+
+/// Name of a recording's data key in its day's folder.
+#[must_use]
+pub fn keys_name(id: RecordingId) -> String {
+    format!("{id}.{KEYS_ENDING}")
+}
+
+/// The name that an encrypted file has instead of this one.
+#[must_use]
+pub fn encrypted_name(plain: &str) -> String {
+    format!("{plain}{CIPHER_ENDING}")
 }
 
 /// The name that a file has instead of this one if it is encrypted: it is no WAV file to anybody who
@@ -167,6 +185,24 @@ pub fn sealing_voice_file(id: RecordingId, format: VoiceFormat) -> PathBuf {
 #[must_use]
 pub fn sealing_marks_file(id: RecordingId) -> PathBuf {
     sealing_folder().join(format!("{id}.marks.{RECORD_ENDING}"))
+}
+
+/// Where the note that a recording is being deleted lies while it is written.
+#[must_use]
+pub fn sealing_deletion_file(id: RecordingId) -> PathBuf {
+    sealing_folder().join(format!("{id}.deleted.{RECORD_ENDING}"))
+}
+
+/// Where the note lies that a recording is being deleted.
+#[must_use]
+pub fn deleting_file(id: RecordingId) -> PathBuf {
+    deleting_folder().join(record_name(id))
+}
+
+/// Folder of the recordings that are being deleted.
+#[must_use]
+pub fn deleting_folder() -> PathBuf {
+    Path::new(VOICE_FOLDER).join(DELETING_FOLDER)
 }
 
 /// Where a record lies while it is written.
@@ -280,7 +316,9 @@ impl Named {
     }
 }
 
-fn voice_name(id: RecordingId, format: VoiceFormat) -> String {
+/// Name of a voice file in its day's folder.
+#[must_use]
+pub fn voice_name(id: RecordingId, format: VoiceFormat) -> String {
     format!("{id}.{}", format.extension())
 }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hold::HoldMark;
 use crate::ids::{Extension, NodeId, RecordingId, Ucid};
 use crate::marks::{Note, TagMark};
 use crate::time::WallTime;
@@ -388,6 +389,9 @@ pub struct Recording {
     pub notes: Vec<Note>,
     /// Legal hold.
     pub hold: bool,
+    /// Who set the last legal hold, why, and who wished to release it; absent if there never was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdmark: Option<HoldMark>,
 }
 
 const fn first_revision() -> u32 {

@@ -180,5 +180,6 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         tagmarks: Vec::new(),
         notes: Vec::new(),
         hold: false,
+        holdmark: None,
     }
 }

@@ -62,6 +62,7 @@ impl Calls {
             rule,
             captured: work.recorded,
             block: work.block.map(MissedReason::as_str).map(str::to_owned),
+            deleted: false,
         })))
     }
 }

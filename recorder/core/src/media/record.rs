@@ -108,6 +108,7 @@ fn described(
         tagmarks: Vec::new(),
         notes: Vec::new(),
         hold: false,
+        holdmark: None,
     }
 }
 
@@ -194,6 +195,7 @@ pub fn revised(before: &Recording, draft: Draft, plan: &Plan, format: VoiceForma
         tagmarks: before.tagmarks.clone(),
         notes: before.notes.clone(),
         hold: before.hold,
+        holdmark: before.holdmark.clone(),
         ..record
     }
 }

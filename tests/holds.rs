@@ -1,0 +1,283 @@
+//! Legal hold and deletion in real groups: one admin holds and two release, on whatever nodes; what is deleted is
+//! gone from every disk and list, also of nodes that were away, and nothing brings it back; the manifest tells
+//! what was deleted from what was merely removed.
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use astlogger::demo::{Cti, Heard, Shape};
+use astlogger::users::{self, UserRole};
+use common::group::{GroupBench, ONE, TWO, WITNESS};
+use common::{LIMIT, PASSWORD};
+use serde_json::{Value, json};
+use simulator::SiteConfig;
+use storage_core::{NodeId, Recording};
+use tokio::time::{Instant, sleep};
+
+/// Frames of a call.
+const SOME: u32 = 60;
+
+/// Two recorders, a witness, two admins, and so many recordings of which each recorder has the voice file.
+async fn with_recordings(count: usize, settings: &str) -> (GroupBench, Vec<String>) {
+    let shape = Shape { settings: settings.to_owned(), ..Shape::hot_standby(count) };
+    let bench = GroupBench::start(SiteConfig::demo(count, 2), &shape).await;
+    let users = bench.group.members[&ONE].node.users_path();
+    for (name, role) in
+        [("adam", UserRole::Admin), ("berta", UserRole::Admin), ("otto", UserRole::Auditor)]
+    {
+        users::add(&users, name, role, None, None, PASSWORD).expect("a users file");
+    }
+    bench.group.share_users().expect("writable");
+    let calls = bench.calls(count).await;
+    bench.recorded_by(&calls, ONE).await;
+    bench.go_on(&calls, SOME).await;
+    bench.hang_up(&calls);
+    bench.quiet().await;
+    until(&bench, "both have all files", || {
+        [ONE, TWO].into_iter().all(|node| lying(&bench, node).len() == count)
+    })
+    .await;
+    let mut ids: Vec<_> = lying(&bench, ONE).iter().map(|r| r.recordingid.to_string()).collect();
+    ids.sort();
+    (bench, ids)
+}
+
+/// The records on a node's disk.
+fn lying(bench: &GroupBench, node: NodeId) -> Vec<Recording> {
+    let found = bench.group.members[&node].node.recordings().expect("every record can be read");
+    found.into_iter().map(|(_, record)| record).collect()
+}
+
+fn is_held(bench: &GroupBench, node: NodeId, id: &str) -> bool {
+    lying(bench, node).iter().any(|record| record.recordingid.to_string() == id && record.hold)
+}
+
+/// All files below a node's voice folder whose names have this in them.
+fn files_of(bench: &GroupBench, node: NodeId, id: &str) -> Vec<PathBuf> {
+    let voice = bench.group.members[&node].node.data_dir().join("voice");
+    let (mut found, mut folders) = (Vec::new(), vec![voice]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().contains(id) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+async fn until(bench: &GroupBench, what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: never; {}", bench.log_tails());
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A user may have been added just now.
+async fn sign_in(bench: &GroupBench, node: NodeId, user: &str) -> Cti {
+    let web = bench.group.members[&node].node.web();
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match Cti::sign_in(web, user, PASSWORD).await {
+            Ok(cti) => return cti,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn ask(bench: &GroupBench, node: NodeId, user: &str, request: Value) -> Value {
+    sign_in(bench, node, user).await.ask(request).await.expect("a reply")
+}
+
+async fn hold(bench: &GroupBench, node: NodeId, user: &str, id: &str, on: bool) -> Value {
+    let request = json!({"request": "legalhold", "recordingid": id, "on": on, "reason": "case 7"});
+    ask(bench, node, user, request).await
+}
+
+async fn delete(bench: &GroupBench, node: NodeId, user: &str, id: &str) -> Value {
+    let request = json!({"request": "deleterecording", "recordingid": id, "reason": "told to"});
+    ask(bench, node, user, request).await
+}
+
+/// Waits until nothing of a recording lies on a node, and it is not listed there.
+async fn gone(bench: &GroupBench, node: NodeId, id: &str) {
+    until(bench, "it is gone", || files_of(bench, node, id).is_empty()).await;
+    assert!(!bench.listed(node).await.iter().any(|listed| listed == id), "node {node} lists it");
+    let record =
+        ask(bench, node, "qa", json!({"request": "getrecording", "recordingid": id})).await;
+    assert_eq!(record["error"], "notfound", "{record}");
+}
+
+fn astlogger(bench: &GroupBench, node: NodeId, arguments: &[&str]) -> Output {
+    let dir = bench.group.members[&node].node.data_dir();
+    let binary = env!("CARGO_BIN_EXE_astlogger");
+    Command::new(binary).args(arguments).arg(dir).output().expect("it runs")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
+}
+
+/// The next event of this name that a watcher hears.
+async fn heard(cti: &mut Cti, eventtype: &str) -> Value {
+    loop {
+        match cti.next().await.expect("an event") {
+            Heard::Text(event) if event["eventtype"] == eventtype => return event,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
+    let (mut bench, ids) = with_recordings(2, "").await;
+    let (id, other) = (ids[0].as_str(), ids[1].as_str());
+    let mut watcher = sign_in(&bench, TWO, "qa").await;
+    let subscribed = watcher.ask(json!({"request": "subscribe", "events": ["recordings"]})).await;
+    assert_eq!(subscribed.expect("a reply")["result"], "success");
+    let held = hold(&bench, ONE, "adam", id, true).await;
+    assert_eq!((&held["result"], &held["hold"]), (&json!("success"), &json!(true)), "{held}");
+    let event = heard(&mut watcher, "legalholdchanged").await;
+    assert_eq!((&event["recordingid"], &event["holdmark"]["by"]), (&json!(id), &json!("adam")));
+    until(&bench, "both records say so", || [ONE, TWO].iter().all(|n| is_held(&bench, *n, id)))
+        .await;
+    for node in [ONE, TWO, WITNESS] {
+        let refused = delete(&bench, node, "berta", id).await;
+        assert_eq!(refused["error"], "forbidden", "node {node}: {refused}");
+        let message = refused["message"].as_str().expect("a message");
+        assert!(message.contains("legal hold") && message.contains("case 7"), "{message}");
+    }
+    // The first wish only notes itself, wherever its author repeats it.
+    let wish = hold(&bench, WITNESS, "adam", id, false).await;
+    let told = [&wish["result"], &wish["hold"], &wish["releaserequestedby"]];
+    assert_eq!(told, [&json!("success"), &json!(true), &json!("adam")], "{wish}");
+    heard(&mut watcher, "legalholdchanged").await;
+    let again = hold(&bench, TWO, "adam", id, false).await;
+    assert_eq!(again["error"], "forbidden", "{again}");
+    // It outlasts the end of both.
+    bench.kill(ONE).await;
+    bench.kill(TWO).await;
+    bench.run().await;
+    let again = hold(&bench, ONE, "adam", id, false).await;
+    assert_eq!(again["error"], "forbidden", "{again}");
+    assert!(is_held(&bench, ONE, id) && is_held(&bench, TWO, id));
+    let released = hold(&bench, TWO, "berta", id, false).await;
+    assert_eq!(released["hold"], json!(false), "{released}");
+    until(&bench, "both records say so", || ![ONE, TWO].iter().any(|n| is_held(&bench, *n, id)))
+        .await;
+
+    for user in ["qa", "supervisor", "otto"] {
+        let refused = delete(&bench, ONE, user, id).await;
+        assert_eq!(refused["error"], "forbidden", "{user}: {refused}");
+    }
+    let mut watcher = sign_in(&bench, TWO, "qa").await;
+    let subscribed = watcher.ask(json!({"request": "subscribe", "events": ["recordings"]})).await;
+    assert_eq!(subscribed.expect("a reply")["result"], "success");
+    let deleted = delete(&bench, WITNESS, "berta", id).await;
+    assert_eq!(deleted["result"], "success", "{deleted}");
+    let event = heard(&mut watcher, "recordingdeleted").await;
+    assert_eq!((&event["recordingid"], &event["by"]), (&json!(id), &json!("berta")));
+    for node in [ONE, TWO] {
+        gone(&bench, node, id).await;
+        let verified = astlogger(&bench, node, &["verify"]);
+        assert!(verified.status.success(), "{}", said(&verified));
+        assert!(said(&verified).contains("1 recordings were deleted on purpose"));
+    }
+    let again = delete(&bench, ONE, "adam", id).await;
+    assert_eq!(again["error"], "notfound", "{again}");
+    assert!(again["message"].as_str().expect("a message").contains("berta"), "{again}");
+    let report = ask(&bench, ONE, "otto", json!({"request": "completeness"})).await;
+    let counts = ["calls", "recorded", "missed", "partial", "deleted"].map(|n| report[n].clone());
+    assert_eq!(counts, [2, 1, 0, 0, 1].map(Value::from), "{report}");
+
+    // Neither a catalog that is made anew nor the other node's list brings it back.
+    bench.kill(TWO).await;
+    let reindexed = astlogger(&bench, TWO, &["reindex", "--dir"]);
+    assert!(reindexed.status.success(), "{}", said(&reindexed));
+    bench.lose_catalog(TWO);
+    bench.run().await;
+    bench.has_caught_up(TWO).await;
+    gone(&bench, TWO, id).await;
+    assert_eq!(bench.listed(TWO).await, [other]);
+    // What is removed without a word is missed.
+    for path in files_of(&bench, ONE, other) {
+        std::fs::remove_file(path).expect("it is there");
+    }
+    let verified = astlogger(&bench, ONE, &["verify"]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(
+        said(&verified).contains("was published here and removed since"),
+        "{}",
+        said(&verified)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_deletes_when_it_is_back_and_the_keys_go() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let keys = dir.path().join("keys");
+    let made = Command::new(env!("CARGO_BIN_EXE_astlogger"))
+        .args(["key", "new", "--name", "k1", "--file"])
+        .arg(&keys)
+        .output();
+    assert!(made.expect("it runs").status.success());
+    let settings = format!("al_encryptionkeyfile = {:?}\n", keys.display().to_string());
+    let (mut bench, ids) = with_recordings(2, &settings).await;
+    let (id, other) = (ids[0].as_str(), ids[1].as_str());
+    for node in [ONE, TWO] {
+        let files = files_of(&bench, node, id);
+        assert!(files.iter().any(|path| path.extension().is_some_and(|e| e == "key")), "{files:?}");
+    }
+    bench.kill(TWO).await;
+    let deleted = delete(&bench, ONE, "adam", id).await;
+    assert_eq!(deleted["result"], "success", "{deleted}");
+    gone(&bench, ONE, id).await;
+    assert!(!files_of(&bench, TWO, id).is_empty(), "it is away");
+    // Who was asked is gone before the other is back.
+    bench.kill(ONE).await;
+    bench.run().await;
+    for node in [ONE, TWO] {
+        gone(&bench, node, id).await;
+        assert_eq!(bench.listed(node).await, [other]);
+        let verified = astlogger(&bench, node, &["verify", "--key-file", &keys.to_string_lossy()]);
+        assert!(verified.status.success(), "{}", said(&verified));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_holds_it_keeps_it_whatever_another_has_deleted_meanwhile() {
+    let (mut bench, ids) = with_recordings(1, "").await;
+    let id = ids[0].as_str();
+    bench.kill(ONE).await;
+    let held = hold(&bench, TWO, "adam", id, true).await;
+    assert_eq!(held["hold"], json!(true), "{held}");
+    bench.kill(TWO).await;
+    bench.group.member(ONE).expect("a member").node.start().expect("it starts");
+    let deleted = delete(&bench, ONE, "berta", id).await;
+    assert_eq!(deleted["result"], "success", "it has not heard of the hold: {deleted}");
+    bench.run().await;
+    bench
+        .until("the one that holds it says so", |seen| {
+            let raised = "astlogger_alarms{alarm=\"deletionheld\"}";
+            let says = |metrics: &std::collections::BTreeMap<String, f64>| {
+                metrics.get(raised).is_some_and(|count| *count > 0.0)
+            };
+            seen.iter().any(|sight| sight.node == TWO && sight.metrics.as_ref().is_some_and(says))
+        })
+        .await;
+    assert!(is_held(&bench, TWO, id), "it was not kept");
+    hold(&bench, TWO, "adam", id, false).await;
+    let released = hold(&bench, TWO, "berta", id, false).await;
+    assert_eq!(released["hold"], json!(false), "{released}");
+    for node in [ONE, TWO] {
+        gone(&bench, node, id).await;
+    }
+}
