@@ -19,7 +19,7 @@ use storage_core::completeness::SeenCall;
 use storage_core::marks::Marks;
 use storage_core::query::{Order, Position, Query};
 use storage_core::tombstone::Tombstone;
-use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
+use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, Ucid, WallTime};
 
 use recorder_core::call::PauseWord;
 
@@ -81,11 +81,20 @@ pub enum Ask {
         /// Which part of it; the head alone if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         part: Option<Part>,
+        /// The head need not have the checksum.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unhashed: bool,
     },
     /// The calls in progress: a list of objects.
     Calls,
     /// How loud the calls are that the asked node records: dBFS by recording.
     Levels,
+    /// Listen to a call that the asked node records: true, then a stream of frames
+    /// ([`recorder_core::media::playout`]), a piece each, until it records the call no more.
+    Listen {
+        /// Which call.
+        ucid: Ucid,
+    },
     /// What was seen of the calls that began on a day: a [`SeenPage`].
     Seen {
         /// Any time of it.
@@ -645,9 +654,10 @@ mod tests {
             Ask::RecordsSince { cursor: Some(cursor()), limit: 1000, all: true },
             Ask::Search { query: Box::default() },
             Ask::Search { query: Box::new(query()) },
-            Ask::Audio { recording: id(1), format, part: None },
-            Ask::Audio { recording: id(1), format, part: Some(part) },
+            Ask::Audio { recording: id(1), format, part: None, unhashed: true },
+            Ask::Audio { recording: id(1), format, part: Some(part), unhashed: false },
             Ask::Calls,
+            Ask::Listen { ucid: "00001012071700000000".parse().unwrap() },
             Ask::Concerns { target: Target::Recording(id(1)), extension: Extension::from("2611") },
             Ask::Start(StartRequest { target: ucid, scope: Scope::Trunk, by: by.clone() }),
             Ask::Stop(StopRequest {

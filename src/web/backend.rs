@@ -6,6 +6,8 @@ use std::io;
 
 use axum::extract::ws::Utf8Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use recorder_core::media::playout::Frame;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 pub use storage::FetchFormat;
@@ -253,8 +255,11 @@ pub trait Audio: Send + 'static {
     /// Bytes in all.
     fn bytes(&self) -> u64;
 
+    /// Names this very recording as it lies now; sealed anew it has another. Costs nothing.
+    fn mark(&self) -> String;
+
     /// SHA-256 of all of it, lower-case hex; none if that takes more work than the sending. May
-    /// block.
+    /// read all of it, and block.
     fn sha256(&self) -> Option<String>;
 
     /// `audio/wav` or `audio/ogg`.
@@ -274,6 +279,24 @@ pub trait Audio: Send + 'static {
     /// # Errors
     /// Whatever the disk or the peer says.
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+/// What somebody who listens to a call is handed.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are frames")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// 20 ms of it.
+    Frame(Frame),
+    /// From now on this node records it, and is listened to.
+    Moved(NodeId),
+}
+
+/// A call that is listened to. Dropping it ends that.
+pub struct Hearing {
+    /// The node that records the call.
+    pub node: NodeId,
+    /// What is heard; it ends with the call.
+    pub sound: BoxStream<'static, Heard>,
 }
 
 /// What a client subscribes to.
@@ -391,6 +414,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The calls in progress.
     fn calls(&self) -> BoxFuture<'static, CallList>;
+
+    /// Listens to a call that is being recorded.
+    fn listen(&self, ucid: &Ucid) -> BoxFuture<'static, Result<Hearing, Failure>> {
+        let _ = ucid;
+        Box::pin(async { Err(Failure::new(Code::Unavailable, "this node records no calls")) })
+    }
 
     /// Whether `extension` is in the call that `target` names, so that its agent may start or stop
     /// the recording. False when there is no such call.

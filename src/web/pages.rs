@@ -59,12 +59,14 @@ const FILES: &[File] = &[
     file!("icon.svg", "image/svg+xml"),
     file!("api.js", SCRIPT),
     file!("calls.js", SCRIPT),
+    file!("custody.js", SCRIPT),
     file!("dom.js", SCRIPT),
     file!("feed.js", SCRIPT),
     file!("format.js", SCRIPT),
     file!("frame.js", SCRIPT),
     file!("health.js", SCRIPT),
     file!("help.js", SCRIPT),
+    file!("listen.js", SCRIPT),
     file!("metrics.js", SCRIPT),
     file!("player.js", SCRIPT),
     file!("qa.js", SCRIPT),
@@ -80,8 +82,12 @@ const FILES: &[File] = &[
 ];
 
 /// Each page's address, and the module that it begins with.
-const PAGES: [(&str, &str); 3] =
-    [("/", "qa.js"), ("/supervisor", "supervisor.js"), ("/health", "health.js")];
+const PAGES: [(&str, &str); 4] = [
+    ("/", "qa.js"),
+    ("/supervisor", "supervisor.js"),
+    ("/health", "health.js"),
+    ("/custody", "custody.js"),
+];
 
 /// What is the same for all pages.
 const TEMPLATE: &str = include_str!("page/page.html");

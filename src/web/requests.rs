@@ -10,15 +10,16 @@ use serde_json::{Map, Value};
 use storage::audit_log::Wanted;
 use storage_core::hold::RELEASE_WITHIN;
 use storage_core::query::Query;
-use storage_core::{Extension, Recording, RecordingId, Scope, WallTime};
+use storage_core::{Extension, Recording, RecordingId, Scope, Ucid, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Failure, FetchFormat, HoldRequest, Listing,
-    MarkRequest, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Failure, FetchFormat, Hearing, HoldRequest,
+    Listing, MarkRequest, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
-use super::fetch::{Fetch, Place};
+use super::board::Place;
+use super::fetch::Fetch;
 use super::outbox::REPLY_BYTES_MAX;
 use super::session::Session;
 use super::waveform::waveform;
@@ -48,8 +49,8 @@ pub struct Opened {
     pub audio: Box<dyn Audio>,
     /// How much of it there is.
     pub bytes: u64,
-    /// Of all of it, if known.
-    pub sha256: Option<String>,
+    /// Names these bytes, for those who keep them: of the recording as it lies now, in this form.
+    pub tag: String,
     /// Taken while it is open.
     pub slot: OwnedSemaphorePermit,
 }
@@ -98,8 +99,11 @@ impl Node {
         let slot = slot.map_err(|_| Failure::new(Code::Busy, "too many fetches; try again"))?;
         let opened = self.ask(move |backend| {
             let audio = backend.open_audio(id, format)?;
-            let sha256 = audio.sha256();
-            Ok(Opened { bytes: audio.bytes(), sha256, audio, slot })
+            let tag = match format {
+                FetchFormat::Original => audio.mark(),
+                converted => format!("{}-{}", audio.mark(), converted.as_str()),
+            };
+            Ok(Opened { bytes: audio.bytes(), tag, audio, slot })
         });
         opened.await
     }
@@ -129,6 +133,12 @@ impl Node {
         wanted: FetchArguments,
     ) -> Result<(Map<String, Value>, Fetch), Failure> {
         let opened = self.audio(scope, wanted.recording, wanted.format).await?;
+        let (opened, sha256) = self
+            .ask(move |_| {
+                let sha256 = opened.audio.sha256();
+                Ok((opened, sha256))
+            })
+            .await?;
         let size = opened.bytes;
         if wanted.offset > size {
             let message = format!("`offset` is beyond the end; there are {size} bytes");
@@ -142,7 +152,7 @@ impl Node {
         // What follows, and what there is: the same unless a part was asked for.
         body.insert("bytes".to_owned(), (end - wanted.offset).into());
         body.insert("size".to_owned(), size.into());
-        if let Some(sha256) = opened.sha256 {
+        if let Some(sha256) = sha256 {
             body.insert("sha256".to_owned(), sha256.into());
         }
         Ok((body, Fetch::new(place, opened.audio, wanted.offset, end, opened.slot)))
@@ -161,6 +171,21 @@ impl Node {
         body.insert("calls".to_owned(), calls.into());
         name_unreachable(&mut body, &unreachable)?;
         Ok(body)
+    }
+
+    /// `listen`.
+    ///
+    /// # Errors
+    /// `nocall`, `busy`, `unavailable`, and what else the node says.
+    pub async fn listen(&self, scope: &Scope, ucid: &Ucid) -> Result<Hearing, Failure> {
+        self.check_team(scope, &Target::Ucid(ucid.clone())).await?;
+        answer(self.backend.listen(ucid)).await?
+    }
+
+    /// Whether the asker may still hear a call, as far as is known.
+    pub async fn may_hear(&self, scope: &Scope, ucid: &Ucid) -> bool {
+        let seen = self.check_team(scope, &Target::Ucid(ucid.clone())).await;
+        seen.err().is_none_or(|failure| failure.code != Code::NoCall)
     }
 
     /// The calls in progress at the asker's own station; none for one who is tied to no station.
