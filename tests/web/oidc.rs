@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use astlogger::config::{Config, Source};
 use astlogger::users::UserRole;
-use astlogger::web::Limits;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -19,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::client::{Answer, Client, answer, get, token, within};
-use super::node::{FakeNode, Site};
+use super::node::Site;
 
 /// A process that is ended with the test.
 struct Process(Child);
@@ -96,8 +95,7 @@ impl Bench {
              al_oidcca = {ca:?}\n"
         );
         let config = Config::parse(&Source { text, ..Source::default() }).unwrap();
-        let oidc = config.web.oidc;
-        let site = Site::with_provider(oidc, Limits::default(), FakeNode::new()).await;
+        let site = Site::with_provider(config.web.oidc.unwrap()).await;
         Self { site, port, folder, process: None }
     }
 

@@ -47,7 +47,7 @@ use crate::config::Oidc;
 const COOKIE_NAME: &str = "astlogger_oidc";
 const CALLBACK: &str = "/api/oidc/callback";
 /// The pages to which somebody may come back.
-const PAGES: [&str; 3] = ["/", "/supervisor", "/health"];
+const PAGES: [&str; 4] = ["/", "/supervisor", "/health", "/custody"];
 
 /// The provider, and who has been sent there.
 pub struct Door {
