@@ -10,10 +10,11 @@ use cluster::Group;
 use cluster_core::GroupView;
 use cluster_core::state::Takeover;
 use futures_util::future::BoxFuture;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlView};
 use recorder::levels::{Meter, SILENT};
+use recorder::listening::{ListenError, Listening};
 use recorder::media_stats::{Histogram, MediaStats};
 use recorder::media_thread::MediaHandle;
 use recorder::mirrored::MirroredCapture;
@@ -37,7 +38,9 @@ use storage_core::journal::Place;
 use storage_core::marks::Marks;
 use storage_core::query::Query;
 use storage_core::tombstone::Tombstone;
-use storage_core::{Duty, Extension, NodeId, Recording, RecordingId, Role, SegmentId, WallTime};
+use storage_core::{
+    Duty, Extension, NodeId, Recording, RecordingId, Role, SegmentId, Ucid, WallTime,
+};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::spawn_blocking;
 
@@ -52,8 +55,8 @@ use crate::repair::Repairs;
 use crate::tidings::Tiding;
 use crate::users::UserRole;
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing,
-    MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target,
+    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, Heard, Hearing, HoldRequest,
+    Listing, MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target,
 };
 
 /// Chunks of a capture that are read before the peer has taken those before them.
@@ -80,6 +83,8 @@ pub struct Works {
     pub max_pause: Duration,
     /// Measures how loud calls are.
     pub meter: Arc<Meter>,
+    /// Lets people listen to what is captured.
+    pub listening: Arc<Listening>,
     /// Fills holes of one copy from the other.
     pub repairs: Arc<Repairs>,
     /// Writes down tags and notes.
@@ -254,6 +259,36 @@ impl Backend for Node {
                 Value::Object(body)
             };
             CallList { calls: calls.iter().map(body).collect(), unreachable: Vec::new() }
+        })
+    }
+
+    fn listen(&self, ucid: &Ucid) -> BoxFuture<'static, Result<Hearing, Failure>> {
+        let works = match self.works() {
+            Ok(works) => works,
+            Err(failure) => return Box::pin(async { Err(failure) }),
+        };
+        let (control, listening) = (Arc::clone(&works.control), Arc::clone(&works.listening));
+        let (node, ucid) = (self.group.node(), ucid.clone());
+        Box::pin(async move {
+            let calls = control.calls().await;
+            let call = calls.iter().find(|call| call.ucid.as_ref() == Some(&ucid));
+            let call = call.ok_or_else(|| Failure::new(Code::NoCall, "there is no such call"))?;
+            let capture = call.recorded.as_ref().and_then(|recorded| recorded.capture);
+            let unrecorded = || {
+                Failure::new(Code::Unavailable, format!("node {node} does not record this call"))
+            };
+            let frames = listening.listen(capture.ok_or_else(unrecorded)?);
+            let frames = frames.map_err(|error| {
+                let code = match error {
+                    ListenError::Busy => Code::Busy,
+                    ListenError::Unavailable => Code::Unavailable,
+                };
+                Failure::new(code, error.to_string())
+            })?;
+            let sound = stream::unfold(frames, |mut frames| async move {
+                frames.next().await.map(|frame| (Heard::Frame(frame), frames))
+            });
+            Ok(Hearing { node, sound: sound.boxed() })
         })
     }
 

@@ -8,6 +8,7 @@ use recorder::aes_link::AesEndpoint;
 use recorder::clock::Clock;
 use recorder::control_task::{Control, ControlConfig};
 use recorder::levels::Meter;
+use recorder::listening::Listening;
 use recorder::media_thread::{MediaConfig, MediaHandle, MediaThread};
 use recorder::pulled::PulledFolder;
 use recorder::seal_queue::SealQueue;
@@ -124,6 +125,11 @@ impl Start<'_> {
         let works = Works {
             control: Arc::clone(&control),
             meter: Arc::new(Meter::new(handle.clone())),
+            listening: Arc::new(Listening::new(
+                handle.clone(),
+                clock,
+                self.config.storage.mask_keys,
+            )),
             media: handle,
             seal,
             capture: reader,

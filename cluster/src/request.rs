@@ -27,7 +27,7 @@ pub const CHUNK_MAX: usize = 1024 * 1024;
 /// Longest word that an asker says back.
 const WORD_MAX: usize = 4096;
 /// Requests that one member answers at once; more are told to come back.
-const SERVED_MAX: usize = 64;
+const SERVED_MAX: usize = 112;
 /// Neither side waits longer than this for the other to go on.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 

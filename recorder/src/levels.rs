@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use crate::decode::Decoders;
-use crate::media_tap::Tapped;
+use crate::media_tap::{Sound, Tapped};
 use crate::media_thread::MediaHandle;
 
 /// How long is listened to: two beats of the media thread.
@@ -58,11 +58,13 @@ impl Meter {
     }
 
     async fn measure(&self) -> Levels {
-        let Some(mut tap) = self.media.tap() else { return Levels::new() };
+        let Some(mut tap) = self.media.tap(None) else { return Levels::new() };
         let end = Instant::now() + WINDOW;
         let mut heard = Vec::new();
-        while let Ok(Some(sweep)) = timeout_at(end, tap.recv()).await {
-            heard.extend(sweep);
+        while let Ok(Some(sound)) = timeout_at(end, tap.recv()).await {
+            if let Sound::Heard(sweep) = sound {
+                heard.extend(sweep);
+            }
         }
         drop(tap);
         // Only a panic keeps it from telling, and that is in the log.
@@ -93,7 +95,7 @@ struct Stream {
 
 impl Stream {
     fn hear(&mut self, tapped: &Tapped) {
-        for bytes in tapped.packets() {
+        for (_, bytes) in tapped.packets() {
             let Ok(packet) = RtpPacket::parse(bytes) else { continue };
             let payload = packet.payload;
             let kind = classify(packet.payload_type, payload.len(), &tapped.codec);
@@ -136,7 +138,7 @@ mod tests {
         assert!(writer.push(at, &[&header[..], payload].concat()));
         writer.finish();
         let (device, codec) = (Extension::new(device), String::new());
-        Tapped { device, segment, codec, block: Zeroizing::new(block) }
+        Tapped { device, segment, recording: None, codec, block: Zeroizing::new(block) }
     }
 
     /// A square wave is as loud as its peaks.

@@ -7,6 +7,7 @@ pub mod decode;
 mod excerpts;
 mod journal_sync;
 pub mod levels;
+pub mod listening;
 pub mod login_probe;
 mod media_port;
 mod media_ring;

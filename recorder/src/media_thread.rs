@@ -148,9 +148,10 @@ impl MediaHandle {
         taken
     }
 
-    /// Has what it captures handed on from now on. Never waits. `None`: it takes no more orders.
-    pub(crate) fn tap(&self) -> Option<Tap> {
-        let (end, tap) = tap();
+    /// Has what it captures handed on from now on, of one recording or of all. Never waits. `None`: it takes no more
+    /// orders.
+    pub(crate) fn tap(&self, only: Option<RecordingId>) -> Option<Tap> {
+        let (end, tap) = tap(only);
         let taken = self.orders.try_send(Order::Tap(end)).is_ok();
         self.stats.orders_refused.add((!taken).into());
         taken.then_some(tap)

@@ -221,6 +221,7 @@ impl Worker {
                 for segment in open {
                     self.close(batch, now, segment);
                 }
+                self.taps.end(draft.recordingid);
             }
             Fact::Recording { .. } | Fact::Lost { .. } | Fact::Sealed { .. } => {}
         }
@@ -253,7 +254,12 @@ impl Worker {
         let now = self.clock.mono();
         for port in self.ports.iter_mut().filter(|port| port.phantom.device == *device) {
             match change {
-                PauseChange::From(since) => port.mute(now, *since),
+                PauseChange::From(since) => {
+                    port.mute(now, *since);
+                    if let Some(recording) = port.recording {
+                        self.taps.hide(recording, *since);
+                    }
+                }
                 PauseChange::Until(until) => port.unmute(now, *until),
             }
         }

@@ -6,6 +6,7 @@
 
 pub(crate) mod choose;
 mod levels;
+mod listen;
 mod mark;
 mod pause;
 
@@ -20,7 +21,7 @@ use serde_json::{Map, Value};
 use storage::FetchFormat;
 use storage_core::query::Query;
 use storage_core::tombstone::Tombstone;
-use storage_core::{Extension, NodeId, Recording, RecordingId, Role, WallTime};
+use storage_core::{Extension, NodeId, Recording, RecordingId, Role, Ucid, WallTime};
 use tokio::sync::broadcast;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -29,7 +30,7 @@ use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
 use crate::web::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, HoldRequest, Listing,
+    Audio, Backend, CallList, Code, DeleteRequest, Event, Failure, Hearing, HoldRequest, Listing,
     MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
 pub use pause::spread as spread_pauses;
@@ -434,6 +435,10 @@ impl Backend for GroupBackend {
             calls.iter_mut().for_each(|call| put_level(call, &levels));
             CallList { calls, unreachable: sight.silent(silent) }
         })
+    }
+
+    fn listen(&self, ucid: &Ucid) -> BoxFuture<'static, Result<Hearing, Failure>> {
+        Box::pin(self.clone().hear(ucid.clone()))
     }
 
     fn concerns(&self, target: &Target, extension: &Extension) -> BoxFuture<'static, bool> {

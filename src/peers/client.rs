@@ -16,7 +16,7 @@ use storage_core::journal::Place;
 use storage_core::marks::Marks;
 use storage_core::query::{Position, Query};
 use storage_core::tombstone::Tombstone;
-use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
+use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, Ucid, WallTime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -142,6 +142,21 @@ impl Peers {
         within: Duration,
     ) -> Result<BTreeMap<RecordingId, f64>, PeerError> {
         self.ask(node, &Ask::Levels, within).await
+    }
+
+    /// Listens to a call that the peer records.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn listen(
+        &self,
+        node: NodeId,
+        ucid: &Ucid,
+        within: Duration,
+    ) -> Result<Stream, PeerError> {
+        let ask = Ask::Listen { ucid: ucid.clone() };
+        let (_, stream) = self.open::<bool>(node, &ask, within).await?;
+        Ok(stream)
     }
 
     /// What the peer saw of the calls that began on a day.

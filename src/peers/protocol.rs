@@ -19,7 +19,7 @@ use storage_core::completeness::SeenCall;
 use storage_core::marks::Marks;
 use storage_core::query::{Order, Position, Query};
 use storage_core::tombstone::Tombstone;
-use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
+use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, Ucid, WallTime};
 
 use recorder_core::call::PauseWord;
 
@@ -86,6 +86,12 @@ pub enum Ask {
     Calls,
     /// How loud the calls are that the asked node records: dBFS by recording.
     Levels,
+    /// Listen to a call that the asked node records: true, then a stream of frames
+    /// ([`recorder_core::media::playout`]), a piece each, until it records the call no more.
+    Listen {
+        /// Which call.
+        ucid: Ucid,
+    },
     /// What was seen of the calls that began on a day: a [`SeenPage`].
     Seen {
         /// Any time of it.
@@ -648,6 +654,7 @@ mod tests {
             Ask::Audio { recording: id(1), format, part: None },
             Ask::Audio { recording: id(1), format, part: Some(part) },
             Ask::Calls,
+            Ask::Listen { ucid: "00001012071700000000".parse().unwrap() },
             Ask::Concerns { target: Target::Recording(id(1)), extension: Extension::from("2611") },
             Ask::Start(StartRequest { target: ucid, scope: Scope::Trunk, by: by.clone() }),
             Ask::Stop(StopRequest {

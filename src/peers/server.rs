@@ -10,13 +10,14 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use recorder_core::call::{PauseDone, PauseWord};
+use recorder_core::media::playout::to_bytes;
 use serde::Serialize;
 use storage::FetchFormat;
 use storage_core::journal::Place;
 use storage_core::marks::Marks;
 use storage_core::query::{Order, Position, Query};
 use storage_core::tombstone::Tombstone;
-use storage_core::{NodeId, Recording, RecordingId, SegmentId, WallTime};
+use storage_core::{NodeId, Recording, RecordingId, SegmentId, Ucid, WallTime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
@@ -26,10 +27,10 @@ use super::protocol::{
 };
 use crate::mirror::Feed;
 use crate::tidings::Tiding;
-use crate::web::backend::{Audio, Backend, Code, Failure, PauseRequest};
+use crate::web::backend::{Audio, Backend, Code, Failure, Heard, PauseRequest};
 
-/// Audio streamed to peers at once. The group serves 64 requests at once in all: listeners who
-/// stop reading must not keep a start or a capture from being served.
+/// Audio streamed to peers at once. The group serves 112 requests at once in all: people who fetch and
+/// stop reading, and those who listen to calls (32 at most), must not keep a start or a capture from being served.
 const AUDIO_MAX: usize = 40;
 /// Captures streamed to peers at once.
 const CAPTURES_MAX: usize = 8;
@@ -214,6 +215,7 @@ impl Serving<'_> {
                 self.audio(recording, format, part, reply).await
             }
             Ask::Calls => whole(reply, Ok(self.service.calls().await.calls)).await,
+            Ask::Listen { ucid } => self.listen(&ucid, reply).await,
             Ask::Levels => whole(reply, Ok(self.service.levels().await)).await,
             Ask::Seen { day, from } => {
                 whole(reply, self.blocking(move |service| seen(service, day, from)).await).await
@@ -282,6 +284,21 @@ impl Serving<'_> {
             }
             None => Ok(reply.end().await?),
         }
+    }
+
+    /// How many listen at once is bounded by whoever records.
+    async fn listen(&self, ucid: &Ucid, mut reply: Reply) -> Result<(), Unsent> {
+        let mut hearing = match self.service.listen(ucid).await {
+            Ok(hearing) => hearing,
+            Err(failure) => return whole::<bool>(reply, Err(failure)).await,
+        };
+        reply.send(&encode_answer(Ok(true))?).await?;
+        while let Some(heard) = hearing.sound.next().await {
+            if let Heard::Frame(frame) = heard {
+                reply.send(&to_bytes(&frame)).await?;
+            }
+        }
+        Ok(reply.end().await?)
     }
 
     async fn capture(

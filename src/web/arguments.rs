@@ -181,6 +181,26 @@ impl<'a> Arguments<'a> {
         u32::try_from(number).map_err(|_| bad("`fetch` must be the number of a fetch"))
     }
 
+    /// Of `listen`: the call.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn listen(&self) -> Result<Ucid, Failure> {
+        match self.ucid()? {
+            Some(Target::Ucid(ucid)) => Ok(ucid),
+            _ => Err(bad("`ucid` is missing")),
+        }
+    }
+
+    /// Of `stoplisten`.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn listen_number(&self) -> Result<u32, Failure> {
+        let number = self.number("listen")?.ok_or_else(|| bad("`listen` is missing"))?;
+        u32::try_from(number).map_err(|_| bad("`listen` must be the number of a listen"))
+    }
+
     /// Of `startrecording`: `extension` or `ucid`, and `scope`.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use std::io;
 
 use axum::extract::ws::Utf8Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use recorder_core::media::playout::Frame;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 pub use storage::FetchFormat;
@@ -276,6 +278,24 @@ pub trait Audio: Send + 'static {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
+/// What somebody who listens to a call is handed.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are frames")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// 20 ms of it.
+    Frame(Frame),
+    /// From now on this node records it, and is listened to.
+    Moved(NodeId),
+}
+
+/// A call that is listened to. Dropping it ends that.
+pub struct Hearing {
+    /// The node that records the call.
+    pub node: NodeId,
+    /// What is heard; it ends with the call.
+    pub sound: BoxStream<'static, Heard>,
+}
+
 /// What a client subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
@@ -391,6 +411,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The calls in progress.
     fn calls(&self) -> BoxFuture<'static, CallList>;
+
+    /// Listens to a call that is being recorded.
+    fn listen(&self, ucid: &Ucid) -> BoxFuture<'static, Result<Hearing, Failure>> {
+        let _ = ucid;
+        Box::pin(async { Err(Failure::new(Code::Unavailable, "this node records no calls")) })
+    }
 
     /// Whether `extension` is in the call that `target` names, so that its agent may start or stop
     /// the recording. False when there is no such call.

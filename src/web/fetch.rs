@@ -3,9 +3,9 @@
 //! ahead of the sender and no more; so a slow client costs two frames of memory, however many
 //! fetches he runs.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use serde_json::json;
@@ -14,93 +14,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::backend::{Audio, Code, Failure};
+use super::board::Place;
 use super::outbox::Outbox;
 use super::protocol::FRAME_BYTES_MAX;
 use super::session::hex;
 
 /// The fetch's number opens each binary frame, big-endian.
-const NUMBER_BYTES: usize = 4;
+pub const NUMBER_BYTES: usize = 4;
 const AUDIO_BYTES_MAX: usize = FRAME_BYTES_MAX - NUMBER_BYTES;
-/// Fetches at once on one socket.
-const PER_SOCKET_MAX: usize = 16;
-
-/// The numbers of the fetches that one socket runs. A number that is taken off ends its fetch.
-#[derive(Default)]
-pub struct Board {
-    numbers: Mutex<Numbers>,
-}
-
-#[derive(Default)]
-struct Numbers {
-    last: u32,
-    running: BTreeSet<u32>,
-    /// Places given out: a fetch that was cancelled keeps its own until it is put away.
-    places: usize,
-}
-
-impl Board {
-    /// A number for a new fetch.
-    ///
-    /// # Errors
-    /// `busy` when this socket runs too many.
-    pub fn enter(self: &Arc<Self>) -> Result<Place, Failure> {
-        let mut numbers = self.lock();
-        if numbers.places >= PER_SOCKET_MAX {
-            let message = format!("{PER_SOCKET_MAX} fetches run on this socket; wait for one");
-            return Err(Failure::new(Code::Busy, message));
-        }
-        // Sixteen at most are taken, so this ends.
-        while {
-            numbers.last = numbers.last.wrapping_add(1);
-            numbers.running.contains(&numbers.last)
-        } {}
-        let number = numbers.last;
-        numbers.running.insert(number);
-        numbers.places += 1;
-        Ok(Place { number, board: Arc::clone(self) })
-    }
-
-    /// Ends a fetch: no frame of it is sent from now on.
-    ///
-    /// # Errors
-    /// `notfound` if none of this number runs, or no longer.
-    pub fn cancel(&self, number: u32) -> Result<(), Failure> {
-        if self.lock().running.remove(&number) {
-            return Ok(());
-        }
-        Err(Failure::new(Code::NotFound, format!("no fetch {number} runs on this socket")))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Numbers> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A fetch's place on the board, given back when the fetch is over.
-pub struct Place {
-    number: u32,
-    board: Arc<Board>,
-}
-
-impl Place {
-    /// The fetch's number.
-    pub fn number(&self) -> u32 {
-        self.number
-    }
-
-    fn cancelled(&self) -> bool {
-        !self.board.lock().running.contains(&self.number)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut numbers = self.board.lock();
-        numbers.running.remove(&self.number);
-        numbers.places -= 1;
-    }
-}
-
 /// A recording, or a part of it, that is being sent.
 pub struct Fetch {
     place: Place,
@@ -135,7 +56,7 @@ impl Fetch {
     fn read(&mut self) -> io::Result<Bytes> {
         let mut frame = vec![0; self.frame_bytes()];
         let (number, audio) = frame.split_at_mut(NUMBER_BYTES);
-        number.copy_from_slice(&self.place.number.to_be_bytes());
+        number.copy_from_slice(&self.place.number().to_be_bytes());
         read_exact_at(self.audio.as_mut(), self.next, audio)?;
         self.sha256.update(&*audio);
         self.next += audio.len() as u64;
@@ -147,7 +68,7 @@ impl Fetch {
         let sha256 = hex(&self.sha256.clone().finalize());
         let event = json!({
             "eventtype": "fetchcomplete",
-            "fetch": self.place.number,
+            "fetch": self.place.number(),
             "bytes": self.sent,
             "sha256": sha256,
         });
@@ -164,7 +85,7 @@ impl Fetch {
             });
         let event = json!({
             "eventtype": "fetchfailed",
-            "fetch": self.place.number,
+            "fetch": self.place.number(),
             "bytes": self.sent,
             "error": code.as_str(),
             "message": message,
@@ -239,10 +160,10 @@ impl Fetches {
             let bytes = reading.bytes;
             self.reading = None;
             match read {
-                Ok((fetch, Ok(frame))) if !fetch.place.cancelled() => {
+                Ok((fetch, Ok(frame))) if !fetch.place.is_ended() => {
                     return self.sendable(fetch, frame);
                 }
-                Ok((fetch, Err(error))) if !fetch.place.cancelled() => {
+                Ok((fetch, Err(error))) if !fetch.place.is_ended() => {
                     self.outbox.release(bytes);
                     return Step::Event(fetch.failed(&error));
                 }
@@ -263,7 +184,7 @@ impl Fetches {
 
     /// Reads the frame after the one in hand.
     fn read_on(&mut self) {
-        self.waiting.retain(|fetch| !fetch.place.cancelled());
+        self.waiting.retain(|fetch| !fetch.place.is_ended());
         if self.reading.is_some() {
             return;
         }
@@ -281,6 +202,7 @@ impl Fetches {
 
 #[cfg(test)]
 mod tests {
+    use super::super::board::{Board, Kind};
     use super::super::stats::Stats;
     use super::*;
     use tokio::sync::Semaphore;
@@ -320,7 +242,7 @@ mod tests {
         let audio = Memory { bytes: (0..bytes).map(|i| (i % 251) as u8).collect(), said };
         let slots = Arc::new(Semaphore::new(1));
         Fetch::new(
-            board.enter().unwrap(),
+            board.enter(Kind::Fetch).unwrap(),
             Box::new(audio),
             0,
             said,
@@ -351,7 +273,8 @@ mod tests {
             ends[0].contains("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
         );
         assert!(outbox.has_room());
-        assert_eq!(board.lock().places, 0);
+        let again: Vec<_> = (0..16).map(|_| board.enter(Kind::Fetch).unwrap()).collect();
+        assert_eq!(again.len(), 16, "all places are free");
     }
 
     #[tokio::test]
@@ -370,13 +293,13 @@ mod tests {
     async fn a_cancelled_fetch_keeps_its_place_until_it_is_put_away() {
         let outbox = Arc::new(Outbox::new(Arc::new(Stats::new())));
         let board = Arc::new(Board::default());
-        let mut waiting: Vec<Fetch> = (0..PER_SOCKET_MAX).map(|_| fetch(&board, 9, 9)).collect();
-        assert!(board.enter().is_err());
-        assert_eq!(board.cancel(1), Ok(()));
-        assert_eq!(board.cancel(1).unwrap_err().code, Code::NotFound);
-        assert!(board.enter().is_err(), "cancelled is not gone");
+        let mut waiting: Vec<Fetch> = (0..16).map(|_| fetch(&board, 9, 9)).collect();
+        assert!(board.enter(Kind::Fetch).is_err());
+        assert_eq!(board.end(Kind::Fetch, 1), Ok(()));
+        assert_eq!(board.end(Kind::Fetch, 1).unwrap_err().code, Code::NotFound);
+        assert!(board.enter(Kind::Fetch).is_err(), "cancelled is not gone");
         let mut fetches = Fetches::new(outbox);
         fetches.start(waiting.remove(0));
-        assert_eq!(board.enter().unwrap().number(), 17);
+        assert_eq!(board.enter(Kind::Fetch).unwrap().number(), 17);
     }
 }

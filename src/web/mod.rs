@@ -22,7 +22,8 @@
 //! | `protocol`, `arguments` | what a frame asks for, and whether this role may (pure) |
 //! | `perform` | what a request does on its socket |
 //! | `requests` | what each request asks of the node |
-//! | `outbox`, `fetch` | what waits for one socket, and in which order it goes |
+//! | `outbox`, `fetch`, `listen` | what waits for one socket, and in which order it goes |
+//! | `board` | how many fetches and listens one socket may run |
 //! | `signin`, `session`, `throttle` | who somebody is, for how long, and how often he may err |
 //! | `stats` | what is counted |
 
@@ -31,10 +32,12 @@ mod arguments;
 mod audio;
 mod audit;
 pub mod backend;
+mod board;
 mod conn;
 mod describe;
 mod fetch;
 mod http;
+mod listen;
 mod outbox;
 mod own;
 mod pages;

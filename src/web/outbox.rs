@@ -10,6 +10,7 @@
 //! | `id`s of requests in progress, which their replies repeat | 128 KiB |
 //! | events | 128 KiB |
 //! | one chunk being sent and one read ahead | 128 KiB |
+//! | frames of calls that are listened to | 13 KiB |
 //!
 //! An event that finds no room is lost, and the subscriber is told so by the event `eventslost`
 //! with how many, in their place: he asks again for what he shows. A slow reader is so never cut
@@ -22,6 +23,7 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::fetch::Fetch;
+use super::listen::Listen;
 use super::stats::Stats;
 
 /// A reply's members are kept below this.
@@ -48,16 +50,24 @@ pub enum Item {
 pub struct Reply {
     /// The frame.
     pub text: Utf8Bytes,
-    /// The fetch that begins after it.
-    pub fetch: Option<Fetch>,
+    /// What begins after it.
+    pub begins: Option<Box<Begins>>,
     /// Lets the next great reply be made once this one is sent.
     pub turn: Option<OwnedSemaphorePermit>,
+}
+
+/// What begins when its reply is sent.
+pub enum Begins {
+    /// A fetch.
+    Fetch(Fetch),
+    /// Listening to a call.
+    Listen(Listen),
 }
 
 impl Reply {
     /// A reply on which nothing hangs.
     pub fn plain(text: String) -> Self {
-        Self { text: text.into(), fetch: None, turn: None }
+        Self { text: text.into(), begins: None, turn: None }
     }
 }
 

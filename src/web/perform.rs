@@ -12,8 +12,9 @@ use super::Web;
 use super::arguments::Arguments;
 use super::audit;
 use super::backend::{Code, Event, Failure, Topic};
-use super::fetch::Board;
-use super::outbox::{Outbox, Reply};
+use super::board::{Board, Kind};
+use super::listen::Listen;
+use super::outbox::{Begins, Outbox, Reply};
 use super::protocol::{self, Frame, Id, Verb};
 use super::requests;
 use super::session::Session;
@@ -28,7 +29,7 @@ pub struct Link {
     pub peer: IpAddr,
     /// What waits to be sent.
     pub outbox: Arc<Outbox>,
-    /// The fetches that run.
+    /// The fetches and listens that run.
     pub board: Arc<Board>,
     /// Great replies are made one at a time: the permit travels with the reply until it is sent.
     turn: Arc<Semaphore>,
@@ -68,6 +69,7 @@ impl Link {
 pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Session) {
     match verb {
         Verb::FetchRecording => return begin_fetch(link, &frame, session).await,
+        Verb::Listen => return begin_listening(link, &frame, session).await,
         Verb::Drill => {
             let asked = audit::asked(session, link.peer, frame.name(), frame.members());
             return link.reply(&frame.id, drill(&link.web, asked).await);
@@ -95,7 +97,7 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
         Ok(body) => protocol::success(&frame.id, &body),
         Err(failure) => protocol::failure(&frame.id, &failure),
     };
-    link.outbox.reply(Reply { text: text.into(), fetch: None, turn });
+    link.outbox.reply(Reply { text: text.into(), begins: None, turn });
 }
 
 /// Does what is asked, and forms the members of the reply; for WebSocket and HTTP alike. A drill is not
@@ -135,6 +137,8 @@ pub async fn answer(
         Verb::Authenticate
         | Verb::FetchRecording
         | Verb::CancelFetch
+        | Verb::Listen
+        | Verb::StopListen
         | Verb::Subscribe
         | Verb::Unsubscribe
         | Verb::Drill
@@ -193,7 +197,10 @@ pub async fn drill(web: &Web, asked: Asked) -> Result<Map<String, Value>, Failur
 }
 
 async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {
-    let begun = match frame.arguments().fetch().and_then(|wanted| Ok((link.board.enter()?, wanted)))
+    let begun = match frame
+        .arguments()
+        .fetch()
+        .and_then(|wanted| Ok((link.board.enter(Kind::Fetch)?, wanted)))
     {
         Ok((place, wanted)) => link.web.node.fetch(session.scope(), place, wanted).await,
         Err(failure) => Err(failure),
@@ -202,7 +209,8 @@ async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {
         Ok((body, fetch)) => {
             link.web.stats.fetches.inc();
             let text = protocol::success(&frame.id, &body).into();
-            link.outbox.reply(Reply { text, fetch: Some(fetch), turn: None });
+            let begins = Some(Box::new(Begins::Fetch(fetch)));
+            link.outbox.reply(Reply { text, begins, turn: None });
         }
         Err(failure) => link.reply(&frame.id, Err(failure)),
     }
@@ -214,10 +222,44 @@ async fn begin_fetch(link: &Arc<Link>, frame: &Frame, session: &Session) {
 /// `badvalue`, `notfound`.
 pub fn cancel(board: &Board, frame: &Frame) -> Result<Map<String, Value>, Failure> {
     let number = frame.arguments().fetch_number()?;
-    board.cancel(number)?;
+    board.end(Kind::Fetch, number)?;
     let mut body = Map::new();
     body.insert("fetch".to_owned(), number.into());
     Ok(body)
+}
+
+async fn begin_listening(link: &Arc<Link>, frame: &Frame, session: &Session) {
+    let scope = session.scope().clone();
+    let asked = frame.arguments().listen();
+    let begun = match asked.and_then(|ucid| Ok((link.board.enter(Kind::Listen)?, ucid))) {
+        Ok((place, ucid)) => {
+            let hearing = link.web.node.listen(&scope, &ucid).await;
+            hearing.map(|hearing| Listen { place, ucid, scope, hearing })
+        }
+        Err(failure) => Err(failure),
+    };
+    match noted(link, frame, session, begun).await {
+        Ok(listen) => {
+            let mut body = Map::new();
+            body.insert("listen".to_owned(), listen.place.number().into());
+            body.insert("node".to_owned(), listen.hearing.node.0.into());
+            body.insert("rate".to_owned(), 8_000.into());
+            let text = protocol::success(&frame.id, &body).into();
+            let begins = Some(Box::new(Begins::Listen(listen)));
+            link.outbox.reply(Reply { text, begins, turn: None });
+        }
+        Err(failure) => link.reply(&frame.id, Err(failure)),
+    }
+}
+
+/// `stoplisten`.
+///
+/// # Errors
+/// `badvalue`, `notfound`.
+pub fn stop_listening(board: &Board, frame: &Frame) -> Result<Map<String, Value>, Failure> {
+    let number = frame.arguments().listen_number()?;
+    board.end(Kind::Listen, number)?;
+    Ok(Map::from_iter([("listen".to_owned(), number.into())]))
 }
 
 /// The members that tell somebody that he is signed in.

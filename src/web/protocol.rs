@@ -53,6 +53,10 @@ pub enum Verb {
     ResumeRecording,
     /// `listcalls`
     ListCalls,
+    /// `listen`
+    Listen,
+    /// `stoplisten`
+    StopListen,
     /// `subscribe`
     Subscribe,
     /// `unsubscribe`
@@ -116,8 +120,8 @@ pub const ROWS: &[Row] = &[
     row("resumerecording", Verb::ResumeRecording, CONTROL),
     row("tagrecording", Verb::TagRecording, TAGGING),
     row("listcalls", Verb::ListCalls, SUPERVISOR),
-    row("listen", Verb::Later, SUPERVISOR),
-    row("stoplisten", Verb::Later, SUPERVISOR),
+    row("listen", Verb::Listen, SUPERVISOR),
+    row("stoplisten", Verb::StopListen, SUPERVISOR),
     row("subscribe", Verb::Subscribe, ANY),
     row("unsubscribe", Verb::Unsubscribe, ANY),
     row("clusterstatus", Verb::ClusterStatus, ANY),
@@ -273,7 +277,7 @@ mod tests {
             ("hello", Err(Code::BadValue)),
             (r#"{"request":"legalhold"}"#, Err(Code::Forbidden)),
             (r#"{"request":"pauserecording"}"#, Ok(Verb::PauseRecording)),
-            (r#"{"request":"listen"}"#, Err(Code::Unavailable)),
+            (r#"{"request":"listen"}"#, Ok(Verb::Listen)),
         ];
         for (text, expected) in cases {
             assert_eq!(verb(text, UserRole::Supervisor), expected, "{text}");

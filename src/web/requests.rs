@@ -10,15 +10,16 @@ use serde_json::{Map, Value};
 use storage::audit_log::Wanted;
 use storage_core::hold::RELEASE_WITHIN;
 use storage_core::query::Query;
-use storage_core::{Extension, Recording, RecordingId, Scope, WallTime};
+use storage_core::{Extension, Recording, RecordingId, Scope, Ucid, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Failure, FetchFormat, HoldRequest, Listing,
-    MarkRequest, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Failure, FetchFormat, Hearing, HoldRequest,
+    Listing, MarkRequest, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
-use super::fetch::{Fetch, Place};
+use super::board::Place;
+use super::fetch::Fetch;
 use super::outbox::REPLY_BYTES_MAX;
 use super::session::Session;
 use super::waveform::waveform;
@@ -161,6 +162,21 @@ impl Node {
         body.insert("calls".to_owned(), calls.into());
         name_unreachable(&mut body, &unreachable)?;
         Ok(body)
+    }
+
+    /// `listen`.
+    ///
+    /// # Errors
+    /// `nocall`, `busy`, `unavailable`, and what else the node says.
+    pub async fn listen(&self, scope: &Scope, ucid: &Ucid) -> Result<Hearing, Failure> {
+        self.check_team(scope, &Target::Ucid(ucid.clone())).await?;
+        answer(self.backend.listen(ucid)).await?
+    }
+
+    /// Whether the asker may still hear a call, as far as is known.
+    pub async fn may_hear(&self, scope: &Scope, ucid: &Ucid) -> bool {
+        let seen = self.check_team(scope, &Target::Ucid(ucid.clone())).await;
+        seen.err().is_none_or(|failure| failure.code != Code::NoCall)
     }
 
     /// The calls in progress at the asker's own station; none for one who is tied to no station.

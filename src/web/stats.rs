@@ -22,6 +22,10 @@ pub struct Stats {
     pub fetches: IntCounter,
     /// Events that a slow subscriber did not get.
     pub events_lost: IntCounter,
+    /// People who listen to a call through this node.
+    pub listeners: IntGauge,
+    /// Frames of calls that a slow listener did not get.
+    pub listen_frames_dropped: IntCounter,
     /// The most bytes that ever waited for one socket.
     pub unsent_bytes_max: IntGauge,
 }
@@ -55,6 +59,11 @@ impl Stats {
             events_lost: counter(
                 "astlogger_web_events_lost_total",
                 "Events that a slow subscriber did not get.",
+            ),
+            listeners: gauge("astlogger_web_listeners", "Calls listened to through this node."),
+            listen_frames_dropped: counter(
+                "astlogger_web_listen_frames_dropped_total",
+                "Frames of 20 ms that a slow listener did not get.",
             ),
             unsent_bytes_max: gauge(
                 "astlogger_web_unsent_bytes_max",

@@ -34,8 +34,10 @@ use tokio_tungstenite::tungstenite;
 use super::Web;
 use super::arguments::Credentials;
 use super::backend::{Code, Event, Failure, Topic};
+use super::board::Kind;
 use super::fetch::{Fetches, Step};
-use super::outbox::{IN_PROGRESS_BYTES_MAX, Item};
+use super::listen::{self, Ears};
+use super::outbox::{Begins, IN_PROGRESS_BYTES_MAX, Item};
 use super::perform::{self, Link};
 use super::protocol::{Frame, Verb};
 use super::session::Session;
@@ -68,12 +70,13 @@ pub async fn serve(socket: WebSocket, web: Arc<Web>, peer: IpAddr, session: Opti
     let (mut sink, mut stream) = socket.split();
     let link = Arc::new(Link::new(web, peer));
     let mut fetches = Fetches::new(Arc::clone(&link.outbox));
+    let mut ears = Ears::new(Arc::clone(&link.web), Arc::clone(&link.board));
     let mut reader = Reader::new(Arc::clone(&link), session);
     let end = tokio::select! {
         end = reader.run(&mut stream) => end,
-        _ = send(&link, &mut sink, &mut fetches) => End::Gone,
+        _ = send(&link, &mut sink, &mut fetches, &mut ears) => End::Gone,
     };
-    drop(reader);
+    drop((reader, ears));
     // Nothing here may hold the connection: the client may be the one that stopped reading.
     let _ = timeout(FAREWELL_WITHIN, farewell(&link, end, sink, stream)).await;
 }
@@ -107,9 +110,10 @@ async fn send(
     link: &Link,
     sink: &mut SplitSink<WebSocket, Message>,
     fetches: &mut Fetches,
+    ears: &mut Ears,
 ) -> Result<std::convert::Infallible, axum::Error> {
     loop {
-        // In random order, so that neither fetches nor replies starve the other.
+        // In random order, so that none of them starves another.
         tokio::select! {
             item = link.outbox.next() => match item {
                 Item::Ping => sink.send(Message::Ping(Vec::new().into())).await?,
@@ -124,8 +128,10 @@ async fn send(
                     link.outbox.release(bytes);
                     link.alive();
                     drop(reply.turn);
-                    if let Some(fetch) = reply.fetch {
-                        fetches.start(fetch);
+                    match reply.begins.map(|begins| *begins) {
+                        Some(Begins::Fetch(fetch)) => fetches.start(fetch),
+                        Some(Begins::Listen(listen)) => ears.start(listen),
+                        None => {}
                     }
                 }
             },
@@ -140,6 +146,11 @@ async fn send(
                         sink.send(Message::Text(text.into())).await?;
                     }
                 }
+            },
+            // No sign of life, unlike a fetch's frame: what a call says comes by itself, and is lost unread.
+            step = ears.next() => match step {
+                listen::Step::Frame(frame) => sink.send(Message::Binary(frame)).await?,
+                listen::Step::Event(text) => sink.send(Message::Text(text.into())).await?,
             },
         }
     }
@@ -275,6 +286,8 @@ impl Reader {
         let body = perform::signed_in(&token, &session);
         self.topics.clear();
         self.events = None;
+        // Whoever it is now, he asks for himself.
+        self.link.board.end_all(Kind::Listen);
         self.deadline = Box::pin(over(Arc::clone(&session)));
         self.session = Some(session);
         Ok(body)
@@ -292,6 +305,10 @@ impl Reader {
             }
             Verb::CancelFetch => {
                 let body = perform::cancel(&self.link.board, &frame);
+                self.link.reply(&frame.id, body);
+            }
+            Verb::StopListen => {
+                let body = perform::stop_listening(&self.link.board, &frame);
                 self.link.reply(&frame.id, body);
             }
             _ => {

@@ -2,7 +2,8 @@
 
 use astlogger::users::{self, UserRole};
 use serde_json::json;
-use simulator::SiteConfig;
+use simulator::tone::{self, Law};
+use simulator::{CallRef, SiteConfig};
 
 use crate::common::{Bench, LIMIT, PASSWORD};
 use crate::devtools::{Browser, Page};
@@ -97,6 +98,83 @@ async fn a_supervisor_sees_all_calls_and_records_them_with_one_click() {
     assert_quiet(&page);
 }
 
+/// Keeps what the page plays, as 16-bit samples.
+const KEEP: &str = "(() => {
+    window.played = [];
+    const start = AudioBufferSourceNode.prototype.start;
+    AudioBufferSourceNode.prototype.start = function (at) {
+        window.played.push({ at, samples: Array.from(this.buffer.getChannelData(0), (s) => Math.round(s * 32768)) });
+        return start.call(this, at);
+    };
+    return true;
+})()";
+
+/// Frames of a call in what the page has played, and when each piece was due.
+async fn played(page: &Page, call: CallRef) -> (Vec<u32>, Vec<f64>) {
+    let pieces = page.eval("window.played").await;
+    let pieces: Vec<_> = pieces.as_array().unwrap().iter().collect();
+    let samples = pieces.iter().flat_map(|piece| piece["samples"].as_array().unwrap());
+    let samples: Vec<i16> = samples.map(|s| s.as_i64().unwrap() as i16).collect();
+    let codes = tone::scan_pcm(Law::A, &samples).into_iter();
+    let codes = codes.filter(|(_, code)| code.serial == call.serial).map(|(_, code)| code.frame);
+    (codes.collect(), pieces.iter().map(|piece| piece["at"].as_f64().unwrap()).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_supervisor_listens_to_a_call_and_hears_it() {
+    let bench = site().await;
+    let browser = Browser::start().await;
+    let page = open_as(&browser, "supervisor", bench.node.web(), "/supervisor").await;
+    let (one, two) = (("5551230003", "31003"), ("5551230004", "31004"));
+    let mut calls = Vec::new();
+    for (caller, station) in [one, two] {
+        let call = bench.answered_call(caller, station).await;
+        bench.recorded(call).await;
+        says(&page, caller, "Node 1").await;
+        calls.push(call);
+    }
+    page.eval(KEEP).await;
+    press(&page, one.0, "listen").await;
+    page.until("document.querySelector('#listening').textContent === 'You are listening to the call of 5551230003 to 31003.'").await;
+    page.until("window.played.length > 100").await;
+    let (codes, due) = played(&page, calls[0]).await;
+    assert!(codes.len() > 50, "{codes:?}");
+    assert!(codes.is_sorted_by(|one, two| one < two), "{codes:?}");
+    assert!(due.is_sorted_by(|one, two| one < two), "{due:?}");
+    let focused = "document.activeElement.dataset.action === 'stoplisten'";
+    page.until(&format!("{}?.querySelector('[data-action=stoplisten]')", row(one.0))).await;
+    let label = format!(
+        "{}.querySelector('[data-action=stoplisten]').getAttribute('aria-label')",
+        row(one.0)
+    );
+    assert_eq!(page.eval(&label).await, "Stop listening: 5551230003 to 31003");
+    page.eval(&format!("{}.querySelector('[data-action=stoplisten]').focus()", row(one.0))).await;
+    assert_eq!(page.eval(focused).await, true);
+    assert_open_to_all(&page, "listening").await;
+    page.look(1400, 1000, false).await;
+    // To another: the first is heard no more.
+    press(&page, two.0, "listen").await;
+    page.until("document.querySelector('#listening').textContent.includes('5551230004')").await;
+    page.eval("window.played.length = 0, true").await;
+    page.until("window.played.length > 50").await;
+    assert!(played(&page, calls[0]).await.0.is_empty());
+    assert!(played(&page, calls[1]).await.0.len() > 20);
+    bench.metric("astlogger_web_listeners", |count| count == 1.0).await;
+    // By the keyboard.
+    page.eval(&format!("{}.querySelector('[data-action=stoplisten]').focus()", row(two.0))).await;
+    page.key("Enter", "\r").await;
+    page.until("document.querySelector('#listening').textContent === ''").await;
+    bench.metric("astlogger_web_listeners", |count| count == 0.0).await;
+    // It ends with the call.
+    press(&page, one.0, "listen").await;
+    page.until("document.querySelector('#listening').textContent !== ''").await;
+    bench.site.switch().hangup_all(calls[0]);
+    page.until("document.querySelector('.notices').innerText.includes('call that you listened to is over')").await;
+    assert_eq!(page.text("#listening").await, "");
+    bench.site.switch().hangup_all(calls[1]);
+    assert_quiet(&page);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_sees_his_own_calls_only() {
     let bench = site().await;
@@ -116,6 +194,7 @@ async fn an_agent_sees_his_own_calls_only() {
     bench.recorded(another).await;
     assert_eq!(page.eval("document.querySelectorAll('tbody tr').length").await, 1);
     assert!(!page.text("main").await.contains("5551230001"));
+    assert_eq!(page.eval("document.querySelector('[data-action=listen]')").await, json!(null));
     press(&page, "5551230002", "stop").await;
     says(&page, "5551230002", "Nobody").await;
     for call in [own, other, another] {

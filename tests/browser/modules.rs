@@ -53,6 +53,15 @@ async fn what_only_computes_is_right() {
         return [v.get('a_b'), m.byLabel(v, 'a_c'), m.byLabel(v, 'a')]; })()";
     let read = json!([3, [["free", 2], ["ring", 1]], []]);
     assert_eq!(with(&page, "metrics.js", metrics).await, read);
+    // A number, and samples; what is no frame is none.
+    let frames = "[[0, 0, 1, 2, 0, 64, 0, 192], [0, 0, 0, 1], [0, 0, 0, 1, 7]].map((bytes) => {
+        const f = m.frameOf(new Uint8Array(bytes).buffer); return f && [f.number, ...f.samples]; })";
+    assert_eq!(with(&page, "listen.js", frames).await, json!([[258, 0.5, -0.5], null, null]));
+    // The first is given a moment, the next follow, what would wait for long is left out.
+    let due =
+        "[[0, 5], [5.01, 5], [5.25, 5], [5.26, 5], [4.99, 5]].map(([n, now]) => m.playAt(n, now))";
+    let at = json!([5.06, 5.01, 5.25, null, 5.06]);
+    assert_eq!(with(&page, "listen.js", due).await, at);
     // Periods are days of the reader, and end before they begin again.
     let period = "(() => { const p = m.parameters({ period: 'yesterday' }, new Date(2026, 10, 27, 15));
         return [new Date(p.from).getDate(), new Date(p.to).getDate(), new Date(p.to) - new Date(p.from), p.text]; })()";

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use astlogger::completeness::SeenDay;
 use astlogger::peers::{CaptureChunks, PeerService};
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Listing, MarkRequest, PauseReply,
-    PauseRequest, StartRequest, StopRequest, Target,
+    Audio, Backend, CallList, Code, Event, Failure, FetchFormat, Heard, Hearing, Listing,
+    MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -19,8 +19,8 @@ use serde_json::{Map, Value, json};
 use storage::{Catalog, MemoryCatalog};
 use storage_core::completeness::SeenCall;
 use storage_core::query::Query;
-use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, WallTime};
-use tokio::sync::{Semaphore, broadcast};
+use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, Ucid, WallTime};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 
 pub struct FakeNode {
     node: NodeId,
@@ -49,6 +49,9 @@ pub struct FakeNode {
     pub audio_opened: AtomicUsize,
     pub audio_open: Arc<AtomicUsize>,
     pub audio_bytes: Arc<AtomicU64>,
+    /// Those who listen to its call.
+    pub listeners: Mutex<Vec<mpsc::Sender<Heard>>>,
+    pub may_listen: Mutex<Result<(), Failure>>,
 }
 
 impl FakeNode {
@@ -75,6 +78,8 @@ impl FakeNode {
             audio_opened: AtomicUsize::new(0),
             audio_open: Arc::default(),
             audio_bytes: Arc::default(),
+            listeners: Mutex::default(),
+            may_listen: Mutex::new(Ok(())),
         })
     }
 
@@ -83,6 +88,16 @@ impl FakeNode {
         let recording = recording(number, owner, bytes);
         self.catalog.put(&recording).unwrap();
         recording.recordingid
+    }
+
+    /// The call in progress, and the node that records it; no call without.
+    pub fn sees(&self, ucid: &str, recorded_by: Option<u16>) {
+        let recorded = recorded_by.map(|node| json!({ "node": node, "recordingid": id(1) }));
+        let mut call = json!({ "ucid": ucid, "callid": "1", "extensions": ["2611"] });
+        if let Some(recorded) = recorded {
+            call["recorded"] = recorded;
+        }
+        *self.calls.lock().unwrap() = vec![call];
     }
 
     pub fn starts(&self) -> usize {
@@ -175,6 +190,17 @@ impl Backend for FakeNode {
     fn calls(&self) -> BoxFuture<'static, CallList> {
         let calls = self.calls.lock().unwrap().clone();
         async { CallList { calls, unreachable: Vec::new() } }.boxed()
+    }
+
+    fn listen(&self, _: &Ucid) -> BoxFuture<'static, Result<Hearing, Failure>> {
+        if let Err(failure) = self.may_listen.lock().unwrap().clone() {
+            return async { Err(failure) }.boxed();
+        }
+        let (sender, heard) = mpsc::channel(1);
+        self.listeners.lock().unwrap().push(sender);
+        let sound = stream::unfold(heard, |mut heard| async { Some((heard.recv().await?, heard)) });
+        let node = self.node;
+        async move { Ok(Hearing { node, sound: sound.boxed() }) }.boxed()
     }
 
     fn concerns(&self, _target: &Target, extension: &Extension) -> BoxFuture<'static, bool> {

@@ -5,6 +5,7 @@ mod client;
 mod fetch;
 mod hostile;
 mod http;
+mod listen;
 mod node;
 mod requests;
 mod roles;

@@ -12,21 +12,21 @@ use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
-    Audio, Backend, CallList, Code, DeleteRequest, Drill, Event, Failure, FetchFormat, HoldRequest,
-    Listing, MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Topic,
-    Unreachable,
+    Audio, Backend, CallList, Code, DeleteRequest, Drill, Event, Failure, FetchFormat, Heard,
+    Hearing, HoldRequest, Listing, MarkRequest, PauseReply, PauseRequest, StartRequest,
+    StopRequest, Target, Topic, Unreachable,
 };
 use astlogger::web::{Limits, Running, WebConfig, serve};
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use storage::Page;
 use storage_core::hold::HoldError;
 use storage_core::query::{Position, Query};
 use storage_core::tombstone::{Deletion, Tombstone};
-use storage_core::{Extension, NodeId, Recording, RecordingId, WallTime};
-use tokio::sync::{Semaphore, broadcast};
+use storage_core::{Extension, NodeId, Recording, RecordingId, Ucid, WallTime};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 
 pub const PASSWORD: &str = "correct horse";
 pub const UCID: &str = "00001000011700000001";
@@ -52,6 +52,10 @@ pub struct FakeNode {
     pub audio_open: Arc<AtomicUsize>,
     pub audio_reads: Arc<AtomicUsize>,
     pub events: broadcast::Sender<Arc<Event>>,
+    /// The stations in the call.
+    pub stations: Mutex<Vec<&'static str>>,
+    /// Those who listen to it.
+    pub listeners: Mutex<Vec<mpsc::Sender<Heard>>>,
 }
 
 struct Memory {
@@ -107,6 +111,8 @@ impl FakeNode {
             audio_open: Arc::default(),
             audio_reads: Arc::default(),
             events: broadcast::Sender::new(64),
+            stations: Mutex::new(vec!["2611"]),
+            listeners: Mutex::default(),
         })
     }
 
@@ -115,6 +121,12 @@ impl FakeNode {
         let id = recording.recordingid;
         self.recordings.lock().unwrap().insert(id, (recording, Arc::new(bytes)));
         id
+    }
+
+    /// Whoever came as the `at`th to listen hears this, or has gone.
+    pub async fn say(&self, at: usize, heard: Heard) -> bool {
+        let listener = self.listeners.lock().unwrap()[at].clone();
+        listener.send(heard).await.is_ok()
     }
 
     pub fn tell(&self, topic: Topic, eventtype: &'static str, extensions: &[&str]) {
@@ -185,8 +197,19 @@ impl Backend for FakeNode {
     fn calls(&self) -> BoxFuture<'static, CallList> {
         let unreachable = self.unreachable.lock().unwrap().clone();
         let parties = ["2611", "85212345678"];
-        let calls = vec![json!({ "ucid": UCID, "extensions": ["2611"], "parties": parties })];
+        let stations = self.stations.lock().unwrap().clone();
+        let calls = vec![json!({ "ucid": UCID, "extensions": stations, "parties": parties })];
         async { CallList { calls, unreachable } }.boxed()
+    }
+
+    fn listen(&self, ucid: &Ucid) -> BoxFuture<'static, Result<Hearing, Failure>> {
+        if ucid.as_str() != UCID {
+            return async { Err(Failure::new(Code::NoCall, "there is no such call")) }.boxed();
+        }
+        let (sender, heard) = mpsc::channel(1);
+        self.listeners.lock().unwrap().push(sender);
+        let sound = stream::unfold(heard, |mut heard| async { Some((heard.recv().await?, heard)) });
+        async { Ok(Hearing { node: NodeId(1), sound: sound.boxed() }) }.boxed()
     }
 
     fn concerns(&self, target: &Target, extension: &Extension) -> BoxFuture<'static, bool> {

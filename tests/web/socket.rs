@@ -29,8 +29,8 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "pauserecording", "extension": "2611" }), "y y - - -"),
         (json!({ "request": "resumerecording", "extension": "2611" }), "y y - - -"),
         (json!({ "request": "tagrecording", "recordingid": recording, "add": "vip" }), "y y y - -"),
-        (json!({ "request": "listen" }), "- u - - -"),
-        (json!({ "request": "stoplisten" }), "- u - - -"),
+        (json!({ "request": "listen", "ucid": UCID }), "- y - - -"),
+        (json!({ "request": "stoplisten", "listen": 2 }), "- y - - -"),
         (
             json!({ "request": "legalhold", "recordingid": recording, "on": false, "reason": "over" }),
             "- - - - y",

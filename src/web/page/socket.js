@@ -8,7 +8,7 @@ const AGAIN_MS = [500, 10_000];
 
 /**
  * A socket that stays open until `close`. `opened` is called each time that it is connected, `lost` when it
- * is not any more, `event` with each event.
+ * is not any more, `event` with each event, `binary` with each binary frame.
  */
 export class Socket {
   #socket = null;
@@ -44,6 +44,7 @@ export class Socket {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(`${scheme}//${location.host}/ws`);
     this.#socket = socket;
+    socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => {
       this.#pause = AGAIN_MS[0];
       this.#handlers.opened?.();
@@ -54,6 +55,7 @@ export class Socket {
 
   #take(data) {
     if (typeof data !== "string") {
+      this.#handlers.binary?.(data);
       return;
     }
     const told = JSON.parse(data);

@@ -7,6 +7,7 @@ import { button, el, fill } from "./dom.js";
 import { Feed } from "./feed.js";
 import { clock } from "./format.js";
 import { failed, frame, notice, words } from "./frame.js";
+import { Speaker, frameOf } from "./listen.js";
 import { Socket } from "./socket.js";
 import { t } from "./texts.js";
 
@@ -30,6 +31,9 @@ class Live {
   #filter = el("input", { id: "filter", type: "search", autocomplete: "off", placeholder: t("live.filter.hint") });
   #unrecorded = el("input", { id: "unrecorded", type: "checkbox" });
   #lost = null;
+  /** The call that is listened to: its key and number, and what plays it. */
+  #heard = null;
+  #hearing = el("p", { id: "listening", role: "status", class: "quiet" });
   #socket;
   #ticking;
 
@@ -42,12 +46,14 @@ class Live {
       el("span", { class: "inline" }, this.#unrecorded, el("label", { for: "unrecorded", text: t("live.unrecorded") })));
     main.append(el("div", { class: "live" }, el("section", { class: "card", "aria-labelledby": "livehead" },
       el("h1", { id: "livehead", text: title }), this.#away, this.#isAgent() ? null : filters, this.#count,
+      this.#isAgent() ? null : this.#hearing,
       el("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "livehead" },
         el("table", {}, el("thead", {}, el("tr", {}, heads)), this.#body))), this.#feed.element));
     this.#filter.addEventListener("input", () => this.#show());
     this.#unrecorded.addEventListener("change", () => this.#show());
     this.#socket = new Socket({
       opened: () => this.#opened(), lost: () => this.#gone(), event: (event) => this.#event(event),
+      binary: (data) => this.#sound(data),
     });
     this.#ticking = setInterval(() => this.#tick(), 1000);
   }
@@ -55,6 +61,7 @@ class Live {
   close() {
     clearInterval(this.#ticking);
     clearTimeout(this.#timer);
+    this.#hearNothing();
     this.#socket.close();
   }
 
@@ -76,6 +83,7 @@ class Live {
   }
 
   #gone() {
+    this.#hearNothing();
     this.#lost ??= notice(t("socket.away"), "bad");
   }
 
@@ -97,12 +105,67 @@ class Live {
   }
 
   #event(event) {
+    if (this.#heard !== null && event.listen === this.#heard.number) {
+      this.#told(event);
+      return;
+    }
     this.#feed.take(event);
     const uncertain = this.#calls.take(event, this.#node);
     if (uncertain || ["takeover", "eventslost"].includes(event.eventtype)) {
       this.#listSoon();
     }
     this.#show();
+  }
+
+  /** Something of the call that is listened to. */
+  #told(event) {
+    if (event.eventtype === "listenmoved") {
+      notice(t("live.listenmoved", event), "info", 6);
+    } else if (event.eventtype === "listencomplete") {
+      this.#hearNothing();
+      notice(t("live.listenover"), "info", 6);
+    }
+  }
+
+  #sound(data) {
+    const heard = frameOf(data);
+    if (heard !== null && heard.number === this.#heard?.number) {
+      this.#heard.speaker.play(heard.samples);
+    }
+  }
+
+  /** Listens to this call, and to no other. */
+  async #listen({ key, call }) {
+    await this.#stopListening();
+    const speaker = new Speaker();
+    try {
+      const { listen } = await this.#socket.ask("listen", { ucid: call.ucid });
+      // Somebody may have pressed two buttons at once.
+      await this.#stopListening();
+      this.#heard = { key, number: listen, speaker };
+      this.#hearing.textContent = t("live.listening", call);
+      this.#show();
+    } catch (error) {
+      speaker.close();
+      throw error;
+    }
+  }
+
+  async #stopListening() {
+    const number = this.#heard?.number;
+    this.#hearNothing();
+    if (number !== undefined) {
+      await this.#socket.ask("stoplisten", { listen: number });
+    }
+  }
+
+  #hearNothing() {
+    if (this.#heard !== null) {
+      this.#heard.speaker.close();
+      this.#heard = null;
+      this.#hearing.textContent = "";
+      this.#show();
+    }
   }
 
   #show() {
@@ -122,7 +185,7 @@ class Live {
     shown.forEach((one, index) => {
       const row = this.#rows.get(one.key) ?? new Row((action, of) => this.#act(action, of));
       this.#rows.set(one.key, row);
-      row.show(one);
+      row.show({ ...one, listens: this.#isAgent() ? "never" : one.key === this.#heard?.key ? "now" : "not" });
       if (this.#body.children[index] !== row.element) {
         this.#body.insertBefore(row.element, this.#body.children[index] ?? null);
       }
@@ -135,7 +198,13 @@ class Live {
     }
   }
 
-  async #act(action, { call, recorded }) {
+  async #act(action, of) {
+    const { call, recorded } = of;
+    if (action === "listen" || action === "stoplisten") {
+      await (action === "listen" ? this.#listen(of) : this.#stopListening()).catch((error) =>
+        notice(`${t(`live.${action}`)}: ${words(error)}`, "bad"));
+      return;
+    }
     const which = call.ucid === undefined ? { extension: call.extension } : { ucid: call.ucid };
     const requests = {
       start: ["startrecording", { ...which, scope: "station" }],
@@ -198,7 +267,7 @@ class Row {
   }
 
   #buttons() {
-    const focused = this.#cells.actions.contains(document.activeElement);
+    const focused = [...this.#cells.actions.querySelectorAll("button")].indexOf(document.activeElement);
     const { call } = this.#one;
     const made = actions(this.#one).map((action) => {
       const text = t(`live.${action}`);
@@ -211,16 +280,19 @@ class Row {
       return pressed;
     });
     fill(this.#cells.actions, el("div", { class: "row tight" }, made));
-    if (focused) {
-      made[0]?.focus();
+    if (focused >= 0) {
+      made[Math.min(focused, made.length - 1)]?.focus();
     }
   }
 }
 
 /** What can be done with a call now. */
-function actions({ call, recorded }) {
+function actions({ call, recorded, listens }) {
   if (recorded.length > 0) {
-    return [recorded.some((by) => by.paused) ? "resume" : "pause", "stop"];
+    const possible = [recorded.some((by) => by.paused) ? "resume" : "pause", "stop"];
+    // One without a UCID cannot be named.
+    const listen = { never: [], now: ["stoplisten"], not: call.ucid === undefined ? [] : ["listen"] }[listens];
+    return [...possible, ...listen];
   }
   if (call.established === undefined || call.extension === "") {
     return [];

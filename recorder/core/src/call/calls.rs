@@ -530,6 +530,7 @@ impl Calls {
             scope: active.draft.scope,
             trigger: active.draft.trigger,
             paused,
+            capture: Some(active.draft.recordingid),
         });
         view_of(&self.tracker, call, recorded.or_else(|| self.recorded_elsewhere(call)))
     }
@@ -547,6 +548,7 @@ impl Calls {
             scope: claimed.scope,
             trigger: claimed.trigger,
             paused: self.paused_since(call.key).is_some(),
+            capture: None,
         })
     }
 

@@ -74,6 +74,9 @@ pub struct RecordedView {
     pub trigger: TriggerKind,
     /// Nothing of it is captured now, because somebody asked for that.
     pub paused: bool,
+    /// The name under which this node captures it; none if it does not.
+    #[serde(skip)]
+    pub capture: Option<RecordingId>,
 }
 
 /// What people who watch are told.

@@ -76,7 +76,8 @@ impl Codec {
 
 /// How many ticks of a sender's clock are a sample at 8 kHz. All that is sent under numbers that the
 /// switch has to explain is counted by the clock of the codec that it names.
-pub(crate) fn ticks_per_sample(payload_type: u8, codec: &str) -> i32 {
+#[must_use]
+pub fn ticks_per_sample(payload_type: u8, codec: &str) -> i32 {
     match Codec::named(codec) {
         Some(Codec::Opus) if payload_type >= 96 => 6,
         _ => 1,
