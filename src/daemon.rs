@@ -25,7 +25,7 @@ use crate::catalog::{self, Opened};
 use crate::certificates::Certificates;
 use crate::command::{Exit, Failure};
 use crate::completeness;
-use crate::config::{Config, LiveValues};
+use crate::config::{Config, DiskShare, LiveValues};
 use crate::console::{self, Drills, NodeActions};
 use crate::copies;
 use crate::deletion;
@@ -38,6 +38,7 @@ use crate::node::Node;
 use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
 use crate::recording::{RecordingParts, Start};
+use crate::retention;
 use crate::watchdog;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
@@ -182,13 +183,15 @@ impl Running {
         tasks.extend(tell::start(&config.alarms, &hub, &group));
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
         let (datadir, mirrored) = (config.datadir.clone(), config.storage.mirror);
-        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), datadir, mirrored)));
+        let reserve = config.storage.mindiskfree;
+        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), (datadir, reserve), mirrored)));
         tasks.push(tokio::spawn(watchdog::feed(Arc::clone(&node))));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);
         let members = config.cluster.peers.keys().copied();
         let backend = Arc::new(GroupBackend::new(service, group.clone(), config.role, members));
+        tasks.extend(let_go(config, &node, &backend));
         let actions =
             NodeActions::new(Arc::clone(&node), Arc::<GroupBackend>::clone(&backend), config, live);
         let actions = Arc::new(actions);
@@ -312,6 +315,20 @@ fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
     Some(tokio::spawn(copies::run(parts)))
 }
 
+/// Lets recordings go that are past their time.
+fn let_go(config: &Config, node: &Node, backend: &Arc<GroupBackend>) -> Option<JoinHandle<()>> {
+    let works = node.works.as_ref()?;
+    let parts = retention::Parts {
+        rules: config.storage.retention.clone(),
+        peers: Peers::new(node.group.clone()),
+        catalog: Arc::clone(&node.catalog),
+        hub: Arc::clone(&node.hub),
+        media: works.media.clone(),
+        backend: Arc::<GroupBackend>::clone(backend),
+    };
+    Some(tokio::spawn(retention::run(parts)))
+}
+
 /// Hands on what is changed on the console.
 async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control>) {
     while live.changed().await.is_ok() {
@@ -395,13 +412,23 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
 
 /// Looks at what nobody reports by himself: room on the disk, the media thread's flags, how far the mirror
 /// is.
-async fn watch_node(node: Arc<Node>, datadir: std::path::PathBuf, mirrored: bool) {
+async fn watch_node(
+    node: Arc<Node>,
+    (datadir, reserve): (std::path::PathBuf, DiskShare),
+    mirrored: bool,
+) {
     let mut beat = tokio::time::interval(WATCH);
+    let mut low = false;
     loop {
         beat.tick().await;
         if let Ok(stat) = nix::sys::statvfs::statvfs(&datadir) {
-            let free = stat.blocks_available() * stat.fragment_size();
+            let unit = stat.fragment_size();
+            let free = stat.blocks_available() * unit;
             node.hub.metrics.disk_free_bytes.set(free as f64);
+            low = retention::core::is_low(free, reserve.bytes_of(stat.blocks() * unit), low);
+            // A witness keeps no recordings.
+            let is_recorder = node.works.is_some();
+            node.hub.alarms.set(low && is_recorder, retention::disk_low(&datadir, free));
         }
         if let Some(works) = &node.works {
             let stats = works.media.stats();

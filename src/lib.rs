@@ -33,6 +33,7 @@ pub mod peers;
 pub mod preflight;
 mod recording;
 mod repair;
+pub mod retention;
 mod seen;
 mod stamp;
 pub mod tidings;

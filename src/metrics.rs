@@ -75,6 +75,8 @@ pub struct Metrics {
     pub recordings_published: IntCounterVec,
     /// `recordings_deleted_total{by=}`.
     pub recordings_deleted: IntCounterVec,
+    /// `retention_due{why=}`.
+    pub retention_due: IntGaugeVec,
     /// `calls_missed_total{reason=}`: should have been recorded and were not.
     pub calls_missed: IntCounterVec,
     /// What is received and captured.
@@ -165,6 +167,12 @@ impl Metrics {
                 "Recordings deleted here, by what asked for it.",
                 &["by"],
             ),
+            retention_due: gauges(
+                r,
+                "retention_due",
+                "Recordings past their time that are still here, by why.",
+                &["why"],
+            ),
             calls_missed: counters(
                 r,
                 "calls_missed_total",
@@ -192,6 +200,9 @@ impl Metrics {
         }
         for by in ["request", "retention"] {
             self.recordings_deleted.with_label_values(&[by]);
+        }
+        for why in ["held", "failed"] {
+            self.retention_due.with_label_values(&[why]);
         }
         for reason in MISSED {
             self.calls_missed.with_label_values(&[reason.as_str()]);

@@ -228,7 +228,7 @@ impl Backend for Node {
             FetchFormat::Wav => false,
             FetchFormat::Opus => true,
         };
-        Ok(Box::new(OpenAudio { playback, opus }))
+        Ok(Box::new(OpenAudio { playback, opus, mark: record.sha256 }))
     }
 
     fn seen(&self, day: WallTime) -> Result<SeenDay, Failure> {
@@ -669,11 +669,16 @@ fn catalog_failure(error: CatalogError) -> Failure {
 struct OpenAudio {
     playback: Playback,
     opus: bool,
+    mark: String,
 }
 
 impl Audio for OpenAudio {
     fn bytes(&self) -> u64 {
         self.playback.bytes()
+    }
+
+    fn mark(&self) -> String {
+        self.mark.clone()
     }
 
     fn sha256(&self) -> Option<String> {

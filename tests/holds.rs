@@ -6,7 +6,7 @@ mod common;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use astlogger::demo::{Cti, Heard, Shape};
 use astlogger::users::{self, UserRole};
@@ -14,7 +14,10 @@ use common::group::{GroupBench, ONE, TWO, WITNESS};
 use common::{LIMIT, PASSWORD};
 use serde_json::{Value, json};
 use simulator::SiteConfig;
-use storage_core::{NodeId, Recording};
+use storage::wav::Channels;
+use storage::{VoiceForm, VoiceStore};
+use storage_core::g711::Law;
+use storage_core::{NodeId, Recording, RecordingId, WallTime};
 use tokio::time::{Instant, sleep};
 
 /// Frames of a call.
@@ -279,5 +282,88 @@ async fn a_node_that_holds_it_keeps_it_whatever_another_has_deleted_meanwhile() 
     assert_eq!(released["hold"], json!(false), "{released}");
     for node in [ONE, TWO] {
         gone(&bench, node, id).await;
+    }
+}
+
+/// Lays down a recording that ended so many days ago.
+fn lay_old(bench: &GroupBench, node: NodeId, number: u8, days: i64, special: &Value) -> String {
+    let dir = bench.group.members[&node].node.data_dir();
+    let store = VoiceStore::open(&dir).expect("a folder");
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let ended = WallTime::from_millis(i64::try_from(since.as_millis()).expect("small"));
+    let ended = WallTime::from_millis(ended.as_millis() - days * 86_400_000);
+    let id = RecordingId::new(ended, [number; 10]);
+    let form = VoiceForm::G711(Law::A);
+    let mut writer = store.write(id, form, Channels::Mono, 8000).expect("writable");
+    writer.write_g711(Law::A, &[number; 8000]).expect("writable");
+    let mut record = json!({
+        "recordingid": id, "callids": [number.to_string()], "extension": "31001", "agentid": "",
+        "calling": "", "called": "", "direction": "inbound", "trunkgroup": "", "trunkmember": "",
+        "vdn": "", "split": "", "userdata": "", "parties": [], "started": ended, "ended": ended,
+        "durationms": 1000, "scope": "station", "trigger": "rule", "rule": "", "copy": 1, "node": node,
+        "segments": [], "gaps": [], "pauses": [], "complete": true,
+        "quality": { "lossratio": 0.0, "jitterms": 0.0, "clockdriftppm": 0.0 },
+        "format": "wavg711", "bytes": 0, "sha256": "", "tags": [], "notes": [], "hold": false,
+    });
+    record.as_object_mut().expect("an object").extend(special.as_object().expect("one").clone());
+    let record = serde_json::from_value(record).expect("a record");
+    let staged = store.stage(writer.finish().expect("whole"), record).expect("writable");
+    store.publish_staged(&staged).expect("writable").recordingid.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_past_its_time_goes_from_all_nodes_but_what_is_held_or_kept_longer() {
+    let settings = "al_retentiondays = 30\n[[al_retention]]\ntag = \"complaint\"\ndays = 0\n";
+    let shape = Shape { settings: settings.to_owned(), ..Shape::hot_standby(2) };
+    let mut bench = GroupBench::prepare(SiteConfig::demo(2, 2), &shape).await;
+    let old = lay_old(&bench, ONE, 1, 40, &json!({}));
+    let stays = [
+        lay_old(&bench, ONE, 2, 40, &json!({"tags": ["Complaint"]})),
+        lay_old(&bench, ONE, 3, 40, &json!({"hold": true})),
+        lay_old(&bench, ONE, 4, 5, &json!({})),
+    ];
+    assert!(!files_of(&bench, ONE, &old).is_empty());
+    bench.run().await;
+    for node in [ONE, TWO] {
+        until(&bench, "it is gone", || files_of(&bench, node, &old).is_empty()).await;
+    }
+    until(&bench, "the other has copies of those that stay", || {
+        stays.iter().all(|id| !files_of(&bench, TWO, id).is_empty())
+    })
+    .await;
+    for node in [ONE, TWO] {
+        gone(&bench, node, &old).await;
+        assert_eq!(bench.listed(node).await.len(), stays.len(), "node {node}");
+    }
+    let held = "astlogger_retention_due{why=\"held\"}";
+    bench.until("one is held", |seen| seen.iter().any(|sight| sight.value(held) > 0.0)).await;
+    let verified = astlogger(&bench, ONE, &["verify"]);
+    assert!(
+        said(&verified).contains("1 recordings were deleted on purpose"),
+        "{}",
+        said(&verified)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_node_has_captured_of_it_does_not_bring_it_back() {
+    let shape = Shape { settings: "al_mirror = false\n".to_owned(), ..Shape::hot_standby(2) };
+    let mut bench = GroupBench::start(SiteConfig::demo(2, 2), &shape).await;
+    let users = bench.group.members[&ONE].node.users_path();
+    users::add(&users, "adam", UserRole::Admin, None, None, PASSWORD).expect("a users file");
+    bench.group.share_users().expect("writable");
+    let calls = bench.taken_over(1, SOME).await;
+    bench.hang_up(&calls);
+    bench.published(1).await;
+    let id = lying(&bench, TWO)[0].recordingid.to_string();
+    assert!(!lying(&bench, TWO)[0].complete, "the other's part is missing");
+    let deleted = delete(&bench, TWO, "adam", &id).await;
+    assert_eq!(deleted["result"], "success", "{deleted}");
+    // Its part would make a later revision. All of it is accounted for instead: nothing is owed any more.
+    bench.run().await;
+    bench.quiet().await;
+    for node in [ONE, TWO] {
+        gone(&bench, node, &id).await;
+        bench.metric(node, "astlogger_captures_owed", |owed| owed == 0.0).await;
     }
 }

@@ -90,6 +90,12 @@ pub fn resident_bytes() -> Result<u64> {
     resident(&std::fs::read_to_string("/proc/self/status")?).context("no VmRSS in the status")
 }
 
+/// The same of another process.
+pub fn resident_bytes_of(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    resident(&status).context("no VmRSS in the status")
+}
+
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;

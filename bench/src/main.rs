@@ -6,6 +6,7 @@ mod capture;
 mod decode;
 mod facts;
 mod failover;
+mod fetch;
 mod idle;
 mod kernel;
 mod keys;
@@ -50,8 +51,13 @@ enum Command {
     Idle(idle::Options),
     /// Searching a catalog of millions, entering them, rebuilding one from files.
     Search(search::Options),
+    /// Many fetches from a node that records, beside a bare file server.
+    Fetch(fetch::Options),
     /// Capture, sealing and decoding, with the defaults.
     All,
+    /// The bare file server, started by `fetch` as a process of its own.
+    #[command(hide = true)]
+    Serve(fetch::ServeOptions),
     /// One receiver, started by `capture` as a process of its own.
     #[command(hide = true)]
     Receive(capture::receiver::Options),
@@ -59,7 +65,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let command = Arguments::parse().command;
-    if cfg!(debug_assertions) && !matches!(command, Command::Receive(_)) {
+    if cfg!(debug_assertions) && !matches!(command, Command::Receive(_) | Command::Serve(_)) {
         eprintln!("A debug build: these figures say nothing. Use cargo run --release.");
     }
     match command {
@@ -72,6 +78,8 @@ fn main() -> anyhow::Result<()> {
         Command::Ledger(options) => ledger::run(&options),
         Command::Idle(options) => idle::run(&options),
         Command::Search(options) => search::run(&options),
+        Command::Fetch(options) => fetch::run(&options),
+        Command::Serve(options) => fetch::serve(&options),
         Command::All => {
             capture::run(&capture::Options::parse_from(["capture"]))?;
             seal::run(&seal::Options::parse_from(["seal"]))?;

@@ -14,7 +14,7 @@ pub(super) enum Kind {
     List,
     /// A number or a text: a span of time or a size.
     Measure,
-    /// The recording rules, `[[al_rule]]`.
+    /// A list of tables, `[[al_rule]]` and `[[al_retention]]`.
     Rules,
     /// A text that is never shown.
     Secret,
@@ -120,6 +120,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_alarmtrapcommunityfile", Kind::Text),
     key("al_alarmca", Kind::Text),
     key("al_rule", Kind::Rules),
+    key("al_retention", Kind::Rules),
 ];
 
 /// Names of environment variables that begin like a parameter and are none.

@@ -29,9 +29,6 @@ fn settle_storage(config: &mut Config, reader: &mut Reader) {
             "choose one of them, or build with the feature opus",
         );
     }
-    if storage.retention_days.is_some() {
-        not_yet(reader, "al_retentiondays", "retention", "recordings stay until removed by hand");
-    }
     if storage.archive.is_some() {
         not_yet(reader, "al_archive", "the archive", "recordings stay in al_datadir");
     }

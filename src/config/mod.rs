@@ -15,6 +15,7 @@ mod params;
 mod reader;
 mod recorder;
 mod remark;
+mod retention;
 mod ring;
 mod rules;
 mod save;

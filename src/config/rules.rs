@@ -8,15 +8,17 @@ use storage_core::record::Direction;
 use super::keys;
 use super::reader::{Reader, choice};
 use super::remark::Remark;
+use super::retention;
 
 /// More rules than this nobody can read any more, and each call is held against them.
 const RULES_MAX: usize = 1_000;
 /// Patterns in one list of one rule.
 const PATTERNS_MAX: usize = 1_000;
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "name",
     "record",
     "percent",
+    "retentiondays",
     "extension",
     "agentid",
     "vdn",
@@ -115,6 +117,12 @@ impl RuleReader<'_> {
                 "name" => rule.name = self.text(key, value),
                 "record" => rule.record = self.word(key, value, &RECORD_WORDS),
                 "percent" => rule.percent = self.percent(value),
+                // What it is for is read with the other settings of retention.
+                "retentiondays" => {
+                    if retention::days(value).is_none() {
+                        self.refuse(key, value, retention::DAYS.0, retention::DAYS.1);
+                    }
+                }
                 "direction" => rule.direction = self.directions(key, value),
                 "extension" => rule.extension = self.texts(key, value),
                 "agentid" => rule.agentid = self.texts(key, value),
@@ -263,6 +271,7 @@ mod tests {
             ("name = \"a\"\nrecord = \"percent\"", &["al_rule \"a\", percent"]),
             ("name = \"a\"\npercent = 5", &["al_rule \"a\", percent", "no other rule"]),
             ("name = \"a\"\npercent = 101", &["percent = 101", "0 to 100"]),
+            ("name = \"a\"\nretentiondays = 1.5", &["retentiondays = 1.5", "0 to 36500"]),
             ("name = \"a\"\nextensions = [\"1\"]", &["did you mean extension?"]),
             ("name = \"a\"\nal_listen = \"x\"", &["al_listen", "above the first [[al_rule]]"]),
             ("name = \"a\"\nvdn = [\"4*0\"]", &["al_rule \"a\", vdn", "4*0"]),

@@ -117,7 +117,8 @@ fn unknown_remark(name: &str, value: &toml::Value) -> Remark {
     let remedy = match keys::nearest(name, KEYS.iter().map(|key| key.name)) {
         Some(meant) => format!("did you mean {meant}?"),
         None if value.is_table() => {
-            "keys stand at the top of the file; only rules have a heading, [[al_rule]]".to_owned()
+            "keys stand at the top of the file; only [[al_rule]] and [[al_retention]] are headings"
+                .to_owned()
         }
         None => "remove it, or see the list of keys in the manual".to_owned(),
     };

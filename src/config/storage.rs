@@ -7,7 +7,9 @@ use storage::{KeyFileError, Keys};
 use storage_core::record::VoiceFormat;
 
 use super::reader::Reader;
+use super::retention;
 use super::value::{self, DiskShare};
+use crate::retention::core::RetentionRules;
 
 pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
 
@@ -43,8 +45,8 @@ pub struct Storage {
     pub mirror: bool,
     /// `al_mirrorlagms`: a mirror of this node's captures that is longer behind is an alarm.
     pub mirror_lag: Duration,
-    /// `al_retentiondays`; absent: recordings stay.
-    pub retention_days: Option<u32>,
+    /// `al_retentiondays`, `retentiondays` of rules, `[[al_retention]]`: how long recordings stay.
+    pub retention: RetentionRules,
     /// `al_mindiskfree`.
     pub mindiskfree: DiskShare,
     /// `al_archive`.
@@ -67,7 +69,7 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         sync: reader.span("al_syncms", 1, Duration::from_secs(1), 50..=60_000),
         mirror: reader.flag("al_mirror", true),
         mirror_lag: reader.span("al_mirrorlagms", 1, Duration::from_millis(300), 50..=600_000),
-        retention_days: reader.number("al_retentiondays", 0..=36_500).filter(|days| *days > 0),
+        retention: retention::read(reader),
         mindiskfree: read_mindiskfree(reader),
         archive: read_archive(reader),
         catalogurl: read_catalogurl(reader),

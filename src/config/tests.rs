@@ -8,6 +8,7 @@ use storage_core::Extension;
 use storage_core::record::VoiceFormat;
 
 use super::*;
+use crate::retention::core::RetentionRules;
 
 /// A recorder that says no more than it must.
 const MINIMAL: &str = r#"
@@ -72,7 +73,7 @@ fn a_minimal_recorder_gets_the_documented_defaults() {
     assert_eq!(config.storage.sync.as_millis(), 1000);
     assert_eq!(config.storage.opusbitrate, 24_000);
     assert_eq!(config.storage.mindiskfree, DiskShare::Percent(5));
-    assert_eq!(config.storage.retention_days, None);
+    assert_eq!(config.storage.retention, RetentionRules::default());
     assert!(config.storage.mirror);
     let recorder = config.recorder.unwrap();
     assert_eq!(recorder.aes.place.to_string(), "127.0.0.1:4721");
@@ -368,7 +369,6 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
     for (lines, key) in [
         ("al_agents = [\"5001\"]", "al_agents"),
         ("al_hold = \"skip\"", "al_hold"),
-        ("al_retentiondays = 30", "al_retentiondays"),
         ("al_archive = \"s3://bucket/site\"", "al_archive"),
         ("al_catalogurl = \"postgres://u:hunter3@h/d\"", "al_catalogurl"),
     ] {
@@ -377,7 +377,12 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
         assert!(warned.iter().any(|line| line.starts_with(&begin)), "{lines}: {warned:?}");
         assert!(!warned.iter().any(|line| line.contains("hunter")), "{warned:?}");
     }
-    for same in ["al_maxpauses = \"5 min\"", "al_retentiondays = 0", "al_heartbeatms = \"50 ms\""] {
+    for same in [
+        "al_maxpauses = \"5 min\"",
+        "al_retentiondays = 0",
+        "al_retentiondays = 30",
+        "al_heartbeatms = \"50 ms\"",
+    ] {
         assert_eq!(warned(&with(same)), [""; 0], "{same}");
     }
     let config = parse(&with("al_codecs = [\"g729\", \"g711u\"]")).unwrap();

@@ -18,8 +18,9 @@ use super::client::{PeerError, Peers};
 use super::protocol::{Ask, AudioHead, Part};
 use crate::web::backend::{Audio, Code, Failure};
 
-/// Opening reads the whole file where its checksum has to be computed: a second for five hours.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// The whole file is read where its checksum has to be computed: a second for five hours.
+const HASHED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Audio that lies on a peer.
 pub struct RemoteAudio {
@@ -40,7 +41,7 @@ impl RemoteAudio {
         recording: RecordingId,
         format: FetchFormat,
     ) -> Result<Self, PeerError> {
-        let ask = Ask::Audio { recording, format, part: None };
+        let ask = Ask::Audio { recording, format, part: None, unhashed: true };
         let head: AudioHead = peers.ask(node, &ask, OPEN_WITHIN).await?;
         let source = Source { peers, node, recording, format, mark: head.mark.clone() };
         Ok(Self { source, head, planned: 0..0, flow: None })
@@ -63,8 +64,12 @@ impl Audio for RemoteAudio {
         self.head.bytes
     }
 
+    fn mark(&self) -> String {
+        self.source.mark.clone()
+    }
+
     fn sha256(&self) -> Option<String> {
-        self.head.sha256.clone()
+        self.source.sha256()
     }
 
     fn media_type(&self) -> &'static str {
@@ -136,6 +141,20 @@ impl Flow {
 type Sender = mpsc::Sender<Result<Vec<u8>, Failure>>;
 
 impl Source {
+    /// Of the whole, if the file is still the same. Blocking.
+    fn sha256(&self) -> Option<String> {
+        let (told, mut answer) = mpsc::channel(1);
+        let Self { peers, node, recording, format, .. } = self.clone();
+        let asking = peers.clone();
+        peers.spawn(async move {
+            let ask = Ask::Audio { recording, format, part: None, unhashed: false };
+            // Whoever does not wait any more need not hear it.
+            drop(told.send(asking.ask::<AudioHead>(node, &ask, HASHED_WITHIN).await).await);
+        });
+        let head = answer.blocking_recv()?.ok().filter(|head| head.mark == self.mark);
+        head.and_then(|head| head.sha256)
+    }
+
     /// Hands on the bytes up to `end`, or what keeps them from coming.
     async fn pump(&self, mut next: u64, end: u64, pieces: &Sender) {
         loop {
@@ -159,7 +178,7 @@ impl Source {
     async fn carry(&self, next: &mut u64, end: u64, pieces: &Sender) -> Result<(), PeerError> {
         let part = Part { offset: *next, length: end - *next, mark: self.mark.clone() };
         let Self { recording, format, .. } = *self;
-        let ask = Ask::Audio { recording, format, part: Some(part) };
+        let ask = Ask::Audio { recording, format, part: Some(part), unhashed: true };
         let (_, mut stream) = self.peers.open::<AudioHead>(self.node, &ask, OPEN_WITHIN).await?;
         while *next < end {
             let piece = stream.piece().await?.unwrap_or_default();

@@ -414,7 +414,7 @@ impl Peers {
     ) -> Result<Stream, PeerError> {
         let part = Part { offset: 0, length: record.bytes, mark: record.sha256.clone() };
         let (recording, format) = (record.recordingid, FetchFormat::Original);
-        let ask = Ask::Audio { recording, format, part: Some(part) };
+        let ask = Ask::Audio { recording, format, part: Some(part), unhashed: true };
         let (_, stream) = self.open::<AudioHead>(node, &ask, within).await?;
         Ok(stream)
     }

@@ -81,6 +81,9 @@ pub enum Ask {
         /// Which part of it; the head alone if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         part: Option<Part>,
+        /// The head need not have the checksum.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unhashed: bool,
     },
     /// The calls in progress: a list of objects.
     Calls,
@@ -651,8 +654,8 @@ mod tests {
             Ask::RecordsSince { cursor: Some(cursor()), limit: 1000, all: true },
             Ask::Search { query: Box::default() },
             Ask::Search { query: Box::new(query()) },
-            Ask::Audio { recording: id(1), format, part: None },
-            Ask::Audio { recording: id(1), format, part: Some(part) },
+            Ask::Audio { recording: id(1), format, part: None, unhashed: true },
+            Ask::Audio { recording: id(1), format, part: Some(part), unhashed: false },
             Ask::Calls,
             Ask::Listen { ucid: "00001012071700000000".parse().unwrap() },
             Ask::Concerns { target: Target::Recording(id(1)), extension: Extension::from("2611") },

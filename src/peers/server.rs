@@ -211,8 +211,8 @@ impl Serving<'_> {
             Ask::Search { query } => {
                 whole(reply, self.blocking(move |service| search(service, *query)).await).await
             }
-            Ask::Audio { recording, format, part } => {
-                self.audio(recording, format, part, reply).await
+            Ask::Audio { recording, format, part, unhashed } => {
+                self.audio((recording, format, unhashed), part, reply).await
             }
             Ask::Calls => whole(reply, Ok(self.service.calls().await.calls)).await,
             Ask::Listen { ucid } => self.listen(&ucid, reply).await,
@@ -259,8 +259,7 @@ impl Serving<'_> {
 
     async fn audio(
         &self,
-        recording: RecordingId,
-        format: FetchFormat,
+        (recording, format, unhashed): (RecordingId, FetchFormat, bool),
         part: Option<Part>,
         mut reply: Reply,
     ) -> Result<(), Unsent> {
@@ -271,8 +270,11 @@ impl Serving<'_> {
             Err(failure) => return whole::<bool>(reply, Err(failure)).await,
         };
         let wanted = part.clone();
-        let opened =
-            self.blocking(move |service| open(service, recording, format, wanted.as_ref()));
+        let opened = self.blocking(move |service| {
+            let (mut head, audio) = open(service, recording, format, wanted.as_ref())?;
+            head.sha256 = (wanted.is_none() && !unhashed).then(|| audio.sha256()).flatten();
+            Ok((head, audio))
+        });
         let (head, audio) = match opened.await {
             Ok(opened) => opened,
             Err(failure) => return whole::<bool>(reply, Err(failure)).await,
@@ -472,19 +474,13 @@ fn open(
         return Err(Failure::new(Code::Unavailable, message));
     }
     let bytes = audio.bytes();
-    let sha256 = match part {
-        None => audio.sha256(),
-        Some(part) => {
-            let end = part.offset.checked_add(part.length);
-            if end.is_none_or(|end| end > bytes) {
-                let message = format!("recording {id} has {bytes} bytes; more are asked for");
-                return Err(Failure::new(Code::BadValue, message));
-            }
-            None
-        }
-    };
+    let end = part.map(|part| part.offset.checked_add(part.length));
+    if end.is_some_and(|end| end.is_none_or(|end| end > bytes)) {
+        let message = format!("recording {id} has {bytes} bytes; more are asked for");
+        return Err(Failure::new(Code::BadValue, message));
+    }
     let kind = AudioKind::of_extension(audio.file_extension());
-    Ok((AudioHead { bytes, sha256, kind, mark: before }, audio))
+    Ok((AudioHead { bytes, sha256: None, kind, mark: before }, audio))
 }
 
 /// One piece is in memory at a time; the next is read when this one has been taken.

@@ -23,21 +23,21 @@ const PIECE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The answer. A `HEAD` gets the same without the body, which axum takes off.
 pub fn response(id: RecordingId, opened: Opened, request: &HeaderMap) -> Response {
-    let Opened { mut audio, bytes, sha256, slot } = opened;
-    let etag = sha256.map(|sha256| format!("\"{sha256}\""));
+    let Opened { mut audio, bytes, tag, slot } = opened;
+    let etag = format!("\"{tag}\"");
     let mut headers = vec![
         (ACCEPT_RANGES, "bytes".to_owned()),
         // May be kept by him who asked, but not be used without asking again.
         (CACHE_CONTROL, "private, no-cache".to_owned()),
     ];
-    headers.extend(etag.clone().map(|etag| (ETAG, etag)));
-    if fresh(request, etag.as_deref()) {
+    headers.push((ETAG, etag.clone()));
+    if fresh(request, &etag) {
         return with_headers(StatusCode::NOT_MODIFIED, headers, Body::empty());
     }
     headers.push((CONTENT_TYPE, audio.media_type().to_owned()));
     let name = format!("attachment; filename=\"{id}.{}\"", audio.file_extension());
     headers.push((CONTENT_DISPOSITION, name));
-    let (status, next, end) = match selection(request, etag.as_deref(), bytes) {
+    let (status, next, end) = match selection(request, &etag, bytes) {
         Selection::Whole => (StatusCode::OK, 0, bytes),
         Selection::Part { first, last } => {
             headers.push((CONTENT_RANGE, format!("bytes {first}-{last}/{bytes}")));
@@ -55,12 +55,12 @@ pub fn response(id: RecordingId, opened: Opened, request: &HeaderMap) -> Respons
     with_headers(status, headers, body)
 }
 
-fn fresh(request: &HeaderMap, etag: Option<&str>) -> bool {
+fn fresh(request: &HeaderMap, etag: &str) -> bool {
     let header = text(request, &IF_NONE_MATCH);
-    header.zip(etag).is_some_and(|(header, etag)| range::none_match_hits(header, etag))
+    header.is_some_and(|header| range::none_match_hits(header, etag))
 }
 
-fn selection(request: &HeaderMap, etag: Option<&str>, bytes: u64) -> Selection {
+fn selection(request: &HeaderMap, etag: &str, bytes: u64) -> Selection {
     let stale = text(request, &IF_RANGE).is_some_and(|tag| !range::if_range_holds(tag, etag));
     range::select(text(request, &RANGE).filter(|_| !stale), bytes)
 }

@@ -255,8 +255,11 @@ pub trait Audio: Send + 'static {
     /// Bytes in all.
     fn bytes(&self) -> u64;
 
+    /// Names this very recording as it lies now; sealed anew it has another. Costs nothing.
+    fn mark(&self) -> String;
+
     /// SHA-256 of all of it, lower-case hex; none if that takes more work than the sending. May
-    /// block.
+    /// read all of it, and block.
     fn sha256(&self) -> Option<String>;
 
     /// `audio/wav` or `audio/ogg`.

@@ -217,6 +217,10 @@ mod tests {
             self.said
         }
 
+        fn mark(&self) -> String {
+            "m".to_owned()
+        }
+
         fn sha256(&self) -> Option<String> {
             None
         }

@@ -59,6 +59,7 @@ const FILES: &[File] = &[
     file!("icon.svg", "image/svg+xml"),
     file!("api.js", SCRIPT),
     file!("calls.js", SCRIPT),
+    file!("custody.js", SCRIPT),
     file!("dom.js", SCRIPT),
     file!("feed.js", SCRIPT),
     file!("format.js", SCRIPT),
@@ -81,8 +82,12 @@ const FILES: &[File] = &[
 ];
 
 /// Each page's address, and the module that it begins with.
-const PAGES: [(&str, &str); 3] =
-    [("/", "qa.js"), ("/supervisor", "supervisor.js"), ("/health", "health.js")];
+const PAGES: [(&str, &str); 4] = [
+    ("/", "qa.js"),
+    ("/supervisor", "supervisor.js"),
+    ("/health", "health.js"),
+    ("/custody", "custody.js"),
+];
 
 /// What is the same for all pages.
 const TEMPLATE: &str = include_str!("page/page.html");

@@ -49,8 +49,8 @@ pub struct Opened {
     pub audio: Box<dyn Audio>,
     /// How much of it there is.
     pub bytes: u64,
-    /// Of all of it, if known.
-    pub sha256: Option<String>,
+    /// Names these bytes, for those who keep them: of the recording as it lies now, in this form.
+    pub tag: String,
     /// Taken while it is open.
     pub slot: OwnedSemaphorePermit,
 }
@@ -99,8 +99,11 @@ impl Node {
         let slot = slot.map_err(|_| Failure::new(Code::Busy, "too many fetches; try again"))?;
         let opened = self.ask(move |backend| {
             let audio = backend.open_audio(id, format)?;
-            let sha256 = audio.sha256();
-            Ok(Opened { bytes: audio.bytes(), sha256, audio, slot })
+            let tag = match format {
+                FetchFormat::Original => audio.mark(),
+                converted => format!("{}-{}", audio.mark(), converted.as_str()),
+            };
+            Ok(Opened { bytes: audio.bytes(), tag, audio, slot })
         });
         opened.await
     }
@@ -130,6 +133,12 @@ impl Node {
         wanted: FetchArguments,
     ) -> Result<(Map<String, Value>, Fetch), Failure> {
         let opened = self.audio(scope, wanted.recording, wanted.format).await?;
+        let (opened, sha256) = self
+            .ask(move |_| {
+                let sha256 = opened.audio.sha256();
+                Ok((opened, sha256))
+            })
+            .await?;
         let size = opened.bytes;
         if wanted.offset > size {
             let message = format!("`offset` is beyond the end; there are {size} bytes");
@@ -143,7 +152,7 @@ impl Node {
         // What follows, and what there is: the same unless a part was asked for.
         body.insert("bytes".to_owned(), (end - wanted.offset).into());
         body.insert("size".to_owned(), size.into());
-        if let Some(sha256) = opened.sha256 {
+        if let Some(sha256) = sha256 {
             body.insert("sha256".to_owned(), sha256.into());
         }
         Ok((body, Fetch::new(place, opened.audio, wanted.offset, end, opened.slot)))

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod custody;
 mod devtools;
 mod health;
 mod live;

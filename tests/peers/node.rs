@@ -140,6 +140,10 @@ impl Audio for Computed {
         self.bytes
     }
 
+    fn mark(&self) -> String {
+        "of what lies here".to_owned()
+    }
+
     fn sha256(&self) -> Option<String> {
         Some("of the whole".to_owned())
     }

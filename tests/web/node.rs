@@ -75,6 +75,10 @@ impl Audio for Memory {
         self.bytes.len() as u64
     }
 
+    fn mark(&self) -> String {
+        sha256(&self.bytes)
+    }
+
     fn sha256(&self) -> Option<String> {
         Some(sha256(&self.bytes))
     }

@@ -9,6 +9,7 @@ import { t } from "./texts.js";
 const PAGES = [
   { address: "/", text: "nav.recordings", roles: ["qa", "supervisor"] },
   { address: "/supervisor", text: "nav.live", roles: ["supervisor", "agent"] },
+  { address: "/custody", text: "nav.custody", roles: ["admin"] },
   { address: "/health", text: "nav.health", roles: ["agent", "supervisor", "qa", "auditor", "admin"] },
 ];
 

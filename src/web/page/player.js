@@ -36,7 +36,7 @@ export class Player {
     this.element = el("section", { class: "player", id: "player", "aria-labelledby": "playerhead" },
       el("div", { class: "apart" }, el("h2", { id: "playerhead", tabindex: "-1", text: title }),
         button("×", close, { id: "close", "aria-label": t("player.close") })),
-      el("div", { class: "badges" }, badges(record)),
+      el("div", { class: "badges" }, badges(record)), held(record),
       this.#wave.element, this.#controls.element, this.#about(),
       el("div", { class: "row" }, this.#downloads(), this.#repair(who, open),
         button(t("player.help"), showHelp, { id: "showhelp", class: "link" })));
@@ -222,6 +222,16 @@ export class Player {
     }
     return repair;
   }
+}
+
+/** Who holds it, and why. */
+function held(record) {
+  if (!record.hold) {
+    return null;
+  }
+  const { by = "", at, reason } = record.holdmark ?? {};
+  const text = by === "" ? t("player.heldonly") : t("player.held", { by, at: moment(at), reason });
+  return el("p", { id: "held", class: "held", text });
 }
 
 async function hasCopy(record) {

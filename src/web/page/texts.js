@@ -7,6 +7,7 @@ const english = {
   "nav.recordings": "Recordings",
   "nav.live": "Live calls",
   "nav.health": "Health",
+  "nav.custody": "Hold and delete",
   "skip": "Go to the content",
 
   "signin": "Sign in",
@@ -130,6 +131,8 @@ const english = {
   "player.fine": "No faults found.",
   "player.details": "Details",
   "player.help": "Keyboard",
+  "player.held": "Under legal hold by {by} since {at}: {reason}. It cannot be deleted.",
+  "player.heldonly": "Under legal hold. It cannot be deleted.",
 
   "detail.started": "Started",
   "detail.length": "Length",
@@ -366,6 +369,23 @@ const english = {
   "drill.sure": "Calls in progress move to the other recorder and back. Nothing is lost where both are well. Begin?",
   "drill.goeson": "The drill goes on …",
   "drill.done": "The drill is over.",
+
+  "custody": "Hold and delete",
+  "custody.id": "Recording (its id)",
+  "custody.reason": "Reason",
+  "custody.what": "One administrator holds a recording at once; two different ones release it, within seven days. What is deleted is gone from all nodes, for good. Who, when and why is kept for ever: write nothing into the reason that is to be forgotten, too.",
+  "custody.hold": "Hold",
+  "custody.release": "Release",
+  "custody.delete": "Delete",
+  "custody.release.sure": "Ask for the release of the legal hold of {id}? It takes effect when another administrator does the same.",
+  "custody.delete.sure": "Delete {id}, its audio, its copies and its keys, on all nodes? Nothing brings it back.",
+  "custody.held": "The recording stays under legal hold until two administrators have released it.",
+  "custody.free": "The recording is not under legal hold.",
+  "custody.pending": "{by} wishes to release it. It stays under legal hold until another administrator releases it, too, before {before}.",
+  "custody.deleted": "It was deleted at {at}.",
+  "custody.setby": "Last hold",
+  "custody.wishes": "Asked for its release",
+  "custody.by": "{by}, {at}: {reason}",
 
   "socket.away": "No connection to the recorder. Trying again …",
 };
