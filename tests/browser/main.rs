@@ -14,6 +14,7 @@ mod modules;
 mod qa;
 mod repair;
 mod scores;
+mod signin;
 
 use std::net::SocketAddr;
 
