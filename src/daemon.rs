@@ -414,6 +414,7 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
         tls,
         insecure: web.insecure,
         users_file: web.usersfile.clone(),
+        oidc: web.oidc.clone(),
         clerk: Clerk::new(config.nodeid, &config.datadir),
         drills: Arc::new(drills),
         datadir: config.datadir.clone(),
