@@ -30,7 +30,7 @@ pub const NOTE_BYTES_MAX: usize = 1000;
 /// Notes on one recording.
 pub const NOTES_MAX: usize = 64;
 /// Scores of one recording: people times scorecards.
-pub const SCORES_MAX: usize = 12;
+pub const SCORES_MAX: usize = 8;
 /// Scorecard, answers and comment of one score, bytes of their JSON.
 pub const SCORE_BYTES_MAX: usize = 8 * 1024;
 
