@@ -11,7 +11,8 @@ use crate::{address, assert_open_to_all, assert_quiet, open_as, sign_in};
 const RECORDINGS: u64 = 40;
 
 async fn site() -> Bench {
-    let bench = Bench::prepare(SiteConfig::demo(2, 1), "").await;
+    // Whatever else lies on the disk of the machine that runs this.
+    let bench = Bench::prepare(SiteConfig::demo(2, 1), "al_mindiskfree = \"1 MB\"\n").await;
     let data = bench.node.data_dir();
     for number in 1..=RECORDINGS {
         let extension = if number % 2 == 0 { "31001" } else { "31002" };
