@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{Client, bearer, get};
 use super::node::{Site, id, noise, users};
 
-fn score(recording: impl serde::Serialize, answers: Value) -> Value {
+fn score(recording: impl serde::Serialize, answers: &Value) -> Value {
     json!({ "request": "scorerecording", "recordingid": recording, "scorecard": "Service", "answers": answers,
         "comment": "=1+1" })
 }
@@ -18,15 +18,15 @@ async fn a_judgement_is_worked_out_kept_and_replaced() {
     let mut qa = Client::signed_in(&site, UserRole::Qa).await;
     let cards = qa.ask(json!({ "request": "listscorecards" })).await;
     assert_eq!(cards["scorecards"][0]["questions"][1]["max"], 10, "{cards}");
-    let first = qa.ask(score(recording, json!({ "greeting": true, "help": 5 }))).await;
+    let first = qa.ask(score(recording, &json!({ "greeting": true, "help": 5 }))).await;
     assert_eq!((&first["result"], &first["percent"]), (&json!("success"), &json!(62.5)), "{first}");
     let mut supervisor = Client::signed_in(&site, UserRole::Supervisor).await;
-    let others = supervisor.ask(score(recording, json!({ "greeting": null, "help": 10 }))).await;
+    let others = supervisor.ask(score(recording, &json!({ "greeting": null, "help": 10 }))).await;
     assert_eq!(
         (&others["percent"], others["scores"].as_array().unwrap().len()),
         (&json!(100.0), 2)
     );
-    let again = qa.ask(score(recording, json!({ "greeting": false, "help": 0 }))).await;
+    let again = qa.ask(score(recording, &json!({ "greeting": false, "help": 0 }))).await;
     assert_eq!((&again["percent"], again["scores"].as_array().unwrap().len()), (&json!(0.0), 2));
     let record = qa.ask(json!({ "request": "getrecording", "recordingid": recording })).await;
     let kept: Vec<_> = record["recording"]["scores"]
@@ -81,7 +81,7 @@ async fn what_does_not_fit_is_refused_and_changes_nothing() {
     let mut qa = Client::signed_in(&site, UserRole::Qa).await;
     let sound = json!({ "greeting": true, "help": 5 });
     let with = |name: &str, value: Value| {
-        let mut request = score(recording, sound.clone());
+        let mut request = score(recording, &sound);
         request[name] = value;
         request
     };
@@ -125,7 +125,7 @@ async fn other_teams_recordings_are_not_judged() {
     std::fs::write(&site.users_file, text + team).unwrap();
     let mut qa = Client::signed_in(&site, UserRole::Qa).await;
     let sound = json!({ "greeting": true, "help": 5 });
-    assert_eq!(qa.ask(score(other, sound)).await["error"], "notfound");
+    assert_eq!(qa.ask(score(other, &sound)).await["error"], "notfound");
     let recordings = site.node.recordings.lock().unwrap();
     assert!(recordings.values().all(|(record, _)| record.scores.is_empty()));
 }
