@@ -129,16 +129,7 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
-        hub.leaves_out_deleted_of(&voices);
-        let unfinished = voices.finish().map_err(Failure::fault)?;
-        let Opened { catalog, catching_up } =
-            catalog::open(&config.datadir, &voices, &hub, &group)?;
-        deletion::finish_at_start(&unfinished.deleted, &hub, &*catalog, &voices)
-            .map_err(Failure::fault)?;
-        for record in &unfinished.published {
-            tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
-            hub.enter(record, &*catalog);
-        }
+        let Opened { catalog, catching_up } = open_catalog(config, &voices, &hub, &group)?;
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
         tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
@@ -339,6 +330,25 @@ async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control
         };
         control.tell_group(word).await;
     }
+}
+
+/// The catalog, and in it what an earlier process had begun to publish or to delete.
+fn open_catalog(
+    config: &Config,
+    voices: &VoiceStore,
+    hub: &Arc<Hub>,
+    group: &Group,
+) -> Result<Opened, Failure> {
+    hub.leaves_out_deleted_of(voices);
+    let unfinished = voices.finish().map_err(Failure::fault)?;
+    let opened = catalog::open(&config.datadir, voices, hub, group)?;
+    deletion::finish_at_start(&unfinished.deleted, hub, &*opened.catalog, voices)
+        .map_err(Failure::fault)?;
+    for record in &unfinished.published {
+        tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
+        hub.enter(record, &*opened.catalog);
+    }
+    Ok(opened)
 }
 
 /// The voice files, and the manifest in which each is stated that is published.
