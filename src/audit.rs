@@ -17,8 +17,15 @@ use storage_core::{NodeId, RecordingId, WallTime};
 use crate::web::backend::{Code, Failure};
 
 /// What nobody gets to see without a line in the log.
-const SHOWN: [&str; 5] =
-    ["listrecordings", "getrecording", "fetchrecording", "listen", "listaudit"];
+const SHOWN: [&str; 7] = [
+    "listrecordings",
+    "getrecording",
+    "fetchrecording",
+    "listen",
+    "listaudit",
+    "exportrecordings",
+    "fetchexport",
+];
 
 /// A request as it is written down. Telephone numbers are in it, so it has no `Debug`.
 #[derive(Clone)]
@@ -75,11 +82,16 @@ impl Clerk {
         if !shown {
             return Ok(());
         }
-        let message = format!(
-            "the audit log cannot be written, and nothing is shown without: {error}; \
-             make room on the disk of `al_datadir`, or mend it"
-        );
-        Err(Failure::new(Code::Unavailable, message))
+        Err(unwritten(&error))
+    }
+
+    /// Writes down things that were done, all of them at once. Blocking.
+    ///
+    /// # Errors
+    /// `unavailable` if they cannot be written down.
+    pub fn note_all(&self, asked: Vec<Asked>) -> Result<(), Failure> {
+        let entries: Vec<_> = asked.into_iter().map(|asked| self.entry(asked, None)).collect();
+        self.append(&entries).map_err(|error| unwritten(&error.to_string()))
     }
 
     /// `listaudit`: lines of this node's log, oldest first. Blocking.
@@ -105,8 +117,12 @@ impl Clerk {
     }
 
     fn write(&self, asked: Asked, outcome: Option<Code>) -> Result<(), AuditLogError> {
+        self.append(&[self.entry(asked, outcome)])
+    }
+
+    fn entry(&self, asked: Asked, outcome: Option<Code>) -> Entry {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let entry = Entry {
+        Entry {
             at: WallTime::default() + since,
             node: self.node,
             user: asked.user,
@@ -116,15 +132,26 @@ impl Clerk {
             recordingid: recording_of(&asked.arguments),
             arguments: asked.arguments,
             outcome: outcome.map_or("success", Code::as_str).to_owned(),
-        };
+        }
+    }
+
+    fn append(&self, entries: &[Entry]) -> Result<(), AuditLogError> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = log.append(&entry);
+        let written = log.append_all(entries);
         let cut = log.take_cut();
         if cut > 0 {
             tracing::warn!(bytes = cut, "the audit log's last line was torn, and is cut");
         }
         written
     }
+}
+
+fn unwritten(error: &str) -> Failure {
+    let message = format!(
+        "the audit log cannot be written, and nothing is shown without: {error}; \
+         make room on the disk of `al_datadir`, or mend it"
+    );
+    Failure::new(Code::Unavailable, message)
 }
 
 fn recording_of(arguments: &Value) -> Option<RecordingId> {

@@ -406,6 +406,8 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
         users_file: web.usersfile.clone(),
         clerk: Clerk::new(config.nodeid, &config.datadir),
         drills: Arc::new(drills),
+        datadir: config.datadir.clone(),
+        mindiskfree: config.storage.mindiskfree,
         limits: Limits { session_idle: web.session_idle, ..Limits::default() },
     }
 }

@@ -30,6 +30,7 @@ use crate::alarms::Alarm;
 use crate::config::DiskShare;
 use crate::hub::{Entered, Hub};
 use crate::peers::Peers;
+use crate::room;
 
 /// All that is listed is compared so often, whatever was told.
 const WALK_EVERY: Duration = Duration::from_secs(3600);
@@ -277,11 +278,7 @@ impl Shell {
 impl Parts {
     /// Whether so many bytes leave what is to stay free.
     fn has_room(&self, bytes: u64) -> bool {
-        // Where it cannot be told, writing will tell.
-        let Ok(stat) = nix::sys::statvfs::statvfs(&self.datadir) else { return true };
-        let unit = stat.fragment_size();
-        let (free, total) = (stat.blocks_available() * unit, stat.blocks() * unit);
-        free >= self.reserve.bytes_of(total).saturating_add(bytes)
+        room::leaves(&self.datadir, |total| self.reserve.bytes_of(total), bytes)
     }
 }
 

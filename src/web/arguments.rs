@@ -14,6 +14,7 @@ use storage_core::{Extension, RecordingId, Ucid, WallTime};
 
 use super::backend::{Code, Failure, FetchFormat, Target, Topic};
 use crate::completeness::{day_named, today};
+use crate::exports::ExportId;
 
 /// Filters of `listrecordings`.
 const FILTERS: [&str; 16] = [
@@ -155,11 +156,7 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `badvalue`.
     pub fn fetch(&self) -> Result<FetchArguments, Failure> {
-        let format = match self.word("format")? {
-            None => FetchFormat::default(),
-            Some(word) => FetchFormat::parse(&word)
-                .ok_or_else(|| bad("`format` must be `original`, `wav` or `opus`"))?,
-        };
+        let format = self.format()?;
         let length = self.number("length")?;
         if length == Some(0) {
             return Err(bad("`length` must be 1 or more"));
@@ -170,6 +167,25 @@ impl<'a> Arguments<'a> {
             offset: self.number("offset")?.unwrap_or(0),
             length,
         })
+    }
+
+    /// `format`, `original` where it is left out.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn format(&self) -> Result<FetchFormat, Failure> {
+        let Some(word) = self.word("format")? else { return Ok(FetchFormat::default()) };
+        let told = || bad("`format` must be `original`, `wav` or `opus`");
+        FetchFormat::parse(&word).ok_or_else(told)
+    }
+
+    /// Of `cancelexport`: the name that the reply to `exportrecordings` told.
+    ///
+    /// # Errors
+    /// `badvalue`.
+    pub fn export(&self) -> Result<ExportId, Failure> {
+        let text = self.word("export")?.ok_or_else(|| bad("`export` is missing"))?;
+        text.parse().map_err(|_| bad("`export` must be the name of an export"))
     }
 
     /// Of `cancelfetch`: the number that the reply to `fetchrecording` named.
@@ -266,7 +282,7 @@ impl<'a> Arguments<'a> {
             .map(|word| word.as_str().and_then(Topic::from_word))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| {
-                bad("`events` knows the topics `calls`, `recordings`, `cluster` and `alarms`")
+                bad("`events` knows the topics `calls`, `recordings`, `cluster`, `alarms` and `exports`")
             })
     }
 

@@ -1,7 +1,7 @@
-//! A recording's audio as the answer to an HTTP request: status, headers, and a body that is read
+//! A recording's audio, or an export, as the answer to an HTTP request: status, headers, and a body that is read
 //! from the disk as fast as the client takes it and no faster.
 
-use axum::body::{Body, Bytes};
+use axum::body::{self, Bytes};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
@@ -21,10 +21,30 @@ use super::requests::Opened;
 /// Read and handed to the connection at a time.
 const PIECE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The answer. A `HEAD` gets the same without the body, which axum takes off.
+/// Something that can be fetched in parts.
+pub struct Body {
+    /// To read from.
+    pub audio: Box<dyn Audio>,
+    /// What a browser is to call the file.
+    pub name: String,
+    /// Changes with its bytes.
+    pub etag: String,
+    /// Taken while it is open.
+    pub slot: OwnedSemaphorePermit,
+}
+
+/// A recording's audio as an answer.
 pub fn response(id: RecordingId, opened: Opened, request: &HeaderMap) -> Response {
-    let Opened { mut audio, bytes, tag, slot } = opened;
-    let etag = format!("\"{tag}\"");
+    let Opened { audio, tag, slot, .. } = opened;
+    let name = format!("{id}.{}", audio.file_extension());
+    answer(Body { audio, name, etag: tag, slot }, request)
+}
+
+/// The answer. A `HEAD` gets the same without the body, which axum takes off.
+pub fn answer(body: Body, request: &HeaderMap) -> Response {
+    let Body { mut audio, name, etag, slot } = body;
+    let bytes = audio.bytes();
+    let etag = format!("\"{etag}\"");
     let mut headers = vec![
         (ACCEPT_RANGES, "bytes".to_owned()),
         // May be kept by him who asked, but not be used without asking again.
@@ -32,11 +52,10 @@ pub fn response(id: RecordingId, opened: Opened, request: &HeaderMap) -> Respons
     ];
     headers.push((ETAG, etag.clone()));
     if fresh(request, &etag) {
-        return with_headers(StatusCode::NOT_MODIFIED, headers, Body::empty());
+        return with_headers(StatusCode::NOT_MODIFIED, headers, body::Body::empty());
     }
     headers.push((CONTENT_TYPE, audio.media_type().to_owned()));
-    let name = format!("attachment; filename=\"{id}.{}\"", audio.file_extension());
-    headers.push((CONTENT_DISPOSITION, name));
+    headers.push((CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")));
     let (status, next, end) = match selection(request, &etag, bytes) {
         Selection::Whole => (StatusCode::OK, 0, bytes),
         Selection::Part { first, last } => {
@@ -45,13 +64,17 @@ pub fn response(id: RecordingId, opened: Opened, request: &HeaderMap) -> Respons
         }
         Selection::Unsatisfiable => {
             let there_is = (CONTENT_RANGE, format!("bytes */{bytes}"));
-            return with_headers(StatusCode::RANGE_NOT_SATISFIABLE, vec![there_is], Body::empty());
+            return with_headers(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                vec![there_is],
+                body::Body::empty(),
+            );
         }
     };
     headers.push((CONTENT_LENGTH, (end - next).to_string()));
     audio.will_read(next, end);
     let reading = Reading { audio, next, end, _slot: slot };
-    let body = Body::from_stream(futures_util::stream::try_unfold(reading, Reading::piece));
+    let body = body::Body::from_stream(futures_util::stream::try_unfold(reading, Reading::piece));
     with_headers(status, headers, body)
 }
 
@@ -69,7 +92,11 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn with_headers(status: StatusCode, headers: Vec<(HeaderName, String)>, body: Body) -> Response {
+fn with_headers(
+    status: StatusCode,
+    headers: Vec<(HeaderName, String)>,
+    body: body::Body,
+) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     for (name, value) in headers {

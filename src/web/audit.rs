@@ -74,6 +74,7 @@ fn of_request(web: &Web, request: &Request) -> Option<Asked> {
         "/api/recordings" => "listrecordings",
         "/api/recordings/{id}" => "getrecording",
         "/api/recordings/{id}/audio" | "/api/recordings/{id}/waveform" => "fetchrecording",
+        "/api/exports/{id}" => "fetchexport",
         "/api/calls/own" => "listcalls",
         "/api/completeness" => "completeness",
         "/api/audit" => "listaudit",
@@ -93,6 +94,10 @@ fn of_request(web: &Web, request: &Request) -> Option<Asked> {
     if path.starts_with("/api/recordings/{id}") {
         let id = request.uri().path().split('/').nth(3).unwrap_or_default().to_owned();
         members.append(&mut members_of_query(vec![("recordingid".to_owned(), id)]));
+    }
+    if action == "fetchexport" {
+        let export = request.uri().path().split('/').nth(3).unwrap_or_default().to_owned();
+        members.append(&mut members_of_query(vec![("export".to_owned(), export)]));
     }
     Some(asked(&session, address, action, &members))
 }

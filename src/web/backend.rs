@@ -214,12 +214,12 @@ pub struct PauseReply {
 
 /// A member that records and cannot be reached now: what it made last may be missing from an
 /// answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Unreachable {
     /// Its number.
     pub node: NodeId,
     /// What it is configured for; absent while that was never heard.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
 }
 
@@ -310,11 +310,14 @@ pub enum Topic {
     Cluster,
     /// `alarm`, `alarmcleared`.
     Alarms,
+    /// `exportprogress`, `exportcomplete`: of one's own exports.
+    Exports,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Calls, Self::Recordings, Self::Cluster, Self::Alarms];
+    pub const ALL: [Self; 5] =
+        [Self::Calls, Self::Recordings, Self::Cluster, Self::Alarms, Self::Exports];
 
     /// Reads the word of the wire.
     #[must_use]
@@ -330,6 +333,7 @@ impl Topic {
             Self::Recordings => "recordings",
             Self::Cluster => "cluster",
             Self::Alarms => "alarms",
+            Self::Exports => "exports",
         }
     }
 }

@@ -33,7 +33,7 @@ use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, audit, describe, own, pages, perform, posted, waveform, ws};
+use super::{Web, audio, audit, describe, exports, own, pages, perform, posted, waveform, ws};
 use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
@@ -64,6 +64,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/recordings/{id}", get(recording))
         .route("/api/recordings/{id}/audio", get(recording_audio))
         .route("/api/recordings/{id}/waveform", get(recording_waveform))
+        .route("/api/exports/{id}", get(exports::download))
         .route("/api/calls/own", get(own::calls))
         .route("/api/completeness", get(completeness))
         .route("/api/audit", get(audit::list))
@@ -155,6 +156,7 @@ async fn addresses() -> &'static str {
      /api/recordings/RECORDINGID         one record\n\
      /api/recordings/RECORDINGID/audio   its voice file\n\
      /api/recordings/RECORDINGID/waveform  how loud it is where\n\
+     /api/exports/EXPORT                 an export's ZIP file, in parts if need be\n\
      /api/calls/own                      calls in progress at your own station\n\
      /api/completeness?day=2026-11-27    what became of that day's calls\n\
      /api/audit                          who did what, when, from where\n\

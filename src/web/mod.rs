@@ -17,6 +17,7 @@
 //! | `describe` | nothing: it hands out the descriptions of all this |
 //! | `audit` | what of all this goes into the audit log |
 //! | `audio`, `range` | which bytes of a recording answer an HTTP request |
+//! | `exports` | when an export begins, and who hears of it |
 //! | `waveform` | what a recording's audio looks like |
 //! | `ws` | the life of one WebSocket |
 //! | `protocol`, `arguments` | what a frame asks for, and whether this role may (pure) |
@@ -35,6 +36,7 @@ pub mod backend;
 mod board;
 mod conn;
 mod describe;
+mod exports;
 mod fetch;
 mod http;
 mod listen;
@@ -65,6 +67,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::audit::Clerk;
+use crate::config::DiskShare;
+use crate::exports::Exports;
 pub use server::{Running, WebError, serve};
 pub use tls::Certificate;
 
@@ -83,6 +87,10 @@ pub struct WebConfig {
     pub clerk: Arc<Clerk>,
     /// Who carries out drills.
     pub drills: Arc<dyn backend::Drill>,
+    /// `al_datadir`, where exports are kept.
+    pub datadir: PathBuf,
+    /// `al_mindiskfree`, which exports leave free there.
+    pub mindiskfree: DiskShare,
     /// Bounds; `Limits::default()` outside tests.
     pub limits: Limits,
 }
@@ -138,6 +146,7 @@ struct Web {
     desk: Arc<signin::Desk>,
     clerk: Arc<Clerk>,
     drills: Arc<dyn backend::Drill>,
+    exports: Arc<Exports>,
     stats: Arc<stats::Stats>,
     limits: Limits,
     /// Where this server listens: a peer with the same address is this machine.

@@ -61,6 +61,7 @@ const FILES: &[File] = &[
     file!("calls.js", SCRIPT),
     file!("custody.js", SCRIPT),
     file!("dom.js", SCRIPT),
+    file!("exports.js", SCRIPT),
     file!("feed.js", SCRIPT),
     file!("format.js", SCRIPT),
     file!("frame.js", SCRIPT),

@@ -13,6 +13,7 @@ use super::arguments::Arguments;
 use super::audit;
 use super::backend::{Code, Event, Failure, Topic};
 use super::board::{Board, Kind};
+use super::exports;
 use super::listen::Listen;
 use super::outbox::{Begins, Outbox, Reply};
 use super::protocol::{self, Frame, Id, Verb};
@@ -74,6 +75,11 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
             let asked = audit::asked(session, link.peer, frame.name(), frame.members());
             return link.reply(&frame.id, drill(&link.web, asked).await);
         }
+        Verb::ExportRecordings => {
+            let asked = audit::asked(session, link.peer, frame.name(), frame.members());
+            let begun = exports::begin(&link.web, session, asked, &frame.arguments()).await;
+            return link.reply(&frame.id, begun);
+        }
         _ => {}
     }
     // What does something has a small reply, and is not to wait for a great one.
@@ -100,8 +106,8 @@ pub async fn perform(link: &Arc<Link>, frame: Frame, verb: Verb, session: &Sessi
     link.outbox.reply(Reply { text: text.into(), begins: None, turn });
 }
 
-/// Does what is asked, and forms the members of the reply; for WebSocket and HTTP alike. A drill is not
-/// among it, because that writes itself down.
+/// Does what is asked, and forms the members of the reply; for WebSocket and HTTP alike. A drill and the
+/// begin of an export are not among it, because those write themselves down.
 ///
 /// # Errors
 /// What the request says; `unavailable` for those that are about a socket.
@@ -134,6 +140,8 @@ pub async fn answer(
             Ok(Map::new())
         }
         Verb::ClusterStatus => Ok(node.backend.cluster_status()),
+        Verb::ListExports => Ok(exports::list(web, session)),
+        Verb::CancelExport => exports::cancel(web, session, arguments).await,
         Verb::Authenticate
         | Verb::FetchRecording
         | Verb::CancelFetch
@@ -141,6 +149,7 @@ pub async fn answer(
         | Verb::StopListen
         | Verb::Subscribe
         | Verb::Unsubscribe
+        | Verb::ExportRecordings
         | Verb::Drill
         | Verb::Later => Err(Failure::new(
             Code::Unavailable,
@@ -278,6 +287,7 @@ pub fn may_hear(session: &Session, topic: Topic) -> bool {
         Topic::Calls => matches!(session.role(), UserRole::Supervisor | UserRole::Agent),
         Topic::Recordings => matches!(session.role(), UserRole::Supervisor | UserRole::Qa),
         Topic::Cluster | Topic::Alarms => true,
+        Topic::Exports => session.role() == UserRole::Qa,
     }
 }
 

@@ -13,7 +13,7 @@ use super::arguments::Arguments;
 use super::backend::Code;
 use super::http::{Peer, Refusal, Shared, members_of_body, read, signed_in_to_change};
 use super::protocol::{Verb, verb_of};
-use super::{audit, perform};
+use super::{audit, exports, perform};
 
 /// Any request of the WebSocket that needs no socket: its arguments are the body, a JSON object, and
 /// so is the answer, which has `result` as the reply has.
@@ -35,6 +35,11 @@ pub async fn request(
             if verb == Verb::Drill {
                 let asked = audit::asked(&session, peer, &name, &members);
                 return Ok(success(perform::drill(&web, asked).await?));
+            }
+            if verb == Verb::ExportRecordings {
+                let asked = audit::asked(&session, peer, &name, &members);
+                let arguments = Arguments::new(&members);
+                return Ok(success(exports::begin(&web, &session, asked, &arguments).await?));
             }
             let done = perform::answer(&web, verb, &Arguments::new(&members), &session).await;
             (members, done)

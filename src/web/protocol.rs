@@ -71,6 +71,12 @@ pub enum Verb {
     ListAudit,
     /// `tagrecording`
     TagRecording,
+    /// `exportrecordings`
+    ExportRecordings,
+    /// `listexports`
+    ListExports,
+    /// `cancelexport`
+    CancelExport,
     /// `legalhold`
     LegalHold,
     /// `deleterecording`
@@ -100,6 +106,7 @@ const ADMIN: &[UserRole] = &[UserRole::Admin];
 const COMPLETENESS: &[UserRole] =
     &[UserRole::Qa, UserRole::Supervisor, UserRole::Auditor, UserRole::Admin];
 const REPAIR: &[UserRole] = &[UserRole::Qa, UserRole::Admin];
+const EXPORT: &[UserRole] = &[UserRole::Qa];
 const AUDIT: &[UserRole] = &[UserRole::Auditor, UserRole::Admin];
 
 const fn row(name: &'static str, verb: Verb, roles: &'static [UserRole]) -> Row {
@@ -129,7 +136,9 @@ pub const ROWS: &[Row] = &[
     row("repairrecording", Verb::RepairRecording, REPAIR),
     row("legalhold", Verb::LegalHold, ADMIN),
     row("deleterecording", Verb::DeleteRecording, ADMIN),
-    row("exportrecordings", Verb::Later, &[UserRole::Qa]),
+    row("exportrecordings", Verb::ExportRecordings, EXPORT),
+    row("listexports", Verb::ListExports, EXPORT),
+    row("cancelexport", Verb::CancelExport, EXPORT),
     row("listaudit", Verb::ListAudit, AUDIT),
     row("drill", Verb::Drill, ADMIN),
 ];
@@ -340,6 +349,8 @@ mod tests {
             ("legalhold", "- - - - y"),
             ("deleterecording", "- - - - y"),
             ("exportrecordings", "- - y - -"),
+            ("listexports", "- - y - -"),
+            ("cancelexport", "- - y - -"),
             ("listaudit", "- - - y y"),
             ("drill", "- - - - y"),
         ];

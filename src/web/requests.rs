@@ -95,8 +95,7 @@ impl Node {
         format: FetchFormat,
     ) -> Result<Opened, Failure> {
         self.check_seen(scope, id).await?;
-        let slot = Arc::clone(&self.fetches).try_acquire_owned();
-        let slot = slot.map_err(|_| Failure::new(Code::Busy, "too many fetches; try again"))?;
+        let slot = self.fetch_slot()?;
         let opened = self.ask(move |backend| {
             let audio = backend.open_audio(id, format)?;
             let tag = match format {
@@ -106,6 +105,15 @@ impl Node {
             Ok(Opened { bytes: audio.bytes(), tag, audio, slot })
         });
         opened.await
+    }
+
+    /// A place among the fetches.
+    ///
+    /// # Errors
+    /// `busy`.
+    pub fn fetch_slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let slot = Arc::clone(&self.fetches).try_acquire_owned();
+        slot.map_err(|_| Failure::new(Code::Busy, "too many fetches; try again"))
     }
 
     /// What a recording's audio looks like.

@@ -31,6 +31,7 @@ use super::signin::Desk;
 use super::stats::{Counted, Stats};
 use super::tls::Certificate;
 use super::{Web, WebConfig};
+use crate::exports::Exports;
 
 /// What the kernel holds for one connection counts for the client who does not read, too; twice
 /// this is what Linux makes of it. Enough for 10 MB/s over 25 ms.
@@ -115,6 +116,13 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
     let stats = Arc::new(Stats::new());
     let (stop, stopped) = watch::channel(false);
     let (open, all_closed) = mpsc::channel(1);
+    let exports = Exports::open(
+        &config.datadir,
+        config.mindiskfree,
+        Arc::clone(&backend),
+        Arc::clone(&config.clerk),
+        stopped.clone(),
+    );
     let web = Arc::new(Web {
         node: Node::new(backend),
         desk: Desk::open(
@@ -125,6 +133,7 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
         ),
         clerk: config.clerk,
         drills: config.drills,
+        exports,
         stats,
         limits: config.limits,
         listen: address.ip(),

@@ -43,6 +43,7 @@ use super::protocol::{Frame, Verb};
 use super::session::Session;
 use super::signin::{SignedIn, wall_now};
 use super::stats::Counted;
+use crate::exports::Told;
 
 /// Requests in progress on one socket.
 const IN_PROGRESS_MAX: usize = 64;
@@ -163,6 +164,8 @@ struct Reader {
     deadline: Pin<Box<dyn Future<Output = End> + Send>>,
     topics: BTreeSet<Topic>,
     events: Option<broadcast::Receiver<Arc<Event>>>,
+    /// What is told of exports, to whomever.
+    exports: Option<broadcast::Receiver<Arc<Told>>>,
     /// Each gives back the bytes of its frame.
     requests: JoinSet<usize>,
     bytes_in_progress: usize,
@@ -181,6 +184,7 @@ impl Reader {
             deadline,
             topics: BTreeSet::new(),
             events: None,
+            exports: None,
             requests: JoinSet::new(),
             bytes_in_progress: 0,
             bad_frames: 0,
@@ -197,6 +201,7 @@ impl Reader {
                 message = stream.next(), if readable => self.message(message).await,
                 () = outbox.room(), if !readable => Flow::Continue(()),
                 event = next_event(&mut self.events) => self.event(event),
+                told = next_event(&mut self.exports) => self.told(told),
                 Some(done) = self.requests.join_next() => self.finished(done),
                 _ = pings.tick() => self.ping(),
                 end = &mut self.deadline => Flow::Break(end),
@@ -286,6 +291,7 @@ impl Reader {
         let body = perform::signed_in(&token, &session);
         self.topics.clear();
         self.events = None;
+        self.exports = None;
         // Whoever it is now, he asks for himself.
         self.link.board.end_all(Kind::Listen);
         self.deadline = Box::pin(over(Arc::clone(&session)));
@@ -303,6 +309,11 @@ impl Reader {
                 let body = self.unsubscribe(&frame);
                 self.link.reply(&frame.id, body);
             }
+            Verb::ExportRecordings | Verb::ListExports => {
+                // Before it begins, so that nothing of it is missed.
+                self.hear(Topic::Exports);
+                self.spawn(frame, verb, session, bytes);
+            }
             Verb::CancelFetch => {
                 let body = perform::cancel(&self.link.board, &frame);
                 self.link.reply(&frame.id, body);
@@ -311,14 +322,26 @@ impl Reader {
                 let body = perform::stop_listening(&self.link.board, &frame);
                 self.link.reply(&frame.id, body);
             }
-            _ => {
-                let link = Arc::clone(&self.link);
-                self.bytes_in_progress += bytes;
-                self.requests.spawn(async move {
-                    perform::perform(&link, frame, verb, &session).await;
-                    bytes
-                });
-            }
+            _ => self.spawn(frame, verb, session, bytes),
+        }
+    }
+
+    fn spawn(&mut self, frame: Frame, verb: Verb, session: Arc<Session>, bytes: usize) {
+        let link = Arc::clone(&self.link);
+        self.bytes_in_progress += bytes;
+        self.requests.spawn(async move {
+            perform::perform(&link, frame, verb, &session).await;
+            bytes
+        });
+    }
+
+    /// Events of a topic are heard from now on.
+    fn hear(&mut self, topic: Topic) {
+        self.topics.insert(topic);
+        if topic == Topic::Exports {
+            self.exports.get_or_insert_with(|| self.link.web.exports.subscribe());
+        } else {
+            self.events.get_or_insert_with(|| self.link.web.node.backend.subscribe());
         }
     }
 
@@ -330,10 +353,7 @@ impl Reader {
         let wanted = frame.arguments().topics()?;
         let (granted, refused): (Vec<Topic>, Vec<Topic>) =
             wanted.into_iter().partition(|topic| perform::may_hear(session, *topic));
-        self.topics.extend(granted);
-        if self.events.is_none() && !self.topics.is_empty() {
-            self.events = Some(self.link.web.node.backend.subscribe());
-        }
+        granted.into_iter().for_each(|topic| self.hear(topic));
         let mut body = self.subscribed();
         if !refused.is_empty() {
             body.insert("refused".to_owned(), perform::words(refused));
@@ -345,7 +365,10 @@ impl Reader {
         for topic in frame.arguments().topics()? {
             self.topics.remove(&topic);
         }
-        if self.topics.is_empty() {
+        if !self.topics.contains(&Topic::Exports) {
+            self.exports = None;
+        }
+        if self.topics.iter().all(|topic| *topic == Topic::Exports) {
             self.events = None;
         }
         Ok(self.subscribed())
@@ -371,6 +394,20 @@ impl Reader {
             }
             Err(broadcast::error::RecvError::Lagged(events)) => self.link.outbox.lost(events),
             Err(broadcast::error::RecvError::Closed) => self.events = None,
+        }
+        Flow::Continue(())
+    }
+
+    fn told(&mut self, told: Result<Arc<Told>, broadcast::error::RecvError>) -> Flow {
+        match told {
+            Ok(told) => {
+                let his = |session: &Arc<Session>| session.who().by.user == told.user;
+                if self.session.as_ref().is_some_and(his) {
+                    self.link.outbox.event(&told.text);
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(events)) => self.link.outbox.lost(events),
+            Err(broadcast::error::RecvError::Closed) => self.exports = None,
         }
         Flow::Continue(())
     }
@@ -411,9 +448,9 @@ async fn unsigned(within: Duration) -> End {
     End::Close(1008, "not signed in")
 }
 
-async fn next_event(
-    events: &mut Option<broadcast::Receiver<Arc<Event>>>,
-) -> Result<Arc<Event>, broadcast::error::RecvError> {
+async fn next_event<T>(
+    events: &mut Option<broadcast::Receiver<Arc<T>>>,
+) -> Result<Arc<T>, broadcast::error::RecvError> {
     match events {
         Some(events) => events.recv().await,
         None => std::future::pending().await,

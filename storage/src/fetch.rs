@@ -43,6 +43,16 @@ impl FetchFormat {
         }
     }
 
+    /// Whether it can be had of a voice file of this form.
+    #[must_use]
+    pub fn is_had_of(self, lies: VoiceFormat) -> bool {
+        match self {
+            Self::Original => true,
+            Self::Wav => lies != VoiceFormat::Opus,
+            Self::Opus => lies == VoiceFormat::Opus,
+        }
+    }
+
     /// The word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -105,7 +115,7 @@ impl Fetch {
             let form = Form::Original { sha256: record.sha256.clone() };
             return Ok(Self { file, bytes: record.bytes, form });
         }
-        if wanted != FetchFormat::Wav || record.format != VoiceFormat::WavG711 {
+        if !wanted.is_had_of(record.format) {
             return Err(FetchError::Format { wanted });
         }
         let mut header = [0; G711_HEADER_BYTES];

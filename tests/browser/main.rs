@@ -6,6 +6,7 @@ mod common;
 
 mod custody;
 mod devtools;
+mod exports;
 mod health;
 mod live;
 mod made_up;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod client;
+mod exports;
 mod fetch;
 mod hostile;
 mod http;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use argon2::password_hash::{PasswordHasher, SaltString};
 use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
+use astlogger::config::DiskShare;
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
     Audio, Backend, CallList, Code, DeleteRequest, Drill, Event, Failure, FetchFormat, Heard,
@@ -51,6 +52,12 @@ pub struct FakeNode {
     pub unreachable: Mutex<Vec<Unreachable>>,
     pub audio_open: Arc<AtomicUsize>,
     pub audio_reads: Arc<AtomicUsize>,
+    /// How often audio was opened.
+    pub audio_opened: AtomicUsize,
+    /// While it is so no audio is opened: whoever asks waits.
+    pub hold_audio: AtomicBool,
+    /// The same once audio was opened so often.
+    pub hold_audio_after: AtomicUsize,
     pub events: broadcast::Sender<Arc<Event>>,
     /// The stations in the call.
     pub stations: Mutex<Vec<&'static str>>,
@@ -114,6 +121,9 @@ impl FakeNode {
             unreachable: Mutex::default(),
             audio_open: Arc::default(),
             audio_reads: Arc::default(),
+            audio_opened: AtomicUsize::new(0),
+            hold_audio: AtomicBool::new(false),
+            hold_audio_after: AtomicUsize::new(usize::MAX),
             events: broadcast::Sender::new(64),
             stations: Mutex::new(vec!["2611"]),
             listeners: Mutex::default(),
@@ -181,6 +191,14 @@ impl Backend for FakeNode {
     fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure> {
         if format == FetchFormat::Opus {
             return Err(Failure::new(Code::Unavailable, "Opus is not built in"));
+        }
+        let opened = self.audio_opened.fetch_add(1, Ordering::SeqCst);
+        let held = || {
+            self.hold_audio.load(Ordering::SeqCst)
+                || opened >= self.hold_audio_after.load(Ordering::SeqCst)
+        };
+        while held() {
+            std::thread::sleep(Duration::from_millis(2));
         }
         let recordings = self.recordings.lock().unwrap();
         let Some((_, bytes)) = recordings.get(&id) else {
@@ -340,16 +358,35 @@ impl Site {
     }
 
     pub async fn with(limits: Limits, node: Arc<FakeNode>) -> Self {
+        Self::with_disk(limits, node, DiskShare::Bytes(0)).await
+    }
+
+    /// A site on whose disk so much is to stay free.
+    pub async fn with_disk(limits: Limits, node: Arc<FakeNode>, free: DiskShare) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("users.toml"), users()).unwrap();
-        Self::in_folder(folder, limits, node).await
+        Self::in_folder(folder, limits, node, free).await
+    }
+
+    /// The same site after its server was stopped and started anew, with something done between.
+    pub async fn restarted(self, between: impl AsyncFnOnce()) -> Self {
+        let Self { node, server, folder, .. } = self;
+        server.stop().await;
+        between().await;
+        Self::in_folder(folder, Limits::default(), node, DiskShare::Bytes(0)).await
     }
 
     pub async fn without_users() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap(), Limits::default(), FakeNode::new()).await
+        let (folder, node) = (tempfile::tempdir().unwrap(), FakeNode::new());
+        Self::in_folder(folder, Limits::default(), node, DiskShare::Bytes(0)).await
     }
 
-    async fn in_folder(folder: tempfile::TempDir, limits: Limits, node: Arc<FakeNode>) -> Self {
+    async fn in_folder(
+        folder: tempfile::TempDir,
+        limits: Limits,
+        node: Arc<FakeNode>,
+        mindiskfree: DiskShare,
+    ) -> Self {
         let users_file = folder.path().join("users.toml");
         let config = WebConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -358,6 +395,8 @@ impl Site {
             users_file: users_file.clone(),
             clerk: Clerk::new(NodeId(1), folder.path()),
             drills: node.clone(),
+            datadir: folder.path().to_owned(),
+            mindiskfree,
             limits,
         };
         let server = serve(config, node.clone()).await.unwrap();

@@ -31,6 +31,9 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({ "request": "tagrecording", "recordingid": recording, "add": "vip" }), "y y y - -"),
         (json!({ "request": "listen", "ucid": UCID }), "- y - - -"),
         (json!({ "request": "stoplisten", "listen": 2 }), "- y - - -"),
+        (json!({ "request": "exportrecordings" }), "- - y - -"),
+        (json!({ "request": "listexports" }), "- - y - -"),
+        (json!({ "request": "cancelexport", "export": "0".repeat(32) }), "- - notfound - -"),
         (
             json!({ "request": "legalhold", "recordingid": recording, "on": false, "reason": "over" }),
             "- - - - y",
@@ -39,7 +42,6 @@ fn table() -> Vec<(Value, &'static str)> {
             json!({ "request": "deleterecording", "recordingid": recording, "reason": "old" }),
             "- - - - y",
         ),
-        (json!({ "request": "exportrecordings" }), "- - u - -"),
         (json!({ "request": "listaudit" }), "- - - y y"),
     ]
 }

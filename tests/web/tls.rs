@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use astlogger::audit::Clerk;
+use astlogger::config::DiskShare;
 use astlogger::web::{Limits, TlsFiles, WebConfig, WebError, serve};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -26,7 +27,17 @@ fn config(folder: &Path, listen: &str, tls: bool) -> WebConfig {
     let listen = listen.parse().unwrap();
     let clerk = Clerk::new(NodeId(1), folder);
     let (drills, limits) = (FakeNode::new(), Limits::default());
-    WebConfig { listen, tls, insecure: false, users_file, clerk, drills, limits }
+    WebConfig {
+        listen,
+        tls,
+        insecure: false,
+        users_file,
+        clerk,
+        drills,
+        datadir: folder.to_owned(),
+        mindiskfree: DiskShare::Bytes(0),
+        limits,
+    }
 }
 
 fn connector(folder: &Path) -> TlsConnector {

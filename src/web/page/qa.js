@@ -3,6 +3,7 @@
 
 import { get } from "./api.js";
 import { el, fill } from "./dom.js";
+import { Exports } from "./exports.js";
 import { failed, frame } from "./frame.js";
 import { showHelp, singleKeys } from "./help.js";
 import { Player } from "./player.js";
@@ -13,6 +14,7 @@ import { t } from "./texts.js";
 function begin(main, who) {
   let player = null;
   let asked = null;
+  let wanted = { order: "newest" };
   const place = el("div", { class: "playerplace" });
   const results = new Results((record) => show(record, true));
 
@@ -68,16 +70,21 @@ function begin(main, who) {
     }
   }
 
-  const form = searchForm(who, (parameters) => results.search(parameters));
+  const form = searchForm(who, (parameters) => {
+    wanted = parameters;
+    results.search(parameters);
+  });
+  const exports = who.role === "qa" ? new Exports(() => wanted) : null;
   fill(place, el("p", { class: "quiet", text: t("player.none") }));
   main.append(el("h1", { class: "unseen", text: t("nav.recordings") }), form,
-    el("div", { class: "columns" }, results.element, place));
-  results.search({ order: "newest" });
+    ...(exports === null ? [] : [exports.element]), el("div", { class: "columns" }, results.element, place));
+  results.search(wanted);
   named();
   window.addEventListener("hashchange", named);
   document.addEventListener("keydown", keys);
   return () => {
     player?.close();
+    exports?.close();
     window.removeEventListener("hashchange", named);
     document.removeEventListener("keydown", keys);
   };

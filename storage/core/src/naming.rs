@@ -56,6 +56,8 @@ pub const MIRROR_FOLDER: &str = "mirror";
 pub const POSITION_FILE: &str = "position";
 /// Folder of what is to be told to nodes, one folder for each.
 pub const OWED_FOLDER: &str = "owed";
+/// Folder of what people have exported, a folder each.
+pub const EXPORTS_FOLDER: &str = "exports";
 /// Folder of the calls that were seen.
 pub const CALLS_FOLDER: &str = "calls";
 /// Folder of what stays of deleted recordings.

@@ -44,6 +44,17 @@ pub enum Scope {
     Trunk,
 }
 
+impl Scope {
+    /// As it is written in records and requests.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Station => "station",
+            Self::Trunk => "trunk",
+        }
+    }
+}
+
 /// Who or what asked for the recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
