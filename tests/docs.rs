@@ -102,3 +102,12 @@ fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
     text.chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
+
+#[test]
+fn marked_blocks_are_found_and_others_are_not() {
+    let text = "a\n```sh\nread only\n```\n```sh node1 once\none\ntwo\n```\n```toml\nx\n```\n";
+    let found = page::blocks(text);
+    assert_eq!(found.len(), 1);
+    assert_eq!((&*found[0].text, found[0].line), ("one\ntwo\n", 5));
+    assert!(found[0].is_for("node1") && found[0].is_for("once") && !found[0].is_for("node2"));
+}

@@ -31,7 +31,8 @@ pub fn commands(page: &str) -> Vec<Block> {
     blocks
 }
 
-fn blocks(text: &str) -> Vec<Block> {
+/// The marked blocks of a text.
+pub fn blocks(text: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
     for (number, line) in text.lines().enumerate() {
@@ -51,13 +52,4 @@ fn blocks(text: &str) -> Vec<Block> {
     assert_eq!(open, None, "a block is never closed");
     found.retain(|block| !block.marks.is_empty());
     found
-}
-
-#[test]
-fn marked_blocks_are_found_and_others_are_not() {
-    let text = "a\n```sh\nread only\n```\n```sh node1 once\none\ntwo\n```\n```toml\nx\n```\n";
-    let found = blocks(text);
-    assert_eq!(found.len(), 1);
-    assert_eq!((&*found[0].text, found[0].line), ("one\ntwo\n", 5));
-    assert!(found[0].is_for("node1") && found[0].is_for("once") && !found[0].is_for("node2"));
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use common::skipped::skip;
 use lan::Lan;
 use serde_json::Value;
-use site::{Machines, ONE, TWO, WITNESS};
+use site::{Machines, ONE, TWO, WITNESS, earlier_program};
 
 /// From the first command of the page to the first recorded call.
 const INSTALL_MAX: Duration = Duration::from_secs(300);
@@ -56,9 +56,10 @@ fn on_machines<F: Future<Output = ()>>(test: impl FnOnce(Machines) -> F + Send +
 fn installed_by_the_page_it_survives_what_befalls_a_service() {
     on_machines(async |mut machines| {
         installed_by_the_page(&mut machines).await;
-        if std::env::var_os("EARLIER_PROGRAM").is_none() {
+        if earlier_program().is_none() {
             what_it_logs_has_fields(&machines);
         }
+        drilled(&mut machines).await;
         killed(&mut machines).await;
         hanging(&mut machines).await;
         stopped(&mut machines).await;
@@ -72,7 +73,8 @@ fn installed_by_the_page_it_survives_what_befalls_a_service() {
 
 async fn installed_by_the_page(machines: &mut Machines) {
     let begun = Instant::now();
-    machines.follow("install.md", "1.0.0-1");
+    machines.bring("1.0.0-1");
+    machines.follow("install.md");
     machines.leads(ONE).await;
     let call = machines.call().await;
     machines.recorded_by(&[call], ONE).await;
@@ -106,6 +108,10 @@ fn what_it_logs_has_fields(machines: &Machines) {
     ] {
         assert_eq!(word(published, name), value, "{name} of {published:#}");
     }
+    // Whom `astlogger user add` has written down as root, the service can read.
+    let users = |entry: &&Value| word(entry, "MESSAGE").starts_with("users file read");
+    let users = entries.iter().find(users).expect("it reads its users");
+    assert_eq!(word(users, "ASTLOGGER_USERS"), "2", "{users:#}");
     let epoch: u64 = word(published, "ASTLOGGER_EPOCH").parse().expect("an epoch");
     assert!(epoch > 0, "{published:#}");
     let of_call = format!("ASTLOGGER_RECORDING={}", record.recordingid);
@@ -117,6 +123,17 @@ fn what_it_logs_has_fields(machines: &Machines) {
         let all = machines.at(node).run("journalctl --no-pager -o json");
         assert!(!all.contains(caller), "node {node} logs whole numbers");
     }
+}
+
+/// A drill, as `docs/failover.md` says.
+async fn drilled(machines: &mut Machines) {
+    let (lead, _) = machines.lead_and_other().await;
+    let calls = machines.calls_at(lead, 1).await;
+    machines.follow("failover.md");
+    machines.leads(lead).await;
+    machines.go_on(&calls, SOME).await;
+    machines.hang_up(&calls);
+    machines.tell("drilled");
 }
 
 async fn killed(machines: &mut Machines) {

@@ -2,6 +2,7 @@
 //! what it is told to and judges in the end.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -86,12 +87,13 @@ impl Machines {
         self
     }
 
-    /// Brings the package of this version, and does what a page says, on each machine in turn what is meant
-    /// for it.
-    pub fn follow(&self, name: &str, version: &str) {
-        self.bring(version);
+    /// Does what a page says, on each machine in turn what is meant for it.
+    pub fn follow(&self, name: &str) {
+        // Earlier programs have to be told where the secrets are.
+        let told =
+            earlier_program().map_or("", |_| "export CREDENTIALS_DIRECTORY=/etc/credstore\n");
         for block in page::commands(name) {
-            let text = block.text.replace(PAGE_NETWORK, TEST_NETWORK);
+            let text = told.to_owned() + &block.text.replace(PAGE_NETWORK, TEST_NETWORK);
             for node in ALL {
                 if block.is_for("each") || block.is_for(&format!("node{node}")) {
                     eprintln!("node {node}, {name}:{}", block.line);
@@ -110,7 +112,7 @@ impl Machines {
 
     /// Lays the package of a version onto each machine. Version 1 is of an earlier program where one is named.
     pub fn bring(&self, version: &str) {
-        let earlier = std::env::var_os("EARLIER_PROGRAM").filter(|_| version.starts_with("1."));
+        let earlier = earlier_program().filter(|_| version.starts_with("1."));
         let program = earlier.unwrap_or_else(|| env!("CARGO_BIN_EXE_astlogger").into());
         let out = self.folder.path().join("packages");
         let packed = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("package"))
@@ -342,6 +344,11 @@ impl Machines {
         };
         self.machines.iter().map(tail).collect()
     }
+}
+
+/// The program that is installed first, where it is another than this one.
+pub fn earlier_program() -> Option<OsString> {
+    std::env::var_os("EARLIER_PROGRAM")
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
