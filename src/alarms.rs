@@ -6,7 +6,6 @@ mod mail;
 pub mod outbox;
 mod smtp;
 pub mod tell;
-mod tls;
 mod trap;
 mod webhook;
 pub mod whose;

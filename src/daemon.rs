@@ -129,16 +129,7 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
-        hub.leaves_out_deleted_of(&voices);
-        let unfinished = voices.finish().map_err(Failure::fault)?;
-        let Opened { catalog, catching_up } =
-            catalog::open(&config.datadir, &voices, &hub, &group)?;
-        deletion::finish_at_start(&unfinished.deleted, &hub, &*catalog, &voices)
-            .map_err(Failure::fault)?;
-        for record in &unfinished.published {
-            tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
-            hub.enter(record, &*catalog);
-        }
+        let Opened { catalog, catching_up } = open_catalog(config, &voices, &hub, &group)?;
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
         tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
@@ -341,6 +332,25 @@ async fn follow_live(mut live: watch::Receiver<LiveValues>, control: Arc<Control
     }
 }
 
+/// The catalog, and in it what an earlier process had begun to publish or to delete.
+fn open_catalog(
+    config: &Config,
+    voices: &VoiceStore,
+    hub: &Arc<Hub>,
+    group: &Group,
+) -> Result<Opened, Failure> {
+    hub.leaves_out_deleted_of(voices);
+    let unfinished = voices.finish().map_err(Failure::fault)?;
+    let opened = catalog::open(&config.datadir, voices, hub, group)?;
+    deletion::finish_at_start(&unfinished.deleted, hub, &*opened.catalog, voices)
+        .map_err(Failure::fault)?;
+    for record in &unfinished.published {
+        tracing::info!(recording = %record.recordingid, "finished publishing after a crash");
+        hub.enter(record, &*opened.catalog);
+    }
+    Ok(opened)
+}
+
 /// The voice files, and the manifest in which each is stated that is published.
 fn open_voices(config: &Config) -> Result<(VoiceStore, Arc<Manifest>), Failure> {
     let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
@@ -404,6 +414,7 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
         tls,
         insecure: web.insecure,
         users_file: web.usersfile.clone(),
+        oidc: web.oidc.clone(),
         clerk: Clerk::new(config.nodeid, &config.datadir),
         drills: Arc::new(drills),
         datadir: config.datadir.clone(),

@@ -123,7 +123,7 @@ impl Marker {
         self.settled(tombstone.recordingid);
         self.hub.alarms.clear("deletionfailed", &tombstone.recordingid.to_string());
         let by = if tombstone.by == RETENTION { RETENTION } else { "request" };
-        self.hub.metrics.recordings_deleted.with_label_values(&[by]).inc();
+        self.hub.metrics.deletions.deleted.with_label_values(&[by]).inc();
         tracing::info!(recording = %tombstone.recordingid, by, "deleted");
         let Tombstone { recordingid, at, by, reason, .. } = tombstone;
         let body = Map::from_iter([

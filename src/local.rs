@@ -191,7 +191,14 @@ mod tests {
     const PAGE: &[u8] = b"HTTP/1.0 503 Service Unavailable\r\nX: y\r\n\r\nnot yet\r\n\r\n";
 
     fn web(listen: SocketAddr, tls: Option<TlsFiles>) -> Web {
-        Web { listen, tls, insecure: false, usersfile: PathBuf::new(), session_idle: None }
+        Web {
+            listen,
+            tls,
+            insecure: false,
+            usersfile: PathBuf::new(),
+            session_idle: None,
+            oidc: None,
+        }
     }
 
     #[test]

@@ -73,10 +73,8 @@ pub struct Metrics {
     pub recordings_active: IntGauge,
     /// `recordings_published_total{trigger=}`.
     pub recordings_published: IntCounterVec,
-    /// `recordings_deleted_total{by=}`.
-    pub recordings_deleted: IntCounterVec,
-    /// `retention_due{why=}`.
-    pub retention_due: IntGaugeVec,
+    /// Of recordings that go.
+    pub deletions: Deletions,
     /// `calls_missed_total{reason=}`: should have been recorded and were not.
     pub calls_missed: IntCounterVec,
     /// What is received and captured.
@@ -161,18 +159,7 @@ impl Metrics {
                 "Recordings published, by who asked for them.",
                 &["trigger"],
             ),
-            recordings_deleted: counters(
-                r,
-                "recordings_deleted_total",
-                "Recordings deleted here, by what asked for it.",
-                &["by"],
-            ),
-            retention_due: gauges(
-                r,
-                "retention_due",
-                "Recordings past their time that are still here, by why.",
-                &["why"],
-            ),
+            deletions: Deletions::new(r),
             calls_missed: counters(
                 r,
                 "calls_missed_total",
@@ -197,12 +184,6 @@ impl Metrics {
     fn begin_at_zero(&self) {
         for trigger in TRIGGERS {
             self.recordings_published.with_label_values(&[trigger.as_str()]);
-        }
-        for by in ["request", "retention"] {
-            self.recordings_deleted.with_label_values(&[by]);
-        }
-        for why in ["held", "failed"] {
-            self.retention_due.with_label_values(&[why]);
         }
         for reason in MISSED {
             self.calls_missed.with_label_values(&[reason.as_str()]);
@@ -347,6 +328,39 @@ impl MirrorMetrics {
             let recordings = i64::try_from(*recordings).unwrap_or(i64::MAX);
             self.recordings.with_label_values(&[&peer]).set(recordings);
         }
+    }
+}
+
+/// What became of recordings that are to go.
+#[derive(Debug)]
+pub struct Deletions {
+    /// `recordings_deleted_total{by=}`.
+    pub deleted: IntCounterVec,
+    /// `retention_due{why=}`.
+    pub due: IntGaugeVec,
+}
+
+impl Deletions {
+    fn new(r: &Registry) -> Self {
+        let deleted = counters(
+            r,
+            "recordings_deleted_total",
+            "Recordings deleted here, by what asked for it.",
+            &["by"],
+        );
+        let due = gauges(
+            r,
+            "retention_due",
+            "Recordings past their time that are still here, by why.",
+            &["why"],
+        );
+        for by in ["request", "retention"] {
+            deleted.with_label_values(&[by]);
+        }
+        for why in ["held", "failed"] {
+            due.with_label_values(&[why]);
+        }
+        Self { deleted, due }
     }
 }
 

@@ -3,12 +3,14 @@
 
 use std::io;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::tell::NotSent;
-use super::tls;
 use crate::config::{Mail, MailSecurity};
+use crate::tls_client::{self, TlsFailure};
 
 /// An answer that is longer than this is none.
 const ANSWER_BYTES_MAX: u64 = 16 << 10;
@@ -20,7 +22,7 @@ pub(super) async fn send(mail: &Mail, message: &str) -> Result<(), NotSent> {
     let ca = mail.ca.as_deref();
     match mail.security {
         MailSecurity::Tls => {
-            let mut smtp = Smtp::over(tls::connect(tcp, server, ca).await?);
+            let mut smtp = Smtp::over(tls_client::connect(tcp, server, ca).await?);
             smtp.greeted().await?;
             smtp.deliver(mail, message).await
         }
@@ -30,7 +32,7 @@ pub(super) async fn send(mail: &Mail, message: &str) -> Result<(), NotSent> {
             smtp.command("EHLO astlogger", "EHLO", 2).await?;
             smtp.command("STARTTLS", "STARTTLS", 2).await?;
             let tcp = smtp.into_plain()?;
-            Smtp::over(tls::connect(tcp, server, ca).await?).deliver(mail, message).await
+            Smtp::over(tls_client::connect(tcp, server, ca).await?).deliver(mail, message).await
         }
         MailSecurity::Plain => {
             let mut smtp = Smtp::over(tcp);
@@ -59,14 +61,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Smtp<S> {
         if self.stream.buffer().is_empty() {
             Ok(self.stream.into_inner())
         } else {
-            Err(NotSent::Tls("the server speaks in plain after STARTTLS".to_owned()))
+            Err(NotSent::Tls(TlsFailure("the server speaks in plain after STARTTLS".to_owned())))
         }
     }
 
     async fn deliver(&mut self, mail: &Mail, message: &str) -> Result<(), NotSent> {
         self.command("EHLO astlogger", "EHLO", 2).await?;
         if let Some((user, password)) = &mail.login {
-            let login = base64(format!("\0{user}\0{}", password.expose()).as_bytes());
+            let login = STANDARD.encode(format!("\0{user}\0{}", password.expose()));
             self.command(&format!("AUTH PLAIN {login}"), "the login", 2).await?;
         }
         self.command(&format!("MAIL FROM:<{}>", mail.from), "al_alarmmailfrom", 2).await?;
@@ -128,40 +130,9 @@ fn stuffed(message: &str) -> String {
     if inside.starts_with('.') { format!(".{inside}") } else { inside }
 }
 
-/// RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let at = |index: usize| u32::from(three.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * place) & 0x3f) as usize];
-            text.push(if place <= three.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// RFC 4648 section 10.
-    #[test]
-    fn base64_is_that_of_the_standard() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[test]
     fn an_answer_goes_on_until_its_last_line() {

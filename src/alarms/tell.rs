@@ -20,6 +20,7 @@ use super::whose::Sight;
 use super::{Alarm, known, mail, smtp, trap, webhook};
 use crate::config::{AlarmsOut, Mail, Trap, Webhook};
 use crate::hub::Hub;
+use crate::tls_client::TlsFailure;
 
 /// How often the group is looked at for what was another member's to tell.
 const LOOK: Duration = Duration::from_secs(1);
@@ -41,7 +42,7 @@ pub(super) enum NotSent {
     Refused(String),
     /// The certificates do not do.
     #[error("TLS: {0}")]
-    Tls(String),
+    Tls(#[from] TlsFailure),
     /// Nothing came back.
     #[error("no answer within {} s", DELIVERY_TIMEOUT.as_secs())]
     Late,

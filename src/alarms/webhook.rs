@@ -10,10 +10,11 @@ use storage_core::NodeId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::known;
 use super::outbox::Notice;
 use super::tell::NotSent;
-use super::{known, tls};
 use crate::config::Webhook;
+use crate::tls_client;
 
 /// All that is read of an answer: its status line.
 const STATUS_BYTES_MAX: u64 = 1024;
@@ -67,7 +68,7 @@ pub(super) async fn post(webhook: &Webhook, body: &str) -> Result<(), NotSent> {
     if !webhook.tls {
         return exchange(tcp, &request).await;
     }
-    exchange(tls::connect(tcp, place, webhook.ca.as_deref()).await?, &request).await
+    exchange(tls_client::connect(tcp, place, webhook.ca.as_deref()).await?, &request).await
 }
 
 async fn exchange(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use recorder_core::dmcc::Secret;
 
 use super::reader::Reader;
-use super::value::{self, HostPort, Reason};
+use super::value::{self, HostPort, HttpUrl, Reason};
 
 /// Port of SMTP submission (RFC 6409), of SMTP over TLS (RFC 8314), of SNMP traps (RFC 3417).
 const SUBMISSION_PORT: u16 = 587;
@@ -90,8 +90,9 @@ pub(super) fn read(reader: &mut Reader) -> AlarmsOut {
 fn read_webhook(reader: &mut Reader, ca: Option<PathBuf>) -> Option<Webhook> {
     let url = reader.secret("al_alarmwebhook", "al_alarmwebhookfile");
     let secret = reader.secret("al_alarmwebhooksecret", "al_alarmwebhooksecretfile");
-    match webhook_url(url?.expose()) {
-        Ok((tls, place, path)) => {
+    match value::http_url(url?.expose()) {
+        Ok(HttpUrl { tls, place, path }) => {
+            let path = Secret::new(path);
             if !tls && !place.is_loopback() {
                 reader.warn(
                     "al_alarmwebhook",
@@ -108,25 +109,6 @@ fn read_webhook(reader: &mut Reader, ca: Option<PathBuf>) -> Option<Webhook> {
             None
         }
     }
-}
-
-/// `http://HOST[:PORT][/PATH]` or `https://…`.
-fn webhook_url(text: &str) -> Result<(bool, HostPort, Secret), Reason> {
-    let must_be = || "an address that begins with https:// or http://, without blanks".to_owned();
-    let (tls, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-        (Some(rest), _) => (true, rest),
-        (None, Some(rest)) => (false, rest),
-        (None, None) => return Err(must_be()),
-    };
-    // A request line has no place for blanks, control characters, or what no URL holds.
-    if !rest.bytes().all(|byte| byte.is_ascii_graphic()) || rest.contains(['@', '#']) {
-        return Err(format!("{}, user name, or '#'", must_be()));
-    }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(end);
-    let place = value::host_port(host, if tls { 443 } else { 80 })?;
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    Ok((tls, place, Secret::new(format!("{slash}{path}"))))
 }
 
 fn read_mail(reader: &mut Reader, ca: Option<PathBuf>) -> Option<Mail> {

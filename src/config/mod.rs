@@ -11,6 +11,7 @@ mod keys;
 mod later;
 mod live;
 mod method;
+mod oidc;
 mod params;
 mod reader;
 mod recorder;
@@ -41,14 +42,15 @@ pub(crate) use cluster::{DEFAULT_PORT as CLUSTER_PORT, read_peer};
 pub(crate) use keys::{names as key_names, nearest};
 pub use live::{LiveSetting, LiveValues, SetError};
 pub use method::{Device, Method};
+pub use oidc::{Oidc, RoleOf};
 pub use params::{Param, Params, Shown};
 pub use recorder::{Aes, Codec, HoldAudio, MediaEncryption, Monitored, Recorder};
 pub use remark::{ConfigError, Origin, Remark};
 pub use save::{SaveError, save};
 pub use source::Source;
 pub use storage::{Archive, Storage};
-pub use value::{DiskShare, EXTENSIONS_MAX, HostPort, RtpPorts};
-pub(crate) use value::{extensions, host_port};
+pub use value::{DiskShare, EXTENSIONS_MAX, HostPort, HttpUrl, RtpPorts};
+pub(crate) use value::{extensions, host_port, http_url};
 pub use web::{Console, Web};
 
 /// Where the configuration is unless told otherwise.

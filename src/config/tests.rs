@@ -196,6 +196,26 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_tlscert = \"/c\"", &["al_tlskey", "beside al_tlscert"]),
     ("al_tlskey = \"/k\"", &["al_tlscert", "beside al_tlskey"]),
     ("al_insecure = 1", &["al_insecure = 1: must be true or false"]),
+    ("al_sessionidlemin = 721", &["al_sessionidlemin = 721", "from 0 to 720"]),
+    ("al_oidcclientid = \"x\"", &["al_oidcclientid", "al_oidcissuer is not"]),
+    (
+        "al_oidcissuer = \"https://i\"\nal_oidcroles = [\"a=qa\"]",
+        &["al_oidcclientid", "is missing"],
+    ),
+    ("al_oidcissuer = \"https://i\"\nal_oidcclientid = \"x\"", &["al_oidcroles", "is missing"]),
+    (
+        "al_oidcissuer = \"http://login.example.org\"\nal_oidcclientid = \"x\"\nal_oidcroles = [\"a=qa\"]",
+        &["al_oidcissuer", "https://"],
+    ),
+    (
+        "al_oidcissuer = \"https://i\"\nal_oidcclientid = \"x\"\nal_oidcroles = [\"a=boss\"]",
+        &["al_oidcroles", "GROUP=ROLE", "unknown role `boss`", "look at \"a=boss\""],
+    ),
+    (
+        "al_oidcissuer = \"https://i\"\nal_oidcclientid = \"x\"\nal_oidcroles = [\"a=qa\"]\n\
+         al_oidcredirect = \"https://r.example.org/\"",
+        &["al_oidcredirect", "/api/oidc/callback"],
+    ),
     ("al_consolelisten = \"10.0.0.1:9007\"", &["al_consolelisten", "loopback"]),
     ("al_phantons = [\"1\"]", &["al_phantons: ", "did you mean al_phantoms?"]),
     ("al_rule = \"always\"", &["al_rule"]),

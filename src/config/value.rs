@@ -213,6 +213,59 @@ pub(crate) fn host_port(text: &str, default_port: u16) -> Result<HostPort, Reaso
     Ok(HostPort { host: host.to_owned(), port })
 }
 
+/// Where an HTTP server is, and what is asked for there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpUrl {
+    /// HTTPS.
+    pub tls: bool,
+    /// The server.
+    pub place: HostPort,
+    /// Path and query; it begins with `/`.
+    pub path: String,
+}
+
+impl HttpUrl {
+    /// Nobody on the way can read or change what is said.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.tls || self.place.is_loopback()
+    }
+
+    /// As `Host` has it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let place = self.place.to_string();
+        let usual = if self.tls { ":443" } else { ":80" };
+        place.strip_suffix(usual).map_or(place.clone(), str::to_owned)
+    }
+}
+
+impl std::fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.host(), self.path)
+    }
+}
+
+/// `http://HOST[:PORT][/PATH]` or `https://…`.
+pub(crate) fn http_url(text: &str) -> Result<HttpUrl, Reason> {
+    let must_be = || "an address that begins with https:// or http://, without blanks".to_owned();
+    let (tls, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Err(must_be()),
+    };
+    // A request line has no place for blanks, control characters, or what no URL holds.
+    if !rest.bytes().all(|byte| byte.is_ascii_graphic()) || rest.contains(['@', '#']) {
+        return Err(format!("{}, user name, or '#'", must_be()));
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    let place = host_port(host, if tls { 443 } else { 80 })?;
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    Ok(HttpUrl { tls, place, path: format!("{slash}{path}") })
+}
+
 /// Whether a text can stand for a host: an address, or letters, digits, dots, hyphens.
 pub(super) fn is_host(text: &str) -> bool {
     let letters = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cluster::TlsFiles;
+use super::oidc::{self, Oidc};
 use super::reader::Reader;
 use super::value;
 
@@ -30,6 +31,8 @@ pub struct Web {
     pub usersfile: PathBuf,
     /// `al_sessionidlemin`: a session that nobody uses for so long ends; absent: none does.
     pub session_idle: Option<Duration>,
+    /// `al_oidcissuer` and what belongs to it; absent: people have passwords here only.
+    pub oidc: Option<Oidc>,
 }
 
 /// Where the console listens.
@@ -69,7 +72,7 @@ pub(super) fn read(reader: &mut Reader) -> Web {
         reader.path("al_usersfile").unwrap_or_else(|| "/etc/astlogger/users.toml".into());
     let idle = reader.number("al_sessionidlemin", 0..=SESSION_IDLE_MAX).unwrap_or(SESSION_IDLE);
     let session_idle = (idle > 0).then(|| Duration::from_secs(idle * 60));
-    Web { listen, tls, insecure, usersfile, session_idle }
+    Web { listen, tls, insecure, usersfile, session_idle, oidc: oidc::read(reader) }
 }
 
 fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {

@@ -75,7 +75,7 @@ pub async fn run(parts: Parts) {
         if round.deleted > 0 {
             tracing::info!(deleted = round.deleted, "recordings past their time are deleted");
         }
-        let due = &parts.hub.metrics.retention_due;
+        let due = &parts.hub.metrics.deletions.due;
         due.with_label_values(&["held"]).set(round.held);
         due.with_label_values(&["failed"]).set(round.failed);
         let waits = waits.filter(|waits| *waits != Waits::NotLead);

@@ -344,7 +344,8 @@ fn located(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-fn check_name(name: &str) -> Result<(), UsersError> {
+/// Whether a name can be a user's.
+pub(crate) fn check_name(name: &str) -> Result<(), UsersError> {
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
     if fits && !name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         Ok(())
@@ -353,7 +354,8 @@ fn check_name(name: &str) -> Result<(), UsersError> {
     }
 }
 
-fn check_extension(extension: &Extension) -> Result<(), UsersError> {
+/// Whether an extension can be dialled.
+pub(crate) fn check_extension(extension: &Extension) -> Result<(), UsersError> {
     let text = extension.as_str();
     let fits = (1..=24).contains(&text.len());
     if fits && text.bytes().all(|b| b.is_ascii_digit() || b == b'*' || b == b'#') {

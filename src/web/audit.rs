@@ -81,6 +81,7 @@ fn of_request(web: &Web, request: &Request) -> Option<Asked> {
         "/api/signout" => "signout",
         // The desk writes down who signs in; the others show no recording.
         "/api/signin" | "/api/session" | "/api/status" => return None,
+        "/api/oidc/start" | "/api/oidc/callback" => return None,
         "/api/openapi.yaml" | "/api/asyncapi.yaml" => return None,
         // Its arguments are in its body, so it is written down where that is read.
         "/api/requests/{name}" => return None,

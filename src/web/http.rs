@@ -33,7 +33,9 @@ use super::backend::{Code, Failure, FetchFormat};
 use super::protocol::{FRAME_BYTES_MAX, ROWS};
 use super::session::Session;
 use super::signin::SignedIn;
-use super::{Web, audio, audit, describe, exports, own, pages, perform, posted, waveform, ws};
+use super::{
+    Web, audio, audit, describe, exports, oidc, own, pages, perform, posted, waveform, ws,
+};
 use crate::completeness::{day_named, today};
 
 const COOKIE_NAME: &str = "astlogger";
@@ -59,6 +61,8 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/session", get(own::session))
         .route("/api/signin", post(sign_in))
         .route("/api/signout", post(sign_out))
+        .route("/api/oidc/start", get(oidc::start))
+        .route("/api/oidc/callback", get(oidc::callback))
         .route("/api/requests/{name}", post(posted::request))
         .route("/api/recordings", get(list))
         .route("/api/recordings/{id}", get(recording))
@@ -151,6 +155,7 @@ async fn addresses() -> &'static str {
      /ws                                 WebSocket: JSON requests, replies, events\n\
      /api/openapi.yaml, /api/asyncapi.yaml  all of this, for programs\n\
      /api/signin, /api/signout           POST\n\
+     /api/oidc/start                     sign-in by a provider of OpenID Connect, where there is one\n\
      /api/requests/NAME                  POST: any request of the WebSocket, its arguments as a JSON object\n\
      /api/recordings                     search; filters as in listrecordings\n\
      /api/recordings/RECORDINGID         one record\n\
@@ -223,7 +228,7 @@ async fn sign_in(
             web.desk.by_password(peer, user, password).await?
         }
     };
-    let cookie = cookie(&web, &token, COOKIE_SECONDS);
+    let cookie = session_cookie(&web, &token);
     Ok(([(SET_COOKIE, cookie)], Json(perform::signed_in(&token, &session))).into_response())
 }
 
@@ -321,7 +326,7 @@ async fn completeness(
 }
 
 /// What was given under a name; of several the last.
-fn last<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(super) fn last<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().rfind(|(given, _)| given == name).map(|(_, word)| word.as_str())
 }
 
@@ -370,12 +375,17 @@ fn proof(headers: &HeaderMap) -> Result<Option<Proof<'_>>, Failure> {
             }
         };
     }
+    Ok(cookie_named(headers, COOKIE_NAME).map(Proof::Cookie))
+}
+
+/// The value of a cookie.
+pub(super) fn cookie_named<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let ours = cookies
+    cookies
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE_NAME);
-    Ok(ours.map(|(_, token)| Proof::Cookie(token)))
+        .find(|(given, _)| *given == name)
+        .map(|(_, value)| value)
 }
 
 /// Who sends a request.
@@ -462,6 +472,11 @@ fn origin(headers: &HeaderMap) -> Origin {
         }
         _ => Origin::Foreign,
     }
+}
+
+/// The cookie of somebody who has signed in.
+pub(super) fn session_cookie(web: &Web, token: &str) -> String {
+    cookie(web, token, COOKIE_SECONDS)
 }
 
 fn cookie(web: &Web, token: &str, seconds: u32) -> String {

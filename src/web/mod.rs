@@ -26,6 +26,7 @@
 //! | `outbox`, `fetch`, `listen` | what waits for one socket, and in which order it goes |
 //! | `board` | how many fetches and listens one socket may run |
 //! | `signin`, `session`, `throttle` | who somebody is, for how long, and how often he may err |
+//! | `oidc` | whom a provider of OpenID Connect vouches for |
 //! | `stats` | what is counted |
 
 mod address;
@@ -40,6 +41,7 @@ mod exports;
 mod fetch;
 mod http;
 mod listen;
+mod oidc;
 mod outbox;
 mod own;
 mod pages;
@@ -68,6 +70,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit::Clerk;
 use crate::config::DiskShare;
+use crate::config::Oidc;
 use crate::exports::Exports;
 pub use server::{Running, WebError, serve};
 pub use tls::Certificate;
@@ -83,6 +86,8 @@ pub struct WebConfig {
     pub insecure: bool,
     /// `al_usersfile`.
     pub users_file: PathBuf,
+    /// `al_oidcissuer` and what belongs to it.
+    pub oidc: Option<Oidc>,
     /// Who writes down what people do.
     pub clerk: Arc<Clerk>,
     /// Who carries out drills.
@@ -144,6 +149,8 @@ impl Default for Limits {
 struct Web {
     node: requests::Node,
     desk: Arc<signin::Desk>,
+    /// Where people sign in by a provider, if there is one.
+    door: Option<Arc<oidc::Door>>,
     clerk: Arc<Clerk>,
     drills: Arc<dyn backend::Drill>,
     exports: Arc<Exports>,

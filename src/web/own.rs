@@ -11,7 +11,10 @@ use super::http::{Refusal, Shared, permitted, signed_in};
 /// Who the sender is signed in as, for pages, which cannot read their cookie. Whoever is not signed in is
 /// no error here: the page asks to find that out.
 pub async fn session(State(web): Shared, headers: HeaderMap) -> Json<Value> {
-    let Ok(session) = signed_in(&web, &headers) else { return Json(json!({ "user": null })) };
+    let Ok(session) = signed_in(&web, &headers) else {
+        let provider = web.door.as_ref().map(|door| door.name());
+        return Json(json!({ "user": null, "provider": provider }));
+    };
     let by = session.by();
     Json(json!({
         "user": by.user,

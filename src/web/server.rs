@@ -25,6 +25,7 @@ use tower::ServiceExt;
 use super::backend::Backend;
 use super::conn::{Conn, Seat};
 use super::http;
+use super::oidc::Door;
 use super::requests::Node;
 use super::seats::Seats;
 use super::signin::Desk;
@@ -131,6 +132,7 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
             Arc::clone(&stats),
             Arc::clone(&config.clerk),
         ),
+        door: config.oidc.map(|oidc| Arc::new(Door::new(oidc))),
         clerk: config.clerk,
         drills: config.drills,
         exports,

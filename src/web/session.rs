@@ -128,10 +128,7 @@ impl Sessions {
     /// # Errors
     /// `busy` when there are too many; `internal` when the machine gives no random bytes.
     pub fn open(&self, now: WallTime, who: Identity) -> Result<(String, Arc<Session>), Failure> {
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret)
-            .map_err(|error| Failure::new(Code::Internal, format!("no random bytes: {error}")))?;
-        let token = hex(&secret);
+        let token = random_word()?;
         let mut table = self.lock();
         make_room(&mut table, now, &who.by.user);
         if table.len() >= SESSIONS_MAX {
@@ -209,6 +206,17 @@ fn make_room(table: &mut BTreeMap<[u8; 16], Entry>, now: WallTime, name: &str) {
     {
         entry.session.ended.send_replace(true);
     }
+}
+
+/// 32 random bytes in hex: what nobody guesses.
+///
+/// # Errors
+/// `internal` when the machine gives no random bytes.
+pub(super) fn random_word() -> Result<String, Failure> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|error| Failure::new(Code::Internal, format!("no random bytes: {error}")))?;
+    Ok(hex(&secret))
 }
 
 fn digest(token: &str) -> [u8; 32] {

@@ -106,21 +106,44 @@ impl Desk {
             Some((user, scope)) => {
                 let now = self.now();
                 self.lock_throttle().succeeded(now, &name, peer);
-                let who = Identity::local(&user, scope);
-                let (token, session) = self.sessions.open(wall_now(), who)?;
-                // The users may have been read anew since the password was looked at, and whom that ends
-                // did not have this session yet.
-                if !self.is_current(&session) {
-                    self.sessions.revoke(&token);
-                    return Err(Failure::new(Code::Busy, "the users have changed; try again"));
-                }
-                tracing::info!(user = %Redacted(&name), role = %user.role, %peer, "signed in");
-                let role = Some(user.role.as_str());
-                self.note(peer, &name, role, None).await;
-                Ok(SignedIn { token, session })
+                self.open_session(peer, Identity::local(&user, scope)).await
             }
             None => Err(self.refuse(peer, &name).await),
         }
+    }
+
+    /// Signs in somebody for whom a provider vouches.
+    ///
+    /// # Errors
+    /// `busy`, when there are too many sessions or the users have just changed.
+    pub async fn by_provider(&self, peer: IpAddr, who: Identity) -> Result<SignedIn, Failure> {
+        self.open_session(peer, who).await
+    }
+
+    /// Writes down somebody for whom a provider vouches and who is nobody here.
+    pub async fn refused_by_provider(&self, peer: IpAddr, name: &str, code: Code) {
+        self.stats.signin_failures.inc();
+        tracing::warn!(user = %Redacted(name), %peer, "sign-in by a provider refused");
+        self.note(peer, name, None, Some(code)).await;
+    }
+
+    /// The users as the file has them now.
+    pub fn users(&self) -> Arc<Users> {
+        Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn open_session(&self, peer: IpAddr, who: Identity) -> Result<SignedIn, Failure> {
+        let (token, session) = self.sessions.open(wall_now(), who)?;
+        // The users may have been read anew since they were looked at, and whom that ends did not have
+        // this session yet.
+        if !self.is_current(&session) {
+            self.sessions.revoke(&token);
+            return Err(Failure::new(Code::Busy, "the users have changed; try again"));
+        }
+        let (name, role) = (&session.who().by.user, session.role());
+        tracing::info!(user = %Redacted(name), %role, %peer, "signed in");
+        self.note(peer, name, Some(role.as_str()), None).await;
+        Ok(SignedIn { token, session })
     }
 
     /// Signs in by a token that was given out before.
@@ -162,7 +185,7 @@ impl Desk {
         let Ok(Ok(permit)) = tokio::time::timeout(TURN_WITHIN, turn).await else {
             return Err(Failure::new(Code::Busy, "too many sign in at once; try again"));
         };
-        let users = Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner));
+        let users = self.users();
         let checked = tokio::task::spawn_blocking(move || {
             // Held here and not by the caller, who may go away while this goes on.
             let _permit = permit;
@@ -228,7 +251,7 @@ impl Desk {
     }
 
     fn is_current(&self, session: &Session) -> bool {
-        is_current(&self.users.read().unwrap_or_else(PoisonError::into_inner), session)
+        is_current(&self.users(), session)
     }
 
     fn lock_throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
@@ -236,12 +259,12 @@ impl Desk {
     }
 }
 
-/// Whether the file still has this user as he signed in, where it vouched for him, and lets him see the
-/// same.
+/// Whether the file still has this user as he signed in, or still has none of his name if a provider vouched for
+/// him, and lets him see the same.
 fn is_current(users: &Users, session: &Session) -> bool {
     let who = session.who();
-    let known = who.local.as_ref().is_none_or(|user| users.find(&user.name) == Some(user));
-    known && users.scope_of(who.team.as_deref()) == who.scope
+    users.find(&who.by.user) == who.local.as_ref()
+        && users.scope_of(who.team.as_deref()) == who.scope
 }
 
 /// The wall clock, for expiry.

@@ -61,6 +61,8 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, WebError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|cause| error(&files.cert, format!("{cause}; does the key belong to it?")))?;
+    // Ours is the better order wherever both sides know several.
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

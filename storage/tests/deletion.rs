@@ -5,6 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{dir, keys, recording, recording_id};
 use storage::chain_log::ChainLog;
@@ -200,6 +201,31 @@ fn nothing_brings_it_back() {
     let before = stated(&disk, 1);
     store.delete(&tombstone(&record)).unwrap();
     assert_eq!((before, stated(&disk, 1)), (1, 1));
+}
+
+#[test]
+fn what_is_deleted_while_it_is_published_is_gone_in_the_end() {
+    let mut refused = 0;
+    for wait in 0..12 {
+        let disk = FaultDisk::new();
+        let (store, _) = start(&disk, &Keys::default()).unwrap();
+        let record = publish(&store, 1);
+        let staged = stage(&store, 1, 2).unwrap();
+        disk.set_sync_delay(Duration::from_millis(2));
+        std::thread::scope(|scope| {
+            let publishing = scope.spawn(|| store.publish_staged(&staged));
+            std::thread::sleep(Duration::from_millis(wait));
+            store.delete(&tombstone(&record)).unwrap();
+            let published = publishing.join().unwrap();
+            let before = published.is_ok();
+            let after = matches!(published, Err(VoiceError::Deleted { .. }));
+            assert!(before || after, "waited {wait} ms: {published:?}");
+            refused += u32::from(after);
+        });
+        store.deletion_done(record.recordingid).unwrap();
+        assert_eq!(files_of(&*disk.shared(), 1), [] as [PathBuf; 0], "waited {wait} ms");
+    }
+    assert!(refused > 0, "they never met");
 }
 
 #[test]

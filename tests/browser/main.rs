@@ -13,6 +13,7 @@ mod made_up;
 mod modules;
 mod qa;
 mod repair;
+mod signin;
 
 use std::net::SocketAddr;
 

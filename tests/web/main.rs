@@ -8,6 +8,7 @@ mod hostile;
 mod http;
 mod listen;
 mod node;
+mod oidc;
 mod requests;
 mod roles;
 mod signin;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use argon2::password_hash::{PasswordHasher, SaltString};
 use astlogger::audit::Clerk;
 use astlogger::completeness::SeenDay;
-use astlogger::config::DiskShare;
+use astlogger::config::{DiskShare, Oidc};
 use astlogger::users::UserRole;
 use astlogger::web::backend::{
     Audio, Backend, CallList, Code, DeleteRequest, Drill, Event, Failure, FetchFormat, Heard,
@@ -381,8 +381,26 @@ impl Site {
         Self::in_folder(folder, Limits::default(), node, DiskShare::Bytes(0)).await
     }
 
+    /// One that knows a provider of OpenID Connect.
+    pub async fn with_provider(oidc: Oidc) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("users.toml"), users()).unwrap();
+        let (node, free) = (FakeNode::new(), DiskShare::Bytes(0));
+        Self::in_folder_with(folder, Some(oidc), Limits::default(), node, free).await
+    }
+
     async fn in_folder(
         folder: tempfile::TempDir,
+        limits: Limits,
+        node: Arc<FakeNode>,
+        mindiskfree: DiskShare,
+    ) -> Self {
+        Self::in_folder_with(folder, None, limits, node, mindiskfree).await
+    }
+
+    async fn in_folder_with(
+        folder: tempfile::TempDir,
+        oidc: Option<Oidc>,
         limits: Limits,
         node: Arc<FakeNode>,
         mindiskfree: DiskShare,
@@ -393,6 +411,7 @@ impl Site {
             tls: None,
             insecure: false,
             users_file: users_file.clone(),
+            oidc,
             clerk: Clerk::new(NodeId(1), folder.path()),
             drills: node.clone(),
             datadir: folder.path().to_owned(),

@@ -32,6 +32,7 @@ fn config(folder: &Path, listen: &str, tls: bool) -> WebConfig {
         tls,
         insecure: false,
         users_file,
+        oidc: None,
         clerk,
         drills,
         datadir: folder.to_owned(),

@@ -21,6 +21,8 @@ let page = null;
 /** When somebody last touched the page or something was playing, and for how long nobody may (0: for ever). */
 let touched = Date.now();
 let idleMinutes = 0;
+/** By whom one can sign in beside a password, if there is somebody. */
+let provider = null;
 
 /**
  * Begins a page: `address` is its own, `title` a text's key, `begin(main, who)` fills it once
@@ -43,13 +45,24 @@ async function look() {
   try {
     const who = await get("/api/session");
     if (who.user === null) {
-      signIn(t("signin.why"));
+      provider = who.provider ?? null;
+      signIn(t(refusedWhy() ?? "signin.why"));
     } else {
       show(who);
     }
   } catch (error) {
     signIn(words(error));
   }
+}
+
+/** Why a sign-in by the provider came to nothing, if this page was opened to say so: a text's key. It is said once. */
+function refusedWhy() {
+  const code = new URLSearchParams(location.search).get("signin");
+  if (code === null) {
+    return undefined;
+  }
+  history.replaceState(null, "", location.pathname);
+  return ["forbidden", "unavailable", "busy"].includes(code) ? `signin.failed.${code}` : "signin.failed";
 }
 
 /** Signs out whoever has left the page open: what stands on it is not for whoever comes by. */
@@ -170,6 +183,10 @@ function signIn(why) {
       submit.disabled = false;
     }
   });
+  if (provider !== null) {
+    const address = `/api/oidc/start?page=${encodeURIComponent(page.address)}`;
+    form.append(el("a", { id: "signinby", class: "button", href: address, text: t("signin.by", { name: provider }) }));
+  }
   fill(main, form);
   user.focus();
 }

@@ -311,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn one_person_who_asks_on_two_nodes_is_still_one() {
+        let mut one = record();
+        set(&mut one, true, "anna", 0, 1).unwrap();
+        let mut two = one.clone();
+        set(&mut one, false, "bert", 1, 1).unwrap();
+        set(&mut two, false, "bert", 1, 2).unwrap();
+        assert!(told(&mut one, &two));
+        assert!(one.hold && one.holdmark.as_ref().unwrap().releases.len() == 2);
+        set(&mut one, false, "anna", 2, 1).unwrap();
+        assert!(!one.hold);
+    }
+
+    #[test]
     fn a_hold_of_which_no_more_is_known_is_released_by_two_as_well() {
         let mut old = Recording { hold: true, ..record() };
         let mut copy = old.clone();
