@@ -152,13 +152,13 @@ pub fn refused(held: &Recording) -> Failure {
 }
 
 fn deletion_held(tombstone: &Tombstone) -> Alarm {
-    let Tombstone { recordingid, node, by, .. } = tombstone;
+    let Tombstone { recordingid, node, .. } = tombstone;
     Alarm {
         name: "deletionheld",
         subject: recordingid.to_string(),
         message: format!(
-            "recording {recordingid} was deleted by {by:?} on node {node}, which had not heard that it is under legal \
-             hold: this node keeps it"
+            "recording {recordingid} was deleted on node {node}, which had not heard that it is under legal hold: this \
+             node keeps it"
         ),
         remedy: "if it is to go, let two admins release it here; if it is to stay, copy its files from this node's \
                  voice folder to a safe place",

@@ -258,8 +258,10 @@ impl Marker {
                 Word::Deleted(tombstone) => {
                     let told = self.peers.learn_deletion(node, tombstone, TOLD_WITHIN).await;
                     if let Err(PeerError::Refused(failure)) = &told {
-                        // It holds the recording, or is of an earlier version: others come first.
-                        tracing::debug!(%node, ?failure, "a recording is not deleted there now");
+                        // It holds the recording, or is of an earlier version: others come first. Who holds it
+                        // and why is nothing for the log.
+                        let code = failure.code.as_str();
+                        tracing::debug!(%node, code, "a recording is not deleted there now");
                         all = false;
                         continue;
                     }

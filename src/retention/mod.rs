@@ -138,7 +138,8 @@ impl Parts {
             Err(failure) if failure.code == Code::Forbidden => round.held += 1,
             Err(failure) if failure.code == Code::NotFound => {}
             Err(failure) => {
-                tracing::warn!(%recording, %failure, "it is past its time, and stays for now");
+                let code = failure.code.as_str();
+                tracing::warn!(%recording, code, "it is past its time, and stays for now");
                 round.failed += 1;
             }
         }

@@ -12,8 +12,11 @@ use super::http::{Refusal, Shared, permitted, signed_in};
 /// no error here: the page asks to find that out.
 pub async fn session(State(web): Shared, headers: HeaderMap) -> Json<Value> {
     let Ok(session) = signed_in(&web, &headers) else {
-        let provider = web.door.as_ref().map(|door| door.name());
-        return Json(json!({ "user": null, "provider": provider }));
+        let mut nobody = json!({ "user": null });
+        if let Some(door) = &web.door {
+            nobody["provider"] = door.name().into();
+        }
+        return Json(nobody);
     };
     let by = session.by();
     Json(json!({

@@ -241,7 +241,7 @@ async fn tricks_with_paths_lead_nowhere() {
     let secret = secret.lines().find(|line| line.starts_with("password")).unwrap();
     for (method, path, _) in ADDRESSES {
         let path = real(&site, path).await;
-        let bearer = bearer(&site, UserRole::Supervisor).await;
+        let bearer = bearer(&site, UserRole::Qa).await;
         let slash = path.trim_end_matches('/');
         let tricks = [
             format!("/..{path}x"),
