@@ -12,7 +12,7 @@ use common::{Bench, LIMIT};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use simulator::tone::{self, Law};
-use simulator::{CallRef, Site};
+use simulator::{CallRef, Site, SiteConfig};
 use tokio::time::Instant;
 
 /// Frames of a call that are listened to: 2 s.
@@ -198,6 +198,20 @@ async fn what_is_said_in_a_pause_is_not_heard() {
     let paused: Vec<_> = heard.range(from..to).collect();
     assert!(paused.is_empty(), "{paused:?} of {from}..{to}");
     assert!(heard.range(to..).count() > 10, "it goes on after it: {heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encrypted_media_is_heard_in_clear() {
+    let mut config = SiteConfig::demo(1, 1);
+    config.switches.encryption = vec!["1-srtp-aescm128-hmac80".to_owned()];
+    let settings = "al_mediaencryption = [\"srtp-aescm128-hmac80\"]\n";
+    let bench = Bench::start_with(config, settings).await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, 20).await;
+    let mut listener = Listener::begin(bench.cti("supervisor").await, &bench.site, call).await;
+    listener.hears(&bench.site, SOME / 2).await;
+    listener.assert_all_in_time();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

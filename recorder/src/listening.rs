@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use recorder_core::media::payload::{Payload, classify, ticks_per_sample};
-use recorder_core::media::playout::Frame;
+use recorder_core::media::playout::{DELAY, Frame};
 use recorder_core::media::{Coded, Playout, RtpPacket};
 use storage_core::{Extension, MonoTime, RecordingId, SegmentId, WallTime};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -143,13 +143,19 @@ async fn hear(mut tap: Tap, mut ear: Ear, clock: Clock, end: End, _place: OwnedS
         tokio::select! {
             biased;
             sound = tap.recv() => match sound {
+                Some(Sound::Over) => break,
                 Some(sound) => ear.take(&sound, clock),
+                // Perhaps a pause could not be told: what is left must not be heard.
                 None => return,
             },
-            _ = beat.tick() => while let Some(frame) = ear.playout.frame(clock.mono()) {
-                end.push(frame);
-            },
+            _ = beat.tick() => ear.play(&end, clock),
         }
+    }
+    // What was said last.
+    let last = clock.mono() + DELAY + BEAT;
+    while clock.mono() < last && !end.is_alone() {
+        beat.tick().await;
+        ear.play(&end, clock);
     }
 }
 
@@ -173,6 +179,12 @@ struct Ear {
 const DECODERS_MAX: usize = 4;
 
 impl Ear {
+    fn play(&mut self, end: &End, clock: Clock) {
+        while let Some(frame) = self.playout.frame(clock.mono()) {
+            end.push(frame);
+        }
+    }
+
     fn take(&mut self, sound: &Sound, clock: Clock) {
         let now = clock.now();
         // How long ago it was received is all that is taken of the time of day.
@@ -181,6 +193,7 @@ impl Ear {
             MonoTime::from_micros(now.mono.as_micros().saturating_sub(ago))
         };
         match sound {
+            Sound::Over => {}
             Sound::Hidden(since) => self.playout.hide(mono(*since)),
             Sound::Heard(sweep) => {
                 for tapped in sweep {

@@ -31,6 +31,8 @@ pub(crate) enum Sound {
     Heard(Vec<Tapped>),
     /// A pause has begun: what was received since then must not be heard.
     Hidden(WallTime),
+    /// The recording is over, and nothing more comes.
+    Over,
 }
 
 /// A block of packets, as it goes into the journal. It is wiped when it goes.
@@ -122,7 +124,14 @@ impl Taps {
 
     /// A recording is over: so is listening to it.
     pub(crate) fn end(&mut self, recording: RecordingId) {
-        self.0.retain(|end| end.only != Some(recording));
+        self.0.retain(|end| {
+            let is_its = end.only == Some(recording);
+            if is_its {
+                // Whoever has no room hears of it by the end of the tap.
+                drop(end.sender.try_send(Sound::Over));
+            }
+            !is_its
+        });
     }
 }
 

@@ -21,6 +21,8 @@ const STALLED: Duration = Duration::from_millis(1_500);
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(10);
 /// The same where all members answer, and none records the call.
 const RECORDED_WITHIN: Duration = Duration::from_secs(2);
+/// After so many frames without anything (3 s) it is looked whether the node still records the call.
+const MUTE_FRAMES: u32 = 150;
 /// Between two looks at who records the call.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// So many looks find no call before it is over.
@@ -61,29 +63,46 @@ struct Listener {
     ucid: Ucid,
     node: NodeId,
     source: Source,
+    /// Frames in a row in which there is nothing at all.
+    mute: u32,
 }
 
 impl GroupBackend {
     pub(super) async fn hear(self, ucid: Ucid) -> Result<Hearing, Failure> {
         let (node, source) = self.source(&ucid).await.map_err(Nowhere::into_failure)?;
-        let listener = Listener { group: self, ucid, node, source };
+        let listener = Listener { group: self, ucid, node, source, mute: 0 };
         let sound = stream::unfold(listener, Listener::next).boxed();
         Ok(Hearing { node, sound })
     }
 
-    /// Who records the call, opened.
-    async fn source(&self, ucid: &Ucid) -> Result<(NodeId, Source), Nowhere> {
+    /// Who says that he records the call.
+    async fn recorders(&self, ucid: &Ucid) -> Result<Vec<NodeId>, Nowhere> {
         let (sight, target) = (self.sight(), Target::Ucid(ucid.clone()));
         let (lists, silent) = self.calls_of_all(&sight, LOOK_WITHIN).await;
-        let mut nodes: Vec<_> = recorders_of(&lists, &target).into_iter().collect();
-        if nodes.is_empty() {
-            let is_known = lists.iter().flat_map(|(_, calls)| calls).any(|c| is_meant(c, &target));
-            return Err(if is_known || lists.is_empty() {
-                Nowhere::Unrecorded { silent: sight.silent(silent) }
-            } else {
-                Nowhere::Over
-            });
+        let nodes: Vec<_> = recorders_of(&lists, &target).into_iter().collect();
+        if !nodes.is_empty() {
+            return Ok(nodes);
         }
+        let is_known = lists.iter().flat_map(|(_, calls)| calls).any(|c| is_meant(c, &target));
+        Err(if is_known || lists.is_empty() {
+            Nowhere::Unrecorded { silent: sight.silent(silent) }
+        } else {
+            Nowhere::Over
+        })
+    }
+
+    /// Whether the node may still record the call.
+    async fn still_records(&self, node: NodeId, ucid: &Ucid) -> bool {
+        match self.recorders(ucid).await {
+            Ok(nodes) => nodes.contains(&node),
+            Err(Nowhere::Unrecorded { silent }) => !silent.is_empty(),
+            Err(_) => false,
+        }
+    }
+
+    /// Who records the call, opened.
+    async fn source(&self, ucid: &Ucid) -> Result<(NodeId, Source), Nowhere> {
+        let mut nodes = self.recorders(ucid).await?;
         // What is heard here need not come over the network.
         nodes.sort_by_key(|node| *node != self.node());
         let mut why = Nowhere::Unrecorded { silent: Vec::new() };
@@ -146,11 +165,25 @@ impl Nowhere {
 }
 
 impl Listener {
+    /// False where nothing comes from a node that records the call no more.
+    async fn is_worth_it(&mut self, frame: &Frame) -> bool {
+        // Silence on the line is not this still.
+        self.mute = if frame.iter().all(|sample| *sample == 0) { self.mute + 1 } else { 0 };
+        if self.mute < MUTE_FRAMES {
+            return true;
+        }
+        self.mute = 0;
+        self.group.still_records(self.node, &self.ucid).await
+    }
+
     async fn next(mut self) -> Option<(Heard, Self)> {
         loop {
-            if let Ok(Some(frame)) = timeout(STALLED, self.source.frame()).await {
+            if let Ok(Some(frame)) = timeout(STALLED, self.source.frame()).await
+                && self.is_worth_it(&frame).await
+            {
                 return Some((Heard::Frame(frame), self));
             }
+            self.mute = 0;
             let before = self.node;
             (self.node, self.source) = self.group.elsewhere(&self.ucid).await?;
             if self.node != before {

@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const STEADY: Duration = Duration::from_secs(2);
 /// Stations, and calls at once.
 const AGENTS: usize = 20;
+/// So much of a disk need be free.
+const ROOM: &str = "1 MB";
 /// How the page calls its machines, and how this network does.
 const PAGE_NETWORK: &str = "10.0.0.";
 const TEST_NETWORK: &str = "10.77.2.";
@@ -66,6 +68,11 @@ impl Machines {
                 hosts += &format!("{} aes{}.example.com\n", lan::aes_address(aes), aes + 1);
             }
             std::fs::write(machine.file("/etc/hosts"), hosts)?;
+            // Their disk is the tester's, who may have little room on a large one.
+            let unit = machine.file("/etc/systemd/system/astlogger.service.d");
+            std::fs::create_dir_all(&unit)?;
+            let room = format!("[Service]\nEnvironment=\"AL_MINDISKFREE={ROOM}\"\n");
+            std::fs::write(unit.join("room.conf"), room)?;
             machines.insert(node, machine);
         }
         let begun = Instant::now();
@@ -92,8 +99,9 @@ impl Machines {
         // Earlier programs have to be told where the secrets are.
         let told =
             earlier_program().map_or("", |_| "export CREDENTIALS_DIRECTORY=/etc/credstore\n");
+        let told = format!("export AL_MINDISKFREE='{ROOM}'\n{told}");
         for block in page::commands(name) {
-            let text = told.to_owned() + &block.text.replace(PAGE_NETWORK, TEST_NETWORK);
+            let text = told.clone() + &block.text.replace(PAGE_NETWORK, TEST_NETWORK);
             for node in ALL {
                 if block.is_for("each") || block.is_for(&format!("node{node}")) {
                     eprintln!("node {node}, {name}:{}", block.line);

@@ -98,6 +98,28 @@ async fn listening_goes_on_where_the_call_is_recorded_then_and_ends_with_it() {
     let (next, ()) = tokio::join!(heard(&mut own), again);
     assert_eq!(next, Some(Heard::Frame([6; 160])));
     drop(stalled);
+    // Node 2 lost the call, and does not know: nothing comes from it, and another says that he records it.
+    active.node.sees(UCID, Some(1));
+    backup.node.sees(UCID, Some(1));
+    let lost = backup.node.listeners.lock().unwrap().last().unwrap().clone();
+    let nothing = async {
+        while lost.send(Heard::Frame([0; 160])).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let told = async {
+        loop {
+            match heard(&mut own).await {
+                Some(Heard::Frame(frame)) => assert_eq!(frame, [0; 160]),
+                other => return other,
+            }
+        }
+    };
+    tokio::select! {
+        other = told => assert_eq!(other, Some(Heard::Moved(NodeId(1)))),
+        () = nothing => {}
+    }
+    active.node.sees(UCID, Some(2));
+    backup.node.sees(UCID, Some(2));
     // The recording is stopped, and the call goes on: nobody is heard any more.
     drop(own);
     active.node.sees(UCID, None);
