@@ -63,8 +63,15 @@ fn the_commented_parameters_of_the_example_can_be_used() {
     let text = fs::read_to_string(&file).unwrap();
     let mut tried = 0;
     for line in text.lines().filter_map(|line| line.strip_prefix("# ")) {
-        let needs_more =
-            ["al_cluster", "al_peers", "al_tls", "al_s3", "al_catalogurl", "al_alarmmail"];
+        let needs_more = [
+            "al_cluster",
+            "al_peers",
+            "al_tls",
+            "al_s3",
+            "al_catalogurl",
+            "al_alarmmail",
+            "al_oidc",
+        ];
         if !line.starts_with("al_")
             || line.contains("file =")
             || needs_more.iter().any(|begin| line.starts_with(begin))

@@ -17,7 +17,7 @@ use simulator::SiteConfig;
 use storage::wav::Channels;
 use storage::{VoiceForm, VoiceStore};
 use storage_core::g711::Law;
-use storage_core::{NodeId, Recording, RecordingId, WallTime};
+use storage_core::{NodeId, RecordingId, WallTime};
 use tokio::time::{Instant, sleep};
 
 /// Frames of a call.
@@ -34,28 +34,12 @@ async fn with_recordings(count: usize, settings: &str) -> (GroupBench, Vec<Strin
         users::add(&users, name, role, None, None, PASSWORD).expect("a users file");
     }
     bench.group.share_users().expect("writable");
-    let calls = bench.calls(count).await;
-    bench.recorded_by(&calls, ONE).await;
-    bench.go_on(&calls, SOME).await;
-    bench.hang_up(&calls);
-    bench.quiet().await;
-    until(&bench, "both have all files", || {
-        [ONE, TWO].into_iter().all(|node| lying(&bench, node).len() == count)
-    })
-    .await;
-    let mut ids: Vec<_> = lying(&bench, ONE).iter().map(|r| r.recordingid.to_string()).collect();
-    ids.sort();
+    let ids = bench.record(count).await;
     (bench, ids)
 }
 
-/// The records on a node's disk.
-fn lying(bench: &GroupBench, node: NodeId) -> Vec<Recording> {
-    let found = bench.group.members[&node].node.recordings().expect("every record can be read");
-    found.into_iter().map(|(_, record)| record).collect()
-}
-
 fn is_held(bench: &GroupBench, node: NodeId, id: &str) -> bool {
-    lying(bench, node).iter().any(|record| record.recordingid.to_string() == id && record.hold)
+    bench.lying(node).iter().any(|record| record.recordingid.to_string() == id && record.hold)
 }
 
 /// All files below a node's voice folder whose names have this in them.
@@ -73,14 +57,6 @@ fn files_of(bench: &GroupBench, node: NodeId, id: &str) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-async fn until(bench: &GroupBench, what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}: never; {}", bench.log_tails());
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// A user may have been added just now.
@@ -112,7 +88,7 @@ async fn delete(bench: &GroupBench, node: NodeId, user: &str, id: &str) -> Value
 
 /// Waits until nothing of a recording lies on a node, and it is not listed there.
 async fn gone(bench: &GroupBench, node: NodeId, id: &str) {
-    until(bench, "it is gone", || files_of(bench, node, id).is_empty()).await;
+    bench.comes_true("it is gone", || files_of(bench, node, id).is_empty()).await;
     assert!(!bench.listed(node).await.iter().any(|listed| listed == id), "node {node} lists it");
     let record =
         ask(bench, node, "qa", json!({"request": "getrecording", "recordingid": id})).await;
@@ -173,7 +149,8 @@ async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
     assert_eq!((&held["result"], &held["hold"]), (&json!("success"), &json!(true)), "{held}");
     let event = heard(&mut watcher, "legalholdchanged").await;
     assert_eq!((&event["recordingid"], &event["holdmark"]["by"]), (&json!(id), &json!("adam")));
-    until(&bench, "both records say so", || [ONE, TWO].iter().all(|n| is_held(&bench, *n, id)))
+    bench
+        .comes_true("both records say so", || [ONE, TWO].iter().all(|n| is_held(&bench, *n, id)))
         .await;
     for node in [ONE, TWO, WITNESS] {
         let refused = delete(&bench, node, "berta", id).await;
@@ -197,7 +174,8 @@ async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
     assert!(is_held(&bench, ONE, id) && is_held(&bench, TWO, id));
     let released = hold(&bench, TWO, "berta", id, false).await;
     assert_eq!(released["hold"], json!(false), "{released}");
-    until(&bench, "both records say so", || ![ONE, TWO].iter().any(|n| is_held(&bench, *n, id)))
+    bench
+        .comes_true("both records say so", || ![ONE, TWO].iter().any(|n| is_held(&bench, *n, id)))
         .await;
 
     for user in ["qa", "supervisor", "otto"] {
@@ -328,12 +306,13 @@ async fn what_is_past_its_time_goes_from_all_nodes_but_what_is_held_or_kept_long
     assert!(!files_of(&bench, ONE, &old).is_empty());
     bench.run().await;
     for node in [ONE, TWO] {
-        until(&bench, "it is gone", || files_of(&bench, node, &old).is_empty()).await;
+        bench.comes_true("it is gone", || files_of(&bench, node, &old).is_empty()).await;
     }
-    until(&bench, "the other has copies of those that stay", || {
-        stays.iter().all(|id| !files_of(&bench, TWO, id).is_empty())
-    })
-    .await;
+    bench
+        .comes_true("the other has copies of those that stay", || {
+            stays.iter().all(|id| !files_of(&bench, TWO, id).is_empty())
+        })
+        .await;
     for node in [ONE, TWO] {
         gone(&bench, node, &old).await;
         assert_eq!(bench.listed(node).await.len(), stays.len(), "node {node}");
@@ -358,8 +337,8 @@ async fn what_a_lost_node_has_captured_of_it_does_not_bring_it_back() {
     let calls = bench.taken_over(1, SOME).await;
     bench.hang_up(&calls);
     bench.published(1).await;
-    let id = lying(&bench, TWO)[0].recordingid.to_string();
-    assert!(!lying(&bench, TWO)[0].complete, "the other's part is missing");
+    let id = bench.lying(TWO)[0].recordingid.to_string();
+    assert!(!bench.lying(TWO)[0].complete, "the other's part is missing");
     let deleted = delete(&bench, TWO, "adam", &id).await;
     assert_eq!(deleted["result"], "success", "{deleted}");
     // Its part would make a later revision. All of it is accounted for instead: nothing is owed any more.

@@ -13,38 +13,11 @@ use serde_json::{Value, json};
 use storage_core::{NodeId, Recording};
 use tokio::time::{Instant, sleep};
 
-/// Frames of a call.
-const SOME: u32 = 60;
-
 /// Two recorders, a witness, and so many recordings of which each recorder has the voice file.
 async fn with_recordings(count: usize) -> (GroupBench, Vec<String>) {
     let bench = GroupBench::hot_standby(count).await;
-    let calls = bench.calls(count).await;
-    bench.recorded_by(&calls, ONE).await;
-    bench.go_on(&calls, SOME).await;
-    bench.hang_up(&calls);
-    bench.quiet().await;
-    until(&bench, "both have all files", || {
-        [ONE, TWO].into_iter().all(|node| lying(&bench, node).len() == count)
-    })
-    .await;
-    let mut ids: Vec<_> = lying(&bench, ONE).iter().map(|r| r.recordingid.to_string()).collect();
-    ids.sort();
+    let ids = bench.record(count).await;
     (bench, ids)
-}
-
-/// The records on a node's disk.
-fn lying(bench: &GroupBench, node: NodeId) -> Vec<Recording> {
-    let found = bench.group.members[&node].node.recordings().expect("every record can be read");
-    found.into_iter().map(|(_, record)| record).collect()
-}
-
-async fn until(bench: &GroupBench, what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}: never; {}", bench.log_tails());
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 async fn tag(cti: &mut Cti, id: &str, arguments: Value) -> Value {
@@ -57,13 +30,16 @@ async fn tag(cti: &mut Cti, id: &str, arguments: Value) -> Value {
 /// recorders, and as the witness tells it.
 async fn all_have(bench: &GroupBench, id: &str, tags: &[String], notes: usize) {
     let as_wished = |record: &Recording| record.tags == tags && record.notes.len() == notes;
-    until(bench, "records on the disks", || {
-        [ONE, TWO].into_iter().all(|node| {
-            let records = lying(bench, node);
-            records.iter().any(|record| record.recordingid.to_string() == id && as_wished(record))
+    bench
+        .comes_true("records on the disks", || {
+            [ONE, TWO].into_iter().all(|node| {
+                let records = bench.lying(node);
+                records
+                    .iter()
+                    .any(|record| record.recordingid.to_string() == id && as_wished(record))
+            })
         })
-    })
-    .await;
+        .await;
     let deadline = Instant::now() + LIMIT;
     for node in [ONE, TWO, WITNESS] {
         let mut qa = bench.cti(node, "qa").await;
@@ -119,7 +95,8 @@ async fn what_is_written_at_any_node_is_on_all_and_is_found() {
     }
     // An agent writes about his own calls, wherever he asks.
     let users = bench.group.members[&ONE].node.users_path();
-    let own = lying(&bench, ONE)
+    let own = bench
+        .lying(ONE)
         .iter()
         .find(|r| r.recordingid.to_string() == id)
         .unwrap()
@@ -221,18 +198,19 @@ async fn what_was_answered_outlasts_a_kill_in_the_midst_of_it() {
             sure = number;
         }
         bench.run().await;
-        until(&bench, "both records alike, with all that was answered", || {
-            let [one, two] = [ONE, TWO].map(|node| lying(&bench, node).remove(0));
-            let has = |number: usize| {
-                let text = format!("{round}-{number}");
-                one.notes.iter().filter(|note| note.text == text).count() == 1
-            };
-            (one.tags, one.notes.clone(), one.tagmarks.clone())
-                == (two.tags, two.notes, two.tagmarks)
-                && (0..=sure.min(11)).all(has)
-        })
-        .await;
-        let record = lying(&bench, TWO).remove(0);
+        bench
+            .comes_true("both records alike, with all that was answered", || {
+                let [one, two] = [ONE, TWO].map(|node| bench.lying(node).remove(0));
+                let has = |number: usize| {
+                    let text = format!("{round}-{number}");
+                    one.notes.iter().filter(|note| note.text == text).count() == 1
+                };
+                (one.tags, one.notes.clone(), one.tagmarks.clone())
+                    == (two.tags, two.notes, two.tagmarks)
+                    && (0..=sure.min(11)).all(has)
+            })
+            .await;
+        let record = bench.lying(TWO).remove(0);
         assert_eq!(record.tags.len(), 1, "{:?}", record.tags);
         let numbers = |word: &str| record.tags[0] == format!("last-{word}");
         assert!(numbers("0") || numbers("1"));

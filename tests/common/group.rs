@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use simulator::{CallRef, FinishedCall, SiteConfig};
 use storage_core::naming::CATALOG_FOLDER;
-use storage_core::{NodeId, Role};
+use storage_core::{NodeId, Recording, Role};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -22,6 +22,9 @@ pub const ONE: NodeId = NodeId(1);
 pub const TWO: NodeId = NodeId(2);
 /// The witness.
 pub const WITNESS: NodeId = NodeId(3);
+
+/// Frames of a call that is recorded and over.
+const SOME: u32 = 60;
 
 /// A running group.
 pub struct GroupBench {
@@ -190,6 +193,38 @@ impl GroupBench {
         self.recorded_by(&calls, TWO).await;
         self.go_on(&calls, frames).await;
         calls
+    }
+
+    /// So many calls that were recorded and are over: their recordings' names, in order. Both recorders have each
+    /// voice file.
+    pub async fn record(&self, count: usize) -> Vec<String> {
+        let calls = self.calls(count).await;
+        self.recorded_by(&calls, ONE).await;
+        self.go_on(&calls, SOME).await;
+        self.hang_up(&calls);
+        self.quiet().await;
+        self.comes_true("both have all files", || {
+            [ONE, TWO].into_iter().all(|node| self.lying(node).len() == count)
+        })
+        .await;
+        let mut ids: Vec<_> = self.lying(ONE).iter().map(|r| r.recordingid.to_string()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// The records on a node's disk.
+    pub fn lying(&self, node: NodeId) -> Vec<Recording> {
+        let found = self.group.members[&node].node.recordings().expect("every record can be read");
+        found.into_iter().map(|(_, record)| record).collect()
+    }
+
+    /// Waits until something is so.
+    pub async fn comes_true(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}: never; {}", self.log_tails());
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until a phantom of this node is in each call.

@@ -64,6 +64,14 @@ async fn the_node_that_records_is_heard_wherever_it_is_asked() {
     assert!(active.node.listeners.lock().unwrap().is_empty());
 }
 
+/// Node 1 records the call no more; it takes a while until node 2 does.
+async fn takeover(active: &FakeNode, backup: &FakeNode) {
+    active.listeners.lock().unwrap().clear();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    active.sees(UCID, Some(2));
+    backup.sees(UCID, Some(2));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listening_goes_on_where_the_call_is_recorded_then_and_ends_with_it() {
     let (_site, members) = Site::of_three(Role::Backup).await;
@@ -73,14 +81,7 @@ async fn listening_goes_on_where_the_call_is_recorded_then_and_ends_with_it() {
     let mut hearing = listen(witness).await.unwrap();
     let mut own = listen(active).await.unwrap();
     assert_eq!((hearing.node, own.node), (NodeId(1), NodeId(1)));
-    // Node 1 records it no more; it takes a while until node 2 does.
-    active.node.listeners.lock().unwrap().clear();
-    let takeover = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        active.node.sees(UCID, Some(2));
-        backup.node.sees(UCID, Some(2));
-    };
-    let (moved, _) = tokio::join!(heard(&mut hearing), takeover);
+    let (moved, ()) = tokio::join!(heard(&mut hearing), takeover(&active.node, &backup.node));
     assert_eq!(moved, Some(Heard::Moved(NodeId(2))));
     say(&backup.node, 4).await;
     assert_eq!(heard(&mut hearing).await, Some(Heard::Frame([4; 160])));

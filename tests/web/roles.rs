@@ -21,6 +21,8 @@ const REQUESTS: &[(&str, &str)] = &[
     ("pauserecording", "y y - - -"),
     ("resumerecording", "y y - - -"),
     ("tagrecording", "y y y - -"),
+    ("scorerecording", "- y y - -"),
+    ("listscorecards", "- y y - -"),
     ("listcalls", "- y - - -"),
     ("listen", "- y - - -"),
     ("stoplisten", "- y - - -"),
