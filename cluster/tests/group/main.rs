@@ -249,7 +249,10 @@ async fn certificates_of_another_authority_do_not_get_in() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_node_with_the_same_number_is_refused() {
     let site = Site::new(3, false);
-    let [active, _backup, witness] = site.hot_standby().await;
+    let [active, backup, witness] = site.hot_standby().await;
+    // Whoever has not heard of the first yet cannot know that there is one.
+    let is_heard = |group: &Group| group.view().members.iter().all(|member| member.reachable);
+    until("all hear all", || [&active, &backup, &witness].into_iter().all(is_heard)).await;
     let mut config = site.config(3, Role::Witness);
     config.listen = config.listen.replace(":17403", ":17409");
     config.dir = site.folder().join("second");
