@@ -21,16 +21,15 @@ const SOME: u32 = 60;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lead_killed_in_mid_call_leaves_one_recording_with_its_hole_declared() {
     let mut bench = GroupBench::hot_standby(6).await;
+    bench.takes_over_slowly();
     let calls = bench.taken_over(4, SOME).await;
     bench.hang_up(&calls);
     bench.run().await;
     let verdict = bench.assert_right(1).await;
-    assert_eq!(verdict.calls, 4);
-    bench.metric(TWO, "astlogger_takeovers_total", |takeovers| takeovers >= 1.0).await;
-    // The switch sends every 20 ms: whoever sees the reset and joins between two packets leaves no hole.
-    assert!(verdict.takeover_gap_ms_max < HOLE_MAX_MS, "{verdict:?}");
+    assert_eq!((verdict.calls, verdict.takeovers), (4, 1));
+    assert!((1..HOLE_MAX_MS).contains(&verdict.takeover_gap_ms_max), "{verdict:?}");
     for (_, record) in bench.recordings() {
-        assert!(record.gaps.iter().all(|gap| gap.cause == GapCause::Takeover), "{record:#?}");
+        assert!(record.gaps.iter().any(|gap| gap.cause == GapCause::Takeover), "{record:#?}");
         let nodes: Vec<_> = record.segments.iter().map(|segment| segment.node).collect();
         assert_eq!(nodes, [ONE, TWO], "{record:#?}");
         assert!(record.complete, "{record:#?}");

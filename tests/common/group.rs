@@ -183,6 +183,12 @@ impl GroupBench {
         answered_call(&self.group.site, &caller, &station).await
     }
 
+    /// Has the second recorder's AES answer late. The switch sends every 20 ms: whoever sees that the other has
+    /// died and joins between two packets leaves no hole.
+    pub fn takes_over_slowly(&self) {
+        self.group.site.faults().delay_requests(1, 100);
+    }
+
     /// So many calls that the first recorder captured for so many frames, and the second for as many after
     /// the first was killed; they go on.
     pub async fn taken_over(&mut self, calls: usize, frames: u32) -> Vec<CallRef> {
