@@ -159,7 +159,7 @@ async fn of_faults_in_a_hundredth_of_all_the_report_finds_each() {
 async fn a_takeovers_hole_is_missing_and_nothing_else_is() {
     let shape = Shape { consoles: true, ..Shape::hot_standby(4) };
     let mut bench = GroupBench::start(SiteConfig::demo(4, 2), &shape).await;
-    bench.takes_over_slowly();
+    bench.takes_over_slowly(TWO);
     let calls = bench.taken_over(3, SOME).await;
     bench.hang_up(&calls);
     bench.published(3).await;

@@ -21,7 +21,7 @@ const SOME: u32 = 60;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lead_killed_in_mid_call_leaves_one_recording_with_its_hole_declared() {
     let mut bench = GroupBench::hot_standby(6).await;
-    bench.takes_over_slowly();
+    bench.takes_over_slowly(TWO);
     let calls = bench.taken_over(4, SOME).await;
     bench.hang_up(&calls);
     bench.run().await;
@@ -168,9 +168,11 @@ async fn a_backup_cut_off_from_the_group_takes_nothing_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_recorders_killed_one_after_the_other_leave_one_recording() {
     let mut bench = GroupBench::hot_standby(4).await;
+    bench.takes_over_slowly(TWO);
     let calls = bench.taken_over(3, SOME).await;
     bench.run().await;
     bench.duty(ONE, "standby").await;
+    bench.takes_over_slowly(ONE);
     // It must have said that it is healthy, or it is no better than none.
     sleep(Duration::from_secs(1)).await;
     bench.kill(TWO).await;

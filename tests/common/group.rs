@@ -183,10 +183,10 @@ impl GroupBench {
         answered_call(&self.group.site, &caller, &station).await
     }
 
-    /// Has the second recorder's AES answer late. The switch sends every 20 ms: whoever sees that the other has
-    /// died and joins between two packets leaves no hole.
-    pub fn takes_over_slowly(&self) {
-        self.group.site.faults().delay_requests(1, 100);
+    /// Has a recorder's AES answer late. The switch sends every 20 ms: whoever sees that the other has died and joins
+    /// between two packets leaves no hole.
+    pub fn takes_over_slowly(&self, recorder: NodeId) {
+        self.group.site.faults().delay_requests(usize::from(recorder == TWO), 100);
     }
 
     /// So many calls that the first recorder captured for so many frames, and the second for as many after
