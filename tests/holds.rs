@@ -6,19 +6,18 @@ mod common;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use astlogger::demo::{Cti, Heard, Shape};
 use astlogger::users::{self, UserRole};
+use common::PASSWORD;
 use common::group::{GroupBench, ONE, TWO, WITNESS};
-use common::{LIMIT, PASSWORD};
 use serde_json::{Value, json};
 use simulator::SiteConfig;
 use storage::wav::Channels;
 use storage::{VoiceForm, VoiceStore};
 use storage_core::g711::Law;
 use storage_core::{NodeId, RecordingId, WallTime};
-use tokio::time::{Instant, sleep};
 
 /// Frames of a call.
 const SOME: u32 = 60;
@@ -59,21 +58,8 @@ fn files_of(bench: &GroupBench, node: NodeId, id: &str) -> Vec<PathBuf> {
     found
 }
 
-/// A user may have been added just now.
-async fn sign_in(bench: &GroupBench, node: NodeId, user: &str) -> Cti {
-    let web = bench.group.members[&node].node.web();
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        match Cti::sign_in(web, user, PASSWORD).await {
-            Ok(cti) => return cti,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
 async fn ask(bench: &GroupBench, node: NodeId, user: &str, request: Value) -> Value {
-    sign_in(bench, node, user).await.ask(request).await.expect("a reply")
+    bench.newcomer(node, user).await.ask(request).await.expect("a reply")
 }
 
 async fn hold(bench: &GroupBench, node: NodeId, user: &str, id: &str, on: bool) -> Value {
@@ -142,7 +128,7 @@ async fn stays_gone(bench: &mut GroupBench, id: &str, other: &str) {
 async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
     let (mut bench, ids) = with_recordings(2, "").await;
     let (id, other) = (ids[0].as_str(), ids[1].as_str());
-    let mut watcher = sign_in(&bench, TWO, "qa").await;
+    let mut watcher = bench.newcomer(TWO, "qa").await;
     let subscribed = watcher.ask(json!({"request": "subscribe", "events": ["recordings"]})).await;
     assert_eq!(subscribed.expect("a reply")["result"], "success");
     let held = hold(&bench, ONE, "adam", id, true).await;
@@ -182,7 +168,7 @@ async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
         let refused = delete(&bench, ONE, user, id).await;
         assert_eq!(refused["error"], "forbidden", "{user}: {refused}");
     }
-    let mut watcher = sign_in(&bench, TWO, "qa").await;
+    let mut watcher = bench.newcomer(TWO, "qa").await;
     let subscribed = watcher.ask(json!({"request": "subscribe", "events": ["recordings"]})).await;
     assert_eq!(subscribed.expect("a reply")["result"], "success");
     let deleted = delete(&bench, WITNESS, "berta", id).await;

@@ -105,25 +105,12 @@ async fn what_is_written_at_any_node_is_on_all_and_is_found() {
     users::add(&users, "anton", UserRole::Agent, Some(own.to_string().as_str()), None, PASSWORD)
         .expect("a users file");
     bench.group.share_users().expect("writable");
-    let mut agent = sign_in(&bench, TWO, "anton").await;
+    let mut agent = bench.newcomer(TWO, "anton").await;
     let own = tag(&mut agent, id, json!({"add": ["mine"]})).await;
     assert_eq!(own["result"], "success", "{own}");
     let other = tag(&mut agent, &ids[1], json!({"add": ["mine"]})).await;
     assert_eq!(other["error"], "forbidden", "{other}");
     all_have(&bench, id, &["mine".to_owned(), "vip".to_owned()], 2).await;
-}
-
-/// A user that was added just now.
-async fn sign_in(bench: &GroupBench, node: NodeId, user: &str) -> Cti {
-    let web = bench.group.members[&node].node.web();
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        match Cti::sign_in(web, user, PASSWORD).await {
-            Ok(cti) => return cti,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
 }
 
 fn is_tagged(heard: &astlogger::demo::Heard) -> bool {
@@ -154,7 +141,7 @@ async fn a_node_that_was_away_hears_of_it_even_if_who_wrote_it_died_meanwhile() 
     tag(&mut at_one, id, json!({"add": ["one"], "remove": ["while-away"], "note": "of one"})).await;
     bench.kill(ONE).await;
     bench.group.member(TWO).expect("a member").node.start().expect("it starts");
-    let mut at_two = sign_in(&bench, TWO, "qa").await;
+    let mut at_two = bench.newcomer(TWO, "qa").await;
     let done = tag(&mut at_two, id, json!({"add": ["two"], "note": "of two"})).await;
     assert_eq!(done["tags"], json!(["two", "while-away"]), "{done}");
     bench.run().await;

@@ -23,8 +23,8 @@ NODE, FOLDER, PASSWORD = sys.argv[1:]
 ROLES = ["agent", "supervisor", "qa", "auditor", "admin"]
 OPENAPI = yaml.safe_load(open(f"{FOLDER}/openapi.yaml"))
 ASYNCAPI = yaml.safe_load(open(f"{FOLDER}/asyncapi.yaml"))
-# What a request needs to be more than refused for its arguments; an empty `recordingid` is filled in.
 TOKENS = {}
+# What a request needs to be more than refused for its arguments; an empty `recordingid` is filled in.
 ARGUMENTS = json.load(open(f"{FOLDER}/../../tests/api/arguments.json"))
 
 

@@ -304,6 +304,19 @@ impl GroupBench {
         Cti::sign_in(web, user, PASSWORD).await.expect("the user can sign in")
     }
 
+    /// Signs in somebody who may have been added just now.
+    pub async fn newcomer(&self, node: NodeId, user: &str) -> Cti {
+        let web = self.group.members[&node].node.web();
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match Cti::sign_in(web, user, PASSWORD).await {
+                Ok(cti) => return cti,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// The names of all recordings that a node lists.
     pub async fn listed(&self, node: NodeId) -> Vec<String> {
         let mut qa = self.cti(node, "qa").await;
