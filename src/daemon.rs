@@ -39,6 +39,8 @@ use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
 use crate::recording::{RecordingParts, Start};
 use crate::retention;
+use crate::scrub;
+use crate::syncs::Slowness;
 use crate::watchdog;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
@@ -92,7 +94,7 @@ pub async fn run(config: Config) -> Result<Exit, Failure> {
                 | GroupFailure::Misconfigured { .. } => Exit::Config,
                 _ => Exit::Fault,
             };
-            Err(Failure::new(exit, anyhow::anyhow!("{failure}")))
+            Err(Failure::new(exit, anyhow::anyhow!("{}", failure.in_words())))
         }
     }
 }
@@ -168,14 +170,17 @@ impl Running {
             works,
             seen: CallLog::open(&config.datadir).map_err(Failure::fault)?,
             takeovers,
+            scrubs: watch::Sender::new(0),
             syncs_told: Mutex::default(),
         });
         tasks.extend(keep_copies(config, &node));
+        tasks.extend(read_over(config, &node));
         tasks.extend(tell::start(&config.alarms, &hub, &group));
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
-        let (datadir, mirrored) = (config.datadir.clone(), config.storage.mirror);
+        let datadir = config.datadir.clone();
+        let ways = (config.storage.mirror, config.storage.sync);
         let reserve = config.storage.mindiskfree;
-        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), (datadir, reserve), mirrored)));
+        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), (datadir, reserve), ways)));
         tasks.push(tokio::spawn(watchdog::feed(Arc::clone(&node))));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
@@ -306,6 +311,27 @@ fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
     Some(tokio::spawn(copies::run(parts)))
 }
 
+/// Reads over what lies here: voice files, unless that is switched off or there are none, and logs.
+fn read_over(config: &Config, node: &Node) -> Vec<JoinHandle<()>> {
+    let asked = || node.scrubs.subscribe();
+    let logs = scrub::check_logs(config.datadir.clone(), Arc::clone(&node.hub), asked());
+    let mut tasks = vec![tokio::spawn(logs)];
+    if let (Some(every), Some(works)) = (config.storage.scrub, &node.works) {
+        let parts = scrub::Parts {
+            every,
+            peers: Peers::new(node.group.clone()),
+            voices: node.voices.clone(),
+            catalog: Arc::clone(&node.catalog),
+            hub: Arc::clone(&node.hub),
+            media: works.media.clone(),
+            datadir: config.datadir.clone(),
+            asked: asked(),
+        };
+        tasks.push(tokio::spawn(scrub::run(parts)));
+    }
+    tasks
+}
+
 /// Lets recordings go that are past their time.
 fn let_go(config: &Config, node: &Node, backend: &Arc<GroupBackend>) -> Option<JoinHandle<()>> {
     let works = node.works.as_ref()?;
@@ -429,10 +455,10 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
 async fn watch_node(
     node: Arc<Node>,
     (datadir, reserve): (std::path::PathBuf, DiskShare),
-    mirrored: bool,
+    (mirrored, sync): (bool, Duration),
 ) {
     let mut beat = tokio::time::interval(WATCH);
-    let mut low = false;
+    let (mut low, clock, mut slowness) = (false, Clock::start(), Slowness::new(sync));
     loop {
         beat.tick().await;
         if let Ok(stat) = nix::sys::statvfs::statvfs(&datadir) {
@@ -446,8 +472,15 @@ async fn watch_node(
         }
         if let Some(works) = &node.works {
             let stats = works.media.stats();
-            node.hub.alarms.set(stats.not_writing.is_set(), disk_full(&datadir));
+            let why = stats.why_not_writing();
+            let (full, fails) = (why.as_ref().is_some_and(|why| why.full), why);
+            let fails = fails.filter(|why| !why.full).map(|why| why.why);
+            node.hub.alarms.set(full, disk_full(&datadir));
+            node.hub.alarms.set(fails.is_some(), disk_failed(&fails.unwrap_or_default()));
             node.hub.alarms.set(stats.not_durable.is_set(), not_durable(&datadir));
+            let (under_way, longest) = stats.sync_watch.look();
+            let slow = slowness.look(clock.mono(), under_way, longest);
+            node.hub.alarms.set(slow.is_some(), sync_slow(&datadir, slow.unwrap_or_default()));
             if mirrored {
                 works.outlet.look(&node.group.view(), &node.hub);
             }
@@ -461,6 +494,30 @@ fn disk_full(datadir: &Path) -> Alarm {
         subject: String::new(),
         message: format!("audio is being lost: {} takes no more", datadir.display()),
         remedy: "make room below al_datadir; what is lost meanwhile is declared in the recordings",
+    }
+}
+
+fn disk_failed(why: &str) -> Alarm {
+    Alarm {
+        name: "diskfailed",
+        subject: String::new(),
+        message: format!("audio is being lost: {why}"),
+        remedy: "look at the disk below al_datadir and at the kernel's log; a file system that has become read-only is to \
+                 be checked (fsck) while the node is stopped",
+    }
+}
+
+/// Told by whole seconds, so that it does not say something new each second.
+fn sync_slow(datadir: &Path, longest: Duration) -> Alarm {
+    Alarm {
+        name: "syncslow",
+        subject: String::new(),
+        message: format!(
+            "the disk of {} is too slow: what is captured lasts only after {} s or more, and a power cut would cost so much",
+            datadir.display(),
+            longest.as_secs()
+        ),
+        remedy: "look at the disk and at what else writes there; al_syncms says how long it may take",
     }
 }
 

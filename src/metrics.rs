@@ -55,6 +55,10 @@ pub struct Metrics {
     pub copies_pending: IntGauge,
     /// Voice files that were fetched from other members, to be kept here.
     pub copies: IntCounter,
+    /// Bytes of voice files that were read over.
+    pub scrubbed_bytes: IntCounter,
+    /// `bitrot_total{what=}`: files that were found damaged, and that were mended.
+    pub bitrot: IntCounterVec,
     /// 1 while the DMCC session is up.
     pub aes_up: IntGauge,
     /// Sessions that had to be taken up again.
@@ -145,6 +149,8 @@ impl Metrics {
             captures_owed: gauge(r, "captures_owed", "Recordings captured here and still owed."),
             copies_pending: gauge(r, "copies_pending", "Voice files that should lie here, too."),
             copies: counter(r, "copies_total", "Voice files fetched from other members."),
+            scrubbed_bytes: counter(r, "scrubbed_bytes_total", "Bytes of voice files read over."),
+            bitrot: counters(r, "bitrot_total", "Damaged files, found and mended.", &["what"]),
             aes_up: gauge(r, "aes_up", "1 while the DMCC session is up."),
             aes_reconnects: counter(r, "aes_reconnects_total", "DMCC sessions taken up again."),
             dmcc_malformed: counter(r, "dmcc_malformed_total", "DMCC frames not understood."),
@@ -187,6 +193,9 @@ impl Metrics {
         }
         for reason in MISSED {
             self.calls_missed.with_label_values(&[reason.as_str()]);
+        }
+        for what in ["found", "mended"] {
+            self.bitrot.with_label_values(&[what]);
         }
         for kind in known::ALL {
             self.alarms.with_label_values(&[kind.name]);

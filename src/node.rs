@@ -41,7 +41,7 @@ use storage_core::tombstone::Tombstone;
 use storage_core::{
     Duty, Extension, NodeId, Recording, RecordingId, Role, SegmentId, Ucid, WallTime,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use crate::bridge::people::Takeovers;
@@ -109,6 +109,8 @@ pub struct Node {
     pub seen: CallLog,
     /// What changes of the lead cost.
     pub takeovers: Arc<Takeovers>,
+    /// Changes when somebody wants all voice files and logs read over.
+    pub scrubs: watch::Sender<u64>,
     /// Sync times already told to the metrics, by bucket.
     pub syncs_told: Mutex<[u64; Histogram::BOUNDS_MS.len() + 1]>,
 }
@@ -417,8 +419,8 @@ impl Backend for Node {
         if view.phantoms.iter().filter_map(registered).sum::<usize>() == 0 {
             reasons.push("no phantom is registered".to_owned());
         }
-        if works.media.stats().not_writing.is_set() {
-            reasons.push("the capture cannot be written: is the disk full?".to_owned());
+        if let Some(not_writing) = works.media.stats().why_not_writing() {
+            reasons.push(format!("the disk takes no audio: {}", not_writing.why));
         }
         if self.group.duty() == Duty::None {
             reasons.push("this node has no duty".to_owned());

@@ -26,6 +26,7 @@ use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use crate::excerpts::excerpts;
 use crate::mirrored::MirroredCapture;
+use crate::offsets::offsets;
 use crate::published_file::{PublishedError, PublishedFile};
 use crate::pulled::{PulledCapture, PulledError};
 use crate::voice_sink::{MonoVoice, StereoVoice, Voice};
@@ -248,7 +249,8 @@ pub fn seal(
     settings: impl Into<VoiceSettings>,
 ) -> Result<Sealed, SealError> {
     let settings = settings.into();
-    let mut sources = Sources { job, capture, published: None };
+    let offsets = offsets(job, capture)?;
+    let mut sources = Sources { job, capture, published: None, offsets };
     if job.revision > 1 {
         // What is in it is nowhere else any more.
         let record = store.published(job.recording)?.ok_or(SealError::NotPublished)?;
@@ -310,6 +312,8 @@ struct Sources<'a> {
     job: &'a SealJob,
     capture: &'a JournalReader,
     published: Option<Published>,
+    /// By how much other nodes' clocks were ahead of ours when they captured, microseconds.
+    offsets: BTreeMap<NodeId, i64>,
 }
 
 /// The revision before.
@@ -329,7 +333,7 @@ impl Sources<'_> {
     /// Gives all entries, source by source; the same each time. Tells how many bytes the disk has
     /// lost.
     fn read(&mut self, mut turn: impl FnMut(Turn<'_>)) -> Result<u64, SealError> {
-        let Self { job, capture, published } = self;
+        let Self { job, capture, published, offsets } = self;
         let mut lost = 0;
         let alone = published.is_none() && job.pulled.is_empty() && job.mirrored.is_empty();
         if let Some(Published { record, file }) = published {
@@ -345,12 +349,12 @@ impl Sources<'_> {
             Err(error) => return Err(error.into()),
         }
         for pulled in &job.pulled {
-            let clock_offset_us = Some(pulled.clock_offset_us());
+            let clock_offset_us = offsets.get(&pulled.node()).copied();
             turn(Turn::Source(Source { node: pulled.node(), clock_offset_us }));
             lost += pulled.read(|entry| turn(Turn::Entry(entry)))?.bytes_lost;
         }
         for mirrored in &job.mirrored {
-            let clock_offset_us = Some(mirrored.clock_offset_us);
+            let clock_offset_us = offsets.get(&mirrored.node).copied();
             turn(Turn::Source(Source { node: mirrored.node, clock_offset_us }));
             lost += mirrored.read(|entry| turn(Turn::Entry(entry)))?.bytes_lost;
         }

@@ -59,6 +59,7 @@ pub const ALL: &[Kind] = &[
     node("aesdown", Severity::Critical),
     node("alarmnotsent", Severity::Warning),
     node("announcerefused", Severity::Critical),
+    node("bitrot", Severity::Warning),
     node("calllog", Severity::Warning),
     node("callnotrecorded", Severity::Critical),
     node("captureoverflow", Severity::Critical),
@@ -74,8 +75,10 @@ pub const ALL: &[Kind] = &[
     node("ctilinkdown", Severity::Critical),
     node("deletionfailed", Severity::Warning),
     node("deletionheld", Severity::Critical),
+    node("diskfailed", Severity::Critical),
     node("diskfull", Severity::Critical),
     node("disklow", Severity::Warning),
+    node("logaltered", Severity::Warning),
     about("memberdown", Severity::Critical, Scope::Gone),
     node("mirrorlag", Severity::Warning),
     node("nomajority", Severity::Critical),
@@ -93,6 +96,7 @@ pub const ALL: &[Kind] = &[
     node("retentionwaits", Severity::Warning),
     node("sealfailed", Severity::Warning),
     node("straymedia", Severity::Warning),
+    node("syncslow", Severity::Warning),
     node("turnedaway", Severity::Warning),
 ];
 

@@ -87,6 +87,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_maxpauses", Kind::Measure),
     key("al_retentiondays", Kind::Number),
     key("al_mindiskfree", Kind::Measure),
+    key("al_scrubdays", Kind::Number),
     key("al_archive", Kind::Text),
     key("al_s3endpoint", Kind::Text),
     key("al_s3region", Kind::Text),

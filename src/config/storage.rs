@@ -12,6 +12,9 @@ use super::value::{self, DiskShare};
 use crate::retention::core::RetentionRules;
 
 pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
+const DEFAULT_SCRUB_DAYS: u32 = 30;
+const SCRUB_DAYS_MAX: u32 = 3_650;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// An S3-compatible store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Storage {
     pub mirror_lag: Duration,
     /// `al_retentiondays`, `retentiondays` of rules, `[[al_retention]]`: how long recordings stay.
     pub retention: RetentionRules,
+    /// `al_scrubdays`: each voice file is read over in this time; absent: never.
+    pub scrub: Option<Duration>,
     /// `al_mindiskfree`.
     pub mindiskfree: DiskShare,
     /// `al_archive`.
@@ -70,6 +75,7 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         mirror: reader.flag("al_mirror", true),
         mirror_lag: reader.span("al_mirrorlagms", 1, Duration::from_millis(300), 50..=600_000),
         retention: retention::read(reader),
+        scrub: read_scrubdays(reader),
         mindiskfree: read_mindiskfree(reader),
         archive: read_archive(reader),
         catalogurl: read_catalogurl(reader),
@@ -104,6 +110,11 @@ fn read_keys(reader: &mut Reader) -> Keys {
             Keys::default()
         }
     }
+}
+
+fn read_scrubdays(reader: &mut Reader) -> Option<Duration> {
+    let days = reader.number("al_scrubdays", 0..=SCRUB_DAYS_MAX).unwrap_or(DEFAULT_SCRUB_DAYS);
+    (days > 0).then(|| DAY * days)
 }
 
 fn read_mindiskfree(reader: &mut Reader) -> DiskShare {

@@ -182,6 +182,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_syncms = 0", &["al_syncms = 0"]),
     ("al_maxpauses = \"2 weeks\"", &["al_maxpauses"]),
     ("al_retentiondays = -3", &["al_retentiondays = -3"]),
+    ("al_scrubdays = -1", &["al_scrubdays = -1", "0 to 3650"]),
     ("al_mindiskfree = \"lots\"", &["al_mindiskfree = \"lots\"", "5%"]),
     ("al_archive = \"bucket\"", &["al_archive", "s3://BUCKET"]),
     ("al_archive = \"s3://b\"\nal_s3accesskey = \"k\"", &["access key and secret key"]),

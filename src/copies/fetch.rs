@@ -109,6 +109,29 @@ pub async fn copy(
     node: NodeId,
     record: &Recording,
 ) -> Result<(), Failed> {
+    copy_and(CopyWriter::finish, (peers, voices, media), node, record).await
+}
+
+/// The same where what lies here is damaged: that is put aside once what came has proved right.
+///
+/// # Errors
+/// [`Failed`]; what lies here is as it was.
+pub async fn copy_over_damage(
+    peers: &Peers,
+    voices: &VoiceStore,
+    media: &MediaHandle,
+    node: NodeId,
+    record: &Recording,
+) -> Result<(), Failed> {
+    copy_and(CopyWriter::finish_over_damage, (peers, voices, media), node, record).await
+}
+
+async fn copy_and(
+    finish: fn(CopyWriter) -> Result<Recording, CopyError>,
+    (peers, voices, media): (&Peers, &VoiceStore, &MediaHandle),
+    node: NodeId,
+    record: &Recording,
+) -> Result<(), Failed> {
     let asked = peers.voice_file(node, record, ANSWER_WITHIN).await;
     let mut stream = asked.map_err(|error| match error {
         PeerError::Refused(failure) if failure.code == Code::NotFound => Failed::NotThere,
@@ -126,7 +149,7 @@ pub async fn copy(
             sleep(REST).await;
         }
     }
-    blocking(move || CopyWriter::finish(writer)).await?;
+    blocking(move || finish(writer)).await?;
     Ok(())
 }
 

@@ -130,6 +130,19 @@ impl CopyWriter {
     /// # Errors
     /// [`CopyError`]; nothing is left then, or it is the next start that completes it.
     pub fn finish(self) -> Result<Recording, CopyError> {
+        self.publish(false)
+    }
+
+    /// The same where something damaged lies, which is put aside ([`crate::scrub`]) once what came has
+    /// proved right.
+    ///
+    /// # Errors
+    /// [`CopyError`]; as for `finish`.
+    pub fn finish_over_damage(self) -> Result<Recording, CopyError> {
+        self.publish(true)
+    }
+
+    fn publish(self, over_damage: bool) -> Result<Recording, CopyError> {
         let Self { record, out, part, .. } = self;
         let voice = out.finish()?;
         if (voice.bytes, &voice.sha256) != (record.bytes, &record.sha256) {
@@ -137,6 +150,9 @@ impl CopyWriter {
             return Err(CopyError::Differs { bytes, sha256, record: Box::new(record) });
         }
         let staged = part.store.stage(voice, record)?;
+        if over_damage {
+            part.store.set_aside(staged.record())?;
+        }
         Ok(part.store.publish_staged(&staged)?)
     }
 }

@@ -44,6 +44,7 @@ pub mod owed;
 pub mod reindex;
 pub mod rewrap;
 pub mod scratch;
+pub mod scrub;
 pub mod signing;
 pub mod staging;
 mod tar;

@@ -109,6 +109,29 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, CheckError> {
     Ok(checked)
 }
 
+/// Whether the lines of manifest and audit log are the ones that were written, and the checkpoints signed by
+/// the node: what is wrong. Recordings are not looked at. `rest` is called for each line of the manifest.
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check_lines(dir: &Path, rest: &mut dyn FnMut()) -> Result<Vec<Fault>, CheckError> {
+    let key = public_key(dir)?;
+    let log = ChainLog::<Entry>::new(dir);
+    let (_, manifest) = log.each(|line, before| {
+        rest();
+        let chain::Numbered { entry, .. } = chain::entry::<Entry>(line)?;
+        match &entry.deed {
+            // What was signed with a key that was lost since is for `check`, with the key that somebody kept.
+            Deed::Checkpoint(checkpoint) if checkpoint.key == key.to_string() => {
+                signed(&entry, checkpoint, before, key).err()
+            }
+            _ => None,
+        }
+    })?;
+    let (_, audit) = AuditLog::new(dir).verify()?;
+    Ok(manifest.into_iter().chain(audit).map(altered).collect())
+}
+
 /// The public key beside a manifest.
 ///
 /// # Errors

@@ -200,6 +200,10 @@ impl Verifier<'_> {
     }
 
     fn folder(&mut self, place: &Place, folder: &Path, files: &[String]) {
+        if folder.ends_with(naming::DAMAGED_FOLDER) {
+            // It is known to be damaged, and was replaced.
+            return;
+        }
         if is_hidden(folder) {
             // A running node is at work there.
             for name in files.iter().filter(|_| !place.running) {
@@ -294,6 +298,7 @@ fn is_hidden(folder: &Path) -> bool {
         naming::PUBLISHING_FOLDER,
         naming::COPIES_FOLDER,
         naming::DELETING_FOLDER,
+        naming::DAMAGED_FOLDER,
     ];
     folder.iter().any(|part| hidden.iter().any(|name| part == *name))
 }

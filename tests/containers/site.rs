@@ -56,7 +56,7 @@ impl Machines {
     /// Three machines on one network.
     ///
     /// # Errors
-    /// If this system does not allow it.
+    /// If one does not boot.
     pub fn switch_on(lan: Lan, folder: TempDir, base: &Path) -> Result<Self> {
         let mut machines = BTreeMap::new();
         for (node, name) in ALL.into_iter().zip(["recorder1", "recorder2", "witness"]) {

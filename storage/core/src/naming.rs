@@ -64,6 +64,10 @@ pub const CALLS_FOLDER: &str = "calls";
 pub const DELETED_FOLDER: &str = "deleted";
 /// Folder of the recordings that are being deleted, below [`VOICE_FOLDER`].
 pub const DELETING_FOLDER: &str = ".deleting";
+/// Folder of voice files and records that were found damaged and replaced, below [`VOICE_FOLDER`].
+pub const DAMAGED_FOLDER: &str = ".damaged";
+/// How far the voice files have been read over.
+pub const SCRUB_FILE: &str = "scrub.json";
 /// Folder of the index.
 pub const CATALOG_FOLDER: &str = "catalog";
 /// Which journal it is, in [`CAPTURE_FOLDER`].
@@ -205,6 +209,12 @@ pub fn deleting_file(id: RecordingId) -> PathBuf {
 #[must_use]
 pub fn deleting_folder() -> PathBuf {
     Path::new(VOICE_FOLDER).join(DELETING_FOLDER)
+}
+
+/// Folder of what was found damaged and replaced, under the names that it had.
+#[must_use]
+pub fn damaged_folder() -> PathBuf {
+    Path::new(VOICE_FOLDER).join(DAMAGED_FOLDER)
 }
 
 /// Where a record lies while it is written.
