@@ -33,7 +33,8 @@ pub(crate) fn offsets(
         }
     }
     let settled = theirs.into_iter().map(|(node, (measured, drafts))| {
-        let offset = offset_then(measured, &ours, &drafts);
+        let known = job.offsets_known.get(&node).map_or(&[][..], Vec::as_slice);
+        let offset = offset_then((measured, known), &ours, &drafts);
         if offset != measured {
             tracing::warn!(
                 recording = %job.recording, %node, measured_us = measured, offset_us = offset,

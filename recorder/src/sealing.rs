@@ -55,6 +55,8 @@ pub struct SealJob {
     pub void: Vec<(NodeId, SegmentId)>,
     /// There are captures on nodes that do not answer.
     pub partial: bool,
+    /// By how much the clocks of other nodes were ahead of ours, before one was set and now, microseconds.
+    pub offsets_known: BTreeMap<NodeId, Vec<i64>>,
 }
 
 impl SealJob {
@@ -72,6 +74,7 @@ impl SealJob {
             lacking: BTreeSet::new(),
             void: Vec::new(),
             partial: false,
+            offsets_known: BTreeMap::new(),
         }
     }
 }

@@ -74,13 +74,14 @@ impl Stepped {
     }
 }
 
-/// An hour's step of the lead's clock in the midst of calls, and a takeover and a hand-back after it.
-async fn stepped(seconds: i64) {
+/// A step of the lead's clock in the midst of calls, from so many seconds ahead to so many, and a takeover after it.
+async fn stepped(from: i64, to: i64) {
     let folder = TempDir::new().expect("a temporary folder");
     let settings = "al_retentiondays = 1\n".to_owned();
     let shape = Shape { consoles: true, settings, ..Shape::hot_standby(6) };
     let mut bench = GroupBench::prepare(SiteConfig::demo(6, 2), &shape).await;
     let clock = Stepped::give(&mut bench, ONE, folder.path());
+    clock.set_ahead(from);
     bench.run().await;
     bench.leads_steadily(ONE).await;
     let kept = bench.record(1).await;
@@ -91,14 +92,8 @@ async fn stepped(seconds: i64) {
     let term =
         bench.group.members[&TWO].node.metrics().await.expect("an answer")["astlogger_raft_term"];
 
-    clock.set_ahead(seconds);
-    // Both say it, and which way.
-    let offset = if seconds > 0 { "3600 s ahead of" } else { "3600 s behind" };
-    told(node(&bench, TWO), "clockoff", offset).await;
-    told(node(&bench, ONE), "clockoff", "node 2").await;
-    let metric = "astlogger_clock_offset_seconds";
-    let near = move |value: f64| (value - seconds as f64).abs() < 5.0;
-    bench.metric(TWO, metric, near).await;
+    clock.set_ahead(to);
+    says_how_far_off(&bench, to).await;
     // The lead stays the lead, nobody is elected, and who was signed in still is.
     let begun = bench.call(2).await;
     through.push(begun);
@@ -131,7 +126,7 @@ async fn stepped(seconds: i64) {
     let verdict = bench.assert_right(1).await;
     assert_eq!((verdict.calls_recorded, verdict.duplicate_recordings), (5, 0), "{verdict:?}");
     eprintln!(
-        "a clock {seconds} s off: {} takeovers, longest hole {} ms",
+        "a clock set from {from} s to {to} s: {} takeovers, longest hole {} ms",
         verdict.takeovers, verdict.takeover_gap_ms_max
     );
     // Nothing was let go for it.
@@ -142,12 +137,34 @@ async fn stepped(seconds: i64) {
     cleared(node(&bench, TWO), "clockoff", "1").await;
 }
 
+/// Both say it, and which way; or nobody does any more.
+async fn says_how_far_off(bench: &GroupBench, seconds: i64) {
+    let near = move |value: f64| (value - seconds as f64).abs() < 5.0;
+    bench.metric(TWO, "astlogger_clock_offset_seconds", near).await;
+    if seconds == 0 {
+        return cleared(node(bench, TWO), "clockoff", "1").await;
+    }
+    let (one, two) = if seconds > 0 {
+        ("3600 s ahead of", "3600 s behind")
+    } else {
+        ("3600 s behind", "3600 s ahead of")
+    };
+    told(node(bench, TWO), "clockoff", &format!("node 1 is {one}")).await;
+    told(node(bench, ONE), "clockoff", &format!("node 2 is {two}")).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_set_an_hour_forwards_changes_no_recording() {
-    stepped(HOUR_S).await;
+    stepped(0, HOUR_S).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_set_an_hour_back_changes_no_recording() {
-    stepped(-HOUR_S).await;
+    stepped(0, -HOUR_S).await;
+}
+
+/// What it captured until then bears the wrong time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_an_hour_ahead_and_is_put_right_changes_no_recording() {
+    stepped(HOUR_S, 0).await;
 }

@@ -3,6 +3,7 @@
 //! start, see them, so the kernel takes them back when the test ends, however it ends.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -94,6 +95,51 @@ impl Ext4 {
 impl Drop for Ext4 {
     fn drop(&mut self) {
         // Busy or not, it goes with the last who has a file open.
+        let _ = umount2(&self.place, MntFlags::MNT_DETACH);
+    }
+}
+
+/// A small file system that can be filled.
+pub struct Small {
+    place: PathBuf,
+}
+
+impl Small {
+    /// Mounts one of so many bytes.
+    ///
+    /// # Errors
+    /// If this system does not allow it.
+    pub fn attach(place: &Path, bytes: usize) -> Result<Self> {
+        let size = format!("size={bytes}");
+        let none = MsFlags::empty();
+        mount(Some("none"), place, Some("tmpfs"), none, Some(size.as_str()))
+            .context("no file system of its own")?;
+        Ok(Self { place: place.to_owned() })
+    }
+
+    /// Takes all room that is left.
+    pub fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).expect("room for a name");
+        let mut piece = vec![0; 1 << 16];
+        while !piece.is_empty() {
+            if ballast.write_all(&piece).is_err() {
+                piece.truncate(piece.len() / 2);
+            }
+        }
+    }
+
+    /// Gives it back.
+    pub fn free(&self) {
+        fs::remove_file(self.ballast()).expect("it was filled");
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.place.join("ballast")
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
         let _ = umount2(&self.place, MntFlags::MNT_DETACH);
     }
 }

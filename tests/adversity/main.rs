@@ -10,6 +10,7 @@ mod common;
 mod certificates;
 mod clock;
 mod disks;
+mod full;
 mod read_only;
 mod rot;
 mod sees;

@@ -12,26 +12,28 @@ use storage_core::{Draft, WallTime};
 const STEP_MICROS: i64 = 30_000_000;
 /// Two nodes hear of one event within so long of each other, 500 ms.
 const APART_MICROS: i64 = 500_000;
-/// Clocks that agreed before one was set: then they are taken to have agreed to the microsecond.
+/// So near to what was once measured, it is that.
 const AGREED_MICROS: i64 = 2_000_000;
 
-/// How far another node's clock was ahead of ours when it captured, microseconds: `measured`, unless the drafts of
-/// both say that a clock was set since. Where that cannot be told it is what was measured.
+/// How far another node's clock was ahead of ours when it captured, microseconds: what is `measured` now, unless the
+/// drafts of both say that a clock was set since. Then it is one of those `known` from before, or 0 where both agreed. Where
+/// that cannot be told it is what was measured.
 ///
-/// A node that is started in the midst of a call finds all people there at once, and later than they came. So a
-/// clock that was wrong before is believed only where people came one after the other; that both agreed before needs no
-/// such witness, since whoever came late would have to be late by just what is measured.
+/// A node that is started in the midst of a call finds all people there at once, and later than they came. So an
+/// offset that was never measured is believed only where people came one after the other; one that was needs no such
+/// witness, since whoever came late would have to be late by just that.
 #[must_use]
-pub fn offset_then(measured: i64, ours: &[Draft], theirs: &[Draft]) -> i64 {
+pub fn offset_then((measured, known): (i64, &[i64]), ours: &[Draft], theirs: &[Draft]) -> i64 {
     let Some(Seen { apart, one_by_one }) = seen(ours, theirs) else { return measured };
-    if apart.saturating_sub(measured).saturating_abs() < STEP_MICROS {
-        measured
-    } else if apart.saturating_abs() < AGREED_MICROS {
-        0
-    } else if one_by_one {
-        apart
-    } else {
-        measured
+    let from = |offset: i64| apart.saturating_sub(offset).saturating_abs();
+    if from(measured) < STEP_MICROS {
+        return measured;
+    }
+    let once = known.iter().copied().chain([0]).min_by_key(|offset| from(*offset));
+    match once.filter(|offset| from(*offset) < AGREED_MICROS) {
+        Some(once) => once,
+        None if one_by_one => apart,
+        None => measured,
     }
 }
 
@@ -112,7 +114,11 @@ mod tests {
             // A late word is no step.
             (0, came(20_000_000), 0),
         ] {
-            assert_eq!(offset_then(measured, &ours, &theirs), expected, "{measured} {theirs:?}");
+            assert_eq!(
+                offset_then((measured, &[]), &ours, &theirs),
+                expected,
+                "{measured} {theirs:?}"
+            );
         }
     }
 
@@ -120,19 +126,21 @@ mod tests {
     fn one_who_found_the_call_in_the_midst_is_no_witness() {
         let ours = [draft(1, &[("3101", 5_000_000), ("T1#1", 1_000_000)])];
         let found = [draft(2, &[("3101", 300_000_000), ("T1#1", 300_000_000)])];
-        assert_eq!(offset_then(7, &ours, &found), 7);
-        assert_eq!(offset_then(7, &found, &ours), 7);
+        assert_eq!(offset_then((7, &[]), &ours, &found), 7);
+        assert_eq!(offset_then((7, &[]), &found, &ours), 7);
         let one = [draft(2, &[("3101", 300_000_000)])];
-        assert_eq!(offset_then(7, &ours, &one), 7);
+        assert_eq!(offset_then((7, &[]), &ours, &one), 7);
         // That they agreed before needs no more than one.
         let together = |node, at| [draft(node, &[("3101", at), ("T1#1", at)])];
         let (ours_then, theirs_then) = (together(1, 5_000_000), together(2, 5_100_000));
-        assert_eq!(offset_then(HOUR, &ours_then, &theirs_then), 0);
-        assert_eq!(offset_then(0, &ours_then, &together(2, HOUR)), 0);
+        assert_eq!(offset_then((HOUR, &[]), &ours_then, &theirs_then), 0);
+        assert_eq!(offset_then((0, &[]), &ours_then, &together(2, HOUR)), 0);
+        let was = (0, &[70, HOUR - 4_900_000, 0][..]);
+        assert_eq!(offset_then(was, &ours_then, &together(2, HOUR)), HOUR - 4_900_000);
         // They do not say the same.
         let other = [draft(2, &[("3101", 300_000_000), ("T1#1", 297_000_000)])];
-        assert_eq!(offset_then(7, &ours, &other), 7);
-        assert_eq!(offset_then(7, &[], &[]), 7);
+        assert_eq!(offset_then((7, &[]), &ours, &other), 7);
+        assert_eq!(offset_then((7, &[]), &[], &[]), 7);
     }
 
     /// A step in the midst of what one node captured: the earliest counts for both.
@@ -143,6 +151,6 @@ mod tests {
             draft(1, &[("3101", 9_000_000), ("T1#1", 9_000_000)]),
         ];
         let theirs = [draft(2, &[("3101", 5_000_000), ("T1#1", 1_000_000)])];
-        assert_eq!(offset_then(HOUR, &ours, &theirs), 0);
+        assert_eq!(offset_then((HOUR, &[]), &ours, &theirs), 0);
     }
 }
