@@ -143,10 +143,7 @@ pub(super) const HELP: [(&str, &str); 23] = [
     ("remove member NODE", "a member leaves the group for good"),
     ("replace member OLD NEW HOST:PORT", "a new member takes an old one's place"),
     ("report [DAY] [json]", "what became of the calls of a UTC day; today if left out"),
-    (
-        "scrub",
-        "read all voice files of this node over, slowly; `show alarms` tells what is damaged",
-    ),
+    ("scrub", "read all voice files and logs over now; alarms name what is damaged"),
     ("repair RECORDINGID", "make a third recording: this copy, its holes filled from the other"),
     ("resolve RECORDINGID", "give up a recording whose audio is lost for good"),
     ("quit", "end this connection"),

@@ -201,6 +201,7 @@ mod tests {
     use std::path::Path;
 
     use storage_core::WallTime;
+    use storage_core::tombstone::{Deletion, Tombstone};
     use tempfile::TempDir;
 
     use super::*;
@@ -284,11 +285,9 @@ mod tests {
         assert_eq!(aside[0].0, record.recordingid);
         assert_eq!(fs::read(&aside[0].1).unwrap(), rotten);
         // What is deleted is deleted there, too.
-        let tombstone = serde_json::from_value(serde_json::json!({
-            "recordingid": record.recordingid, "started": record.started, "at": record.ended, "node": 1,
-            "by": "anna", "reason": "asked for",
-        }));
-        store.delete(&tombstone.unwrap()).unwrap();
+        let (by, reason) = ("anna".to_owned(), "asked for".to_owned());
+        let deletion = Deletion { at: record.ended, node: record.node, by, reason };
+        store.delete(&Tombstone::of(&record, deletion)).unwrap();
         assert_eq!(store.aside().unwrap(), []);
     }
 
