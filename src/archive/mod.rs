@@ -284,7 +284,7 @@ impl Shell {
                     None => Walk::At(Instant::now() + WALK_EVERY),
                 };
             }
-            Done::Task(recording, task, done) => self.ended(recording, task, done),
+            Done::Task(recording, task, done) => self.ended(recording, task, &done),
         }
         if self.archiving.take_missed() {
             self.walk_anew();
@@ -302,10 +302,10 @@ impl Shell {
         }
     }
 
-    fn ended(&mut self, recording: RecordingId, task: Task, done: Result<bool, Failed>) {
+    fn ended(&mut self, recording: RecordingId, task: Task, done: &Result<bool, Failed>) {
         let hub = &self.parts.hub;
         let place = self.parts.target.place();
-        let outcome = match &done {
+        let outcome = match done {
             Ok(stored) => {
                 if *stored {
                     hub.metrics.archive.stored.inc();

@@ -173,7 +173,8 @@ impl Parts {
             archived.filter(|_| may_go).map(|archived| (lying, archived))
         };
         let found = page.recordings.iter().filter_map(may_go).collect();
-        Looked { found, last: page.recordings.last().map(Position::of) }
+        let goes_on = || page.cursor.as_deref().and_then(Position::from_cursor);
+        Looked { found, last: page.recordings.last().map(Position::of).or_else(goes_on) }
     }
 
     /// Removes a voice file here once it was read back from the archive.

@@ -310,7 +310,7 @@ impl Session {
             let length = u32::try_from(to - at).unwrap_or(u32::MAX);
             match self.ask(&Request::Read(handle, at, length)).await? {
                 Reply::Data(data) if !data.is_empty() && data.len() as u64 <= to - at => {
-                    bytes.extend(data)
+                    bytes.extend(data);
                 }
                 Reply::Status(wire::EOF, _) | Reply::Data(_) => {
                     return Err(TargetError::new(

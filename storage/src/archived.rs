@@ -56,7 +56,7 @@ impl VoiceStore {
     }
 
     /// Opens a voice file in the archive as the plain file that it was.
-    pub(crate) fn from_archive(
+    pub(crate) fn open_archived(
         &self,
         record: &Recording,
         archived: &Archived,

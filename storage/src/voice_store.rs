@@ -174,7 +174,7 @@ impl VoiceStore {
         let archived = record.archived.as_ref().filter(|archived| archived.is_of(record));
         match (found, archived) {
             (Err(error), Some(archived)) if is_missing(&error) => {
-                self.from_archive(record, archived)
+                self.open_archived(record, archived)
             }
             (found, _) => self.unlock(found?),
         }
