@@ -9,9 +9,12 @@ use std::sync::Arc;
 
 use common::{dir, keys, recording, recording_id};
 use storage::disk::{Disk, DiskFile};
+use storage::owed::ARCHIVE;
 use storage::testing::{FaultDisk, Survivors};
 use storage::wav::Channels;
-use storage::{ArchiveReader, Fetch, FetchFormat, Keys, Lies, VoiceError, VoiceForm, VoiceStore};
+use storage::{
+    ArchiveReader, Fetch, FetchFormat, Keys, Lies, Owed, VoiceError, VoiceForm, VoiceStore,
+};
 use storage_core::archived::Archived;
 use storage_core::g711::Law;
 use storage_core::marks::{Marks, Stamp};
@@ -191,4 +194,21 @@ fn a_power_cut_while_it_is_removed_leaves_the_file_or_the_note_that_replaces_it(
         let folder = dir().join(naming::day_folder(record.started));
         assert!(after.shared().list(&folder).unwrap().len() == 1, "the record alone");
     }
+}
+
+#[test]
+fn a_deletion_is_owed_to_the_archive_after_all_others_over_restarts() {
+    let disk = FaultDisk::new();
+    let owed = Owed::open_on(disk.shared(), dir()).unwrap();
+    let id = recording_id(1);
+    owed.owe(id, [NodeId(2), ARCHIVE]).unwrap();
+    assert_eq!(owed.nodes_of(id), [ARCHIVE, NodeId(2)]);
+    let (_, mark) = owed.to(NodeId(2))[0];
+    owed.told(NodeId(2), id, mark).unwrap();
+    let after = disk.power_cut(Survivors::All);
+    let owed = Owed::open_on(after.shared(), dir()).unwrap();
+    assert_eq!(owed.nodes_of(id), [ARCHIVE]);
+    let (_, mark) = owed.to(ARCHIVE)[0];
+    owed.told(ARCHIVE, id, mark).unwrap();
+    assert!(owed.nodes_of(id).is_empty());
 }
