@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::{Alarm, tell};
+use crate::archive;
+use crate::archive::target::Target;
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
 use crate::catalog::{self, Opened};
@@ -131,6 +133,7 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
+        let (voices, target) = open_archive(config, voices)?;
         let Opened { catalog, catching_up } = open_catalog(config, &voices, &hub, &group)?;
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
@@ -175,12 +178,15 @@ impl Running {
         });
         tasks.extend(keep_copies(config, &node));
         tasks.extend(read_over(config, &node));
+        tasks.extend(target.and_then(|target| keep_archive(config, &node, target)));
         tasks.extend(tell::start(&config.alarms, &hub, &group));
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
         let datadir = config.datadir.clone();
         let ways = (config.storage.mirror, config.storage.sync);
         let reserve = config.storage.mindiskfree;
-        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), (datadir, reserve), ways)));
+        let archives = config.storage.archive.is_some();
+        let room = Room { datadir, reserve, archives };
+        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), room, ways)));
         tasks.push(tokio::spawn(watchdog::feed(Arc::clone(&node))));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
@@ -334,6 +340,40 @@ fn read_over(config: &Config, node: &Node) -> Vec<JoinHandle<()>> {
     tasks
 }
 
+/// The archive, if there is one, and the voice files with it behind them.
+fn open_archive(
+    config: &Config,
+    voices: VoiceStore,
+) -> Result<(VoiceStore, Option<Arc<dyn Target>>), Failure> {
+    let Some(place) = &config.storage.archive else { return Ok((voices, None)) };
+    let target = archive::open(place);
+    let target = target.map_err(|error| {
+        Failure::new(Exit::Config, anyhow::anyhow!("al_archive: {}: {error}", place.place))
+    })?;
+    tracing::info!(place = place.place, "recordings are archived");
+    Ok((voices.with_archive(archive::reader(&target), config.nodeid), Some(target)))
+}
+
+/// Archives what this node has recorded.
+fn keep_archive(config: &Config, node: &Node, target: Arc<dyn Target>) -> Option<JoinHandle<()>> {
+    // A witness has no recordings.
+    let works = node.works.as_ref()?;
+    let parts = archive::Parts {
+        target,
+        peers: Peers::new(node.group.clone()),
+        voices: node.voices.clone(),
+        catalog: Arc::clone(&node.catalog),
+        marker: Arc::clone(&works.marker),
+        hub: Arc::clone(&node.hub),
+        media: works.media.clone(),
+        datadir: config.datadir.clone(),
+        reserve: config.storage.mindiskfree,
+        clock: Clock::start(),
+        notes: archive::Notes::new(&config.datadir),
+    };
+    Some(tokio::spawn(archive::run(parts)))
+}
+
 /// Lets recordings go that are past their time.
 fn let_go(config: &Config, node: &Node, backend: &Arc<GroupBackend>) -> Option<JoinHandle<()>> {
     let works = node.works.as_ref()?;
@@ -452,13 +492,18 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
     }
 }
 
+/// The disk as far as room on it matters.
+struct Room {
+    datadir: std::path::PathBuf,
+    reserve: DiskShare,
+    /// Whether there is an archive.
+    archives: bool,
+}
+
 /// Looks at what nobody reports by himself: room on the disk, the media thread's flags, how far the mirror
 /// is.
-async fn watch_node(
-    node: Arc<Node>,
-    (datadir, reserve): (std::path::PathBuf, DiskShare),
-    (mirrored, sync): (bool, Duration),
-) {
+async fn watch_node(node: Arc<Node>, room: Room, (mirrored, sync): (bool, Duration)) {
+    let Room { datadir, reserve, archives } = room;
     let mut beat = tokio::time::interval(WATCH);
     let (mut low, clock, mut slowness) = (false, Clock::start(), Slowness::new(sync));
     loop {
@@ -470,7 +515,7 @@ async fn watch_node(
             low = retention::core::is_low(free, reserve.bytes_of(stat.blocks() * unit), low);
             // A witness keeps no recordings.
             let is_recorder = node.works.is_some();
-            node.hub.alarms.set(low && is_recorder, retention::disk_low(&datadir, free));
+            node.hub.alarms.set(low && is_recorder, retention::disk_low(&datadir, free, archives));
         }
         if let Some(works) = &node.works {
             let stats = works.media.stats();

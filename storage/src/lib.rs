@@ -2,6 +2,7 @@
 //! index by which they are found. Decisions about bytes, names and queries are in `storage-core`;
 //! here they meet a disk.
 
+pub mod archived;
 pub mod audit_log;
 mod block_list;
 pub mod call_log;
@@ -9,6 +10,7 @@ pub mod catalog;
 mod catalog_batch;
 pub mod catalog_durable;
 pub mod catalog_place;
+mod catalog_record;
 mod catalog_search;
 mod catalog_tables;
 pub mod chain_log;
@@ -58,6 +60,7 @@ mod voice_out;
 pub mod voice_store;
 pub mod wav;
 
+pub use archived::ArchiveReader;
 pub use call_log::{CallLog, CallLogError, CallsRead};
 pub use catalog::{Catalog, CatalogError, MemoryCatalog, Page};
 pub use catalog_durable::DurableCatalog;

@@ -70,7 +70,8 @@ impl VoiceStore {
             return Examined::Nothing;
         }
         let path = self.voice_path(&beside);
-        let file = match self.voice(&beside) {
+        // What lies in an archive only is not read over from there.
+        let file = match self.look(&beside).and_then(|found| self.unlock(found)) {
             Ok(file) => file,
             Err(VoiceError::KeysFile { path, why }) => return damaged(path, why.to_string()),
             Err(VoiceError::Altered { path }) => {
