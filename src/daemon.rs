@@ -136,6 +136,7 @@ impl Running {
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
         tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
+        tasks.extend(countersign(config, &group, &manifest, &hub));
         let (mut works, mut recording, mut aes) = (None, None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
@@ -296,6 +297,23 @@ async fn open_group(config: &Config) -> Result<Group, Failure> {
     }
 }
 
+/// Has the manifest signed by others, where there are any.
+fn countersign(
+    config: &Config,
+    group: &Group,
+    manifest: &Arc<Manifest>,
+    hub: &Arc<Hub>,
+) -> Option<JoinHandle<()>> {
+    group.listens()?;
+    let parts = evidence::countersign::Parts {
+        group: group.clone(),
+        manifest: Arc::clone(manifest),
+        datadir: config.datadir.clone(),
+        hub: Arc::clone(hub),
+    };
+    Some(tokio::spawn(evidence::countersign::run(parts)))
+}
+
 /// Keeps the voice files of others here, where there are others, and brings back its own.
 fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
     // A witness has no room for recordings; a node alone has nobody to fetch any from.
@@ -398,7 +416,9 @@ fn open_voices(config: &Config) -> Result<(VoiceStore, Arc<Manifest>), Failure> 
     let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
     let manifest = Manifest::open(&config.datadir, config.nodeid).map_err(Failure::unavailable)?;
     let manifest = Arc::new(manifest);
-    tracing::info!(key = %manifest.public_key(), "what is published is signed");
+    if let Some(key) = manifest.public_key() {
+        tracing::info!(%key, "what is published is signed");
+    }
     let voices = voices.with_keys(config.storage.keys.clone());
     Ok((voices.with_manifest(Arc::clone(&manifest)), manifest))
 }
