@@ -11,6 +11,7 @@ mod alarms;
 pub mod audit;
 pub mod bridge;
 mod catalog;
+pub mod catalog_database;
 mod certificates;
 pub mod command;
 pub mod completeness;

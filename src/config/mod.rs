@@ -6,6 +6,7 @@
 //! warning says that it does nothing yet.
 
 mod alarms;
+mod catalog_database;
 mod cluster;
 mod keys;
 mod later;

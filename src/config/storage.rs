@@ -7,8 +7,9 @@ use storage::{KeyFileError, Keys};
 use storage_core::record::VoiceFormat;
 
 use super::reader::Reader;
-use super::retention;
 use super::value::{self, DiskShare};
+use super::{catalog_database, retention};
+use crate::catalog_database::CatalogDatabase;
 use crate::retention::core::RetentionRules;
 
 pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
@@ -51,8 +52,8 @@ pub struct Storage {
     pub mindiskfree: DiskShare,
     /// `al_archive`.
     pub archive: Option<Archive>,
-    /// `al_catalogurl`; may hold a password.
-    pub catalogurl: Option<Secret>,
+    /// `al_catalogurl` and what belongs to it.
+    pub catalog_database: Option<CatalogDatabase>,
     /// What is in the file that `al_encryptionkeyfile` names; none: nothing is encrypted.
     pub keys: Keys,
 }
@@ -72,7 +73,7 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         retention: retention::read(reader),
         mindiskfree: read_mindiskfree(reader),
         archive: read_archive(reader),
-        catalogurl: read_catalogurl(reader),
+        catalog_database: catalog_database::read(reader),
         keys: read_keys(reader),
     }
 }
@@ -145,14 +146,4 @@ fn read_archive(reader: &mut Reader) -> Option<Archive> {
         reader.refuse("al_archive", wrong, "give al_s3accesskey and al_s3secretkeyfile");
     }
     Some(Archive { bucket, prefix, endpoint, region, accesskey, secretkey })
-}
-
-fn read_catalogurl(reader: &mut Reader) -> Option<Secret> {
-    let url = reader.secret("al_catalogurl", "al_catalogurlfile")?;
-    let (scheme, rest) = url.expose().split_once("://").unwrap_or_default();
-    if !matches!(scheme, "postgres" | "postgresql") || rest.is_empty() {
-        let wrong = "must be an address that begins with postgres://";
-        reader.refuse("al_catalogurl", wrong, "write postgres://USER:PASSWORD@HOST/DATABASE");
-    }
-    Some(url)
 }
