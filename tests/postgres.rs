@@ -201,6 +201,7 @@ async fn compare(
 fn fill(datadir: &Path, recordings: &[Recording]) {
     let (catalog, _) = DurableCatalog::open(&datadir.join(CATALOG_FOLDER)).expect("a catalog");
     catalog.put_all(recordings).expect("room");
+    catalog.end_rebuild().expect("room");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,12 +214,12 @@ async fn a_catalog_that_was_there_is_filled_in_and_searched_as_a_local_one_is() 
     let bench = Bench::prepare(SiteConfig::demo(1, 1), &server.settings("north")).await;
     fill(&bench.node.data_dir(), &recordings);
     let users_file = bench.node.users_path();
-    users::add(&users_file, "tina", UserRole::Supervisor, None, None, PASSWORD)
+    users::add(&users_file, "tina", UserRole::Supervisor, None, Some("some"), PASSWORD)
         .expect("a users file");
     let text = std::fs::read_to_string(&users_file).expect("readable");
-    let with_team = text.replacen("name = \"tina\"\n", "name = \"tina\"\nteam = \"some\"\n", 1);
     let team = "\n[[team]]\nname = \"some\"\nextensions = [\"2611\", \"261\"]\n";
-    std::fs::write(&users_file, with_team + team).expect("writable");
+    // Where there is no team the file says so.
+    std::fs::write(&users_file, text.replace("team = []\n", "") + team).expect("writable");
     let bench = bench.started().await;
     bench.metric("astlogger_catalog_database_written_total", |rows| rows >= 700.0).await;
     bench.metric("astlogger_catalog_database_pending", |pending| pending == 0.0).await;
@@ -367,7 +368,6 @@ async fn nothing_is_missing_after_the_database_was_away_and_a_node_died_meanwhil
     server.ask("UPDATE astlogger.database SET identity = gen_random_uuid()");
     comes_true("all rows are there again", || rows(&server) == expected).await;
     comes_true("and the deleted one as such", || server.ask(&gone) == "adam|told to|t|t").await;
-    bench.assert_right_by(1, |_| false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -78,7 +78,12 @@ impl Address {
             return Err(AddressError::Scheme);
         }
         // The library knows three of the modes; what each asks of the certificate is `tls`'s matter.
-        let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
+        let behind_password = url.rfind('@').unwrap_or(0);
+        let parameters = url[behind_password..].find('?').map(|at| behind_password + at);
+        let (place, parameters) = match parameters {
+            Some(at) => (&url[..at], &url[at + 1..]),
+            None => (url, ""),
+        };
         let (mut mode, mut others) = (SslMode::Prefer, Vec::new());
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.strip_prefix("sslmode=") {
@@ -218,7 +223,7 @@ mod tests {
             ("mysql://u:hunter2@h/d", AddressError::Scheme),
             ("postgres://", AddressError::Scheme),
             ("hunter2", AddressError::Scheme),
-            ("postgres://u:hun?ter2@h/d", AddressError::Form),
+            ("postgres://u:hunter2@h/d?hunter2=x", AddressError::Form),
             ("postgres://u:hunter2@h:port/d", AddressError::Form),
             ("postgres://u:hunter2@h/d?sslmode=maybe", AddressError::SslMode),
             ("postgres://h/d", AddressError::Missing),

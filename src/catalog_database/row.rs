@@ -156,7 +156,9 @@ pub(super) mod tests {
         let state = State::Listed(Box::new(odd.clone()));
         let row = row(&Entry { id: odd.recordingid, change: 3, state }, &teller).unwrap();
         assert_eq!(super::recording(&row["record"].to_string()).unwrap(), odd);
-        assert!(!row.to_string().contains("\\u0000\""), "{row}");
+        // A backslash that was there before is no escape.
+        let escapes = row.to_string().replace("\\\\", "");
+        assert!(!escapes.contains("\\u0000"), "{row}");
         assert_eq!((&row["change"], &row["durationms"]), (&json!(3), &json!(i64::MAX)));
         // Each member is a column that there is.
         for name in row.as_object().unwrap().keys() {

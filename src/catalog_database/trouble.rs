@@ -65,6 +65,16 @@ impl fmt::Display for Trouble {
     }
 }
 
+/// Whether people are told, after so many failures in a row: a connection that breaks is made anew, and what takes too
+/// long is told in smaller parts.
+pub(super) const fn is_worth_an_alarm(kind: Kind, failures: u32) -> bool {
+    match kind {
+        Kind::Refused => true,
+        Kind::Away => failures >= 2,
+        Kind::Data | Kind::Slow | Kind::Again => failures >= 4,
+    }
+}
+
 /// How often, and how much at once.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {

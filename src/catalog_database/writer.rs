@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::CatalogDatabase;
 use super::connection::Connection;
 use super::merge::{Deleted, State, Teller, Told};
-use super::trouble::{Kind, Pace, Trouble};
+use super::trouble::{Kind, Pace, Trouble, is_worth_an_alarm};
 use super::write::tell;
 use crate::alarms::Alarm;
 use crate::hub::{Entered, Hub};
@@ -31,6 +31,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_secs(10);
 /// What the database refused is tried again after so long.
 const REFUSED_AGAIN: Duration = Duration::from_secs(600);
+/// Deleted recordings that are noted in one commit.
+const DELETED_AT_ONCE: usize = 4096;
 /// How often it is counted what is pending.
 const COUNT: Duration = Duration::from_secs(2);
 
@@ -67,12 +69,13 @@ impl Writer {
     async fn run(mut self) {
         let mut entered = self.parts.hub.entered();
         let mut pace = Pace::default();
-        let mut raised = None;
+        let (mut raised, mut failures) = (None, 0_u32);
         loop {
             let Err(trouble) = self.connected(&mut entered, &mut pace, &mut raised).await;
+            failures = if self.parts.hub.metrics.database.up.get() == 1 { 1 } else { failures + 1 };
             self.parts.hub.metrics.database.up.set(0);
             // The reason that was told first stays while it is of the same kind: it says most.
-            if raised != Some(trouble.kind) {
+            if is_worth_an_alarm(trouble.kind, failures) && raised != Some(trouble.kind) {
                 raised = Some(trouble.kind);
                 self.parts.hub.alarms.raise(self.alarm(&trouble));
             }
@@ -184,7 +187,11 @@ impl Parts {
                     tracing::info!(
                         "the catalog's database is new to this node: it is told everything"
                     );
-                    self.catalog.feed_anew(reader, self.voices.all_deleted())?;
+                    // Some at a time, because nothing can be entered meanwhile.
+                    for deleted in self.voices.all_deleted().chunks(DELETED_AT_ONCE) {
+                        self.catalog.tell_again(deleted.to_vec())?;
+                    }
+                    self.catalog.feed_anew(reader)?;
                 }
             }
         };

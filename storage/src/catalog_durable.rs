@@ -58,7 +58,7 @@ enum Feed {
     Follow,
     Told(Changes),
     Again(Vec<RecordingId>),
-    Anew { reader: Vec<u8>, also: Vec<RecordingId> },
+    Anew(Vec<u8>),
 }
 
 impl DurableCatalog {
@@ -165,7 +165,7 @@ impl DurableCatalog {
         self.ask(What::Feed(Feed::Told(changes))).map(drop)
     }
 
-    /// These are told again, after all others that are pending: what the reader cannot take is not in their way.
+    /// These are told, whether they are listed or not, after all others that are pending.
     ///
     /// # Errors
     /// [`CatalogError`].
@@ -173,12 +173,12 @@ impl DurableCatalog {
         self.ask(What::Feed(Feed::Again(ids))).map(drop)
     }
 
-    /// Tells this reader everything that is listed, and of these recordings whether they are or not.
+    /// Tells this reader everything that is listed, beside what is pending already.
     ///
     /// # Errors
     /// [`CatalogError`].
-    pub fn feed_anew(&self, reader: &[u8], also: Vec<RecordingId>) -> Result<(), CatalogError> {
-        self.ask(What::Feed(Feed::Anew { reader: reader.to_vec(), also })).map(drop)
+    pub fn feed_anew(&self, reader: &[u8]) -> Result<(), CatalogError> {
+        self.ask(What::Feed(Feed::Anew(reader.to_vec()))).map(drop)
     }
 
     /// How much the reader has still to be told.
@@ -331,7 +331,7 @@ impl Engine {
                 }
                 Feed::Told(changes) => catalog_feed::told(&tables, changes),
                 Feed::Again(ids) => catalog_feed::again(&tables, ids),
-                Feed::Anew { reader, also } => catalog_feed::anew(&tables, reader, also),
+                Feed::Anew(reader) => catalog_feed::anew(&tables, reader),
             }
         })
     }

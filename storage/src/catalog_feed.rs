@@ -157,20 +157,15 @@ pub(crate) fn told(tables: &Tables, changes: &Changes) -> Result<(), CatalogErro
     })
 }
 
-/// Tells this reader everything from now on, and of these recordings in any case.
-pub(crate) fn anew(
-    tables: &Tables,
-    reader: &[u8],
-    also: &[RecordingId],
-) -> Result<(), CatalogError> {
+/// Tells this reader everything from now on.
+pub(crate) fn anew(tables: &Tables, reader: &[u8]) -> Result<(), CatalogError> {
     tables.transaction(true, || {
-        note(tables, also.iter(), tables.counts()?.commits)?;
         refill(tables)?;
         tables.write("UPDATE feed SET reader = ?1", params![reader])
     })
 }
 
-/// These are to be told again, after all others that are pending.
+/// These are to be told after all others that are pending.
 pub(crate) fn again(tables: &Tables, ids: &[RecordingId]) -> Result<(), CatalogError> {
     tables.transaction(true, || note(tables, ids.iter(), tables.counts()?.commits))
 }

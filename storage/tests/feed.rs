@@ -58,7 +58,10 @@ impl Copy {
         let changes = loop {
             match catalog.changes(READER, most).unwrap() {
                 Ok(changes) => break changes,
-                Err(_) => catalog.feed_anew(READER, self.removed.clone()).unwrap(),
+                Err(_) => {
+                    catalog.tell_again(self.removed.clone()).unwrap();
+                    catalog.feed_anew(READER).unwrap();
+                }
             }
         };
         assert!(changes.changed.len() <= most);
@@ -127,7 +130,7 @@ proptest! {
                     catalog.fill(&records).unwrap();
                     catalog.end_rebuild().unwrap();
                 }
-                Act::OtherReader => catalog.feed_anew(b"another", Vec::new()).unwrap(),
+                Act::OtherReader => catalog.feed_anew(b"another").unwrap(),
             }
         }
         let mut rounds = 0;
@@ -144,7 +147,7 @@ proptest! {
 fn what_is_changed_while_it_is_told_is_told_again() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = open(dir.path());
-    catalog.feed_anew(READER, Vec::new()).unwrap();
+    catalog.feed_anew(READER).unwrap();
     catalog.put(&revised(1, 1)).unwrap();
     let first = catalog.changes(READER, 10).unwrap().unwrap();
     catalog.put(&revised(1, 2)).unwrap();
@@ -166,7 +169,8 @@ fn a_refill_goes_past_everything_once_and_says_how_far_it_is() {
     catalog.put_all(&records).unwrap();
     catalog.follow().unwrap();
     assert!(catalog.changes(READER, 4).unwrap().is_err(), "nobody has asked before");
-    catalog.feed_anew(READER, vec![recording_id(99)]).unwrap();
+    catalog.tell_again(vec![recording_id(99)]).unwrap();
+    catalog.feed_anew(READER).unwrap();
     assert_eq!((catalog.pending().unwrap().changed, catalog.pending().unwrap().refill), (1, 10));
     let mut seen = Vec::new();
     loop {
