@@ -7,9 +7,9 @@ use std::time::Duration;
 use recorder::clock::Clock;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use storage_core::WallTime;
 use storage_core::completeness::{Completeness, SeenCall, reconcile};
 use storage_core::query::{Order, Query};
+use storage_core::{Scope, WallTime};
 
 use crate::web::backend::{Backend, Failure, Unreachable};
 
@@ -87,11 +87,12 @@ pub fn today() -> WallTime {
     day_of(Clock::wall())
 }
 
-/// The completeness of the day that begins at `day`, as far as the backend knows. May block.
+/// The completeness of the day that begins at `day`, of what is in a scope, as far as the backend knows. May
+/// block.
 ///
 /// # Errors
 /// As the backend's searches.
-pub fn of_day(backend: &dyn Backend, day: WallTime) -> Result<Report, Failure> {
+pub fn of_day(backend: &dyn Backend, day: WallTime, scope: &Scope) -> Result<Report, Failure> {
     let within = day..day + DAY;
     let mut unreachable = Vec::new();
     let mut seen = Vec::new();
@@ -105,7 +106,7 @@ pub fn of_day(backend: &dyn Backend, day: WallTime) -> Result<Report, Failure> {
     let recordings = recordings(backend, day..within.end + DAY, &mut unreachable)?;
     unreachable.sort_unstable();
     unreachable.dedup();
-    let completeness = reconcile(within, Clock::wall(), seen, &recordings);
+    let completeness = reconcile(within, Clock::wall(), seen, &recordings, scope);
     let day = day.to_string().chars().take(10).collect();
     Ok(Report { day, completeness, unreachable })
 }

@@ -15,7 +15,7 @@ use recorder_core::controller::GroupWord;
 use storage::{
     CallLog, DurableCatalog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore,
 };
-use storage_core::Role;
+use storage_core::{Role, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -239,7 +239,9 @@ async fn tell_completeness(node: Arc<Node>) {
     loop {
         beat.tick().await;
         let asked = Arc::clone(&node);
-        let report = spawn_blocking(move || completeness::of_day(&*asked, completeness::today()));
+        let report = spawn_blocking(move || {
+            completeness::of_day(&*asked, completeness::today(), &Scope::ALL)
+        });
         match report.await {
             Ok(Ok(report)) => node.hub.metrics.set_completeness(&report.completeness),
             Ok(Err(error)) => tracing::warn!(%error, "today's completeness is not known"),

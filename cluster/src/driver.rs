@@ -22,6 +22,7 @@ use storage_core::{MonoTime, NodeId};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::alarm::{GroupAlarm, GroupFailure};
+use crate::cadence::Cadence;
 use crate::clock::Clock;
 use crate::hello::{RefusalCode, Stage};
 use crate::links::{Links, Shared};
@@ -91,7 +92,7 @@ pub(crate) struct Driver {
     pub(crate) alarms: BTreeMap<AlarmKey, GroupAlarm>,
     /// Who was turned away of late, without the port.
     pub(crate) turned_away: BTreeMap<String, (Instant, String)>,
-    pub(crate) next_publish: Instant,
+    pub(crate) publishing: Cadence,
     /// The peers' clocks as they are shown, and since when.
     pub(crate) clocks: BTreeMap<NodeId, (u64, i64)>,
     pub(crate) clocks_shown: Instant,
@@ -132,7 +133,7 @@ impl Driver {
             announced: None,
             alarms: BTreeMap::new(),
             turned_away: BTreeMap::new(),
-            next_publish: Instant::now(),
+            publishing: Cadence::new(Self::PUBLISH_EVERY, Instant::now()),
             clocks: BTreeMap::new(),
             clocks_shown: Instant::now(),
         }
@@ -183,8 +184,7 @@ impl Driver {
             if let Some(error) = self.start.shared.gate.take_failure() {
                 return Err(error.into());
             }
-            if now >= self.next_publish {
-                self.next_publish = now + Self::PUBLISH_EVERY;
+            if self.publishing.due(now) {
                 self.publish();
             }
         }
@@ -212,7 +212,7 @@ impl Driver {
                 if let Some(node) = &mut self.node {
                     node.peer(now, peer, event);
                     if event != PeerEvent::Heard {
-                        self.next_publish = Instant::now();
+                        self.publishing.hurry();
                     }
                 }
             }
@@ -252,7 +252,7 @@ impl Driver {
             node.tick(now);
             // Silence is nobody's message: what follows from it is noticed here.
             if node.duty(now) != *self.published.duty.borrow() {
-                self.next_publish = Instant::now();
+                self.publishing.hurry();
             }
         } else {
             self.consider_beginning()?;

@@ -14,6 +14,7 @@ mod accept;
 mod alarm;
 mod alone;
 mod begin;
+mod cadence;
 mod clock;
 mod config;
 mod dial;

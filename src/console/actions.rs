@@ -138,7 +138,10 @@ fn by() -> By {
 impl Actions for NodeActions {
     fn report(&self, day: WallTime) -> BoxFuture<'_, Result<Report, Failure>> {
         let backend = Arc::clone(&self.backend);
-        Box::pin(async move { Ok(blocking(move || completeness::of_day(&*backend, day)).await??) })
+        Box::pin(async move {
+            Ok(blocking(move || completeness::of_day(&*backend, day, &storage_core::Scope::ALL))
+                .await??)
+        })
     }
 
     fn status(&self) -> Status {

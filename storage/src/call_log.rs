@@ -194,6 +194,7 @@ mod tests {
             node: NodeId(1),
             ucids: Vec::new(),
             callids: vec!["1207".to_owned()],
+            stations: vec!["31002".into()],
             began,
             ended: began,
             due: Vec::new(),

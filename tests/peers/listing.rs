@@ -87,6 +87,7 @@ async fn what_all_saw_of_a_days_calls_is_gathered_page_by_page() {
         node: NodeId(node),
         ucids: Vec::new(),
         callids: vec![number.to_string()],
+        stations: Vec::new(),
         began: WallTime::from_millis(number),
         ended: WallTime::from_millis(number),
         due: Vec::new(),

@@ -138,6 +138,12 @@ impl FakeNode {
         id
     }
 
+    /// A recording is of this call, and no longer of the one that all are of.
+    pub fn of_call(&self, id: RecordingId, ucid: &str) {
+        let mut recordings = self.recordings.lock().unwrap();
+        recordings.get_mut(&id).unwrap().0.ucid = ucid.parse().ok();
+    }
+
     /// Whoever came as the `at`th to listen hears this, or has gone.
     pub async fn say(&self, at: usize, heard: Heard) -> bool {
         let listener = self.listeners.lock().unwrap()[at].clone();

@@ -30,6 +30,7 @@ async fn other_teams_recordings_are_not_there() {
     let site = site(BILLING).await;
     let own = site.node.put(1, "2611", noise(1_000, 1));
     let other = site.node.put(2, "2612", noise(1_000, 2));
+    site.node.of_call(other, "00001000021763000099");
     for role in [UserRole::Supervisor, UserRole::Qa] {
         let mut client = Client::signed_in(&site, role).await;
         let bearer = bearer(&site, role).await;
@@ -57,15 +58,20 @@ async fn other_teams_recordings_are_not_there() {
             let found = if form == "/waveform" { 500 } else { 200 };
             assert_eq!((own.status, other.status), (found, 404), "{role} {form}");
         }
-        let completeness = client.ask(json!({ "request": "completeness" })).await;
-        assert_eq!(completeness["error"], "forbidden");
+        let completeness =
+            client.ask(json!({ "request": "completeness", "day": "2023-11-14" })).await;
+        // The made-up node saw no calls: of each recording there was one.
+        assert_eq!(completeness["calls"], 1, "{role}");
     }
     let mut qa = Client::signed_in(&site, UserRole::Qa).await;
     let repair = qa.ask(json!({ "request": "repairrecording", "recordingid": other })).await;
     assert_eq!(repair["error"], "notfound");
     // An admin has no team, and sees what he may.
     let mut admin = Client::signed_in(&site, UserRole::Admin).await;
-    assert_eq!(admin.ask(json!({ "request": "completeness" })).await["result"], "success");
+    assert_eq!(
+        admin.ask(json!({ "request": "completeness", "day": "2023-11-14" })).await["calls"],
+        2
+    );
 }
 
 #[tokio::test]

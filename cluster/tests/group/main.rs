@@ -262,7 +262,8 @@ async fn a_second_node_with_the_same_number_is_refused() {
     let text = failure.unwrap().as_ref().map(ToString::to_string).unwrap_or_default();
     assert!(text.contains("two nodes have the number 3"), "{text}");
     // A vote under load may leave them without a leader for a moment.
-    until("the group goes on", || active.view().quorum && witness.view().quorum).await;
+    let goes_on = |group: &Group| group.view().quorum && group.view().leader.is_some();
+    until("the group goes on", || [&active, &backup, &witness].into_iter().all(goes_on)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

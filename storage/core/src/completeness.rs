@@ -12,8 +12,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{NodeId, Ucid};
+use crate::ids::{Extension, NodeId, Ucid};
 use crate::record::{GapCause, Recording};
+use crate::scope::Scope;
 use crate::time::WallTime;
 
 /// A stretch of wall time.
@@ -34,6 +35,9 @@ pub struct SeenCall {
     pub ucids: Vec<Ucid>,
     /// The switch's numbers of it, in order.
     pub callids: Vec<String>,
+    /// The monitored stations that talked in it; accounts of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stations: Vec<Extension>,
     /// When it was answered, or found.
     pub began: WallTime,
     /// When it was over.
@@ -136,13 +140,15 @@ const SLIVER_MS: u64 = 2;
 const UNEXPLAINED: &str = "unexplained";
 
 /// Joins the accounts of all nodes, holds those calls that began within a time (its end is not in it)
-/// against the recordings, and adds up.
+/// against the recordings, and adds up. Of a scope that is not everything: the calls in which one of its stations
+/// talked, and those with a recording that it holds; other recordings of them count, and are not named.
 #[must_use]
 pub fn reconcile(
     within: Range<WallTime>,
     now: WallTime,
     seen: Vec<SeenCall>,
     recordings: &[Recording],
+    scope: &Scope,
 ) -> Completeness {
     let mut day = Completeness::default();
     let by_ucid = index(recordings);
@@ -159,9 +165,22 @@ pub fn reconcile(
     accounts.sort_by_key(|(call, _)| call.began);
     for (call, numbers) in accounts.iter().filter(|(call, _)| within.contains(&call.began)) {
         let found: Vec<_> = numbers.iter().filter_map(|number| recordings.get(*number)).collect();
-        day.add(account(now, call, &found));
+        if belongs(scope, call, &found) {
+            day.add(account(now, call, &found, scope));
+        }
     }
     day
+}
+
+fn belongs(scope: &Scope, call: &SeenCall, recordings: &[&Recording]) -> bool {
+    scope.is_all()
+        || call.stations.iter().any(|station| scope.has(station.as_str()))
+        || recordings.iter().any(|recording| scope.holds(recording))
+}
+
+fn named(scope: &Scope, recordings: &[&Recording]) -> Vec<String> {
+    let own = recordings.iter().filter(|recording| scope.holds(recording));
+    own.map(|recording| recording.recordingid.to_string()).collect()
 }
 
 /// The call of a recording, as far as that tells.
@@ -170,6 +189,7 @@ fn seen_by(recording: &Recording) -> SeenCall {
         node: recording.node,
         ucids: recording.ucid.iter().chain(&recording.formerucids).cloned().collect(),
         callids: recording.callids.clone(),
+        stations: vec![recording.extension.clone()],
         began: recording.started,
         ended: recording.ended,
         due: Vec::new(),
@@ -245,6 +265,7 @@ fn join(call: &mut SeenCall, other: SeenCall) {
     call.ended = call.ended.max(other.ended);
     extend(&mut call.ucids, other.ucids);
     extend(&mut call.callids, other.callids);
+    extend(&mut call.stations, other.stations);
     if call.rule.is_empty() {
         call.rule = other.rule;
     }
@@ -313,7 +334,12 @@ fn recordings_of(
     numbers
 }
 
-fn account(now: WallTime, call: &SeenCall, recordings: &[&Recording]) -> CallAccount {
+fn account(
+    now: WallTime,
+    call: &SeenCall,
+    recordings: &[&Recording],
+    scope: &Scope,
+) -> CallAccount {
     // What somebody asked for was due as long as it was recorded.
     let asked = recordings.iter().map(|one| Due { from: one.started, to: one.ended });
     let due = union(call.due.iter().copied().chain(asked).collect());
@@ -343,7 +369,7 @@ fn account(now: WallTime, call: &SeenCall, recordings: &[&Recording]) -> CallAcc
         rule: call.rule.clone(),
         duems,
         missingms: missing,
-        recordings: recordings.iter().map(|one| one.recordingid.to_string()).collect(),
+        recordings: named(scope, recordings),
     }
 }
 
@@ -482,6 +508,7 @@ mod tests {
             node: NodeId(node),
             ucids: if ucid.is_empty() { Vec::new() } else { vec![self::ucid(ucid)] },
             callids: vec!["1207".to_owned()],
+            stations: Vec::new(),
             began: at(from),
             ended: at(to),
             due: vec![due(from, to)],
@@ -516,11 +543,50 @@ mod tests {
     }
 
     fn day_of(seen: Vec<SeenCall>, recordings: &[Recording]) -> Completeness {
-        reconcile(at(0)..at(86_400_000), at(20_000), seen, recordings)
+        reconcile(at(0)..at(86_400_000), at(20_000), seen, recordings, &Scope::ALL)
     }
 
     fn missing(day: &Completeness) -> Vec<(&str, u64)> {
         day.missingms.iter().map(|(cause, ms)| (cause.as_str(), *ms)).collect()
+    }
+
+    #[test]
+    fn a_team_is_told_of_the_calls_in_which_it_talked_and_of_its_own_recordings() {
+        let station = |numbers: &[&str], call: SeenCall| SeenCall {
+            stations: numbers.iter().map(|number| Extension::from(*number)).collect(),
+            ..call
+        };
+        let at_two = vec![
+            station(&["31001"], seen(1, "1", 0, 10_000)),
+            // The other node saw it passed on.
+            station(&["31003"], seen(2, "1", 0, 10_000)),
+            station(&["31001"], seen(1, "2", 0, 10_000)),
+            // From before accounts named stations; its recording is of 31002.
+            seen(1, "3", 0, 10_000),
+            seen(1, "4", 0, 10_000),
+        ];
+        let recordings = [recorded("1", 0, 10_000, &[]), recorded("3", 0, 10_000, &[])];
+        let of = |numbers: &[&str]| {
+            let team = Scope::of(numbers.iter().map(|number| Extension::from(*number)).collect());
+            let within = at(0)..at(86_400_000);
+            reconcile(within, at(20_000_000), at_two.clone(), &recordings, &team)
+        };
+        let counts = |day: &Completeness| (day.calls, day.recorded, day.missed);
+        assert_eq!(counts(&of(&["31001"])), (2, 1, 1), "missed calls are its own, too");
+        assert_eq!(counts(&of(&["31003"])), (1, 1, 0));
+        assert_eq!(counts(&of(&["31002"])), (2, 2, 0), "by its recordings");
+        assert_eq!(counts(&of(&["39999"])), (0, 0, 0));
+        assert_eq!(counts(&of(&[])), (0, 0, 0));
+
+        let cut = recorded("1", 0, 5_000, &[]);
+        let lacking = |number: &str| {
+            let team = Scope::of([Extension::from(number)].into());
+            let within = at(0)..at(86_400_000);
+            let seen = vec![station(&["31001", "31002"], seen(1, "1", 0, 10_000))];
+            reconcile(within, at(20_000_000), seen, std::slice::from_ref(&cut), &team).lacking
+        };
+        assert_eq!(lacking("31002")[0].recordings, [cut.recordingid.to_string()]);
+        assert_eq!(lacking("31001")[0].recordings, [""; 0], "another's is not named");
     }
 
     #[test]
@@ -590,12 +656,13 @@ mod tests {
     fn what_is_captured_and_not_published_yet_is_not_missed() {
         let call = SeenCall { captured: true, ..seen(1, "1", 0, 10_000) };
         let within = at(0)..at(86_400_000);
-        let day = reconcile(within.clone(), at(11_000), vec![call.clone()], &[]);
+        let day = reconcile(within.clone(), at(11_000), vec![call.clone()], &[], &Scope::ALL);
         assert_eq!((day.pending, day.missed, day.duems), (1, 0, 0));
         let published = [recorded("1", 0, 10_000, &[])];
-        let day = reconcile(within.clone(), at(11_000), vec![call.clone()], &published);
+        let day =
+            reconcile(within.clone(), at(11_000), vec![call.clone()], &published, &Scope::ALL);
         assert_eq!((day.pending, day.recorded), (0, 1));
-        let day = reconcile(within, at(11_000 + 600_000), vec![call], &[]);
+        let day = reconcile(within, at(11_000 + 600_000), vec![call], &[], &Scope::ALL);
         assert_eq!((day.pending, day.missed, missing(&day)), (0, 1, vec![("unexplained", 10_000)]));
     }
 
@@ -621,7 +688,8 @@ mod tests {
         assert_eq!(day_of(vec![merged], &recordings).recorded, 1);
         let other_day = at(86_400_000)..at(2 * 86_400_000);
         assert_eq!(
-            reconcile(other_day, at(0), vec![seen(1, "1", 0, 10_000)], &recordings).calls,
+            reconcile(other_day, at(0), vec![seen(1, "1", 0, 10_000)], &recordings, &Scope::ALL)
+                .calls,
             0
         );
         // Without an identity a call is found by its number and its time.

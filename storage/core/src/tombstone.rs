@@ -90,6 +90,7 @@ impl Tombstone {
             node: self.owner,
             ucids: self.ucids.clone(),
             callids: self.callids.clone(),
+            stations: Vec::new(),
             began: self.started,
             ended: self.ended,
             due: Vec::new(),

@@ -3,7 +3,7 @@
 //! completeness; nothing is decided by it.
 
 use storage_core::completeness::{Due, SeenCall};
-use storage_core::{Now, WallTime};
+use storage_core::{Extension, Now, WallTime};
 
 use super::calls::Calls;
 use super::order::{MissedReason, Order};
@@ -16,7 +16,12 @@ pub(super) struct Account {
     since: Option<WallTime>,
     due: Vec<Due>,
     rule: String,
+    /// Monitored stations that talked in it.
+    stations: Vec<Extension>,
 }
+
+/// Stations kept of one call; one that is passed on more often than that is nobody's.
+const STATIONS_MAX: usize = 32;
 
 impl Calls {
     /// Notes whether the call is to be recorded now, by rule or because the group has begun to.
@@ -26,8 +31,15 @@ impl Calls {
         // The answer may have been told late; later stretches begin when they are seen to.
         let answered = call.began().map_or(now.wall, |began| began.wall);
         let rule = self.rules.decide(&self.rule_facts(call)).rule;
+        let stations: Vec<_> =
+            call.stations().filter_map(|party| party.name.number.clone()).collect();
         let account = &mut self.work_of(key).account;
         account.rule = rule;
+        for station in stations {
+            if !account.stations.contains(&station) && account.stations.len() < STATIONS_MAX {
+                account.stations.push(station);
+            }
+        }
         match account.since {
             None if wanted => {
                 let first = account.due.is_empty();
@@ -49,13 +61,14 @@ impl Calls {
         work: &mut Work,
     ) -> Option<Order> {
         let began = call.established?.wall;
-        let Account { since, mut due, rule } = std::mem::take(&mut work.account);
+        let Account { since, mut due, rule, stations } = std::mem::take(&mut work.account);
         due.extend(since.map(|from| Due { from, to: now.wall }));
         due.retain(|due| due.from < due.to);
         Some(Order::CallOver(Box::new(SeenCall {
             node: self.node,
             ucids: call.ucid.iter().chain(call.former.iter().rev()).cloned().collect(),
             callids: call.ids.iter().map(ToString::to_string).collect(),
+            stations,
             began,
             ended: now.wall,
             due,

@@ -39,8 +39,10 @@ fn account(call: &SeenCall) -> String {
     let block = block.as_deref().map(|block| format!(" block={block}")).unwrap_or_default();
     let (began, ended, ucids) = (at(*began), at(*ended), ucids.join(","));
     let captured = if call.captured { " captured" } else { "" };
+    let stations: Vec<_> = call.stations.iter().map(ToString::to_string).collect();
+    let stations = stations.join(",");
     format!(
-        "account calls={ids} ucids={ucids} {began}-{ended} due={due} rule={rule}{captured}{block}"
+        "account calls={ids} ucids={ucids} stations={stations} {began}-{ended} due={due} rule={rule}{captured}{block}"
     )
 }
 
