@@ -143,7 +143,11 @@ impl Asked {
         }
         if let Some(ucid) = &query.ucid {
             let ucid = self.text(ucid.as_str());
-            self.condition(format!("ucids @> ARRAY[{ucid}]"));
+            // Each call has one of its own, which PostgreSQL's statistics do not see: it would go through all
+            // recordings in the order of time.
+            self.condition(format!(
+                "recordingid = ANY(ARRAY(SELECT recordingid FROM astlogger.recording WHERE ucids @> ARRAY[{ucid}]))"
+            ));
         }
     }
 

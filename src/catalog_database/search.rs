@@ -24,7 +24,7 @@ const LEFT_ALONE: Duration = Duration::from_secs(5);
 /// Searches at once.
 const AT_ONCE: usize = 4;
 /// More recordings than this are not counted: it would take too long.
-const COUNTED_MAX: u64 = 1_000_000;
+const COUNTED_MAX: u64 = 100_000;
 /// Rows that may turn out not to be asked for, times the length of a page.
 const ROUNDS_MAX: usize = 8;
 
@@ -191,7 +191,7 @@ async fn find(
 
 async fn count(connection: &Connection) -> Result<Option<u64>, Trouble> {
     let sql = format!(
-        "SELECT count(*) FROM (SELECT FROM astlogger.recording LIMIT {}) AS some",
+        "SELECT count(*) FROM (SELECT FROM astlogger.recording LIMIT {}) AS counted",
         COUNTED_MAX + 1
     );
     let counted = connection.rows(&Statement { sql, values: Vec::new() }).await?;
