@@ -237,22 +237,22 @@ async fn a_catalog_that_was_there_is_filled_in_and_searched_as_a_local_one_is() 
         700
     );
     let mut found = 0;
-    for _ in 0..250 {
+    for _ in 0..150 {
         found += compare(&mut qa, &plain, question(&mut dice), &Scope::ALL).await;
     }
-    assert!(found > 3_000, "the questions find something: {found}");
+    assert!(found > 2_000, "the questions find something: {found}");
     let stations = BTreeSet::from(["2611", "261"].map(Extension::from));
     let mut tina = bench.cti("tina").await;
     let mut found = 0;
-    for _ in 0..60 {
+    for _ in 0..40 {
         found +=
             compare(&mut tina, &plain, question(&mut dice), &Scope::of(stations.clone())).await;
     }
     assert!(found > 20, "{found}");
     // Cursors of no recording, and times that no database knows.
     for asked in [
-        json!({"from": "-009999-01-02T00:00:00Z"}),
-        json!({"to": "-009999-01-02T00:00:00Z"}),
+        json!({"from": "0000-02-01T00:00:00Z"}),
+        json!({"to": "0000-02-01T00:00:00Z"}),
         json!({"from": "9999-12-30T00:00:00Z"}),
     ] {
         compare(&mut qa, &plain, asked.as_object().unwrap().clone(), &Scope::ALL).await;
