@@ -133,7 +133,7 @@ impl Marker {
             ("reason".to_owned(), json!(reason)),
         ]);
         let extensions = vec![record.extension.clone()];
-        self.hub.event(Topic::Recordings, "recordingdeleted", extensions, body);
+        self.hub.spread(Topic::Recordings, "recordingdeleted", extensions, body);
     }
 }
 

@@ -110,27 +110,28 @@ impl Hub {
         drop(self.entries.send(Entered::Many));
     }
 
-    /// What is recorded here, from now on, for those who watch at other nodes.
+    /// What happens here, from now on, for those who watch at other nodes.
     #[must_use]
     pub fn tidings(&self) -> broadcast::Receiver<Arc<Tiding>> {
         self.tidings.subscribe()
     }
 
-    /// A peer tells what it records. A recorder sees for itself when a call is paused, and lists what is published:
+    /// A peer tells what happens there. A recorder sees for itself when a call is paused, and lists what is published:
     /// both are told from there.
     pub fn heard(&self, tidings: Vec<Tiding>, is_recorder: bool) {
         for tiding in tidings {
-            let Some(name) = tiding.name() else { continue };
+            let Some((name, topic)) = tiding.known() else { continue };
             if is_recorder && name != "recordingstarted" {
                 continue;
             }
-            self.event(Topic::Recordings, name, tiding.extensions, tiding.body);
+            self.event(topic, name, tiding.extensions, tiding.body);
         }
     }
 
-    /// Tells those who watch here and at other nodes.
-    fn own_event(
+    /// Tells those who watch here, and at those other nodes that are to hear of it (see [`crate::tidings`]).
+    pub fn spread(
         &self,
+        topic: Topic,
         eventtype: &'static str,
         extensions: Vec<Extension>,
         body: Map<String, Value>,
@@ -142,7 +143,7 @@ impl Hub {
         };
         // A node alone has nobody to tell.
         drop(self.tidings.send(Arc::new(tiding)));
-        self.event(Topic::Recordings, eventtype, extensions, body);
+        self.event(topic, eventtype, extensions, body);
     }
 
     /// Tells those who watch here.
@@ -223,7 +224,8 @@ impl Hub {
 
     /// Tells of a recording that was published by this node, once it can be found.
     pub fn tell_published(&self, recording: &Recording) {
-        self.own_event("recordingpublished", vec![recording.extension.clone()], naming(recording));
+        let extensions = vec![recording.extension.clone()];
+        self.spread(Topic::Recordings, "recordingpublished", extensions, naming(recording));
     }
 
     /// Enters what another node has published, and tells of it if that is news; false if that failed.
@@ -292,10 +294,7 @@ impl Hub {
             body.insert("pausedms".to_owned(), json!(pausedms));
         }
         let extensions = call.extensions.iter().map(Extension::new).collect();
-        match topic {
-            Topic::Recordings => self.own_event(eventtype, extensions, body),
-            _ => self.event(topic, eventtype, extensions, body),
-        }
+        self.spread(topic, eventtype, extensions, body);
     }
 
     /// Something of the link to the AES.

@@ -169,7 +169,7 @@ impl Marker {
         };
         let event = |eventtype, body| {
             let extensions = vec![record.extension.clone()];
-            self.hub.event(Topic::Recordings, eventtype, extensions, body);
+            self.hub.spread(Topic::Recordings, eventtype, extensions, body);
         };
         if (&before.tagmarks, &before.notes) != (&record.tagmarks, &record.notes) {
             let body = about([("tags", json!(record.tags)), ("notes", json!(record.notes))]);

@@ -1,19 +1,20 @@
-//! What a node that records tells of its recordings, so that those who watch at any other node of the group hear of
-//! it, too. It decides which events travel. Calls do not: each recorder sees them through its own AES. Nor are
-//! they kept: whoever is away while something happens finds it in the catalog.
+//! What a node that records tells of what happens, so that those who watch at any other node of the group hear of
+//! it, too. It decides which events travel, and to whom. Of its own recordings a node tells all others. What each
+//! recorder sees for itself (calls by its own AES, what people write about recordings) the lead tells to those that see none of
+//! it, the witnesses. Nothing is kept: whoever is away while something happens finds it in the catalog.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use storage_core::{Extension, NodeId};
+use storage_core::{Extension, Role};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::peers::Peers;
+use crate::web::backend::Topic;
 
 /// A peer that takes longer does not hear of it.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
@@ -22,11 +23,21 @@ const BATCH_MAX: usize = 32;
 /// Bytes of JSON of all of them; a question has room for more.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
-/// The events that travel.
-const NAMES: [&str; 4] =
+/// Events about recordings of the node that tells them.
+const OWN: [&str; 4] =
     ["recordingstarted", "recordingpaused", "recordingresumed", "recordingpublished"];
+/// Events that each recorder has for itself.
+const SHARED: [(&str, Topic); 7] = [
+    ("callstarted", Topic::Calls),
+    ("callupdated", Topic::Calls),
+    ("callended", Topic::Calls),
+    ("recordingtagged", Topic::Recordings),
+    ("recordingscored", Topic::Recordings),
+    ("legalholdchanged", Topic::Recordings),
+    ("recordingdeleted", Topic::Recordings),
+];
 
-/// An event about a recording of the node that tells it. No `Debug`: telephone numbers are in it.
+/// An event of the node that tells it. No `Debug`: telephone numbers are in it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tiding {
     /// Its name.
@@ -44,10 +55,16 @@ impl std::fmt::Debug for Tiding {
 }
 
 impl Tiding {
-    /// The event's name as we know it; none for what is not told by peers.
+    /// The event's name and topic as we know them; none for what is not told by peers.
     #[must_use]
-    pub fn name(&self) -> Option<&'static str> {
-        NAMES.into_iter().find(|name| *name == self.eventtype)
+    pub fn known(&self) -> Option<(&'static str, Topic)> {
+        let own = OWN.map(|name| (name, Topic::Recordings));
+        own.into_iter().chain(SHARED).find(|(name, _)| *name == self.eventtype)
+    }
+
+    /// Whether a member is to hear of it: `leads` says whether the teller leads.
+    fn is_for(&self, role: Option<Role>, leads: bool) -> bool {
+        OWN.contains(&self.eventtype.as_str()) || (leads && role == Some(Role::Witness))
     }
 
     fn bytes(&self) -> usize {
@@ -83,12 +100,16 @@ pub async fn spread(mut happened: Receiver<Arc<Tiding>>, peers: Peers) {
 
 async fn tell(peers: &Peers, batch: &[Arc<Tiding>]) {
     let view = peers.group().view();
+    let leads = view.lead == Some(view.node);
     let others = view.members.iter().filter(|member| member.node != view.node && member.reachable);
-    let others: BTreeSet<NodeId> = others.map(|member| member.node).collect();
-    let telling = others.into_iter().map(|node| async move {
-        let batch = batch.iter().map(|tiding| Tiding::clone(tiding)).collect();
-        if let Err(error) = peers.tell(node, batch, TOLD_WITHIN).await {
-            tracing::debug!(%node, ?error, "it does not hear of recordings here");
+    let telling = others.map(|member| async move {
+        let for_it = batch.iter().filter(|tiding| tiding.is_for(member.role, leads));
+        let for_it: Vec<_> = for_it.map(|tiding| Tiding::clone(tiding)).collect();
+        if for_it.is_empty() {
+            return;
+        }
+        if let Err(error) = peers.tell(member.node, for_it, TOLD_WITHIN).await {
+            tracing::debug!(node = %member.node, ?error, "it does not hear of what happens here");
         }
     });
     join_all(telling).await;
@@ -99,14 +120,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_about_recordings_of_the_teller_is_taken() {
+    fn recordings_are_told_to_all_and_what_recorders_see_to_witnesses_by_the_lead() {
         let told = |name: &str| {
             let eventtype = name.to_owned();
-            Tiding { eventtype, extensions: Vec::new(), body: Map::new() }.name()
+            Tiding { eventtype, extensions: Vec::new(), body: Map::new() }
         };
-        assert_eq!(told("recordingpublished"), Some("recordingpublished"));
-        for name in ["callstarted", "alarm", "recordingtagged", "", "fetchcomplete"] {
-            assert_eq!(told(name), None, "{name}");
+        let published = told("recordingpublished");
+        assert_eq!(published.known(), Some(("recordingpublished", Topic::Recordings)));
+        for role in [Some(Role::Backup), Some(Role::Witness), None] {
+            assert!(published.is_for(role, true) && published.is_for(role, false), "{role:?}");
+        }
+        let call = told("callupdated");
+        assert_eq!(call.known(), Some(("callupdated", Topic::Calls)));
+        assert!(call.is_for(Some(Role::Witness), true));
+        assert!(!call.is_for(Some(Role::Witness), false), "or it would be told twice");
+        assert!(!call.is_for(Some(Role::Backup), true) && !call.is_for(None, true));
+        for name in ["alarm", "takeover", "", "fetchcomplete"] {
+            assert_eq!(told(name).known(), None, "{name}");
         }
     }
 }

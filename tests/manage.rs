@@ -1,11 +1,12 @@
 //! What people write about recordings is on all nodes of a real group: in each catalog, and in the record
-//! beside each voice file; also if a node was away, or was killed in the midst of it.
+//! beside each voice file; also if a node was away, or was killed in the midst of it. And whoever watches at a witness
+//! hears what recorders hear.
 
 mod common;
 
 use std::time::Duration;
 
-use astlogger::demo::Cti;
+use astlogger::demo::{Cti, Heard};
 use astlogger::users::{self, UserRole};
 use common::group::{GroupBench, ONE, TWO, WITNESS};
 use common::{LIMIT, PASSWORD};
@@ -113,14 +114,14 @@ async fn what_is_written_at_any_node_is_on_all_and_is_found() {
     all_have(&bench, id, &["mine".to_owned(), "vip".to_owned()], 2).await;
 }
 
-fn is_tagged(heard: &astlogger::demo::Heard) -> bool {
+fn is_tagged(heard: &Heard) -> bool {
     member(heard, "eventtype") == "recordingtagged"
 }
 
-fn member(heard: &astlogger::demo::Heard, name: &str) -> Value {
+fn member(heard: &Heard, name: &str) -> Value {
     match heard {
-        astlogger::demo::Heard::Text(value) => value[name].clone(),
-        astlogger::demo::Heard::Binary(_) => Value::Null,
+        Heard::Text(value) => value[name].clone(),
+        Heard::Binary(_) => Value::Null,
     }
 }
 
@@ -208,4 +209,33 @@ async fn what_was_answered_outlasts_a_kill_in_the_midst_of_it() {
         .output()
         .expect("it runs");
     assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_tells_its_watchers_of_calls_recordings_and_what_is_written() {
+    let bench = GroupBench::hot_standby(1).await;
+    bench.leads_steadily(ONE).await;
+    let mut supervisor = bench.cti(WITNESS, "supervisor").await;
+    let subscribe = json!({"request": "subscribe", "events": ["calls", "recordings"]});
+    assert_eq!(supervisor.ask(subscribe).await.expect("a reply")["result"], "success");
+    let call = bench.call(0).await;
+    bench.recorded_by(&[call], ONE).await;
+    bench.hang_up(&[call]);
+    bench.published(1).await;
+    let id = bench.listed(WITNESS).await.pop().expect("a recording");
+    let mut at_two = bench.cti(TWO, "qa").await;
+    let done = tag(&mut at_two, &id, json!({"add": "vip"})).await;
+    assert_eq!(done["result"], "success", "{done}");
+    let mut heard: Vec<String> = Vec::new();
+    while heard.last().is_none_or(|last| last != "recordingtagged") {
+        if let Heard::Text(event) = supervisor.next().await.expect("an event") {
+            heard.push(event["eventtype"].as_str().expect("a name").to_owned());
+        }
+    }
+    heard.retain(|name| name != "callupdated");
+    let wanted =
+        ["callstarted", "recordingstarted", "callended", "recordingpublished", "recordingtagged"];
+    let times = |name: &&str| heard.iter().filter(|heard| heard == name).count();
+    assert!(wanted.iter().all(|name| times(name) == 1), "each once: {heard:?}");
+    assert_eq!(heard.len(), wanted.len(), "{heard:?}");
 }

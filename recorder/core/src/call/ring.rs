@@ -86,7 +86,7 @@ impl Calls {
 
     /// Whether this call's ring could become a segment.
     pub(super) fn has_ring(&self, key: CallKey) -> bool {
-        !self.rings_of(key).is_empty()
+        self.ring_that_hears(key).is_some()
     }
 
     /// Makes the call's ring the begin of a recording's segment; false if there is none. Its packets are
@@ -97,7 +97,7 @@ impl Calls {
         key: CallKey,
         id: impl FnOnce(&mut Self) -> Option<RecordingId>,
     ) -> bool {
-        let Some(phantom) = self.rings_of(key).into_iter().next() else { return false };
+        let Some(phantom) = self.ring_that_hears(key) else { return false };
         let Some(id) = id(self) else { return false };
         let reach = self.ring;
         let Some(tap) = self.taps.get_mut(&phantom) else { return false };
@@ -288,7 +288,17 @@ impl Calls {
 
     /// Whether the device that keeps the call's ring, if one does, is in a place to hear it.
     fn hears_for_ring(&self, key: CallKey) -> bool {
-        !self.listens() || self.rings_of(key).iter().all(|device| self.ear_hears(device, key))
+        self.rings_of(key).iter().all(|device| self.is_heard_by_ring(device, key))
+    }
+
+    /// The phantom with the ring that is of this call: after a merge one may be left of a station that is in
+    /// another call, or in none.
+    fn ring_that_hears(&self, key: CallKey) -> Option<Extension> {
+        self.rings_of(key).into_iter().find(|device| self.is_heard_by_ring(device, key))
+    }
+
+    fn is_heard_by_ring(&self, device: &Extension, key: CallKey) -> bool {
+        !self.listens() || self.ear_hears(device, key)
     }
 }
 

@@ -263,6 +263,17 @@ impl Run {
         Self { site, watch: Watch::new(&setup), requests: 0, devices, sides }
     }
 
+    /// A node whose devices listen at three stations.
+    fn listening(observes: bool, sides: bool, rings: bool) -> Self {
+        let stations = (1..4_u8).map(|n| Extension::new(format!("3100{n}")));
+        let device = |station: &Extension| match observes {
+            true => Extension::new(station.as_str().replace("3100", "7800")),
+            false => station.clone(),
+        };
+        let devices = stations.map(|station| (station.clone(), device(&station))).collect();
+        Self::new(Method::Listen { devices, sides }, rings)
+    }
+
     /// The receiver of this number; where there are two of each device, they alternate.
     fn receiver(&self, number: u8) -> Receiver {
         let (number, side) = (usize::from(number) - 1, usize::from(number) % self.sides.len());
@@ -397,17 +408,60 @@ proptest! {
         sides in any::<bool>(),
         rings in any::<bool>(),
     ) {
-        let stations = (1..4_u8).map(|n| Extension::new(format!("3100{n}")));
-        let device = |station: &Extension| match observes {
-            true => Extension::new(station.as_str().replace("3100", "7800")),
-            false => station.clone(),
-        };
-        let pairs = stations.map(|station| (station.clone(), device(&station)));
-        let sides = sides && !observes;
-        let mut run = Run::new(Method::Listen { devices: pairs.collect(), sides }, rings);
+        let mut run = Run::listening(observes, sides && !observes, rings);
         for input in &inputs {
             run.give(input);
         }
         run.finish();
     }
+}
+
+/// Nonsense found it: a merge told of nobody but 31003, and the ring of 31002, which was in one of the two calls,
+/// went on as the recording of the merged one, with whatever 31002 said elsewhere.
+#[test]
+fn the_ring_of_a_station_that_a_merge_leaves_out_is_no_begin_of_a_recording() {
+    let number = |text: &str| Device::Number(text.into());
+    let connection =
+        |call: &str, device: &str| Connection { call: CallId::new(call), device: number(device) };
+    let monitor = Monitor::Station("31001".into());
+    let event = |change| {
+        let (monitor, facts) = (monitor.clone(), CallFacts::default());
+        Input::Event(Box::new(CallEvent { monitor, change, facts }))
+    };
+    let answered = |call, device, answering| CallChange::Established {
+        connection: connection(call, device),
+        answering: number(answering),
+    };
+    let listed = MergedParty {
+        new: connection("1", "31001"),
+        old: None,
+        endpoint: number("31003"),
+        trunk: None,
+    };
+    let merge = Merge {
+        primary: connection("1", "31001"),
+        secondary: Some(connection("4", "31001")),
+        by: number("31001"),
+        added: number("31001"),
+        parties: vec![listed.clone(), listed],
+        new_ucid: None,
+        old_ucid: None,
+    };
+    let snapshot = CallSnapshot {
+        call: CallId::new("4"),
+        monitor: monitor.clone(),
+        parties: vec![(number("78001"), PartyState::Connected)],
+        facts: CallFacts::default(),
+    };
+    let inputs = [
+        Input::Duty(Duty::Standby),
+        event(answered("4", "31001", "31003")),
+        Input::Snapshot(Box::new(snapshot)),
+        Input::Wait(400),
+        event(answered("1", "31002", "31002")),
+        event(CallChange::Conferenced(merge)),
+    ];
+    let mut run = Run::listening(false, false, true);
+    inputs.iter().for_each(|input| run.give(input));
+    run.finish();
 }
