@@ -12,7 +12,9 @@ use recorder::clock::Clock;
 use recorder::control_task::Control;
 use recorder_core::call::Patience;
 use recorder_core::controller::GroupWord;
-use storage::{CallLog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore};
+use storage::{
+    CallLog, DurableCatalog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore,
+};
 use storage_core::{Role, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -24,6 +26,7 @@ use crate::archive::target::Target;
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
 use crate::catalog::{self, Opened};
+use crate::catalog_database::{AllSites, writer};
 use crate::certificates::Certificates;
 use crate::command::{Exit, Failure};
 use crate::completeness;
@@ -32,7 +35,7 @@ use crate::console::{self, Drills, NodeActions};
 use crate::copies;
 use crate::deletion;
 use crate::evidence;
-use crate::group::GroupBackend;
+use crate::group::{GroupBackend, OtherSites};
 use crate::hub::Hub;
 use crate::logging;
 use crate::metrics::Metrics;
@@ -132,9 +135,11 @@ impl Running {
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
         let (voices, target) = open_archive(config, voices)?;
-        let Opened { catalog, catching_up } = open_catalog(config, &voices, &hub, &group)?;
+        let Opened { catalog, followed, catching_up } =
+            open_catalog(config, &voices, &hub, &group)?;
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
+        tasks.extend(write_database(config, followed, &voices, &hub));
         tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
         tasks.extend(countersign(config, &group, &manifest, &hub));
         let (mut works, mut recording, mut aes) = (None, None, None);
@@ -188,7 +193,8 @@ impl Running {
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);
         let members = config.cluster.peers.keys().copied();
-        let backend = Arc::new(GroupBackend::new(service, group.clone(), config.role, members));
+        let backend = GroupBackend::new(service, group.clone(), config.role, members);
+        let backend = Arc::new(backend.finding_in(all_sites(config), &hub.metrics));
         tasks.extend(let_go(config, &node, &backend));
         let actions =
             NodeActions::new(Arc::clone(&node), Arc::<GroupBackend>::clone(&backend), config, live);
@@ -314,6 +320,30 @@ fn countersign(
     Some(tokio::spawn(evidence::countersign::run(parts)))
 }
 
+/// Tells the database of all sites what is listed here, where there is one.
+fn write_database(
+    config: &Config,
+    followed: Option<Arc<DurableCatalog>>,
+    voices: &VoiceStore,
+    hub: &Arc<Hub>,
+) -> Option<JoinHandle<()>> {
+    let parts = writer::Parts {
+        database: config.storage.catalog_database.clone()?,
+        node: config.nodeid,
+        catalog: followed?,
+        voices: voices.clone(),
+        hub: Arc::clone(hub),
+    };
+    Some(tokio::spawn(writer::run(parts)))
+}
+
+/// Where people's searches are answered from, if that is the database of all sites.
+fn all_sites(config: &Config) -> Option<OtherSites> {
+    let database = config.storage.catalog_database.clone()?;
+    let all = database.searched.then(|| AllSites::new(database.place))?;
+    Some(OtherSites { all, own: database.site })
+}
+
 /// Keeps the voice files of others here, where there are others, and brings back its own.
 fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
     // A witness has no room for recordings; a node alone has nobody to fetch any from.
@@ -401,7 +431,9 @@ fn open_catalog(
 ) -> Result<Opened, Failure> {
     hub.leaves_out_deleted_of(voices);
     let unfinished = voices.finish().map_err(Failure::fault)?;
-    let opened = catalog::open(&config.datadir, voices, hub, group)?;
+    // A witness lists nothing.
+    let follows = config.storage.catalog_database.is_some() && config.recorder.is_some();
+    let opened = catalog::open(&config.datadir, voices, hub, group, follows)?;
     deletion::finish_at_start(&unfinished.deleted, hub, &*opened.catalog, voices)
         .map_err(Failure::fault)?;
     for record in &unfinished.published {

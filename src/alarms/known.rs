@@ -65,6 +65,7 @@ pub const ALL: &[Kind] = &[
     node("callnotrecorded", Severity::Critical),
     node("captureoverflow", Severity::Critical),
     node("catalog", Severity::Warning),
+    node("catalogdatabase", Severity::Warning),
     node("certificateexpiring", Severity::Warning),
     node("certificateinvalid", Severity::Critical),
     node("certificatenotloaded", Severity::Warning),

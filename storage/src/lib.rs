@@ -9,6 +9,7 @@ pub mod call_log;
 pub mod catalog;
 mod catalog_batch;
 pub mod catalog_durable;
+pub mod catalog_feed;
 pub mod catalog_place;
 mod catalog_search;
 mod catalog_tables;
