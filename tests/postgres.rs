@@ -86,7 +86,7 @@ fn long() -> &'static str {
 
 fn recording(number: u64, dice: &mut Dice) -> Recording {
     let mut words: Vec<&str> = WORDS.to_vec();
-    if number % 40 == 0 {
+    if number.is_multiple_of(40) {
         words = vec![long()];
     }
     // Many begin in the same millisecond.
