@@ -9,6 +9,7 @@ pub mod catalog;
 mod catalog_batch;
 pub mod catalog_durable;
 pub mod catalog_place;
+mod catalog_record;
 mod catalog_search;
 mod catalog_tables;
 pub mod chain_log;
