@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::{Alarm, tell};
+use crate::archive;
+use crate::archive::target::Target;
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
 use crate::catalog::{self, Opened};
@@ -129,6 +131,7 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
+        let (voices, target) = open_archive(config, voices)?;
         let Opened { catalog, catching_up } = open_catalog(config, &voices, &hub, &group)?;
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
@@ -172,11 +175,14 @@ impl Running {
             syncs_told: Mutex::default(),
         });
         tasks.extend(keep_copies(config, &node));
+        tasks.extend(target.and_then(|target| keep_archive(config, &node, target)));
         tasks.extend(tell::start(&config.alarms, &hub, &group));
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
         let (datadir, mirrored) = (config.datadir.clone(), config.storage.mirror);
         let reserve = config.storage.mindiskfree;
-        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), (datadir, reserve), mirrored)));
+        let archives = config.storage.archive.is_some();
+        let room = Room { datadir, reserve, archives };
+        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), room, mirrored)));
         tasks.push(tokio::spawn(watchdog::feed(Arc::clone(&node))));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
@@ -326,6 +332,40 @@ fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
     Some(tokio::spawn(copies::run(parts)))
 }
 
+/// The archive, if there is one, and the voice files with it behind them.
+fn open_archive(
+    config: &Config,
+    voices: VoiceStore,
+) -> Result<(VoiceStore, Option<Arc<dyn Target>>), Failure> {
+    let Some(place) = &config.storage.archive else { return Ok((voices, None)) };
+    let target = archive::open(place);
+    let target = target.map_err(|error| {
+        Failure::new(Exit::Config, anyhow::anyhow!("al_archive: {}: {error}", place.place))
+    })?;
+    tracing::info!(place = place.place, "recordings are archived");
+    Ok((voices.with_archive(archive::reader(&target), config.nodeid), Some(target)))
+}
+
+/// Archives what this node has recorded.
+fn keep_archive(config: &Config, node: &Node, target: Arc<dyn Target>) -> Option<JoinHandle<()>> {
+    // A witness has no recordings.
+    let works = node.works.as_ref()?;
+    let parts = archive::Parts {
+        target,
+        peers: Peers::new(node.group.clone()),
+        voices: node.voices.clone(),
+        catalog: Arc::clone(&node.catalog),
+        marker: Arc::clone(&works.marker),
+        hub: Arc::clone(&node.hub),
+        media: works.media.clone(),
+        datadir: config.datadir.clone(),
+        reserve: config.storage.mindiskfree,
+        clock: Clock::start(),
+        notes: archive::Notes::new(&config.datadir),
+    };
+    Some(tokio::spawn(archive::run(parts)))
+}
+
 /// Lets recordings go that are past their time.
 fn let_go(config: &Config, node: &Node, backend: &Arc<GroupBackend>) -> Option<JoinHandle<()>> {
     let works = node.works.as_ref()?;
@@ -446,13 +486,18 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
     }
 }
 
+/// The disk as far as room on it matters.
+struct Room {
+    datadir: std::path::PathBuf,
+    reserve: DiskShare,
+    /// Whether there is an archive.
+    archives: bool,
+}
+
 /// Looks at what nobody reports by himself: room on the disk, the media thread's flags, how far the mirror
 /// is.
-async fn watch_node(
-    node: Arc<Node>,
-    (datadir, reserve): (std::path::PathBuf, DiskShare),
-    mirrored: bool,
-) {
+async fn watch_node(node: Arc<Node>, room: Room, mirrored: bool) {
+    let Room { datadir, reserve, archives } = room;
     let mut beat = tokio::time::interval(WATCH);
     let mut low = false;
     loop {
@@ -464,7 +509,7 @@ async fn watch_node(
             low = retention::core::is_low(free, reserve.bytes_of(stat.blocks() * unit), low);
             // A witness keeps no recordings.
             let is_recorder = node.works.is_some();
-            node.hub.alarms.set(low && is_recorder, retention::disk_low(&datadir, free));
+            node.hub.alarms.set(low && is_recorder, retention::disk_low(&datadir, free, archives));
         }
         if let Some(works) = &node.works {
             let stats = works.media.stats();

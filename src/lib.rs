@@ -8,6 +8,7 @@
 //! `ARCHITECTURE.md`.
 
 mod alarms;
+mod archive;
 pub mod audit;
 pub mod bridge;
 mod catalog;

@@ -75,6 +75,8 @@ pub struct Metrics {
     pub recordings_published: IntCounterVec,
     /// Of recordings that go.
     pub deletions: Deletions,
+    /// What becomes of recordings in the archive.
+    pub archive: ArchiveMetrics,
     /// `calls_missed_total{reason=}`: should have been recorded and were not.
     pub calls_missed: IntCounterVec,
     /// What is received and captured.
@@ -160,6 +162,7 @@ impl Metrics {
                 &["trigger"],
             ),
             deletions: Deletions::new(r),
+            archive: ArchiveMetrics::new(r),
             calls_missed: counters(
                 r,
                 "calls_missed_total",
@@ -327,6 +330,35 @@ impl MirrorMetrics {
             let peer = peer.to_string();
             let recordings = i64::try_from(*recordings).unwrap_or(i64::MAX);
             self.recordings.with_label_values(&[&peer]).set(recordings);
+        }
+    }
+}
+
+/// What becomes of recordings in the archive.
+#[derive(Debug)]
+pub struct ArchiveMetrics {
+    /// `archive_pending`.
+    pub pending: IntGauge,
+    /// `archive_stored_total`.
+    pub stored: IntCounter,
+    /// `archive_removed_total`.
+    pub removed: IntCounter,
+}
+
+impl ArchiveMetrics {
+    fn new(r: &Registry) -> Self {
+        Self {
+            pending: gauge(
+                r,
+                "archive_pending",
+                "Recordings that are to be archived by this node, or deleted in the archive.",
+            ),
+            stored: counter(r, "archive_stored_total", "Voice files archived and read back."),
+            removed: counter(
+                r,
+                "archive_removed_total",
+                "Voice files removed here to make room, because the archive has them.",
+            ),
         }
     }
 }

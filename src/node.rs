@@ -214,7 +214,7 @@ impl Backend for Node {
         let known = self.recording(id)?.ok_or_else(unknown)?;
         // As it lies here; and if it has just been sealed anew, what is there now.
         let record = match self.voices.lies(&known) {
-            Ok(Lies::This(record) | Lies::Later(record)) => *record,
+            Ok(Lies::This(record) | Lies::Later(record) | Lies::Archived(record)) => *record,
             Ok(Lies::Nothing | Lies::Earlier) => {
                 let message = format!("the voice file of {id} is not here");
                 return Err(Failure::new(Code::NotFound, message));
@@ -435,7 +435,7 @@ impl Backend for Node {
 impl PeerService for Node {
     fn holds(&self, record: &Recording) -> bool {
         match self.voices.lies(record) {
-            Ok(Lies::This(record)) => self.voices.voice(&record).is_ok(),
+            Ok(Lies::This(record) | Lies::Archived(record)) => self.voices.voice(&record).is_ok(),
             _ => false,
         }
     }
@@ -577,9 +577,9 @@ fn audio_failure(error: &FetchError) -> Failure {
     let code = match error {
         // It is there, and is not to be had by anything that this program could do.
         FetchError::Format { .. }
-        | FetchError::Voice(VoiceError::Key { .. } | VoiceError::Erased { .. }) => {
-            Code::Unavailable
-        }
+        | FetchError::Voice(
+            VoiceError::Key { .. } | VoiceError::Erased { .. } | VoiceError::Archive { .. },
+        ) => Code::Unavailable,
         _ => Code::Internal,
     };
     Failure::new(code, error.to_string())

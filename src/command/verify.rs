@@ -71,6 +71,8 @@ pub(super) struct Options {
 struct Report {
     ok: bool,
     recordings: u64,
+    /// Those whose voice file lies in the archive only.
+    archived: u64,
     bytes: u64,
     /// Lines of audit logs.
     auditlines: u64,
@@ -144,6 +146,7 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         print_json(&Report {
             ok: done.is_clean(),
             recordings: done.recordings,
+            archived: done.archived,
             bytes: done.bytes,
             auditlines: lines,
             manifestlines: manifest.lines,
@@ -273,6 +276,9 @@ fn tell(fault: &Fault, json: bool) {
 
 fn in_words(done: &Verified) -> String {
     let mut words = format!("{} recordings, {} bytes of audio", done.recordings, done.bytes);
+    if done.archived > 0 {
+        words += &format!(", {} voice files in the archive only (not looked at)", done.archived);
+    }
     for (kind, count) in &done.faults {
         words += &format!(", {count} {}", kind.as_str());
     }

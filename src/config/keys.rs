@@ -94,6 +94,8 @@ pub(super) const KEYS: &[Key] = &[
     key("al_s3accesskeyfile", Kind::Text),
     key("al_s3secretkey", Kind::Secret),
     key("al_s3secretkeyfile", Kind::Text),
+    key("al_sftpkeyfile", Kind::Text),
+    key("al_sftpknownhosts", Kind::Text),
     key("al_catalogurl", Kind::Secret),
     key("al_catalogurlfile", Kind::Text),
     key("al_encryptionkeyfile", Kind::Text),

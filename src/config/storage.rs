@@ -6,29 +6,13 @@ use recorder_core::dmcc::Secret;
 use storage::{KeyFileError, Keys};
 use storage_core::record::VoiceFormat;
 
+use super::archive::{self, Archive};
 use super::reader::Reader;
 use super::retention;
 use super::value::{self, DiskShare};
 use crate::retention::core::RetentionRules;
 
 pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
-
-/// An S3-compatible store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Archive {
-    /// Bucket.
-    pub bucket: String,
-    /// What the names of the objects begin with; may be empty.
-    pub prefix: String,
-    /// `al_s3endpoint`; absent: the region's own.
-    pub endpoint: Option<String>,
-    /// `al_s3region`.
-    pub region: Option<String>,
-    /// `al_s3accesskey`.
-    pub accesskey: Option<Secret>,
-    /// `al_s3secretkey`.
-    pub secretkey: Option<Secret>,
-}
 
 /// What becomes of recordings.
 #[derive(Clone, Debug)]
@@ -71,7 +55,7 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         mirror_lag: reader.span("al_mirrorlagms", 1, Duration::from_millis(300), 50..=600_000),
         retention: retention::read(reader),
         mindiskfree: read_mindiskfree(reader),
-        archive: read_archive(reader),
+        archive: archive::read(reader),
         catalogurl: read_catalogurl(reader),
         keys: read_keys(reader),
     }
@@ -113,38 +97,6 @@ fn read_mindiskfree(reader: &mut Reader) -> DiskShare {
         reader.refuse_value("al_mindiskfree", &must_be, "write al_mindiskfree = \"5%\"");
         default
     })
-}
-
-fn read_archive(reader: &mut Reader) -> Option<Archive> {
-    let place = reader.parsed(
-        "al_archive",
-        |text| {
-            let place = text.strip_prefix("s3://").unwrap_or_default();
-            let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-            if bucket.is_empty() {
-                return Err("s3://BUCKET or s3://BUCKET/PREFIX".to_owned());
-            }
-            Ok((bucket.to_owned(), prefix.trim_matches('/').to_owned()))
-        },
-        "write al_archive = \"s3://recordings/site1\"",
-    );
-    let endpoint = reader.parsed(
-        "al_s3endpoint",
-        |text| match text.split_once("://") {
-            Some(("http" | "https", rest)) if !rest.is_empty() => Ok(text.to_owned()),
-            _ => Err("an address that begins with https:// or http://".to_owned()),
-        },
-        "write al_s3endpoint = \"https://s3.example.com\"",
-    );
-    let region = reader.text("al_s3region");
-    let accesskey = reader.secret("al_s3accesskey", "al_s3accesskeyfile");
-    let secretkey = reader.secret("al_s3secretkey", "al_s3secretkeyfile");
-    let (bucket, prefix) = place?;
-    if accesskey.is_some() != secretkey.is_some() {
-        let wrong = "one of access key and secret key is missing";
-        reader.refuse("al_archive", wrong, "give al_s3accesskey and al_s3secretkeyfile");
-    }
-    Some(Archive { bucket, prefix, endpoint, region, accesskey, secretkey })
 }
 
 fn read_catalogurl(reader: &mut Reader) -> Option<Secret> {

@@ -389,7 +389,6 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
     for (lines, key) in [
         ("al_agents = [\"5001\"]", "al_agents"),
         ("al_hold = \"skip\"", "al_hold"),
-        ("al_archive = \"s3://bucket/site\"", "al_archive"),
         ("al_catalogurl = \"postgres://u:hunter3@h/d\"", "al_catalogurl"),
     ] {
         let warned = warned(&with(lines));
@@ -511,4 +510,50 @@ proptest! {
     ) {
         let _ = parse(&with(&format!("{} = {value}", keys::KEYS[key].name)));
     }
+}
+
+#[test]
+fn an_archive_is_a_store_or_a_folder() {
+    let archive = |lines: &str| parse(&with(lines)).unwrap().storage.archive.unwrap();
+    let read =
+        archive("al_archive = \"s3://calls/site/one/\"\nal_s3endpoint = \"http://127.0.0.1:9\"");
+    let ArchiveKind::S3(s3) = &read.kind else { panic!("{read:?}") };
+    assert_eq!(
+        (&*read.place, &*s3.bucket, &*s3.prefix),
+        ("s3://calls/site/one", "calls", "site/one")
+    );
+    assert_eq!(archive("al_archive = \"s3://calls\"").place, "s3://calls");
+    let folder = archive("al_archive = \"file:///mnt/calls/\"");
+    assert_eq!(
+        (&*folder.place, folder.kind),
+        ("file:///mnt/calls", ArchiveKind::Folder("/mnt/calls".into()))
+    );
+    let keys = "al_sftpkeyfile = \"/k\"\nal_sftpknownhosts = \"/h\"\n";
+    let server = archive(&format!("{keys}al_archive = \"sftp://rec@[::1]:2022/srv/calls/\""));
+    let ArchiveKind::Sftp(sftp) = &server.kind else { panic!("{server:?}") };
+    assert_eq!(
+        (&*sftp.user, &*sftp.host, sftp.port, &*sftp.folder),
+        ("rec", "::1", 2022, "/srv/calls")
+    );
+    assert_eq!(server.place, "sftp://rec@[::1]:2022/srv/calls");
+    let lacking = told(&with("al_archive = \"sftp://rec@nas/srv\""));
+    assert!(lacking[0].contains("al_sftpkeyfile"), "{lacking:?}");
+    for wrong in [
+        "calls",
+        "s3:///x",
+        "file://calls",
+        "ftp://calls",
+        "sftp://nas/x",
+        "sftp://rec@nas",
+        "sftp://rec:hunter@nas/x",
+        "sftp://rec@-oProxyCommand=x/x",
+        "sftp://rec@nas:ssh/x",
+    ] {
+        let told = told(&with(&format!("al_archive = \"{wrong}\"")));
+        assert!(told[0].starts_with("al_archive"), "{wrong}: {told:?}");
+    }
+    let clear = warned(&with("al_archive = \"s3://calls\"\nal_s3endpoint = \"http://nas:9000\""));
+    assert!(clear.iter().any(|line| line.contains("crosses the network in clear")), "{clear:?}");
+    let unused = warned(&with("al_archive = \"file:///mnt\"\nal_s3region = \"eu\""));
+    assert!(unused.iter().any(|line| line.starts_with("al_s3region")), "{unused:?}");
 }

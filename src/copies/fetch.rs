@@ -63,7 +63,7 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
     });
     let Ok(Some(record)) = looked.await else { return Outcome::Settled.into() };
     if !parts.has_room(record.bytes) {
-        return Outcome::NoRoom.into();
+        return left_there(parts, record).await.into();
     }
     let mut nowhere = !from.is_empty();
     for node in from {
@@ -88,6 +88,18 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
         }
     }
     if nowhere { Outcome::Nowhere.into() } else { Outcome::Failed.into() }
+}
+
+/// Where there is no room for a voice file that the archive has, its record is enough.
+async fn left_there(parts: &Arc<Parts>, record: Recording) -> Outcome {
+    if parts.voices.archived_here(&record).is_none() {
+        return Outcome::NoRoom;
+    }
+    let voices = parts.voices.clone();
+    match spawn_blocking(move || voices.adopt_archived(&record)).await {
+        Ok(Ok(())) => Outcome::Settled,
+        _ => Outcome::NoRoom,
+    }
 }
 
 /// What people wrote about a recording while its copy was on its way is in the catalog only.

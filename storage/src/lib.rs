@@ -2,6 +2,7 @@
 //! index by which they are found. Decisions about bytes, names and queries are in `storage-core`;
 //! here they meet a disk.
 
+pub mod archived;
 pub mod audit_log;
 mod block_list;
 pub mod call_log;
@@ -60,6 +61,7 @@ mod voice_out;
 pub mod voice_store;
 pub mod wav;
 
+pub use archived::ArchiveReader;
 pub use call_log::{CallLog, CallLogError, CallsRead};
 pub use catalog::{Catalog, CatalogError, MemoryCatalog, Page};
 pub use catalog_durable::DurableCatalog;

@@ -94,6 +94,8 @@ pub struct Fault {
 pub struct Verified {
     /// Recordings of which there is a record.
     pub recordings: u64,
+    /// Those whose voice file lies in the archive only; it is not looked at there.
+    pub archived: u64,
     /// Bytes of audio that were compared with their checksum.
     pub bytes: u64,
     /// Files that are not as they should be, by kind.
@@ -248,6 +250,7 @@ impl Verifier<'_> {
 
     fn take(&mut self, looked: Looked) {
         self.done.recordings += u64::from(looked.has_record);
+        self.done.archived += u64::from(looked.archived);
         self.done.bytes += looked.bytes;
         for finding in looked.findings {
             match finding {

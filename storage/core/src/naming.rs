@@ -14,6 +14,7 @@
 //! voice/.publishing/RECORDINGID.REVISION.…  records whose publishing has begun
 //! voice/.deleting/RECORDINGID.json        recordings whose deletion has begun
 //! voice/.copies/…                         the same three for what comes from another member
+//! archive/RECORDINGID.json                how far a large voice file has got into the archive
 //! pulled/                                 captures of other nodes while they are sealed
 //! mirror/NODE/capture/0000000001.alc      what another node captured, for the day that it is lost
 //! mirror/NODE/position                    how much of that node's journal is durable here
@@ -50,6 +51,8 @@ pub const PUBLISHING_FOLDER: &str = ".publishing";
 /// Folder of what comes from other members and has no final name yet, below [`VOICE_FOLDER`]: whatever
 /// this node seals itself is never mixed up with it.
 pub const COPIES_FOLDER: &str = ".copies";
+/// Folder of notes on what is on its way into the archive.
+pub const ARCHIVE_FOLDER: &str = "archive";
 /// Folder of other nodes' captures while they are needed here.
 pub const PULLED_FOLDER: &str = "pulled";
 /// Folder of what other nodes captured and this one keeps for them.
