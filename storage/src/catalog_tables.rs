@@ -3,7 +3,7 @@
 //! in `catalog_batch`, which of them a search reads in `catalog_search`.
 //!
 //! ```text
-//! record   started, id    the record, JSON
+//! record   started, id    the record, packed (`catalog_record`)
 //! place    id             when it began
 //! list     stretch, term  offsets of the recordings that have the term
 //! stretch  number         offsets of all recordings, with their length classes
@@ -24,9 +24,10 @@ use storage_core::terms::{Term, behind};
 use storage_core::{Recording, RecordingId};
 
 use crate::catalog::CatalogError;
+use crate::catalog_record::{pack, unpack};
 
 /// What the tables look like; another number is another form, and is made anew.
-const FORM: u32 = 1;
+pub(crate) const FORM: u32 = 2;
 const CHECK_BYTES: usize = 4;
 
 const SCHEMA: &str = "
@@ -148,10 +149,8 @@ impl Tables {
 
     pub fn put_record(&self, recording: &Recording) -> Result<(), CatalogError> {
         let (started, id) = (recording.started.as_millis(), recording.recordingid.0);
-        let json = serde_json::to_vec(recording)
-            .map_err(|error| CatalogError::Device { action: "written", what: error.to_string() })?;
         let name = &id.as_bytes()[..];
-        let value = checked(&record_key(started, name), &json);
+        let value = checked(&record_key(started, name), &pack(recording)?);
         self.write("REPLACE INTO record VALUES (?1, ?2, ?3)", params![started, name, value])?;
         self.write("REPLACE INTO place VALUES (?1, ?2)", params![name, started])
     }
@@ -375,8 +374,7 @@ fn list_key(stretch: i64, term: &[u8]) -> Vec<u8> {
 }
 
 fn parse_record(started: i64, id: &[u8], value: &[u8]) -> Result<Recording, CatalogError> {
-    let json = content(&record_key(started, id), value)?;
-    serde_json::from_slice(json).map_err(|error| damaged(format!("a record: {error}")))
+    unpack(content(&record_key(started, id), value)?)
 }
 
 fn parse_list(stretch: i64, term: &[u8], value: &[u8]) -> Result<Vec<u32>, CatalogError> {

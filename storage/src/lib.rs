@@ -10,6 +10,7 @@ mod catalog_batch;
 pub mod catalog_durable;
 pub mod catalog_feed;
 pub mod catalog_place;
+mod catalog_record;
 mod catalog_search;
 mod catalog_tables;
 pub mod chain_log;

@@ -294,6 +294,21 @@ fn an_index_of_an_older_form_is_made_anew() {
 }
 
 #[test]
+fn tables_of_another_form_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path());
+    let file = folder.path().join("index/catalog.sqlite");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // SQLite's header keeps `user_version` there.
+    bytes[60..64].copy_from_slice(&1_u32.to_be_bytes());
+    std::fs::write(&file, bytes).unwrap();
+    let (catalog, state) = DurableCatalog::open(folder.path()).unwrap();
+    assert!(matches!(&state, CatalogState::Empty { because } if because.contains("form is 1")));
+    assert!(catalog.is_empty().unwrap());
+    catalog.put(&recording(1, 1)).unwrap();
+}
+
+#[test]
 fn an_index_that_has_forgotten_commits_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path());

@@ -143,7 +143,7 @@ pub fn recording(number: u64, of: u64) -> Recording {
         segments: vec![segment(duration_ms, &mut draw)],
         complete: !draw.once_in(200),
         bytes: 58 + duration_ms * 8,
-        sha256: format!("{:016x}", draw.any()).repeat(4),
+        sha256: (0..4).map(|_| format!("{:016x}", draw.any())).collect(),
         tags: tags(&mut draw),
         notes: notes(&mut draw, started),
         ..BLANK.clone()
