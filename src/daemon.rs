@@ -12,7 +12,9 @@ use recorder::clock::Clock;
 use recorder::control_task::Control;
 use recorder_core::call::Patience;
 use recorder_core::controller::GroupWord;
-use storage::{CallLog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore};
+use storage::{
+    CallLog, DurableCatalog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore,
+};
 use storage_core::{Role, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -24,6 +26,7 @@ use crate::archive::target::Target;
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
 use crate::catalog::{self, Opened};
+use crate::catalog_database::{AllSites, writer};
 use crate::certificates::Certificates;
 use crate::command::{Exit, Failure};
 use crate::completeness;
@@ -32,7 +35,7 @@ use crate::console::{self, Drills, NodeActions};
 use crate::copies;
 use crate::deletion;
 use crate::evidence;
-use crate::group::GroupBackend;
+use crate::group::{GroupBackend, OtherSites};
 use crate::hub::Hub;
 use crate::logging;
 use crate::metrics::Metrics;
@@ -134,10 +137,13 @@ impl Running {
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
         let (voices, target) = open_archive(config, voices)?;
-        let Opened { catalog, catching_up } = open_catalog(config, &voices, &hub, &group)?;
+        let Opened { catalog, followed, catching_up } =
+            open_catalog(config, &voices, &hub, &group)?;
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
+        tasks.extend(write_database(config, followed, &voices, &hub));
         tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
+        tasks.extend(countersign(config, &group, &manifest, &hub));
         let (mut works, mut recording, mut aes) = (None, None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
@@ -192,7 +198,8 @@ impl Running {
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);
         let members = config.cluster.peers.keys().copied();
-        let backend = Arc::new(GroupBackend::new(service, group.clone(), config.role, members));
+        let backend = GroupBackend::new(service, group.clone(), config.role, members);
+        let backend = Arc::new(backend.finding_in(all_sites(config), &hub.metrics));
         tasks.extend(let_go(config, &node, &backend));
         let actions =
             NodeActions::new(Arc::clone(&node), Arc::<GroupBackend>::clone(&backend), config, live);
@@ -299,6 +306,47 @@ async fn open_group(config: &Config) -> Result<Group, Failure> {
         }),
         None => Ok(Group::alone(config.nodeid, config.role)),
     }
+}
+
+/// Has the manifest signed by others, where there are any.
+fn countersign(
+    config: &Config,
+    group: &Group,
+    manifest: &Arc<Manifest>,
+    hub: &Arc<Hub>,
+) -> Option<JoinHandle<()>> {
+    group.listens()?;
+    let parts = evidence::countersign::Parts {
+        group: group.clone(),
+        manifest: Arc::clone(manifest),
+        datadir: config.datadir.clone(),
+        hub: Arc::clone(hub),
+    };
+    Some(tokio::spawn(evidence::countersign::run(parts)))
+}
+
+/// Tells the database of all sites what is listed here, where there is one.
+fn write_database(
+    config: &Config,
+    followed: Option<Arc<DurableCatalog>>,
+    voices: &VoiceStore,
+    hub: &Arc<Hub>,
+) -> Option<JoinHandle<()>> {
+    let parts = writer::Parts {
+        database: config.storage.catalog_database.clone()?,
+        node: config.nodeid,
+        catalog: followed?,
+        voices: voices.clone(),
+        hub: Arc::clone(hub),
+    };
+    Some(tokio::spawn(writer::run(parts)))
+}
+
+/// Where people's searches are answered from, if that is the database of all sites.
+fn all_sites(config: &Config) -> Option<OtherSites> {
+    let database = config.storage.catalog_database.clone()?;
+    let all = database.searched.then(|| AllSites::new(database.place))?;
+    Some(OtherSites { all, own: database.site })
 }
 
 /// Keeps the voice files of others here, where there are others, and brings back its own.
@@ -409,7 +457,9 @@ fn open_catalog(
 ) -> Result<Opened, Failure> {
     hub.leaves_out_deleted_of(voices);
     let unfinished = voices.finish().map_err(Failure::fault)?;
-    let opened = catalog::open(&config.datadir, voices, hub, group)?;
+    // A witness lists nothing.
+    let follows = config.storage.catalog_database.is_some() && config.recorder.is_some();
+    let opened = catalog::open(&config.datadir, voices, hub, group, follows)?;
     deletion::finish_at_start(&unfinished.deleted, hub, &*opened.catalog, voices)
         .map_err(Failure::fault)?;
     for record in &unfinished.published {
@@ -424,7 +474,9 @@ fn open_voices(config: &Config) -> Result<(VoiceStore, Arc<Manifest>), Failure> 
     let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
     let manifest = Manifest::open(&config.datadir, config.nodeid).map_err(Failure::unavailable)?;
     let manifest = Arc::new(manifest);
-    tracing::info!(key = %manifest.public_key(), "what is published is signed");
+    if let Some(key) = manifest.public_key() {
+        tracing::info!(%key, "what is published is signed");
+    }
     let voices = voices.with_keys(config.storage.keys.clone());
     Ok((voices.with_manifest(Arc::clone(&manifest)), manifest))
 }

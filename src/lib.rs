@@ -12,6 +12,7 @@ mod archive;
 pub mod audit;
 pub mod bridge;
 mod catalog;
+pub mod catalog_database;
 mod certificates;
 pub mod command;
 pub mod completeness;

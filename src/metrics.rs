@@ -91,6 +91,8 @@ pub struct Metrics {
     today: Today,
     /// What mirrors have, and lack.
     pub mirror: MirrorMetrics,
+    /// The catalog's database.
+    pub database: DatabaseMetrics,
     /// Attempts to seal that failed and are made again.
     pub seal_retries: IntCounter,
     /// Room on the file system of `al_datadir`.
@@ -179,6 +181,7 @@ impl Metrics {
             seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
             today: Today::new(r),
             mirror: MirrorMetrics::new(r),
+            database: DatabaseMetrics::new(r),
             seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
             disk_free_bytes: free_gauge(r),
             alarms: gauges(r, "alarms", "Alarms of this name that are raised.", &["alarm"]),
@@ -455,6 +458,42 @@ impl Today {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What of the catalog is in the database of all sites.
+#[derive(Debug)]
+pub struct DatabaseMetrics {
+    /// `catalog_database_up`.
+    pub up: IntGauge,
+    /// `catalog_database_pending`.
+    pub pending: IntGauge,
+    /// `catalog_database_written_total`.
+    pub written: IntCounter,
+    /// `catalog_database_fallbacks_total`.
+    pub fallbacks: IntCounter,
+}
+
+impl DatabaseMetrics {
+    fn new(r: &Registry) -> Self {
+        Self {
+            up: gauge(
+                r,
+                "catalog_database_up",
+                "1 while the catalog's database takes what is told.",
+            ),
+            pending: gauge(
+                r,
+                "catalog_database_pending",
+                "Recordings that it is still to be told of.",
+            ),
+            written: counter(r, "catalog_database_written_total", "Rows written into it."),
+            fallbacks: counter(
+                r,
+                "catalog_database_fallbacks_total",
+                "Searches answered by the local catalog in its place.",
+            ),
+        }
     }
 }
 

@@ -204,7 +204,7 @@ fn gather_media(metrics: &Metrics, stats: &MediaStats) {
 impl Backend for Node {
     fn search(&self, query: &Query) -> Result<Listing, Failure> {
         let page = self.catalog.search(query).map_err(catalog_failure)?;
-        Ok(Listing { page, unreachable: Vec::new() })
+        Ok(Listing { page, ..Listing::default() })
     }
 
     fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {

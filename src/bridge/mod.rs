@@ -271,7 +271,12 @@ impl Shell {
             Ok(Change::Claimed { stretch, .. } | Change::Ended { stretch }) => {
                 self.bridge.changed(stretch.recording);
             }
-            Ok(Change::Members | Change::Duties { .. }) => {}
+            Ok(
+                Change::Members
+                | Change::Duties { .. }
+                | Change::Checkpoint { .. }
+                | Change::Countersigned { .. },
+            ) => {}
             Ok(Change::Restored) | Err(_) => {
                 self.parts.group.read(|state| self.bridge.all_changed(state));
             }

@@ -7,6 +7,7 @@
 
 mod alarms;
 mod archive;
+mod catalog_database;
 mod cluster;
 mod keys;
 mod later;

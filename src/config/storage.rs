@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use recorder_core::dmcc::Secret;
 use storage::{KeyFileError, Keys};
 use storage_core::record::VoiceFormat;
 
 use super::archive::{self, Archive};
 use super::reader::Reader;
-use super::retention;
 use super::value::{self, DiskShare};
+use super::{catalog_database, retention};
+use crate::catalog_database::CatalogDatabase;
 use crate::retention::core::RetentionRules;
 
 pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
@@ -40,8 +40,8 @@ pub struct Storage {
     pub mindiskfree: DiskShare,
     /// `al_archive`.
     pub archive: Option<Archive>,
-    /// `al_catalogurl`; may hold a password.
-    pub catalogurl: Option<Secret>,
+    /// `al_catalogurl` and what belongs to it.
+    pub catalog_database: Option<CatalogDatabase>,
     /// What is in the file that `al_encryptionkeyfile` names; none: nothing is encrypted.
     pub keys: Keys,
 }
@@ -62,7 +62,7 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         scrub: read_scrubdays(reader),
         mindiskfree: read_mindiskfree(reader),
         archive: archive::read(reader),
-        catalogurl: read_catalogurl(reader),
+        catalog_database: catalog_database::read(reader),
         keys: read_keys(reader),
     }
 }
@@ -108,14 +108,4 @@ fn read_mindiskfree(reader: &mut Reader) -> DiskShare {
         reader.refuse_value("al_mindiskfree", &must_be, "write al_mindiskfree = \"5%\"");
         default
     })
-}
-
-fn read_catalogurl(reader: &mut Reader) -> Option<Secret> {
-    let url = reader.secret("al_catalogurl", "al_catalogurlfile")?;
-    let (scheme, rest) = url.expose().split_once("://").unwrap_or_default();
-    if !matches!(scheme, "postgres" | "postgresql") || rest.is_empty() {
-        let wrong = "must be an address that begins with postgres://";
-        reader.refuse("al_catalogurl", wrong, "write postgres://USER:PASSWORD@HOST/DATABASE");
-    }
-    Some(url)
 }

@@ -187,7 +187,17 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_archive = \"bucket\"", &["al_archive", "s3://BUCKET"]),
     ("al_archive = \"s3://b\"\nal_s3accesskey = \"k\"", &["access key and secret key"]),
     ("al_s3endpoint = \"s3.example.com\"", &["al_s3endpoint", "https://"]),
-    ("al_catalogurl = \"mysql://u:pw@h/d\"", &["al_catalogurl: ", "postgres://"]),
+    ("al_catalogurl = \"mysql://u:pw@h/d\"\nal_site = \"s\"", &["al_catalogurl: ", "postgres://"]),
+    ("al_catalogurl = \"postgres://u@h/d\"", &["al_site: is missing", "al_site = "]),
+    ("al_catalogsearch = \"database\"", &["al_catalogsearch", "al_catalogurl"]),
+    (
+        "al_catalogurl = \"postgres://u@h/d\"\nal_site = \"s\"\nal_catalogsearch = \"all\"",
+        &["al_catalogsearch", "one of local, database"],
+    ),
+    (
+        "al_catalogurl = \"postgres://u@h/d?sslmode=maybe\"\nal_site = \"s\"",
+        &["al_catalogurl", "sslmode", "verify-full"],
+    ),
     (
         "al_encryptionkeyfile = \"/k\"",
         &["al_encryptionkeyfile", "/k cannot be read", "astlogger key new"],
@@ -387,11 +397,8 @@ fn encrypted_media_is_offered_in_its_order_and_what_is_doubtful_about_it_is_said
 
 #[test]
 fn what_this_version_does_not_do_is_said_and_not_done() {
-    for (lines, key) in [
-        ("al_agents = [\"5001\"]", "al_agents"),
-        ("al_hold = \"skip\"", "al_hold"),
-        ("al_catalogurl = \"postgres://u:hunter3@h/d\"", "al_catalogurl"),
-    ] {
+    for (lines, key) in [("al_agents = [\"5001\"]", "al_agents"), ("al_hold = \"skip\"", "al_hold")]
+    {
         let warned = warned(&with(lines));
         let begin = format!("{key}: not in this version: ");
         assert!(warned.iter().any(|line| line.starts_with(&begin)), "{lines}: {warned:?}");
@@ -455,7 +462,7 @@ fn secrets_come_from_values_files_or_credentials() {
 #[test]
 fn no_secret_shows_in_debug_or_in_an_error() {
     let text = with(
-        "al_catalogurl = \"postgres://u:hunter3@h/d\"\nal_s3secretkey = \"hunter4\"\n\
+        "al_catalogurl = \"postgres://u:hunter3@h/d\"\nal_site = \"s\"\nal_s3secretkey = \"hunter4\"\n\
          al_s3accesskey = \"hunter5\"\nal_archive = \"s3://b\"",
     );
     let shown = format!("{:?} {:#?}", parse(&text).unwrap(), parse(&text).unwrap());
@@ -466,6 +473,10 @@ fn no_secret_shows_in_debug_or_in_an_error() {
         "al_aespassword = [\"hunter2\"]",
         "al_aespassword = { hunter2 = 1 }",
         "al_catalogurl = \"mysql://u:hunter2@h/d\"",
+        "al_catalogurl = \"postgres://u:hunter2@h:x/d\"\nal_site = \"s\"",
+        "al_catalogurl = \"postgres://u:x@h/d?hunter2=y\"\nal_site = \"s\"",
+        "al_catalogurl = \"postgres://u:hunter2@h/d\"",
+        "al_catalogurl = \"postgres://u:x@h/d\"\nal_site = \"s\"\nal_catalogpassword = \"hunter2\"",
         "al_aespassword = hunter2",
         "al_aespassword = \"hunter2",
         "al_aespassword = \"hunter2\" hunter2",

@@ -35,6 +35,12 @@ impl VoiceStore {
         self.deleted().has(id)
     }
 
+    /// All that were deleted, in no order.
+    #[must_use]
+    pub fn all_deleted(&self) -> Vec<RecordingId> {
+        self.deleted().all()
+    }
+
     /// What stays of a deleted recording.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ use tokio::time::{Instant, sleep};
 
 /// Frames of a call.
 const SOME: u32 = 100;
+/// Room is never short, however full the disk of this machine is.
+const ROOMY: &str = "al_mindiskfree = \"1 MB\"\n";
 /// More than any disk has: room is always short.
 const ALWAYS_LOW: &str = "al_mindiskfree = \"900 TiB\"\n";
 
@@ -177,7 +179,7 @@ async fn raised(bench: &Bench, alarm: &str, is_so: bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_archived_goes_from_a_full_disk_and_is_played_as_ever() {
     let Some(store) = Store::start().await else { return };
-    let bench = Bench::start_with(SiteConfig::demo(2, 1), &store.settings()).await;
+    let bench = Bench::start_with(SiteConfig::demo(2, 1), &(store.settings() + ROOMY)).await;
     record_one(&bench, 1).await;
     let archived = all_archived(&bench, 1).await;
     let (voice, record) = &archived[0];
@@ -200,7 +202,7 @@ async fn what_is_archived_goes_from_a_full_disk_and_is_played_as_ever() {
     })
     .await;
 
-    edit(&bench, "al_archive", &format!("{ALWAYS_LOW}al_archive"));
+    edit(&bench, ROOMY, ALWAYS_LOW);
     let bench = restarted(bench).await;
     comes_true(&bench, "it makes room", || !voice.exists()).await;
     bench.metric("astlogger_archive_removed_total", |removed| removed == 1.0).await;
@@ -229,7 +231,7 @@ async fn what_is_archived_goes_from_a_full_disk_and_is_played_as_ever() {
 /// The voice folder is lost, and copied back from the archive, as `docs/archive.md` says.
 async fn restored(mut bench: Bench, store: &Store, voice: &Path, bytes: &[u8]) {
     bench.node.kill().await.expect("it runs");
-    edit(&bench, ALWAYS_LOW, "");
+    edit(&bench, ALWAYS_LOW, ROOMY);
     let data = bench.node.data_dir();
     std::fs::remove_dir_all(data.join("voice")).expect("it is there");
     std::fs::remove_dir_all(data.join("catalog")).expect("it is there");
@@ -297,7 +299,7 @@ async fn a_store_that_is_away_or_refuses_is_told_and_nothing_is_lost_or_removed(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_file_goes_on_where_it_was_when_server_and_node_are_killed() {
     let Some(mut store) = Store::start().await else { return };
-    let bench = Bench::prepare(SiteConfig::demo(2, 1), &store.settings()).await;
+    let bench = Bench::prepare(SiteConfig::demo(2, 1), &(store.settings() + ROOMY)).await;
     // 160 MB, 20 parts.
     let large = lay(&bench, 1, 20_000);
     let mut bench = bench.started().await;
@@ -328,7 +330,7 @@ async fn a_large_file_goes_on_where_it_was_when_server_and_node_are_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_altered_in_the_archive_is_put_there_anew_before_the_file_here_goes() {
     let Some(store) = Store::start().await else { return };
-    let bench = Bench::prepare(SiteConfig::demo(2, 1), &store.settings()).await;
+    let bench = Bench::prepare(SiteConfig::demo(2, 1), &(store.settings() + ROOMY)).await;
     let laid = [lay(&bench, 1, 30), lay(&bench, 2, 30)];
     let bench = bench.started().await;
     let archived = all_archived(&bench, 2).await;
@@ -343,7 +345,7 @@ async fn what_was_altered_in_the_archive_is_put_there_anew_before_the_file_here_
     bytes[1000] ^= 1;
     std::fs::write(object, &bytes).expect("writable");
 
-    edit(&bench, "al_archive", &format!("{ALWAYS_LOW}al_archive"));
+    edit(&bench, ROOMY, ALWAYS_LOW);
     let bench = restarted(bench).await;
     comes_true(&bench, "the altered one is noticed", || {
         let log = std::fs::read_to_string(bench.node.log_path()).unwrap_or_default();
@@ -426,7 +428,7 @@ async fn a_server_behind_sftp_is_an_archive_like_another_and_a_strange_one_is_re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_a_group_archives_both_make_room_and_deletion_reaches_a_store_that_was_away() {
     let Some(mut store) = Store::start().await else { return };
-    let shape = Shape { settings: store.settings(), ..Shape::hot_standby(2) };
+    let shape = Shape { settings: store.settings() + ROOMY, ..Shape::hot_standby(2) };
     let mut bench = GroupBench::start(SiteConfig::demo(2, 2), &shape).await;
     let users = bench.group.members[&ONE].node.users_path();
     users::add(&users, "adam", UserRole::Admin, None, None, PASSWORD).expect("a users file");
@@ -446,7 +448,7 @@ async fn one_of_a_group_archives_both_make_room_and_deletion_reaches_a_store_tha
     assert_eq!((voices(ONE), voices(TWO)), (2, 2));
     for node in [ONE, TWO] {
         bench.kill(node).await;
-        bench.edit(node, "al_archive", &format!("{ALWAYS_LOW}al_archive"));
+        bench.edit(node, ROOMY, ALWAYS_LOW);
     }
     bench.run().await;
     let voices = |node| {

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod chain;
 pub mod cipher_file;
 pub mod completeness;
+pub mod countersign;
 pub mod draft;
 pub mod g711;
 pub mod hex;

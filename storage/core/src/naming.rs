@@ -38,6 +38,8 @@ pub const CAPTURE_FOLDER: &str = "capture";
 pub const AUDIT_FOLDER: &str = "audit";
 /// Folder of the manifest and of the node's signing key.
 pub const MANIFEST_FOLDER: &str = "manifest";
+/// Folder of what other nodes have signed of the manifest, and of what was seen of theirs, below [`MANIFEST_FOLDER`].
+pub const COUNTERSIGNED_FOLDER: &str = "countersigned";
 /// Folder of the voice files and their records.
 pub const VOICE_FOLDER: &str = "voice";
 /// Folder of what is being written, below [`VOICE_FOLDER`] so that it lies on the same device.
