@@ -220,6 +220,7 @@ async fn a_witness_tells_its_watchers_of_calls_recordings_and_what_is_written() 
     assert_eq!(supervisor.ask(subscribe).await.expect("a reply")["result"], "success");
     let call = bench.call(0).await;
     bench.recorded_by(&[call], ONE).await;
+    bench.go_on(&[call], 50).await;
     bench.hang_up(&[call]);
     bench.published(1).await;
     let id = bench.listed(WITNESS).await.pop().expect("a recording");
