@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::Alarm;
 use crate::bridge;
+use crate::catalog_database;
 use crate::command::{Exit, Failure};
 use crate::hub::Hub;
 use crate::peers::Peers;
@@ -22,12 +23,14 @@ use crate::peers::Peers;
 pub struct Opened {
     /// It.
     pub catalog: Arc<dyn Catalog>,
+    /// The same where it keeps a feed for the database.
+    pub followed: Option<Arc<DurableCatalog>>,
     /// Asks others for what they list, as long as the node runs; absent where there are none.
     pub catching_up: Option<JoinHandle<()>>,
 }
 
 /// Opens it. It is brought in line in the background, because recording must not wait for it; nor need
-/// it at all: on a full or failing disk the node records without.
+/// it at all: on a full or failing disk the node records without. `follows`: there is a database that is told of it.
 ///
 /// # Errors
 /// If another process has it.
@@ -36,6 +39,7 @@ pub fn open(
     voices: &VoiceStore,
     hub: &Arc<Hub>,
     group: &Group,
+    follows: bool,
 ) -> Result<Opened, Failure> {
     let (catalog, state) = match DurableCatalog::open(&datadir.join(CATALOG_FOLDER)) {
         Err(error @ (CatalogError::Full | CatalogError::Device { .. })) => {
@@ -45,7 +49,11 @@ pub fn open(
                 message: format!("only recordings made from now on can be searched: {error}"),
                 remedy: "make room below al_datadir, then restart the node",
             });
-            return Ok(Opened { catalog: Arc::new(MemoryCatalog::default()), catching_up: None });
+            return Ok(Opened {
+                catalog: Arc::new(MemoryCatalog::default()),
+                followed: None,
+                catching_up: None,
+            });
         }
         opened => opened.map_err(|error| Failure::new(Exit::Unavailable, error))?,
     };
@@ -53,6 +61,7 @@ pub fn open(
         tracing::warn!(because, "the catalog is rebuilt from the files; recording goes on");
     }
     let catalog = Arc::new(catalog);
+    let followed = follows.then(|| follow(&catalog, hub)).flatten();
     let (compared, lying) = (Arc::clone(&catalog), voices.clone());
     let (in_line, when_in_line) = oneshot::channel();
     let catching_up = group.listens().map(|_| {
@@ -85,5 +94,19 @@ pub fn open(
             remedy: "run astlogger reindex while the node is stopped",
         }),
     });
-    Ok(Opened { catalog, catching_up })
+    Ok(Opened { catalog, followed, catching_up })
+}
+
+/// Has it keep a feed, before anything is entered.
+fn follow(catalog: &Arc<DurableCatalog>, hub: &Hub) -> Option<Arc<DurableCatalog>> {
+    let followed = catalog.follow();
+    if let Err(error) = &followed {
+        hub.alarms.raise(Alarm {
+            name: catalog_database::writer::ALARM,
+            subject: "start".to_owned(),
+            message: format!("nothing is written into the catalog's database: {error}"),
+            remedy: "make room below al_datadir, then restart the node; it is told everything then",
+        });
+    }
+    followed.is_ok().then(|| Arc::clone(catalog))
 }

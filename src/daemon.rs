@@ -12,16 +12,21 @@ use recorder::clock::Clock;
 use recorder::control_task::Control;
 use recorder_core::call::Patience;
 use recorder_core::controller::GroupWord;
-use storage::{CallLog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore};
+use storage::{
+    CallLog, DurableCatalog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore,
+};
 use storage_core::{Role, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::{Alarm, tell};
+use crate::archive;
+use crate::archive::target::Target;
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
 use crate::catalog::{self, Opened};
+use crate::catalog_database::{AllSites, writer};
 use crate::certificates::Certificates;
 use crate::command::{Exit, Failure};
 use crate::completeness;
@@ -30,7 +35,7 @@ use crate::console::{self, Drills, NodeActions};
 use crate::copies;
 use crate::deletion;
 use crate::evidence;
-use crate::group::GroupBackend;
+use crate::group::{GroupBackend, OtherSites};
 use crate::hub::Hub;
 use crate::logging;
 use crate::metrics::Metrics;
@@ -39,6 +44,8 @@ use crate::peers::{self, PeerService, Peers};
 use crate::preflight;
 use crate::recording::{RecordingParts, Start};
 use crate::retention;
+use crate::scrub;
+use crate::syncs::Slowness;
 use crate::watchdog;
 use crate::web::{self, Limits, TlsFiles, WebConfig};
 use crate::wiring;
@@ -92,7 +99,7 @@ pub async fn run(config: Config) -> Result<Exit, Failure> {
                 | GroupFailure::Misconfigured { .. } => Exit::Config,
                 _ => Exit::Fault,
             };
-            Err(Failure::new(exit, anyhow::anyhow!("{failure}")))
+            Err(Failure::new(exit, anyhow::anyhow!("{}", failure.in_words())))
         }
     }
 }
@@ -129,10 +136,14 @@ impl Running {
         let takeovers = Arc::new(Takeovers::default());
         let (journal, recovered) = open_journal(config)?;
         let (voices, manifest) = open_voices(config)?;
-        let Opened { catalog, catching_up } = open_catalog(config, &voices, &hub, &group)?;
+        let (voices, target) = open_archive(config, voices)?;
+        let Opened { catalog, followed, catching_up } =
+            open_catalog(config, &voices, &hub, &group)?;
         let live = watch::Sender::new(LiveValues::default());
         let mut tasks = Vec::from_iter(catching_up);
+        tasks.extend(write_database(config, followed, &voices, &hub));
         tasks.push(tokio::spawn(evidence::sign(Arc::clone(&manifest), Arc::clone(&hub))));
+        tasks.extend(countersign(config, &group, &manifest, &hub));
         let (mut works, mut recording, mut aes) = (None, None, None);
         if let Some(recorder) = &config.recorder {
             live.send_replace(LiveValues::of(recorder));
@@ -168,20 +179,27 @@ impl Running {
             works,
             seen: CallLog::open(&config.datadir).map_err(Failure::fault)?,
             takeovers,
+            scrubs: watch::Sender::new(0),
             syncs_told: Mutex::default(),
         });
         tasks.extend(keep_copies(config, &node));
+        tasks.extend(read_over(config, &node));
+        tasks.extend(target.and_then(|target| keep_archive(config, &node, target)));
         tasks.extend(tell::start(&config.alarms, &hub, &group));
         tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
-        let (datadir, mirrored) = (config.datadir.clone(), config.storage.mirror);
+        let datadir = config.datadir.clone();
+        let ways = (config.storage.mirror, config.storage.sync);
         let reserve = config.storage.mindiskfree;
-        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), (datadir, reserve), mirrored)));
+        let archives = config.storage.archive.is_some();
+        let room = Room { datadir, reserve, archives };
+        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), room, ways)));
         tasks.push(tokio::spawn(watchdog::feed(Arc::clone(&node))));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);
         let members = config.cluster.peers.keys().copied();
-        let backend = Arc::new(GroupBackend::new(service, group.clone(), config.role, members));
+        let backend = GroupBackend::new(service, group.clone(), config.role, members);
+        let backend = Arc::new(backend.finding_in(all_sites(config), &hub.metrics));
         tasks.extend(let_go(config, &node, &backend));
         let actions =
             NodeActions::new(Arc::clone(&node), Arc::<GroupBackend>::clone(&backend), config, live);
@@ -290,6 +308,47 @@ async fn open_group(config: &Config) -> Result<Group, Failure> {
     }
 }
 
+/// Has the manifest signed by others, where there are any.
+fn countersign(
+    config: &Config,
+    group: &Group,
+    manifest: &Arc<Manifest>,
+    hub: &Arc<Hub>,
+) -> Option<JoinHandle<()>> {
+    group.listens()?;
+    let parts = evidence::countersign::Parts {
+        group: group.clone(),
+        manifest: Arc::clone(manifest),
+        datadir: config.datadir.clone(),
+        hub: Arc::clone(hub),
+    };
+    Some(tokio::spawn(evidence::countersign::run(parts)))
+}
+
+/// Tells the database of all sites what is listed here, where there is one.
+fn write_database(
+    config: &Config,
+    followed: Option<Arc<DurableCatalog>>,
+    voices: &VoiceStore,
+    hub: &Arc<Hub>,
+) -> Option<JoinHandle<()>> {
+    let parts = writer::Parts {
+        database: config.storage.catalog_database.clone()?,
+        node: config.nodeid,
+        catalog: followed?,
+        voices: voices.clone(),
+        hub: Arc::clone(hub),
+    };
+    Some(tokio::spawn(writer::run(parts)))
+}
+
+/// Where people's searches are answered from, if that is the database of all sites.
+fn all_sites(config: &Config) -> Option<OtherSites> {
+    let database = config.storage.catalog_database.clone()?;
+    let all = database.searched.then(|| AllSites::new(database.place))?;
+    Some(OtherSites { all, own: database.site })
+}
+
 /// Keeps the voice files of others here, where there are others, and brings back its own.
 fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
     // A witness has no room for recordings; a node alone has nobody to fetch any from.
@@ -306,6 +365,61 @@ fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
         clock: Clock::start(),
     };
     Some(tokio::spawn(copies::run(parts)))
+}
+
+/// Reads over what lies here: voice files, unless that is switched off or there are none, and logs.
+fn read_over(config: &Config, node: &Node) -> Vec<JoinHandle<()>> {
+    let asked = || node.scrubs.subscribe();
+    let logs = scrub::check_logs(config.datadir.clone(), Arc::clone(&node.hub), asked());
+    let mut tasks = vec![tokio::spawn(logs)];
+    if let (Some(every), Some(works)) = (config.storage.scrub, &node.works) {
+        let parts = scrub::Parts {
+            every,
+            peers: Peers::new(node.group.clone()),
+            voices: node.voices.clone(),
+            catalog: Arc::clone(&node.catalog),
+            hub: Arc::clone(&node.hub),
+            media: works.media.clone(),
+            datadir: config.datadir.clone(),
+            asked: asked(),
+        };
+        tasks.push(tokio::spawn(scrub::run(parts)));
+    }
+    tasks
+}
+
+/// The archive, if there is one, and the voice files with it behind them.
+fn open_archive(
+    config: &Config,
+    voices: VoiceStore,
+) -> Result<(VoiceStore, Option<Arc<dyn Target>>), Failure> {
+    let Some(place) = &config.storage.archive else { return Ok((voices, None)) };
+    let target = archive::open(place);
+    let target = target.map_err(|error| {
+        Failure::new(Exit::Config, anyhow::anyhow!("al_archive: {}: {error}", place.place))
+    })?;
+    tracing::info!(place = place.place, "recordings are archived");
+    Ok((voices.with_archive(archive::reader(&target), config.nodeid), Some(target)))
+}
+
+/// Archives what this node has recorded.
+fn keep_archive(config: &Config, node: &Node, target: Arc<dyn Target>) -> Option<JoinHandle<()>> {
+    // A witness has no recordings.
+    let works = node.works.as_ref()?;
+    let parts = archive::Parts {
+        target,
+        peers: Peers::new(node.group.clone()),
+        voices: node.voices.clone(),
+        catalog: Arc::clone(&node.catalog),
+        marker: Arc::clone(&works.marker),
+        hub: Arc::clone(&node.hub),
+        media: works.media.clone(),
+        datadir: config.datadir.clone(),
+        reserve: config.storage.mindiskfree,
+        clock: Clock::start(),
+        notes: archive::Notes::new(&config.datadir),
+    };
+    Some(tokio::spawn(archive::run(parts)))
 }
 
 /// Lets recordings go that are past their time.
@@ -343,7 +457,9 @@ fn open_catalog(
 ) -> Result<Opened, Failure> {
     hub.leaves_out_deleted_of(voices);
     let unfinished = voices.finish().map_err(Failure::fault)?;
-    let opened = catalog::open(&config.datadir, voices, hub, group)?;
+    // A witness lists nothing.
+    let follows = config.storage.catalog_database.is_some() && config.recorder.is_some();
+    let opened = catalog::open(&config.datadir, voices, hub, group, follows)?;
     deletion::finish_at_start(&unfinished.deleted, hub, &*opened.catalog, voices)
         .map_err(Failure::fault)?;
     for record in &unfinished.published {
@@ -358,7 +474,9 @@ fn open_voices(config: &Config) -> Result<(VoiceStore, Arc<Manifest>), Failure> 
     let voices = VoiceStore::open(&config.datadir).map_err(Failure::fault)?;
     let manifest = Manifest::open(&config.datadir, config.nodeid).map_err(Failure::unavailable)?;
     let manifest = Arc::new(manifest);
-    tracing::info!(key = %manifest.public_key(), "what is published is signed");
+    if let Some(key) = manifest.public_key() {
+        tracing::info!(%key, "what is published is signed");
+    }
     let voices = voices.with_keys(config.storage.keys.clone());
     Ok((voices.with_manifest(Arc::clone(&manifest)), manifest))
 }
@@ -426,15 +544,20 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
     }
 }
 
+/// The disk as far as room on it matters.
+struct Room {
+    datadir: std::path::PathBuf,
+    reserve: DiskShare,
+    /// Whether there is an archive.
+    archives: bool,
+}
+
 /// Looks at what nobody reports by himself: room on the disk, the media thread's flags, how far the mirror
 /// is.
-async fn watch_node(
-    node: Arc<Node>,
-    (datadir, reserve): (std::path::PathBuf, DiskShare),
-    mirrored: bool,
-) {
+async fn watch_node(node: Arc<Node>, room: Room, (mirrored, sync): (bool, Duration)) {
+    let Room { datadir, reserve, archives } = room;
     let mut beat = tokio::time::interval(WATCH);
-    let mut low = false;
+    let (mut low, clock, mut slowness) = (false, Clock::start(), Slowness::new(sync));
     loop {
         beat.tick().await;
         if let Ok(stat) = nix::sys::statvfs::statvfs(&datadir) {
@@ -444,12 +567,19 @@ async fn watch_node(
             low = retention::core::is_low(free, reserve.bytes_of(stat.blocks() * unit), low);
             // A witness keeps no recordings.
             let is_recorder = node.works.is_some();
-            node.hub.alarms.set(low && is_recorder, retention::disk_low(&datadir, free));
+            node.hub.alarms.set(low && is_recorder, retention::disk_low(&datadir, free, archives));
         }
         if let Some(works) = &node.works {
             let stats = works.media.stats();
-            node.hub.alarms.set(stats.not_writing.is_set(), disk_full(&datadir));
+            let why = stats.why_not_writing();
+            let (full, fails) = (why.as_ref().is_some_and(|why| why.full), why);
+            let fails = fails.filter(|why| !why.full).map(|why| why.why);
+            node.hub.alarms.set(full, disk_full(&datadir));
+            node.hub.alarms.set(fails.is_some(), disk_failed(&fails.unwrap_or_default()));
             node.hub.alarms.set(stats.not_durable.is_set(), not_durable(&datadir));
+            let (under_way, longest) = stats.sync_watch.look();
+            let slow = slowness.look(clock.mono(), under_way, longest);
+            node.hub.alarms.set(slow.is_some(), sync_slow(&datadir, slow.unwrap_or_default()));
             if mirrored {
                 works.outlet.look(&node.group.view(), &node.hub);
             }
@@ -463,6 +593,30 @@ fn disk_full(datadir: &Path) -> Alarm {
         subject: String::new(),
         message: format!("audio is being lost: {} takes no more", datadir.display()),
         remedy: "make room below al_datadir; what is lost meanwhile is declared in the recordings",
+    }
+}
+
+fn disk_failed(why: &str) -> Alarm {
+    Alarm {
+        name: "diskfailed",
+        subject: String::new(),
+        message: format!("audio is being lost: {why}"),
+        remedy: "look at the disk below al_datadir and at the kernel's log; a file system that has become read-only is to \
+                 be checked (fsck) while the node is stopped",
+    }
+}
+
+/// Told by whole seconds, so that it does not say something new each second.
+fn sync_slow(datadir: &Path, longest: Duration) -> Alarm {
+    Alarm {
+        name: "syncslow",
+        subject: String::new(),
+        message: format!(
+            "the disk of {} is too slow: what is captured lasts only after {} s or more, and a power cut would cost so much",
+            datadir.display(),
+            longest.as_secs()
+        ),
+        remedy: "look at the disk and at what else writes there; al_syncms says how long it may take",
     }
 }
 

@@ -14,6 +14,7 @@
 //! two people have released it there.
 
 use storage::VoiceError;
+use storage::owed::ARCHIVE;
 use storage_core::RecordingId;
 use storage_core::tombstone::{Deletion, Tombstone};
 
@@ -87,7 +88,8 @@ impl Marker {
 
     fn owe_to_all(&self, id: RecordingId) -> Result<(), Failure> {
         let others = self.others(&self.peers.group().view());
-        let all = others.into_iter().chain([self.node()]);
+        let archive = self.archive.then_some(ARCHIVE);
+        let all = others.into_iter().chain([self.node()]).chain(archive);
         self.owed.owe(id, all).map_err(not_written)?;
         // Also if it breaks off: then it is gone through again.
         self.news.notify_one();

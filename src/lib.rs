@@ -8,9 +8,11 @@
 //! `ARCHITECTURE.md`.
 
 mod alarms;
+mod archive;
 pub mod audit;
 pub mod bridge;
 mod catalog;
+pub mod catalog_database;
 mod certificates;
 pub mod command;
 pub mod completeness;
@@ -37,8 +39,10 @@ mod recording;
 mod repair;
 pub mod retention;
 mod room;
+pub mod scrub;
 mod seen;
 mod stamp;
+mod syncs;
 pub mod tidings;
 mod tls_client;
 pub mod users;

@@ -19,7 +19,9 @@ use std::time::Duration;
 use cluster_core::GroupView;
 use recorder::clock::Clock;
 use serde_json::{Map, Value, json};
+use storage::owed::ARCHIVE;
 use storage::{Catalog, Owed, VoiceError, VoiceStore};
+use storage_core::archived::Archived;
 use storage_core::hold::HoldError;
 use storage_core::marks::Marks;
 use storage_core::tombstone::Tombstone;
@@ -53,6 +55,8 @@ pub struct Marker {
     pub hub: Arc<Hub>,
     /// Who is still to hear of what.
     pub owed: Owed,
+    /// Whether there is an archive, which is to hear of deletions.
+    pub archive: bool,
     /// One change at a time.
     pub turn: Mutex<()>,
     /// Something is owed anew.
@@ -106,6 +110,17 @@ impl Marker {
         let change = |record: &mut Recording| Ok(marks.merge_into(record));
         // Whoever wrote it tells the others itself.
         self.change(marks.recordingid, Vec::new(), change).map(drop)
+    }
+
+    /// Writes down that a recording lies in the archive, and tells the others. Nothing is written of one that is
+    /// another by now. Blocks.
+    ///
+    /// # Errors
+    /// `notfound`; `unavailable`, `internal`.
+    pub fn archived(&self, id: RecordingId, archived: &Archived) -> Result<(), Failure> {
+        let change = |record: &mut Recording| Ok(archived.merge_into(record));
+        let others = self.others(&self.peers.group().view());
+        self.change(id, others, change).map(drop)
     }
 
     fn change(
@@ -293,7 +308,8 @@ pub async fn spread(marker: Arc<Marker>) {
         let others = marker.others(&view);
         for node in marker.owed.nodes() {
             let reachable = view.member(node).is_some_and(|member| member.reachable);
-            if node == view.node {
+            if node == view.node || node == ARCHIVE {
+                // The archive is told by whoever works on it.
                 continue;
             } else if reachable && others.contains(&node) {
                 paid &= marker.pay(node).await;

@@ -55,6 +55,10 @@ pub struct Metrics {
     pub copies_pending: IntGauge,
     /// Voice files that were fetched from other members, to be kept here.
     pub copies: IntCounter,
+    /// Bytes of voice files that were read over.
+    pub scrubbed_bytes: IntCounter,
+    /// `bitrot_total{what=}`: files that were found damaged, and that were mended.
+    pub bitrot: IntCounterVec,
     /// 1 while the DMCC session is up.
     pub aes_up: IntGauge,
     /// Sessions that had to be taken up again.
@@ -75,6 +79,8 @@ pub struct Metrics {
     pub recordings_published: IntCounterVec,
     /// Of recordings that go.
     pub deletions: Deletions,
+    /// What becomes of recordings in the archive.
+    pub archive: ArchiveMetrics,
     /// `calls_missed_total{reason=}`: should have been recorded and were not.
     pub calls_missed: IntCounterVec,
     /// What is received and captured.
@@ -85,6 +91,8 @@ pub struct Metrics {
     today: Today,
     /// What mirrors have, and lack.
     pub mirror: MirrorMetrics,
+    /// The catalog's database.
+    pub database: DatabaseMetrics,
     /// Attempts to seal that failed and are made again.
     pub seal_retries: IntCounter,
     /// Room on the file system of `al_datadir`.
@@ -145,6 +153,8 @@ impl Metrics {
             captures_owed: gauge(r, "captures_owed", "Recordings captured here and still owed."),
             copies_pending: gauge(r, "copies_pending", "Voice files that should lie here, too."),
             copies: counter(r, "copies_total", "Voice files fetched from other members."),
+            scrubbed_bytes: counter(r, "scrubbed_bytes_total", "Bytes of voice files read over."),
+            bitrot: counters(r, "bitrot_total", "Damaged files, found and mended.", &["what"]),
             aes_up: gauge(r, "aes_up", "1 while the DMCC session is up."),
             aes_reconnects: counter(r, "aes_reconnects_total", "DMCC sessions taken up again."),
             dmcc_malformed: counter(r, "dmcc_malformed_total", "DMCC frames not understood."),
@@ -160,6 +170,7 @@ impl Metrics {
                 &["trigger"],
             ),
             deletions: Deletions::new(r),
+            archive: ArchiveMetrics::new(r),
             calls_missed: counters(
                 r,
                 "calls_missed_total",
@@ -170,6 +181,7 @@ impl Metrics {
             seal_queue: gauge(r, "seal_queue", "Recordings waiting to be sealed."),
             today: Today::new(r),
             mirror: MirrorMetrics::new(r),
+            database: DatabaseMetrics::new(r),
             seal_retries: counter(r, "seal_retries_total", "Attempts to seal made again."),
             disk_free_bytes: free_gauge(r),
             alarms: gauges(r, "alarms", "Alarms of this name that are raised.", &["alarm"]),
@@ -187,6 +199,9 @@ impl Metrics {
         }
         for reason in MISSED {
             self.calls_missed.with_label_values(&[reason.as_str()]);
+        }
+        for what in ["found", "mended"] {
+            self.bitrot.with_label_values(&[what]);
         }
         for kind in known::ALL {
             self.alarms.with_label_values(&[kind.name]);
@@ -331,6 +346,35 @@ impl MirrorMetrics {
     }
 }
 
+/// What becomes of recordings in the archive.
+#[derive(Debug)]
+pub struct ArchiveMetrics {
+    /// `archive_pending`.
+    pub pending: IntGauge,
+    /// `archive_stored_total`.
+    pub stored: IntCounter,
+    /// `archive_removed_total`.
+    pub removed: IntCounter,
+}
+
+impl ArchiveMetrics {
+    fn new(r: &Registry) -> Self {
+        Self {
+            pending: gauge(
+                r,
+                "archive_pending",
+                "Recordings that are to be archived by this node, or deleted in the archive.",
+            ),
+            stored: counter(r, "archive_stored_total", "Voice files archived and read back."),
+            removed: counter(
+                r,
+                "archive_removed_total",
+                "Voice files removed here to make room, because the archive has them.",
+            ),
+        }
+    }
+}
+
 /// What became of recordings that are to go.
 #[derive(Debug)]
 pub struct Deletions {
@@ -414,6 +458,42 @@ impl Today {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What of the catalog is in the database of all sites.
+#[derive(Debug)]
+pub struct DatabaseMetrics {
+    /// `catalog_database_up`.
+    pub up: IntGauge,
+    /// `catalog_database_pending`.
+    pub pending: IntGauge,
+    /// `catalog_database_written_total`.
+    pub written: IntCounter,
+    /// `catalog_database_fallbacks_total`.
+    pub fallbacks: IntCounter,
+}
+
+impl DatabaseMetrics {
+    fn new(r: &Registry) -> Self {
+        Self {
+            up: gauge(
+                r,
+                "catalog_database_up",
+                "1 while the catalog's database takes what is told.",
+            ),
+            pending: gauge(
+                r,
+                "catalog_database_pending",
+                "Recordings that it is still to be told of.",
+            ),
+            written: counter(r, "catalog_database_written_total", "Rows written into it."),
+            fallbacks: counter(
+                r,
+                "catalog_database_fallbacks_total",
+                "Searches answered by the local catalog in its place.",
+            ),
+        }
     }
 }
 

@@ -41,7 +41,7 @@ use storage_core::tombstone::Tombstone;
 use storage_core::{
     Duty, Extension, NodeId, Recording, RecordingId, Role, SegmentId, Ucid, WallTime,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use crate::bridge::people::Takeovers;
@@ -109,6 +109,8 @@ pub struct Node {
     pub seen: CallLog,
     /// What changes of the lead cost.
     pub takeovers: Arc<Takeovers>,
+    /// Changes when somebody wants all voice files and logs read over.
+    pub scrubs: watch::Sender<u64>,
     /// Sync times already told to the metrics, by bucket.
     pub syncs_told: Mutex<[u64; Histogram::BOUNDS_MS.len() + 1]>,
 }
@@ -202,7 +204,7 @@ fn gather_media(metrics: &Metrics, stats: &MediaStats) {
 impl Backend for Node {
     fn search(&self, query: &Query) -> Result<Listing, Failure> {
         let page = self.catalog.search(query).map_err(catalog_failure)?;
-        Ok(Listing { page, unreachable: Vec::new() })
+        Ok(Listing { page, ..Listing::default() })
     }
 
     fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
@@ -214,7 +216,7 @@ impl Backend for Node {
         let known = self.recording(id)?.ok_or_else(unknown)?;
         // As it lies here; and if it has just been sealed anew, what is there now.
         let record = match self.voices.lies(&known) {
-            Ok(Lies::This(record) | Lies::Later(record)) => *record,
+            Ok(Lies::This(record) | Lies::Later(record) | Lies::Archived(record)) => *record,
             Ok(Lies::Nothing | Lies::Earlier) => {
                 let message = format!("the voice file of {id} is not here");
                 return Err(Failure::new(Code::NotFound, message));
@@ -417,8 +419,8 @@ impl Backend for Node {
         if view.phantoms.iter().filter_map(registered).sum::<usize>() == 0 {
             reasons.push("no phantom is registered".to_owned());
         }
-        if works.media.stats().not_writing.is_set() {
-            reasons.push("the capture cannot be written: is the disk full?".to_owned());
+        if let Some(not_writing) = works.media.stats().why_not_writing() {
+            reasons.push(format!("the disk takes no audio: {}", not_writing.why));
         }
         if self.group.duty() == Duty::None {
             reasons.push("this node has no duty".to_owned());
@@ -435,7 +437,7 @@ impl Backend for Node {
 impl PeerService for Node {
     fn holds(&self, record: &Recording) -> bool {
         match self.voices.lies(record) {
-            Ok(Lies::This(record)) => self.voices.voice(&record).is_ok(),
+            Ok(Lies::This(record) | Lies::Archived(record)) => self.voices.voice(&record).is_ok(),
             _ => false,
         }
     }
@@ -577,9 +579,9 @@ fn audio_failure(error: &FetchError) -> Failure {
     let code = match error {
         // It is there, and is not to be had by anything that this program could do.
         FetchError::Format { .. }
-        | FetchError::Voice(VoiceError::Key { .. } | VoiceError::Erased { .. }) => {
-            Code::Unavailable
-        }
+        | FetchError::Voice(
+            VoiceError::Key { .. } | VoiceError::Erased { .. } | VoiceError::Archive { .. },
+        ) => Code::Unavailable,
         _ => Code::Internal,
     };
     Failure::new(code, error.to_string())

@@ -214,6 +214,7 @@ impl Start<'_> {
             catalog: Arc::clone(self.catalog),
             hub: Arc::clone(self.hub),
             owed: Owed::open(&self.config.datadir).map_err(Failure::fault)?,
+            archive: self.config.storage.archive.is_some(),
             turn: std::sync::Mutex::default(),
             news: tokio::sync::Notify::new(),
         })

@@ -160,7 +160,7 @@ impl Repairs {
     async fn bring(self: &Arc<Self>, record: &Recording) -> Result<(), Failure> {
         let (looking, wanted) = (Arc::clone(self), record.clone());
         let lies = blocking(move || looking.voices.lies(&wanted).map_err(internal)).await?;
-        if matches!(lies, Lies::This(_)) {
+        if matches!(lies, Lies::This(_) | Lies::Archived(_)) {
             return Ok(());
         }
         let (id, node) = (record.recordingid, record.node);

@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use crate::config::HostPort;
 
 /// Where the system keeps the authorities that it trusts.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Why there is no TLS with a server.
 #[derive(Debug, thiserror::Error)]

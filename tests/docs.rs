@@ -6,9 +6,12 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use astlogger::demo::Shape;
+use common::group::{GroupBench, ONE, TWO, WITNESS};
 use common::{Bench, page};
 use serde_json::json;
 use simulator::SiteConfig;
+use storage_core::NodeId;
 
 /// Runs what a page says for this occasion, with other places for what it names.
 fn follow(name: &str, occasion: &str, places: &[(&str, &Path)]) {
@@ -60,6 +63,85 @@ async fn what_was_backed_up_is_whole_and_is_found_again_once_restored() {
     let mut qa = bench.cti("qa").await;
     let reply = qa.ask(json!({"request": "listrecordings"})).await.expect("a reply");
     assert_eq!(reply["recordings"].as_array().map(Vec::len), Some(1), "{reply}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_disk_is_lost_comes_back_as_the_page_says_with_everything() {
+    let shape = Shape { consoles: true, ..Shape::hot_standby(3) };
+    let mut bench = GroupBench::prepare(SiteConfig::demo(3, 2), &shape).await;
+    let pki = tempfile::tempdir().expect("a temporary folder");
+    let nodes = [ONE, TWO, WITNESS].map(|node| (node, listens(&bench, node)));
+    let hosts = nodes.iter().map(|(node, place)| format!("{node}={}", host(place)));
+    let hosts = hosts.collect::<Vec<_>>().join(",");
+    let made = Command::new(env!("CARGO_BIN_EXE_astlogger"))
+        .args(["cluster", "init", "--nodes", &hosts, "--dir"])
+        .arg(pki.path())
+        .output()
+        .expect("it runs");
+    assert!(made.status.success(), "{made:?}");
+    let credentials = |node: u16| {
+        let folder = pki.path().display();
+        format!(
+            "al_clusterca = \"{folder}/ca.pem\"\nal_clustercert = \"{folder}/node-{node}.pem\"\n\
+             al_clusterkey = \"{folder}/node-{node}.key\"\n"
+        )
+    };
+    for (node, _) in &nodes {
+        bench.edit(*node, "al_nodeid", &format!("{}al_nodeid", credentials(node.0)));
+    }
+    bench.run().await;
+    bench.leads_steadily(ONE).await;
+    let ids = bench.record(2).await;
+
+    bench.kill(ONE).await;
+    let config = |bench: &GroupBench, node| bench.group.members[&node].node.config_path();
+    let data = bench.group.members[&ONE].node.data_dir();
+    std::fs::remove_dir_all(&data).expect("it is there");
+    let old = listens(&bench, ONE);
+    let (new, at) = (format!("{}:7444", host(&old)), config(&bench, TWO));
+    let replace = format!("astlogger cluster replace --config '{}'", at.display());
+    let places = vec![
+        ("/root/pki", pki.path()),
+        ("10.0.0.1:7400", Path::new(&old)),
+        ("10.0.0.4:7400", Path::new(&new)),
+        ("10.0.0.4", Path::new(host(&old))),
+        ("astlogger cluster replace", Path::new(&replace)),
+    ];
+    tokio::task::block_in_place(|| follow("backup.md", "replace", &places));
+    follow("backup.md", "certificate", &places);
+    for node in [ONE, TWO, WITNESS] {
+        let own = config(&bench, node);
+        let and_own = [&places[..], &[("/etc/astlogger/astlogger.toml", own.as_path())]].concat();
+        follow("backup.md", "peers", &and_own);
+    }
+    // Installed anew.
+    bench.edit(ONE, "al_nodeid = 1", "al_nodeid = 4");
+    bench.edit(ONE, &credentials(1), &credentials(4));
+    bench.edit(
+        ONE,
+        &format!("al_clusterlisten = \"{old}\""),
+        &format!("al_clusterlisten = \"{new}\""),
+    );
+    std::fs::create_dir(&data).expect("writable");
+    bench.run().await;
+    bench.comes_true("it has everything", || bench.lying(ONE).len() == ids.len()).await;
+    bench.metric(ONE, "astlogger_copies_pending", |pending| pending == 0.0).await;
+    assert_eq!(bench.listed(ONE).await, ids);
+    bench.leads_steadily(ONE).await;
+    let verdict = bench.assert_right(1).await;
+    assert_eq!(verdict.calls_recorded, 2, "{verdict:?}");
+}
+
+/// Where a member listens for its peers.
+fn listens(bench: &GroupBench, node: NodeId) -> String {
+    let config = bench.group.members[&node].node.config_path();
+    let text = std::fs::read_to_string(config).expect("the configuration");
+    let line = text.lines().find(|line| line.starts_with("al_clusterlisten")).expect("a line");
+    line.split('"').nth(1).expect("a quoted address").to_owned()
+}
+
+fn host(place: &str) -> &str {
+    place.split(':').next().unwrap_or_default()
 }
 
 fn docs() -> PathBuf {

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use storage::audit_log::AuditLog;
+use storage::countersigned::folder_of;
+use storage::disk::RealDisk;
 use storage::wav::Channels;
-use storage::{Keys, Manifest, VoiceForm, VoiceStore};
+use storage::{Countersigned, Keys, Manifest, VoiceForm, VoiceStore};
 use storage_core::audit::Entry;
 use storage_core::g711::Law;
 use storage_core::tombstone::{Deletion, Tombstone};
@@ -25,6 +27,45 @@ struct Site {
     folder: TempDir,
     manifest: Arc<Manifest>,
     store: VoiceStore,
+}
+
+/// Another node of the group, which signs what it sees.
+struct Peer {
+    folder: TempDir,
+    kept: Countersigned,
+    seen: u64,
+}
+
+impl Peer {
+    fn new(node: u16) -> Self {
+        let folder = TempDir::new().unwrap();
+        let manifest = Arc::new(Manifest::open(folder.path(), NodeId(node)).unwrap());
+        VoiceStore::open(folder.path()).unwrap();
+        Self { kept: kept_in(folder.path(), &manifest), folder, seen: 0 }
+    }
+
+    /// Signs the node's newest checkpoint, and the node hears of it.
+    fn signs(&mut self, site: &Site) {
+        self.seen += 1;
+        let newest = site.manifest.last_checkpoint().unwrap();
+        assert!(self.kept.checkpoint(self.seen, NodeId(1), newest, false));
+        let mut own = kept_in(site.folder.path(), &site.manifest);
+        for answer in self.kept.settle().unwrap() {
+            assert!(own.countersigned(answer.signed, answer.before).unwrap());
+        }
+        own.settle().unwrap();
+    }
+
+    fn dir(&self) -> &str {
+        text_of(self.folder.path())
+    }
+}
+
+fn kept_in(dir: &Path, manifest: &Arc<Manifest>) -> Countersigned {
+    let kept = Countersigned::open(RealDisk::shared(), dir, Arc::clone(manifest), |path| {
+        panic!("{} cannot be read", path.display());
+    });
+    kept.unwrap()
 }
 
 impl Site {
@@ -47,6 +88,25 @@ impl Site {
             record
         });
         (site, records)
+    }
+
+    /// The same, and two other nodes have signed the last two checkpoints, one of them both.
+    fn countersigned() -> (Self, [Recording; 3], [Peer; 2]) {
+        let site = Self::new(Keys::default());
+        assert!(site.manifest.checkpoint().unwrap());
+        let mut peers = [Peer::new(2), Peer::new(3)];
+        let records = [1, 2, 3].map(|number| {
+            let record = publish(&site.store, number, 1);
+            assert!(site.manifest.checkpoint().unwrap());
+            if number > 1 {
+                peers[0].signs(&site);
+            }
+            if number > 2 {
+                peers[1].signs(&site);
+            }
+            record
+        });
+        (site, records, peers)
     }
 
     fn dir(&self) -> &str {
@@ -253,6 +313,160 @@ fn the_page_finds_each_kind_of_change() {
 }
 
 #[test]
+fn the_page_says_who_has_countersigned_and_finds_what_was_done_to_that() {
+    let (site, records, _) = Site::countersigned();
+    // Nobody has signed the first one's own checkpoint: its list goes on to the next.
+    for (record, said_by) in records.iter().zip(["node 2", "node 2", "node 2 3"]) {
+        let (_out, folder) = bundle(&site, record.recordingid, &[]);
+        let (sound, said) = follow_page(&folder);
+        assert!(sound && said.contains(&format!("countersigned by {said_by}\n")), "{said}");
+    }
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 6] = [
+        ("the signature of countersigned-3.txt", |folder| {
+            edit(folder, "countersigned-3.sig", |bytes| bytes[9] ^= 1);
+        }),
+        ("the signature of countersigned-3.txt", |folder| {
+            edit(folder, "countersigned-3.txt", |bytes| flip(bytes, 120));
+        }),
+        ("the signature of countersigned-2.txt", |folder| {
+            fs::copy(folder.join("node-3.der"), folder.join("node-2.der")).unwrap();
+        }),
+        ("countersigned-2.txt is of another node", |folder| {
+            for ending in ["txt", "sig"] {
+                let from = folder.join(format!("countersigned-3.{ending}"));
+                fs::copy(from, folder.join(format!("countersigned-2.{ending}"))).unwrap();
+            }
+            fs::copy(folder.join("node-3.der"), folder.join("node-2.der")).unwrap();
+        }),
+        ("another list", |folder| {
+            // Back to the checkpoint before, which is signed as well.
+            fs::copy(folder.join("before.txt"), folder.join("checkpoint.txt")).unwrap();
+            fs::copy(folder.join("before.sig"), folder.join("checkpoint.sig")).unwrap();
+        }),
+        ("line of manifest.jsonl", |folder| {
+            edit(folder, "manifest.jsonl", |bytes| {
+                let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+                bytes.drain(..=end);
+            });
+        }),
+    ];
+    for (word, change) in changes {
+        let (_out, folder) = bundle(&site, records[2].recordingid, &[]);
+        change(&folder);
+        let (sound, said) = follow_page(&folder);
+        assert!(!sound && said.contains("NOT IN ORDER") && said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
+fn a_countersignature_of_another_checkpoint_vouches_for_nothing() {
+    let (site, records, _) = Site::countersigned();
+    let (_out, third) = bundle(&site, records[2].recordingid, &[]);
+    let (_other, second) = bundle(&site, records[1].recordingid, &[]);
+    for ending in ["txt", "sig"] {
+        let name = format!("countersigned-2.{ending}");
+        fs::copy(second.join(&name), third.join(&name)).unwrap();
+    }
+    let (sound, said) = follow_page(&third);
+    assert!(!sound && said.contains("countersigned-2.txt is of another checkpoint"), "{said}");
+}
+
+#[test]
+fn countersignatures_that_were_removed_are_said_to_be_missing() {
+    let (site, records, _) = Site::countersigned();
+    let (_out, folder) = bundle(&site, records[2].recordingid, &[]);
+    for name in ["countersigned-2.txt", "countersigned-2.sig", "countersigned-3.txt"] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    let (sound, said) = follow_page(&folder);
+    assert!(sound && said.contains("not countersigned\n"), "{said}");
+
+    let (code, said) = site.verify(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("2 of the checkpoints are countersigned (0 lines after the last), by node 2"),
+        "{said}"
+    );
+    fs::remove_dir_all(folder_of(site.folder.path())).unwrap();
+    let (code, said) = site.verify(&[]);
+    assert!(code == Some(0) && said.contains("not countersigned: no other node"), "{said}");
+    let (_out, folder) = bundle(&site, records[2].recordingid, &[]);
+    let (sound, said) = follow_page(&folder);
+    assert!(sound && said.contains("not countersigned\n"), "{said}");
+}
+
+#[test]
+fn verify_knows_a_roll_back_by_what_others_have_signed_here_and_there() {
+    let (site, _, peers) = Site::countersigned();
+    let against = ["--against", peers[0].dir()];
+    assert_eq!(site.verify(&against).0, Some(0));
+    // Back to the first recording, with head and files, and signed anew with the right key.
+    let lines = site.lines();
+    fs::write(site.lines_file(), lines[..3].join("\n") + "\n").unwrap();
+    fs::remove_file(site.folder.path().join("manifest/head")).unwrap();
+    for number in [2, 3] {
+        let id = RecordingId::new(WallTime::from_millis(MADE_MS + number), [7; 10]);
+        let record = site.store.record(id, id.made()).unwrap();
+        fs::remove_file(site.store.voice_path(&record)).unwrap();
+        fs::remove_file(site.store.record_path(&record)).unwrap();
+    }
+    assert!(Manifest::open(site.folder.path(), NodeId(1)).unwrap().checkpoint().unwrap());
+    let (code, said) = site.verify(&[]);
+    assert!(
+        code == Some(1) && said.contains("lacks 2 checkpoints that other nodes have countersigned"),
+        "{said}"
+    );
+    fs::remove_dir_all(folder_of(site.folder.path())).unwrap();
+    assert_eq!(site.verify(&[]).0, Some(0), "by itself it cannot be noticed");
+    let (code, said) = site.verify(&against);
+    assert!(code == Some(1) && said.contains("by node 2: it was rolled back"), "{said}");
+    let stranger = TempDir::new().unwrap();
+    let (code, _) = site.verify(&["--against", text_of(stranger.path())]);
+    assert_eq!(code, Some(64), "there is nothing to compare with");
+    let (code, said) = site.verify(&["--against", Peer::new(4).dir()]);
+    assert!(code == Some(1) && said.contains("keeps nothing of node 1"), "{said}");
+}
+
+#[test]
+fn verify_says_what_a_node_has_seen_of_another_and_names_altered_countersignatures() {
+    let (site, _, mut peers) = Site::countersigned();
+    let key = site.manifest.public_key();
+    fs::remove_dir_all(site.folder.path().join("manifest")).unwrap();
+    let anew =
+        Site { manifest: Arc::new(Manifest::open(site.folder.path(), NodeId(1)).unwrap()), ..site };
+    assert_ne!(anew.manifest.public_key(), key);
+    anew.manifest.checkpoint().unwrap();
+    assert!(peers[0].kept.checkpoint(
+        9,
+        NodeId(1),
+        anew.manifest.last_checkpoint().unwrap(),
+        false
+    ));
+    peers[0].kept.settle().unwrap();
+    let output = astlogger(&["verify", peers[0].dir()]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("of node 1 this node has seen that it signs with another key"), "{said}");
+    let (code, said) = anew.verify(&["--against", peers[0].dir()]);
+    assert!(
+        code == Some(1) && said.contains("says of node 1 that it signs with another"),
+        "{said}"
+    );
+
+    let (site, ..) = Site::countersigned();
+    let folder = fs::read_dir(folder_of(site.folder.path())).unwrap();
+    let mut files = folder.map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
+    edit_file(&file.unwrap(), |bytes| {
+        // In JSON the end of a line is two characters.
+        let at = bytes.windows(11).position(|word| word == b"\\nmanifest ").unwrap();
+        flip(bytes, at + 11);
+    });
+    let (code, said) = site.verify(&[]);
+    assert!(code == Some(1) && said.contains("holds 1 countersignatures that are wrong"), "{said}");
+}
+
+#[test]
 fn verify_finds_a_sound_node_sound_and_says_how_far_it_is_signed() {
     let (site, _) = Site::with_three();
     publish(&site.store, 4, 1);
@@ -373,7 +587,7 @@ fn a_manifest_that_was_written_anew_is_noticed_by_its_key_and_by_a_checkpoint_ke
     let (_out, folder) = bundle(&site, records[1].recordingid, &[]);
     let kept = folder.join("checkpoint.txt");
     let kept = ["--checkpoint", text_of(&kept)];
-    let key = site.manifest.public_key().to_string();
+    let key = site.manifest.public_key().unwrap().to_string();
     assert_eq!(site.verify(&[&kept[..], &["--public-key", &key]].concat()).0, Some(0));
     publish(&site.store, 4, 1);
     site.manifest.checkpoint().unwrap();

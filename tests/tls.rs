@@ -97,6 +97,10 @@ impl Node {
     }
 
     async fn connect(&self) -> TlsStream<TcpStream> {
+        self.try_connect().await.expect("TLS")
+    }
+
+    async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -105,7 +109,7 @@ impl Node {
             .with_no_client_auth();
         let tcp = TcpStream::connect(self.web).await.expect("it listens");
         let name = ServerName::try_from("localhost").expect("a name");
-        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("TLS")
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await
     }
 
     /// What a new connection is shown.
@@ -116,8 +120,12 @@ impl Node {
 
     /// The alarms: names, subjects, messages.
     async fn alarms(&self) -> Vec<(String, String, String)> {
-        let mut stream = self.connect().await;
-        let status: Value = ask(&mut stream, "/api/status").await;
+        Self::alarms_by(&mut self.connect().await).await
+    }
+
+    /// The same, asked on a connection that is there.
+    async fn alarms_by(stream: &mut TlsStream<TcpStream>) -> Vec<(String, String, String)> {
+        let status: Value = ask(stream, "/api/status").await;
         let told = |alarm: &Value, key: &str| alarm[key].as_str().unwrap_or_default().to_owned();
         let alarms = status["alarms"].as_array().expect("a list").iter();
         alarms
@@ -148,11 +156,15 @@ impl Node {
 
 /// A new pair for `localhost`, its key first, as some tools write them.
 fn put_pair(folder: &Path, days: u64) -> CertificateDer<'static> {
+    put_pair_for(folder, Duration::from_secs(days * 86_400 + 3600))
+}
+
+fn put_pair_for(folder: &Path, lasts: Duration) -> CertificateDer<'static> {
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
     let now = std::time::SystemTime::now();
     params.not_before = (now - Duration::from_secs(3600)).into();
-    params.not_after = (now + Duration::from_secs(days * 86_400 + 3600)).into();
+    params.not_after = (now + lasts).into();
     let made = params.self_signed(&key).expect("a certificate");
     std::fs::write(folder.join("web.key"), key.serialize_pem()).expect("writable");
     std::fs::write(folder.join("web.crt"), made.pem()).expect("writable");
@@ -226,6 +238,33 @@ async fn people_are_told_before_a_certificate_ends() {
     node.renew(5);
     node.until_told("certificateexpiring", "al_tlscert", "urgent: ").await;
     node.renew(90);
+    node.until("it is cleared", async || node.alarms().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_is_told_and_whoever_is_connected_stays() {
+    let mut node = Node::start().await;
+    let mut kept = node.connect().await;
+    assert_eq!(ask(&mut kept, "/healthz").await["status"], "ok");
+    let ending = put_pair_for(node.folder.path(), Duration::from_secs(5));
+    node.roots.add(ending).expect("a certificate");
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let alarms = Node::alarms_by(&mut kept).await;
+        let ended = |(name, subject, message): &(String, String, String)| {
+            name == "certificateinvalid" && subject == "al_tlscert" && message.contains("has ended")
+        };
+        if alarms.iter().any(ended) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{alarms:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let refused = node.try_connect().await.expect_err("nobody trusts it any more").to_string();
+    assert!(refused.contains("expired"), "{refused}");
+    assert_eq!(ask(&mut kept, "/healthz").await["status"], "ok", "who is connected stays");
+    node.renew(90);
+    node.until("a new one is shown", async || node.try_connect().await.is_ok()).await;
     node.until("it is cleared", async || node.alarms().await.is_empty()).await;
 }
 

@@ -117,7 +117,7 @@ fn what_it_cannot_do_is_said() {
     assert_eq!(verify(&["--config", path(&dir.path().join("none.toml")), "."]).0, Some(78));
     let (code, help, _) = verify(&["--help"]);
     assert_eq!(code, Some(0));
-    assert!(help.contains("is only noticed by a checkpoint that was kept"), "{help}");
+    assert!(help.contains("is only noticed by what other nodes keep of it"), "{help}");
 }
 
 /// An audit log of three lines below a data folder; its file.

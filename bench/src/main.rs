@@ -17,6 +17,7 @@ mod soak;
 mod srtp;
 mod stats;
 mod table;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,8 @@ enum Command {
     Search(search::Options),
     /// Many fetches from a node that records, beside a bare file server.
     Fetch(fetch::Options),
+    /// Checking voice files, beside bare hashing; what the manifest adds to publishing.
+    Verify(verify::Options),
     /// Capture, sealing and decoding, with the defaults.
     All,
     /// The bare file server, started by `fetch` as a process of its own.
@@ -79,6 +82,7 @@ fn main() -> anyhow::Result<()> {
         Command::Idle(options) => idle::run(&options),
         Command::Search(options) => search::run(&options),
         Command::Fetch(options) => fetch::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Serve(options) => fetch::serve(&options),
         Command::All => {
             capture::run(&capture::Options::parse_from(["capture"]))?;

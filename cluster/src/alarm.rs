@@ -36,13 +36,22 @@ pub enum GroupAlarm {
         reason: Refusal,
     },
     /// A peer's clock is far from this one's.
-    #[error("the clock of node {node} is {offset_ms} ms ahead of this node's: check NTP on both")]
+    #[error("the clock of node {node} is {} this node's: check NTP on both", apart(*offset_ms))]
     ClockOff {
         /// Whose.
         node: NodeId,
         /// How far, milliseconds.
         offset_ms: i64,
     },
+}
+
+/// How far a clock is off, in whole seconds where that is much.
+fn apart(offset_ms: i64) -> String {
+    let way = if offset_ms < 0 { "behind" } else { "ahead of" };
+    match offset_ms.unsigned_abs() {
+        ms @ ..1000 => format!("{ms} ms {way}"),
+        ms => format!("{} s {way}", (ms + 500) / 1000),
+    }
 }
 
 /// The member cannot go on; the process is to end.
@@ -83,4 +92,47 @@ pub enum GroupFailure {
         /// Who.
         by: NodeId,
     },
+}
+
+impl GroupFailure {
+    /// It, and what is behind it: which file, and what the operating system said of it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let mut words = self.to_string();
+        let mut error: &dyn std::error::Error = self;
+        while let Some(source) = error.source() {
+            words.push_str(&format!(": {source}"));
+            error = source;
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_told_with_its_way() {
+        for (offset_ms, words) in [
+            (51, "is 51 ms ahead of this node's"),
+            (-999, "is 999 ms behind this node's"),
+            (-3_599_999, "is 3600 s behind this node's"),
+            (3_600_001, "is 3600 s ahead of this node's"),
+        ] {
+            let told = GroupAlarm::ClockOff { node: NodeId(2), offset_ms }.to_string();
+            assert!(told.contains(words), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_is_behind_it() {
+        let source = std::io::ErrorKind::ReadOnlyFilesystem.into();
+        let failure =
+            GroupFailure::from(LogError::Io { doing: "write", path: "/group/log".into(), source });
+        assert_eq!(
+            failure.in_words(),
+            "cannot write /group/log: read-only filesystem or storage medium"
+        );
+    }
 }

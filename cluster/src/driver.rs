@@ -143,7 +143,7 @@ impl Driver {
     pub(crate) fn run(mut self, inputs: &Receiver<Input>) {
         let _guard = PanicEnds;
         if let Err(failure) = self.work(inputs) {
-            tracing::error!(%failure, "this member cannot go on");
+            tracing::error!(failure = %failure.in_words(), "this member cannot go on");
             self.published.failed.send_replace(Some(Arc::new(failure)));
         }
         for (_, reply) in std::mem::take(&mut self.waiting) {

@@ -56,9 +56,11 @@ fn run(journal: &SyncHandle, bound: Duration, stats: &MediaStats, stopped: &Rece
             continue;
         }
         let begun = Instant::now();
+        stats.sync_watch.begin();
         let outcome = journal.sync();
         last = begun.elapsed();
         stats.sync_time.observe(last);
+        stats.sync_watch.end(last);
         let failed = outcome.is_err();
         if failed {
             stats.sync_errors.add(1);

@@ -17,6 +17,7 @@ pub mod media_thread;
 mod media_worker;
 pub mod mirror_keeper;
 pub mod mirrored;
+mod offsets;
 #[cfg(feature = "opus")]
 pub mod opus_file;
 #[cfg(feature = "opus")]

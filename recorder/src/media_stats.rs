@@ -2,7 +2,8 @@
 //! good or bad is decided by who reads them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use recorder_core::media::NotRtp;
 use recorder_core::media::srtp::Refusal;
@@ -69,6 +70,43 @@ impl Histogram {
     }
 }
 
+/// Why the capture cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotWriting {
+    /// There is no room; otherwise the disk fails, or is read-only.
+    pub full: bool,
+    /// In the words of the operating system.
+    pub why: String,
+}
+
+/// How long syncs take, for whoever looks now and then.
+#[derive(Debug, Default)]
+pub struct SyncWatch {
+    begun: Mutex<Option<Instant>>,
+    longest_micros: AtomicU64,
+}
+
+impl SyncWatch {
+    /// How long the one under way takes already, and the longest that ended since this was last asked.
+    #[must_use]
+    pub fn look(&self) -> (Duration, Duration) {
+        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = begun.map(|begun| begun.elapsed()).unwrap_or_default();
+        let longest = self.longest_micros.swap(0, Ordering::Relaxed);
+        (under_way, Duration::from_micros(longest))
+    }
+
+    pub(crate) fn begin(&self) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub(crate) fn end(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.longest_micros.fetch_max(micros, Ordering::Relaxed);
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 /// All counters of the media thread.
 #[derive(Debug, Default)]
 pub struct MediaStats {
@@ -104,10 +142,27 @@ pub struct MediaStats {
     pub sync_time: Histogram,
     /// Syncs that failed.
     pub sync_errors: Counter,
+    /// The same as it goes on.
+    pub sync_watch: SyncWatch,
     /// The disk is full, or the journal fails: media is being lost.
     pub not_writing: Flag,
+    /// Why, since when it last was so.
+    pub(crate) not_writing_why: Mutex<Option<NotWriting>>,
     /// The last sync failed: what was captured may not survive a power cut.
     pub not_durable: Flag,
+}
+
+impl MediaStats {
+    /// Why media is being lost, if it is.
+    #[must_use]
+    pub fn why_not_writing(&self) -> Option<NotWriting> {
+        let why = self.not_writing_why.lock().unwrap_or_else(PoisonError::into_inner);
+        why.clone().filter(|_| self.not_writing.is_set())
+    }
+
+    pub(crate) fn cannot_write(&self, why: NotWriting) {
+        *self.not_writing_why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use tokio::sync::mpsc::Sender;
 use crate::clock::Clock;
 use crate::media_port::{Gathered, Port, Sweep};
 use crate::media_ring::{Mark, Ring};
-use crate::media_stats::MediaStats;
+use crate::media_stats::{MediaStats, NotWriting};
 use crate::media_tap::Taps;
 use crate::media_thread::{Order, Protected};
 use crate::rtp_socket::Batch;
@@ -480,10 +480,18 @@ impl Worker {
 
     /// Notes whether the journal takes what it is given; says so when that changes.
     fn writing(&mut self, outcome: Result<(), JournalError>) {
+        if let Err(error) = &outcome
+            && !self.stats.not_writing.is_set()
+        {
+            let full = matches!(error, JournalError::Full { .. });
+            self.stats.cannot_write(NotWriting { full, why: in_words(error) });
+        }
         if self.stats.not_writing.set(outcome.is_err()) {
             self.outbox.push_back(MediaNotice::Writing(outcome.is_ok()));
             match outcome {
-                Err(error) => tracing::error!(%error, "captured media is being lost"),
+                Err(error) => {
+                    tracing::error!(error = in_words(&error), "captured media is being lost");
+                }
                 Ok(()) => tracing::info!("captured media is written again"),
             }
         }
@@ -551,6 +559,14 @@ impl Worker {
         if let Err(error) = self.journal.sync() {
             tracing::error!(%error, "captured media may not survive a power cut");
         }
+    }
+}
+
+/// An error with what the operating system said.
+fn in_words(error: &JournalError) -> String {
+    match error {
+        JournalError::Io { source, .. } => format!("{error}: {source}"),
+        error => error.to_string(),
     }
 }
 

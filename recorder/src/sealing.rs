@@ -26,6 +26,7 @@ use storage_core::{Draft, NodeId, Recording, RecordingId, SegmentId, WallTime};
 
 use crate::excerpts::excerpts;
 use crate::mirrored::MirroredCapture;
+use crate::offsets::offsets;
 use crate::published_file::{PublishedError, PublishedFile};
 use crate::pulled::{PulledCapture, PulledError};
 use crate::voice_sink::{MonoVoice, StereoVoice, Voice};
@@ -54,6 +55,8 @@ pub struct SealJob {
     pub void: Vec<(NodeId, SegmentId)>,
     /// There are captures on nodes that do not answer.
     pub partial: bool,
+    /// By how much the clocks of other nodes were ahead of ours, before one was set and now, microseconds.
+    pub offsets_known: BTreeMap<NodeId, Vec<i64>>,
 }
 
 impl SealJob {
@@ -71,6 +74,7 @@ impl SealJob {
             lacking: BTreeSet::new(),
             void: Vec::new(),
             partial: false,
+            offsets_known: BTreeMap::new(),
         }
     }
 }
@@ -248,7 +252,8 @@ pub fn seal(
     settings: impl Into<VoiceSettings>,
 ) -> Result<Sealed, SealError> {
     let settings = settings.into();
-    let mut sources = Sources { job, capture, published: None };
+    let offsets = offsets(job, capture)?;
+    let mut sources = Sources { job, capture, published: None, offsets };
     if job.revision > 1 {
         // What is in it is nowhere else any more.
         let record = store.published(job.recording)?.ok_or(SealError::NotPublished)?;
@@ -310,6 +315,8 @@ struct Sources<'a> {
     job: &'a SealJob,
     capture: &'a JournalReader,
     published: Option<Published>,
+    /// By how much other nodes' clocks were ahead of ours when they captured, microseconds.
+    offsets: BTreeMap<NodeId, i64>,
 }
 
 /// The revision before.
@@ -329,7 +336,7 @@ impl Sources<'_> {
     /// Gives all entries, source by source; the same each time. Tells how many bytes the disk has
     /// lost.
     fn read(&mut self, mut turn: impl FnMut(Turn<'_>)) -> Result<u64, SealError> {
-        let Self { job, capture, published } = self;
+        let Self { job, capture, published, offsets } = self;
         let mut lost = 0;
         let alone = published.is_none() && job.pulled.is_empty() && job.mirrored.is_empty();
         if let Some(Published { record, file }) = published {
@@ -345,12 +352,12 @@ impl Sources<'_> {
             Err(error) => return Err(error.into()),
         }
         for pulled in &job.pulled {
-            let clock_offset_us = Some(pulled.clock_offset_us());
+            let clock_offset_us = offsets.get(&pulled.node()).copied();
             turn(Turn::Source(Source { node: pulled.node(), clock_offset_us }));
             lost += pulled.read(|entry| turn(Turn::Entry(entry)))?.bytes_lost;
         }
         for mirrored in &job.mirrored {
-            let clock_offset_us = Some(mirrored.clock_offset_us);
+            let clock_offset_us = offsets.get(&mirrored.node).copied();
             turn(Turn::Source(Source { node: mirrored.node, clock_offset_us }));
             lost += mirrored.read(|entry| turn(Turn::Entry(entry)))?.bytes_lost;
         }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
 
 use crate::aes::ConnId;
+use crate::tls::Acceptor;
 use crate::wire::{Frame, Framer, Node, Style, frame};
 
 /// Messages that may wait for a slow client before it is cut off.
@@ -184,7 +184,7 @@ impl Link {
 pub async fn accept(
     link: Arc<Link>,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Acceptor>,
     handler: Arc<dyn Handler>,
 ) {
     loop {
@@ -208,7 +208,7 @@ pub async fn accept(
 async fn welcome(
     link: Arc<Link>,
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Acceptor>,
     handler: Arc<dyn Handler>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -218,7 +218,7 @@ async fn welcome(
             serve(link, reader, writer, handler).await;
         }
         Some(tls) => {
-            let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+            let stream = tokio::time::timeout(HANDSHAKE, tls.now().accept(stream)).await??;
             let (reader, writer) = tokio::io::split(stream);
             serve(link, reader, writer, handler).await;
         }

@@ -1,4 +1,5 @@
-//! TLS of the AES ports: the certificate given, or a self-made authority and one for loopback.
+//! TLS of the AES ports: the certificate given, or a self-made authority and one for loopback. The files of one
+//! that is given are read at each connection: whoever replaces them has renewed it.
 
 use std::io;
 use std::sync::Arc;
@@ -37,11 +38,27 @@ pub enum TlsError {
     Make(#[from] rcgen::Error),
 }
 
+/// For incoming connections.
+#[derive(Clone)]
+pub struct Acceptor {
+    files: Option<TlsConfig>,
+    made: TlsAcceptor,
+}
+
+impl Acceptor {
+    /// With what is to be shown now. What the files of a certificate cannot give is as it was at the start.
+    #[must_use]
+    pub fn now(&self) -> TlsAcceptor {
+        let read = |files: &TlsConfig| acceptor(&read(&files.certificate)?, &read(&files.key)?);
+        self.files.as_ref().and_then(|files| read(files).ok()).unwrap_or_else(|| self.made.clone())
+    }
+}
+
 /// What the ports need, and what a client should trust.
 #[derive(Clone)]
 pub struct Tls {
     /// For incoming connections.
-    pub acceptor: TlsAcceptor,
+    pub acceptor: Acceptor,
     /// Certificates to trust, PEM.
     pub ca_pem: String,
 }
@@ -58,6 +75,11 @@ pub fn prepare(config: Option<&TlsConfig>) -> Result<Tls, TlsError> {
         }
         None => make()?,
     };
+    let acceptor = Acceptor { files: config.cloned(), made: acceptor(&chain_pem, &key_pem)? };
+    Ok(Tls { acceptor, ca_pem })
+}
+
+fn acceptor(chain_pem: &str, key_pem: &str) -> Result<TlsAcceptor, TlsError> {
     let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -65,7 +87,7 @@ pub fn prepare(config: Option<&TlsConfig>) -> Result<Tls, TlsError> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(server)), ca_pem })
+    Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
 fn read(path: &str) -> Result<String, TlsError> {

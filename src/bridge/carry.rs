@@ -64,6 +64,7 @@ impl Shell {
             folder: self.parts.pulled.clone(),
             mirrors: Arc::clone(&self.parts.mirrors),
             offsets: self.parts.group.view().clock_offset_us,
+            offsets_known: self.clocks.known(),
         };
         if self.parts.voices.is_deleted(order.recording) {
             // Nothing of it is to be had any more, by anybody.

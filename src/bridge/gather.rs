@@ -27,6 +27,8 @@ pub(super) struct Gathering {
     pub(super) mirrors: Arc<MirrorStore>,
     /// By how much whose clock is ahead of ours, microseconds.
     pub(super) offsets: BTreeMap<NodeId, i64>,
+    /// By how much each was ahead before clocks were set, and is now.
+    pub(super) offsets_known: BTreeMap<NodeId, Vec<i64>>,
 }
 
 /// What came of it.
@@ -93,6 +95,7 @@ impl Gathering {
             lacking,
             void,
             partial,
+            offsets_known: self.offsets_known.clone(),
         }))
     }
 

@@ -4,6 +4,7 @@
 
 mod carry;
 mod catch_up;
+mod clocks;
 pub mod core;
 mod gather;
 pub mod health;
@@ -32,6 +33,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 
+use self::clocks::Clocks;
 use self::core::{About, Bridge, Output, SealOutcome};
 use self::people::Takeovers;
 use crate::hub::Hub;
@@ -138,6 +140,7 @@ pub fn spawn(parts: Parts, inputs: Inputs, leftovers: Leftovers) -> Running {
         idle,
         mandate: None,
         known_peers: BTreeMap::new(),
+        clocks: Clocks::default(),
     };
     Running { task: tokio::spawn(shell.run(inputs, taken)), idle: seen }
 }
@@ -168,6 +171,8 @@ struct Shell {
     idle: watch::Sender<bool>,
     mandate: Option<Mandate>,
     known_peers: BTreeMap<NodeId, Peer>,
+    /// How far the others' clocks are off, and were.
+    clocks: Clocks,
 }
 
 fn key_of(staged: &Staged) -> (RecordingId, u32) {
@@ -195,6 +200,7 @@ impl Shell {
                 Some(local) = inputs.complete.recv() => self.outline(local),
                 Some(event) = inputs.sealed.recv() => self.take_sealed(event),
                 _ = beat.tick() => {
+                    self.clocks.note(&self.parts.group.view().clock_offset_us);
                     self.parts.group.read(|state| self.bridge.all_changed(state));
                     self.inherit();
                     self.say();
@@ -265,7 +271,12 @@ impl Shell {
             Ok(Change::Claimed { stretch, .. } | Change::Ended { stretch }) => {
                 self.bridge.changed(stretch.recording);
             }
-            Ok(Change::Members | Change::Duties { .. }) => {}
+            Ok(
+                Change::Members
+                | Change::Duties { .. }
+                | Change::Checkpoint { .. }
+                | Change::Countersigned { .. },
+            ) => {}
             Ok(Change::Restored) | Err(_) => {
                 self.parts.group.read(|state| self.bridge.all_changed(state));
             }

@@ -11,6 +11,8 @@ use clap::Args;
 use serde::Serialize;
 use storage::Keys;
 use storage::audit_log::{AuditFault, AuditLog, AuditLogError};
+use storage::countersigned::{folder_of, witnessed};
+use storage::disk::RealDisk;
 use storage::manifest_check::{Checked, Expected, check};
 use storage::signing::PublicKey;
 use storage::verify::{Fault, FaultKind, Told, Verified, VerifyError, verify};
@@ -38,8 +40,9 @@ const FAULTS_MAX: usize = 10_000;
     Of a data folder, also the manifest: names each recording that was published here and is missing, that is another one \
     now, or that has no line; and each checkpoint that the node has not signed. The public key is to be known from \
     elsewhere (--public-key): whoever can write in the data folder can also make a new key, and the whole manifest \
-    anew. A node that was rolled back to an earlier state as a whole is only noticed by a checkpoint that was kept \
-    elsewhere (--checkpoint; checkpoint.txt of any bundle that `astlogger evidence` wrote).")]
+    anew. What other nodes have countersigned must be in the manifest. A node that was rolled back to an earlier state as a \
+    whole is only noticed by what other nodes keep of it (--against, with the data folder of one of them), or by a \
+    checkpoint that was kept elsewhere (--checkpoint; checkpoint.txt of any bundle that `astlogger evidence` wrote).")]
 pub(super) struct Options {
     /// Key file (al_encryptionkeyfile), for encrypted voice files
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
@@ -53,6 +56,9 @@ pub(super) struct Options {
     /// A checkpoint of the node (checkpoint.txt) that was kept elsewhere
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Data folder of another node of the group, or a copy of its folder manifest/countersigned in such a folder
+    #[arg(long, value_name = "DIR")]
+    against: Vec<PathBuf>,
     /// Print one JSON object as the last line
     #[arg(long)]
     pub(super) json: bool,
@@ -65,12 +71,16 @@ pub(super) struct Options {
 struct Report {
     ok: bool,
     recordings: u64,
+    /// Those whose voice file lies in the archive only.
+    archived: u64,
     bytes: u64,
     /// Lines of audit logs.
     auditlines: u64,
     /// Lines of manifests, and checkpoints among them that are signed as they should be.
     manifestlines: u64,
     checkpoints: u64,
+    /// Checkpoints among those that other nodes have signed, too.
+    countersigned: u64,
     /// How many files of each kind of fault.
     #[serde(flatten)]
     counts: BTreeMap<&'static str, u64>,
@@ -136,10 +146,12 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         print_json(&Report {
             ok: done.is_clean(),
             recordings: done.recordings,
+            archived: done.archived,
             bytes: done.bytes,
             auditlines: lines,
             manifestlines: manifest.lines,
             checkpoints: manifest.checkpoints,
+            countersigned: manifest.countersigned,
             counts: FaultKind::ALL.into_iter().map(|kind| (kind.as_str(), count(kind))).collect(),
             faults,
         })?;
@@ -187,7 +199,17 @@ fn expected(options: &Options) -> Result<Expected, Failure> {
             Some(signed.ok_or_else(|| Failure::new(Exit::Usage, why()))?)
         }
     };
-    Ok(Expected { key: options.public_key, checkpoint })
+    let mut against = Vec::new();
+    for dir in &options.against {
+        let seen = witnessed(&*RealDisk::shared(), dir).map_err(|error| {
+            let folder = folder_of(dir);
+            let why =
+                format!("cannot read {}: {error}; give a node's data folder", folder.display());
+            Failure::new(Exit::Usage, anyhow!(why))
+        })?;
+        against.push((dir.clone(), seen));
+    }
+    Ok(Expected { key: options.public_key, checkpoint, against })
 }
 
 /// Checks the manifests of data folders.
@@ -200,13 +222,20 @@ fn verify_manifests(paths: &[PathBuf], expected: &Expected) -> Result<Checked, F
         sum.uncovered += checked.uncovered;
         sum.deleted += checked.deleted;
         sum.older += checked.older;
+        sum.countersigned += checked.countersigned;
+        sum.unwitnessed += checked.unwitnessed;
+        sum.signers.extend(checked.signers);
+        sum.notes.extend(checked.notes);
         sum.faults.extend(checked.faults);
     }
     Ok(sum)
 }
 
 fn tell_manifest(checked: &Checked) {
-    let Checked { lines, checkpoints, uncovered, deleted, older, faults } = checked;
+    let Checked { lines, checkpoints, uncovered, deleted, older, faults, .. } = checked;
+    for note in &checked.notes {
+        println!("{note}");
+    }
     if *lines == 0 && faults.is_empty() {
         return;
     }
@@ -214,6 +243,19 @@ fn tell_manifest(checked: &Checked) {
         "{lines} lines of manifests with {checkpoints} signed checkpoints ({uncovered} lines after the last), {} faults",
         faults.len()
     );
+    if checked.countersigned > 0 {
+        let by = checked.signers.iter().map(|(node, at)| format!("node {node} (last {at})"));
+        println!(
+            "{} of the checkpoints are countersigned ({} lines after the last), by {}",
+            checked.countersigned,
+            checked.unwitnessed,
+            by.collect::<Vec<_>>().join(", ")
+        );
+    } else {
+        println!(
+            "not countersigned: no other node vouches for a checkpoint here, so a roll-back of the whole folder would not be seen"
+        );
+    }
     if *deleted > 0 {
         println!("{deleted} recordings were deleted on purpose, as the manifests say");
     }
@@ -234,6 +276,9 @@ fn tell(fault: &Fault, json: bool) {
 
 fn in_words(done: &Verified) -> String {
     let mut words = format!("{} recordings, {} bytes of audio", done.recordings, done.bytes);
+    if done.archived > 0 {
+        words += &format!(", {} voice files in the archive only (not looked at)", done.archived);
+    }
     for (kind, count) in &done.faults {
         words += &format!(", {count} {}", kind.as_str());
     }

@@ -29,13 +29,6 @@ fn settle_storage(config: &mut Config, reader: &mut Reader) {
             "choose one of them, or build with the feature opus",
         );
     }
-    if storage.archive.is_some() {
-        not_yet(reader, "al_archive", "the archive", "recordings stay in al_datadir");
-    }
-    if storage.catalogurl.is_some() {
-        let instead = "the catalog in al_datadir is the only one";
-        not_yet(reader, "al_catalogurl", "a catalog in PostgreSQL", instead);
-    }
 }
 
 /// What a group cannot have. Its members see each other's phantoms in calls. One that observes is in all

@@ -6,6 +6,8 @@
 //! warning says that it does nothing yet.
 
 mod alarms;
+mod archive;
+mod catalog_database;
 mod cluster;
 mod keys;
 mod later;
@@ -39,6 +41,7 @@ use reader::Reader;
 pub use recorder_core::dmcc::Secret;
 
 pub use alarms::{AlarmsOut, Mail, MailSecurity, Trap, Webhook};
+pub use archive::{Archive, ArchiveKind, S3, Sftp};
 pub use cluster::{Cluster, TlsFiles};
 pub(crate) use cluster::{DEFAULT_PORT as CLUSTER_PORT, read_peer};
 pub(crate) use keys::{names as key_names, nearest};
@@ -50,7 +53,7 @@ pub use recorder::{Aes, Codec, HoldAudio, MediaEncryption, Monitored, Recorder};
 pub use remark::{ConfigError, Origin, Remark};
 pub use save::{SaveError, save};
 pub use source::Source;
-pub use storage::{Archive, Storage};
+pub use storage::Storage;
 pub use value::{DiskShare, EXTENSIONS_MAX, HostPort, HttpUrl, RtpPorts};
 pub(crate) use value::{extensions, host_port, http_url};
 pub use web::{Console, Web};

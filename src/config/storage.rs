@@ -2,33 +2,20 @@
 
 use std::time::Duration;
 
-use recorder_core::dmcc::Secret;
 use storage::{KeyFileError, Keys};
 use storage_core::record::VoiceFormat;
 
+use super::archive::{self, Archive};
 use super::reader::Reader;
-use super::retention;
 use super::value::{self, DiskShare};
+use super::{catalog_database, retention};
+use crate::catalog_database::CatalogDatabase;
 use crate::retention::core::RetentionRules;
 
 pub(super) const DEFAULT_OPUS_BITRATE: u32 = 24_000;
-
-/// An S3-compatible store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Archive {
-    /// Bucket.
-    pub bucket: String,
-    /// What the names of the objects begin with; may be empty.
-    pub prefix: String,
-    /// `al_s3endpoint`; absent: the region's own.
-    pub endpoint: Option<String>,
-    /// `al_s3region`.
-    pub region: Option<String>,
-    /// `al_s3accesskey`.
-    pub accesskey: Option<Secret>,
-    /// `al_s3secretkey`.
-    pub secretkey: Option<Secret>,
-}
+const DEFAULT_SCRUB_DAYS: u32 = 30;
+const SCRUB_DAYS_MAX: u32 = 3_650;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What becomes of recordings.
 #[derive(Clone, Debug)]
@@ -47,12 +34,14 @@ pub struct Storage {
     pub mirror_lag: Duration,
     /// `al_retentiondays`, `retentiondays` of rules, `[[al_retention]]`: how long recordings stay.
     pub retention: RetentionRules,
+    /// `al_scrubdays`: each voice file is read over in this time; absent: never.
+    pub scrub: Option<Duration>,
     /// `al_mindiskfree`.
     pub mindiskfree: DiskShare,
     /// `al_archive`.
     pub archive: Option<Archive>,
-    /// `al_catalogurl`; may hold a password.
-    pub catalogurl: Option<Secret>,
+    /// `al_catalogurl` and what belongs to it.
+    pub catalog_database: Option<CatalogDatabase>,
     /// What is in the file that `al_encryptionkeyfile` names; none: nothing is encrypted.
     pub keys: Keys,
 }
@@ -70,9 +59,10 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         mirror: reader.flag("al_mirror", true),
         mirror_lag: reader.span("al_mirrorlagms", 1, Duration::from_millis(300), 50..=600_000),
         retention: retention::read(reader),
+        scrub: read_scrubdays(reader),
         mindiskfree: read_mindiskfree(reader),
-        archive: read_archive(reader),
-        catalogurl: read_catalogurl(reader),
+        archive: archive::read(reader),
+        catalog_database: catalog_database::read(reader),
         keys: read_keys(reader),
     }
 }
@@ -106,6 +96,11 @@ fn read_keys(reader: &mut Reader) -> Keys {
     }
 }
 
+fn read_scrubdays(reader: &mut Reader) -> Option<Duration> {
+    let days = reader.number("al_scrubdays", 0..=SCRUB_DAYS_MAX).unwrap_or(DEFAULT_SCRUB_DAYS);
+    (days > 0).then(|| DAY * days)
+}
+
 fn read_mindiskfree(reader: &mut Reader) -> DiskShare {
     let default = DiskShare::Percent(5);
     let Some(text) = reader.measure("al_mindiskfree") else { return default };
@@ -113,46 +108,4 @@ fn read_mindiskfree(reader: &mut Reader) -> DiskShare {
         reader.refuse_value("al_mindiskfree", &must_be, "write al_mindiskfree = \"5%\"");
         default
     })
-}
-
-fn read_archive(reader: &mut Reader) -> Option<Archive> {
-    let place = reader.parsed(
-        "al_archive",
-        |text| {
-            let place = text.strip_prefix("s3://").unwrap_or_default();
-            let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-            if bucket.is_empty() {
-                return Err("s3://BUCKET or s3://BUCKET/PREFIX".to_owned());
-            }
-            Ok((bucket.to_owned(), prefix.trim_matches('/').to_owned()))
-        },
-        "write al_archive = \"s3://recordings/site1\"",
-    );
-    let endpoint = reader.parsed(
-        "al_s3endpoint",
-        |text| match text.split_once("://") {
-            Some(("http" | "https", rest)) if !rest.is_empty() => Ok(text.to_owned()),
-            _ => Err("an address that begins with https:// or http://".to_owned()),
-        },
-        "write al_s3endpoint = \"https://s3.example.com\"",
-    );
-    let region = reader.text("al_s3region");
-    let accesskey = reader.secret("al_s3accesskey", "al_s3accesskeyfile");
-    let secretkey = reader.secret("al_s3secretkey", "al_s3secretkeyfile");
-    let (bucket, prefix) = place?;
-    if accesskey.is_some() != secretkey.is_some() {
-        let wrong = "one of access key and secret key is missing";
-        reader.refuse("al_archive", wrong, "give al_s3accesskey and al_s3secretkeyfile");
-    }
-    Some(Archive { bucket, prefix, endpoint, region, accesskey, secretkey })
-}
-
-fn read_catalogurl(reader: &mut Reader) -> Option<Secret> {
-    let url = reader.secret("al_catalogurl", "al_catalogurlfile")?;
-    let (scheme, rest) = url.expose().split_once("://").unwrap_or_default();
-    if !matches!(scheme, "postgres" | "postgresql") || rest.is_empty() {
-        let wrong = "must be an address that begins with postgres://";
-        reader.refuse("al_catalogurl", wrong, "write postgres://USER:PASSWORD@HOST/DATABASE");
-    }
-    Some(url)
 }

@@ -182,11 +182,22 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_syncms = 0", &["al_syncms = 0"]),
     ("al_maxpauses = \"2 weeks\"", &["al_maxpauses"]),
     ("al_retentiondays = -3", &["al_retentiondays = -3"]),
+    ("al_scrubdays = -1", &["al_scrubdays = -1", "0 to 3650"]),
     ("al_mindiskfree = \"lots\"", &["al_mindiskfree = \"lots\"", "5%"]),
     ("al_archive = \"bucket\"", &["al_archive", "s3://BUCKET"]),
     ("al_archive = \"s3://b\"\nal_s3accesskey = \"k\"", &["access key and secret key"]),
     ("al_s3endpoint = \"s3.example.com\"", &["al_s3endpoint", "https://"]),
-    ("al_catalogurl = \"mysql://u:pw@h/d\"", &["al_catalogurl: ", "postgres://"]),
+    ("al_catalogurl = \"mysql://u:pw@h/d\"\nal_site = \"s\"", &["al_catalogurl: ", "postgres://"]),
+    ("al_catalogurl = \"postgres://u@h/d\"", &["al_site: is missing", "al_site = "]),
+    ("al_catalogsearch = \"database\"", &["al_catalogsearch", "al_catalogurl"]),
+    (
+        "al_catalogurl = \"postgres://u@h/d\"\nal_site = \"s\"\nal_catalogsearch = \"all\"",
+        &["al_catalogsearch", "one of local, database"],
+    ),
+    (
+        "al_catalogurl = \"postgres://u@h/d?sslmode=maybe\"\nal_site = \"s\"",
+        &["al_catalogurl", "sslmode", "verify-full"],
+    ),
     (
         "al_encryptionkeyfile = \"/k\"",
         &["al_encryptionkeyfile", "/k cannot be read", "astlogger key new"],
@@ -386,12 +397,8 @@ fn encrypted_media_is_offered_in_its_order_and_what_is_doubtful_about_it_is_said
 
 #[test]
 fn what_this_version_does_not_do_is_said_and_not_done() {
-    for (lines, key) in [
-        ("al_agents = [\"5001\"]", "al_agents"),
-        ("al_hold = \"skip\"", "al_hold"),
-        ("al_archive = \"s3://bucket/site\"", "al_archive"),
-        ("al_catalogurl = \"postgres://u:hunter3@h/d\"", "al_catalogurl"),
-    ] {
+    for (lines, key) in [("al_agents = [\"5001\"]", "al_agents"), ("al_hold = \"skip\"", "al_hold")]
+    {
         let warned = warned(&with(lines));
         let begin = format!("{key}: not in this version: ");
         assert!(warned.iter().any(|line| line.starts_with(&begin)), "{lines}: {warned:?}");
@@ -455,7 +462,7 @@ fn secrets_come_from_values_files_or_credentials() {
 #[test]
 fn no_secret_shows_in_debug_or_in_an_error() {
     let text = with(
-        "al_catalogurl = \"postgres://u:hunter3@h/d\"\nal_s3secretkey = \"hunter4\"\n\
+        "al_catalogurl = \"postgres://u:hunter3@h/d\"\nal_site = \"s\"\nal_s3secretkey = \"hunter4\"\n\
          al_s3accesskey = \"hunter5\"\nal_archive = \"s3://b\"",
     );
     let shown = format!("{:?} {:#?}", parse(&text).unwrap(), parse(&text).unwrap());
@@ -466,6 +473,10 @@ fn no_secret_shows_in_debug_or_in_an_error() {
         "al_aespassword = [\"hunter2\"]",
         "al_aespassword = { hunter2 = 1 }",
         "al_catalogurl = \"mysql://u:hunter2@h/d\"",
+        "al_catalogurl = \"postgres://u:hunter2@h:x/d\"\nal_site = \"s\"",
+        "al_catalogurl = \"postgres://u:x@h/d?hunter2=y\"\nal_site = \"s\"",
+        "al_catalogurl = \"postgres://u:hunter2@h/d\"",
+        "al_catalogurl = \"postgres://u:x@h/d\"\nal_site = \"s\"\nal_catalogpassword = \"hunter2\"",
         "al_aespassword = hunter2",
         "al_aespassword = \"hunter2",
         "al_aespassword = \"hunter2\" hunter2",
@@ -511,4 +522,50 @@ proptest! {
     ) {
         let _ = parse(&with(&format!("{} = {value}", keys::KEYS[key].name)));
     }
+}
+
+#[test]
+fn an_archive_is_a_store_or_a_folder() {
+    let archive = |lines: &str| parse(&with(lines)).unwrap().storage.archive.unwrap();
+    let read =
+        archive("al_archive = \"s3://calls/site/one/\"\nal_s3endpoint = \"http://127.0.0.1:9\"");
+    let ArchiveKind::S3(s3) = &read.kind else { panic!("{read:?}") };
+    assert_eq!(
+        (&*read.place, &*s3.bucket, &*s3.prefix),
+        ("s3://calls/site/one", "calls", "site/one")
+    );
+    assert_eq!(archive("al_archive = \"s3://calls\"").place, "s3://calls");
+    let folder = archive("al_archive = \"file:///mnt/calls/\"");
+    assert_eq!(
+        (&*folder.place, folder.kind),
+        ("file:///mnt/calls", ArchiveKind::Folder("/mnt/calls".into()))
+    );
+    let keys = "al_sftpkeyfile = \"/k\"\nal_sftpknownhosts = \"/h\"\n";
+    let server = archive(&format!("{keys}al_archive = \"sftp://rec@[::1]:2022/srv/calls/\""));
+    let ArchiveKind::Sftp(sftp) = &server.kind else { panic!("{server:?}") };
+    assert_eq!(
+        (&*sftp.user, &*sftp.host, sftp.port, &*sftp.folder),
+        ("rec", "::1", 2022, "/srv/calls")
+    );
+    assert_eq!(server.place, "sftp://rec@[::1]:2022/srv/calls");
+    let lacking = told(&with("al_archive = \"sftp://rec@nas/srv\""));
+    assert!(lacking[0].contains("al_sftpkeyfile"), "{lacking:?}");
+    for wrong in [
+        "calls",
+        "s3:///x",
+        "file://calls",
+        "ftp://calls",
+        "sftp://nas/x",
+        "sftp://rec@nas",
+        "sftp://rec:hunter@nas/x",
+        "sftp://rec@-oProxyCommand=x/x",
+        "sftp://rec@nas:ssh/x",
+    ] {
+        let told = told(&with(&format!("al_archive = \"{wrong}\"")));
+        assert!(told[0].starts_with("al_archive"), "{wrong}: {told:?}");
+    }
+    let clear = warned(&with("al_archive = \"s3://calls\"\nal_s3endpoint = \"http://nas:9000\""));
+    assert!(clear.iter().any(|line| line.contains("crosses the network in clear")), "{clear:?}");
+    let unused = warned(&with("al_archive = \"file:///mnt\"\nal_s3region = \"eu\""));
+    assert!(unused.iter().any(|line| line.starts_with("al_s3region")), "{unused:?}");
 }

@@ -252,6 +252,12 @@ impl Actions for NodeActions {
         })
     }
 
+    fn scrub(&self) -> Result<String, Failure> {
+        self.node.scrubs.send_modify(|asked| *asked += 1);
+        Ok("voice files and logs are read over, slowly; `show alarms` tells what is damaged"
+            .to_owned())
+    }
+
     fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>> {
         let repaired = self.backend.repair(recording);
         Box::pin(async { repaired.await.map_err(Failure::from) })

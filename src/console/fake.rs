@@ -265,6 +265,10 @@ impl Actions for Fake {
         Box::pin(async move { Ok((found.await?, if pause { 0 } else { 2_500 })) })
     }
 
+    fn scrub(&self) -> Result<String, Failure> {
+        Ok("it is begun".to_owned())
+    }
+
     fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>> {
         Box::pin(async move { Ok(recording) })
     }

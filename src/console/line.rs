@@ -116,6 +116,8 @@ pub enum Command {
     },
     /// A recording is given up that nobody will ever seal.
     Resolve(RecordingId),
+    /// All voice files and logs of this node are read over now.
+    Scrub,
     /// Fill the holes of one copy of a call from the other.
     Repair(RecordingId),
     /// The end of the connection.
@@ -123,7 +125,7 @@ pub enum Command {
 }
 
 /// Each command with its words and what it does, as `help` prints them.
-pub(super) const HELP: [(&str, &str); 22] = [
+pub(super) const HELP: [(&str, &str); 23] = [
     ("help", "this list"),
     ("show status", "members, roles, duties, health, last takeover"),
     ("show calls|phantoms|peers|params|rules|alarms", "what there is of them now"),
@@ -141,6 +143,7 @@ pub(super) const HELP: [(&str, &str); 22] = [
     ("remove member NODE", "a member leaves the group for good"),
     ("replace member OLD NEW HOST:PORT", "a new member takes an old one's place"),
     ("report [DAY] [json]", "what became of the calls of a UTC day; today if left out"),
+    ("scrub", "read all voice files and logs over now; alarms name what is damaged"),
     ("repair RECORDINGID", "make a third recording: this copy, its holes filled from the other"),
     ("resolve RECORDINGID", "give up a recording whose audio is lost for good"),
     ("quit", "end this connection"),
@@ -148,7 +151,7 @@ pub(super) const HELP: [(&str, &str); 22] = [
     ("", "each answer ends with a line: ok, or error CODE message"),
 ];
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "help",
     "show",
     "set",
@@ -164,6 +167,7 @@ const VERBS: [&str; 17] = [
     "remove",
     "replace",
     "report",
+    "scrub",
     "repair",
     "resolve",
 ];
@@ -207,6 +211,7 @@ pub fn parse(line: &str) -> Result<Command, Failure> {
             Ok(Command::ReplaceMember { old, new, place: address(place)? })
         }
         ("report", rest) => report(rest),
+        ("scrub", []) => Ok(Command::Scrub),
         ("repair", [recording]) => Ok(Command::Repair(recording_name(recording)?)),
         ("resolve", [recording]) => Ok(Command::Resolve(recording_name(recording)?)),
         ("quit" | "exit" | "bye", []) => Ok(Command::Quit),
@@ -350,7 +355,7 @@ fn shown(word: &str) -> String {
 pub fn completions(start: &str) -> Vec<String> {
     let show = Topic::ALL.iter().map(|topic| format!("show {}", topic.as_str()));
     let set = LiveSetting::KEYS.iter().map(|key| format!("set {key} "));
-    let others = ["help", "save", "drain", "takeover", "drill", "quit"].map(str::to_owned);
+    let others = ["help", "save", "drain", "takeover", "drill", "scrub", "quit"].map(str::to_owned);
     let open = [
         "startrecord ",
         "stoprecord ",
@@ -432,6 +437,7 @@ mod tests {
                     place: place("[::1]:7400"),
                 },
             ),
+            ("scrub", Command::Scrub),
             (&format!("repair {id}"), Command::Repair(id.parse().unwrap())),
             (&format!("resolve {id}"), Command::Resolve(id.parse().unwrap())),
             ("quit", Command::Quit),
@@ -452,6 +458,7 @@ mod tests {
             ("set al_rescuem 1", "unknownparameter there is no parameter al_rescuem; did you mean"),
             ("set al_listen 127.0.0.1:1", "needsrestart al_listen does not change while"),
             ("set al_serverrole witness", "needsrestart a node becomes a witness"),
+            ("scrub all", "badvalue write scrub"),
             ("save now", "badvalue write save"),
             ("drain now", "badvalue write drain [off]"),
             ("startrecord", "badvalue write startrecord EXT [trunk]"),

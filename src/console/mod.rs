@@ -206,6 +206,12 @@ pub trait Actions: Send + Sync + 'static {
         pause: bool,
     ) -> BoxFuture<'_, Result<(RecordingId, u64), Failure>>;
 
+    /// Has all voice files and logs of this node read over; says so.
+    ///
+    /// # Errors
+    /// Why it is not done.
+    fn scrub(&self) -> Result<String, Failure>;
+
     /// Makes a third recording of the two copies of a call.
     fn repair(&self, recording: RecordingId) -> BoxFuture<'_, Result<RecordingId, Failure>>;
 

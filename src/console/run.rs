@@ -90,6 +90,7 @@ impl Desk {
                 let (recording, pausedms) = actions.pause_recording(extension, false).await?;
                 out.line(format!("recording {recording} goes on, paused for {pausedms} ms")).await;
             }
+            Command::Scrub => out.line(actions.scrub()?).await,
             Command::Repair(recording) => {
                 let made = actions.repair(recording).await?;
                 out.line(format!("recording {made}")).await;

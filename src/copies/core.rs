@@ -279,7 +279,7 @@ impl Copies {
 
 /// The two recorders that are to have a file: its owner and that one's mirror. In the place of an owner
 /// that is no recorder of this group any more stands its mirror, so that there are two again.
-fn keepers(owner: NodeId, recorders: &BTreeSet<NodeId>) -> [Option<NodeId>; 2] {
+pub fn keepers(owner: NodeId, recorders: &BTreeSet<NodeId>) -> [Option<NodeId>; 2] {
     let first = if recorders.contains(&owner) { Some(owner) } else { mirror_of(owner, recorders) };
     [first, first.and_then(|first| mirror_of(first, recorders))]
 }

@@ -63,7 +63,7 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
     });
     let Ok(Some(record)) = looked.await else { return Outcome::Settled.into() };
     if !parts.has_room(record.bytes) {
-        return Outcome::NoRoom.into();
+        return left_there(parts, record).await.into();
     }
     let mut nowhere = !from.is_empty();
     for node in from {
@@ -90,6 +90,18 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
     if nowhere { Outcome::Nowhere.into() } else { Outcome::Failed.into() }
 }
 
+/// Where there is no room for a voice file that the archive has, its record is enough.
+async fn left_there(parts: &Arc<Parts>, record: Recording) -> Outcome {
+    if parts.voices.archived_here(&record).is_none() {
+        return Outcome::NoRoom;
+    }
+    let voices = parts.voices.clone();
+    match spawn_blocking(move || voices.adopt_archived(&record)).await {
+        Ok(Ok(())) => Outcome::Settled,
+        _ => Outcome::NoRoom,
+    }
+}
+
 /// What people wrote about a recording while its copy was on its way is in the catalog only.
 async fn written_meanwhile(parts: &Arc<Parts>, copied: &Recording) {
     let (parts, id) = (Arc::clone(parts), copied.recordingid);
@@ -106,6 +118,29 @@ pub async fn copy(
     peers: &Peers,
     voices: &VoiceStore,
     media: &MediaHandle,
+    node: NodeId,
+    record: &Recording,
+) -> Result<(), Failed> {
+    copy_and(CopyWriter::finish, (peers, voices, media), node, record).await
+}
+
+/// The same where what lies here is damaged: that is put aside once what came has proved right.
+///
+/// # Errors
+/// [`Failed`]; what lies here is as it was.
+pub async fn copy_over_damage(
+    peers: &Peers,
+    voices: &VoiceStore,
+    media: &MediaHandle,
+    node: NodeId,
+    record: &Recording,
+) -> Result<(), Failed> {
+    copy_and(CopyWriter::finish_over_damage, (peers, voices, media), node, record).await
+}
+
+async fn copy_and(
+    finish: fn(CopyWriter) -> Result<Recording, CopyError>,
+    (peers, voices, media): (&Peers, &VoiceStore, &MediaHandle),
     node: NodeId,
     record: &Recording,
 ) -> Result<(), Failed> {
@@ -126,7 +161,7 @@ pub async fn copy(
             sleep(REST).await;
         }
     }
-    blocking(move || CopyWriter::finish(writer)).await?;
+    blocking(move || finish(writer)).await?;
     Ok(())
 }
 

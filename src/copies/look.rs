@@ -57,7 +57,7 @@ fn not_listed(error: &CatalogError) {
 fn compared(voices: &VoiceStore, record: &Recording) -> (Listed, Here) {
     let Recording { recordingid: recording, node: owner, revision, .. } = *record;
     let here = match voices.lies(record) {
-        Ok(Lies::This(_) | Lies::Later(_)) => Here::Whole,
+        Ok(Lies::This(_) | Lies::Later(_) | Lies::Archived(_)) => Here::Whole,
         Ok(Lies::Nothing | Lies::Earlier) => Here::Lacking,
         Err(error) => {
             tracing::debug!(%recording, %error, "what lies here is left as it is");

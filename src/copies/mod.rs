@@ -23,8 +23,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use self::core::{Copies, Outcome};
-pub use self::fetch::copy;
 use self::fetch::{Fetched, fetch};
+pub use self::fetch::{copy, copy_over_damage};
 use self::look::{Looked, look_at, look_on};
 use crate::alarms::Alarm;
 use crate::config::DiskShare;

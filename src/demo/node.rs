@@ -80,6 +80,11 @@ impl Node {
         self.log_filter = Some(filter.to_owned());
     }
 
+    /// What is started as the node's process from its next start on, and becomes it.
+    pub fn starts_as(&mut self, program: &Path) {
+        program.clone_into(&mut self.binary);
+    }
+
     /// Starts the process; its log is appended to `node.log` in its folder.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod levels;
 mod listen;
 mod mark;
 mod pause;
+mod sites;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -34,6 +35,7 @@ use crate::web::backend::{
     MarkRequest, PauseReply, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
 };
 pub use pause::spread as spread_pauses;
+pub use sites::OtherSites;
 
 use choose::{Sight, merge_calls, most_telling, names, recorders_of};
 use levels::put_level;
@@ -60,6 +62,7 @@ pub struct GroupBackend {
     peers: Peers,
     role: Role,
     configured: Arc<[NodeId]>,
+    sites: Option<sites::Sites>,
 }
 
 impl GroupBackend {
@@ -74,7 +77,7 @@ impl GroupBackend {
         configured: impl IntoIterator<Item = NodeId>,
     ) -> Self {
         let configured = configured.into_iter().collect();
-        Self { local, peers: Peers::new(group), role, configured }
+        Self { local, peers: Peers::new(group), role, configured, sites: None }
     }
 
     fn sight(&self) -> Sight {
@@ -122,6 +125,16 @@ impl GroupBackend {
         (found, silent)
     }
 
+    /// A record as this group lists it.
+    fn own_recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
+        let own = self.local.recording(id);
+        if !matches!(own, Ok(None)) || self.local.is_deleted(id) || !self.sight().has_peers() {
+            return own;
+        }
+        let group = self.clone();
+        self.peers.wait(async move { group.recording_of_peers(id).await })
+    }
+
     /// A record that is not listed here, from whoever lists it.
     async fn recording_of_peers(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
         let sight = self.sight();
@@ -151,7 +164,8 @@ impl GroupBackend {
         for node in sight.peers() {
             match self.peers.search(node, query.clone(), SEARCH_WITHIN).await {
                 Ok(page) => {
-                    return Ok(Listing { page: page.into(), unreachable: sight.silent(silent) });
+                    let unreachable = sight.silent(silent);
+                    return Ok(Listing { page: page.into(), unreachable, ..Listing::default() });
                 }
                 Err(PeerError::Refused(failure)) => refusal = Some(failure),
                 Err(error) => {
@@ -369,18 +383,37 @@ impl Backend for GroupBackend {
         self.peers.wait(async move { group.search_peers(query).await })
     }
 
+    fn find(&self, query: &Query) -> Result<Listing, Failure> {
+        self.find_in_all_sites(query)
+    }
+
+    fn other_site(&self, id: RecordingId) -> Result<Option<String>, Failure> {
+        if !is_unknown(&self.own_recording(id)) {
+            return Ok(None);
+        }
+        Ok(self.of_other_site(id)?.map(|(_, site)| site))
+    }
+
     fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {
-        let own = self.local.recording(id);
-        if !matches!(own, Ok(None)) || self.local.is_deleted(id) || !self.sight().has_peers() {
+        let own = self.own_recording(id);
+        if !is_unknown(&own) || self.local.is_deleted(id) {
             return own;
         }
-        let group = self.clone();
-        self.peers.wait(async move { group.recording_of_peers(id).await })
+        match self.in_all_sites(id)? {
+            Some((found, _)) => Ok(Some(found)),
+            None => own,
+        }
     }
 
     fn open_audio(&self, id: RecordingId, format: FetchFormat) -> Result<Box<dyn Audio>, Failure> {
         let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
-        let record = self.recording(id)?.ok_or_else(unknown)?;
+        let own = self.own_recording(id);
+        if is_unknown(&own)
+            && let Some((record, site)) = self.of_other_site(id)?
+        {
+            return Err(sites::lies_elsewhere(&record, &site));
+        }
+        let record = own?.ok_or_else(unknown)?;
         if record.node == self.node() {
             match self.local.open_audio(id, format) {
                 // Its disk was lost, perhaps: another has a copy.
@@ -484,24 +517,42 @@ impl Backend for GroupBackend {
 
     fn mark(&self, request: MarkRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
         let group = self.clone();
-        Box::pin(async move { group.mark_at_one(request).await })
+        Box::pin(async move {
+            let id = request.recording;
+            group.or_elsewhere(id, group.mark_at_one(request).await).await
+        })
     }
 
     fn hold(&self, request: HoldRequest) -> BoxFuture<'static, Result<Recording, Failure>> {
         let group = self.clone();
-        Box::pin(async move { group.hold_at_one(request).await })
+        Box::pin(async move {
+            let id = request.recording;
+            group.or_elsewhere(id, group.hold_at_one(request).await).await
+        })
     }
 
     fn delete(&self, request: DeleteRequest) -> BoxFuture<'static, Result<Tombstone, Failure>> {
         let group = self.clone();
-        Box::pin(async move { group.delete_at_one(request).await })
+        Box::pin(async move {
+            let id = request.recording;
+            group.or_elsewhere(id, group.delete_at_one(request).await).await
+        })
     }
 
     fn repair(&self, id: RecordingId) -> BoxFuture<'static, Result<RecordingId, Failure>> {
         let group = self.clone();
         Box::pin(async move {
             let looking = group.clone();
-            let found = spawn_blocking(move || looking.recording(id)).await;
+            let found = spawn_blocking(move || {
+                let own = looking.own_recording(id);
+                if is_unknown(&own)
+                    && let Some((record, site)) = looking.of_other_site(id)?
+                {
+                    return Err(sites::lies_elsewhere(&record, &site));
+                }
+                own
+            });
+            let found = found.await;
             let broken = || Failure::new(Code::Internal, "the catalog does not answer");
             let unknown = || Failure::new(Code::NotFound, format!("no recording {id}"));
             let record = found.unwrap_or_else(|_| Err(broken()))?.ok_or_else(unknown)?;
@@ -523,6 +574,14 @@ impl Backend for GroupBackend {
 
     fn metrics(&self) -> String {
         self.local.metrics()
+    }
+}
+
+/// Whether nobody in this group is known to list it.
+fn is_unknown(own: &Result<Option<Recording>, Failure>) -> bool {
+    match own {
+        Ok(found) => found.is_none(),
+        Err(failure) => failure.code == Code::NotFound,
     }
 }
 

@@ -539,6 +539,7 @@ mod format {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
+    use storage_core::archived::Archived;
     use storage_core::hold::{HoldMark, Holding, REASON_BYTES_MAX, RELEASES_MAX, Release};
     use storage_core::marks::{
         Marking, NOTE_BYTES_MAX, NOTES_MAX, Note, SCORES_MAX, Score, Scoring, Stamp, TAG_CHARS_MAX,
@@ -658,6 +659,16 @@ mod tests {
                 releases: (1..=RELEASES_MAX).map(release).collect(),
             }),
             scores: (0..SCORES_MAX).map(score).collect(),
+            archived: Some(Archived {
+                place: wide(1000),
+                revision: 1,
+                sha256: "a".repeat(64),
+                encrypted: true,
+                bytes: u64::MAX,
+                stored: "a".repeat(64),
+                record: "a".repeat(64),
+                stamp: stamp(0),
+            }),
         }
     }
 

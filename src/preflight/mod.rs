@@ -3,6 +3,7 @@
 //! changed but the own limit of open files.
 
 mod aes;
+mod database;
 mod disk;
 mod encryption;
 mod host;
@@ -95,6 +96,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(host::examine(config));
     findings.extend(encryption::examine(config));
     findings.push(disk::users_file(config));
+    findings.extend(database::examine(config).await);
     if config.recorder.is_some() {
         findings.push(phantoms_disjoint(config));
         findings.extend(ring::examine(config));

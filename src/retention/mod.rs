@@ -1,7 +1,7 @@
 //! Lets recordings go that are past their time, by the way on which people delete them ([`crate::deletion`]).
 //! Which they are, and whether this node is to act, is decided in [`core`]; here the catalog is gone through, once
 //! an hour and in no hurry, and the capture goes first. Also says when the disk has less room than
-//! `al_mindiskfree` says: nothing is removed for that, because nothing lies anywhere else.
+//! `al_mindiskfree` says; what is removed for that, once it is archived, is the archive's matter.
 
 pub mod core;
 
@@ -196,13 +196,17 @@ fn waiting(waits: Option<Waits>) -> Alarm {
 }
 
 /// Less is free than `al_mindiskfree` says.
-pub fn disk_low(datadir: &Path, free: u64) -> Alarm {
+pub fn disk_low(datadir: &Path, free: u64, archives: bool) -> Alarm {
+    let removed = if archives {
+        "Voice files that the archive has are removed here, the oldest first; the others stay"
+    } else {
+        "No recording is archived, so none is removed for it"
+    };
     Alarm {
         name: "disklow",
         subject: String::new(),
         message: format!(
-            "only {} MB are free below {}, less than al_mindiskfree says. No recording is archived, so none is \
-             removed for it",
+            "only {} MB are free below {}, less than al_mindiskfree says. {removed}",
             free / 1_000_000,
             datadir.display()
         ),

@@ -1,6 +1,7 @@
 //! What the web server asks of the node behind it, as one object-safe trait, and the words of the
 //! answers. It decides nothing: who may ask is `protocol`'s matter, what is recorded the daemon's.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -237,6 +238,20 @@ pub struct Listing {
     pub page: Page,
     /// Whose may be missing.
     pub unreachable: Vec<Unreachable>,
+    /// What a database of all sites had to do with it; `None`: there is none, or it is not searched.
+    pub all_sites: Option<SearchedSites>,
+}
+
+/// Whether a search went to all sites.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchedSites {
+    /// It did; whose each recording is.
+    All(BTreeMap<RecordingId, String>),
+    /// The database did not answer, so these are this group's.
+    OwnOnly {
+        /// Why, for people.
+        because: String,
+    },
 }
 
 /// The calls in progress.
@@ -397,6 +412,24 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// `badvalue` for a cursor that is not ours, `unavailable`, `internal`.
     fn search(&self, query: &Query) -> Result<Listing, Failure>;
+
+    /// The same for people, who look for the recordings of all sites where there is a database of them. Deciding
+    /// what is kept or missing here is `search`'s matter.
+    ///
+    /// # Errors
+    /// As `search`.
+    fn find(&self, query: &Query) -> Result<Listing, Failure> {
+        self.search(query)
+    }
+
+    /// Whose a recording is that this group does not list; `None` if it does, or nobody knows it.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    fn other_site(&self, id: RecordingId) -> Result<Option<String>, Failure> {
+        let _ = id;
+        Ok(None)
+    }
 
     /// One record, or none.
     ///

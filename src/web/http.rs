@@ -268,7 +268,7 @@ async fn recording(
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
     let session = permitted(&web, &headers, "getrecording")?;
-    let found = web.node.recording(session.scope(), identity(&id)?).await?;
+    let found = web.node.record(session.scope(), identity(&id)?).await?;
     Ok(Json(found).into_response())
 }
 

@@ -132,8 +132,7 @@ pub async fn answer(
         Verb::ListScorecards => requests::scorecards(&web.scorecards),
         Verb::ListRecordings => node.list(session.scope(), arguments.query()?).await,
         Verb::GetRecording => {
-            let found = node.recording(session.scope(), arguments.recording()?).await?;
-            requests::record(&found)
+            requests::record(node.record(session.scope(), arguments.recording()?).await?)
         }
         Verb::ListCalls => node.calls(session.scope()).await,
         Verb::Completeness => node.completeness(session.scope(), arguments.day()?).await,

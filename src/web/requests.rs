@@ -18,7 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::arguments::{Arguments, FetchArguments};
 use super::backend::{
     Audio, Backend, CallList, Code, DeleteRequest, Failure, FetchFormat, Hearing, HoldRequest,
-    Listing, MarkRequest, PauseRequest, StartRequest, StopRequest, Target, Unreachable,
+    Listing, MarkRequest, PauseRequest, SearchedSites, StartRequest, StopRequest, Target,
+    Unreachable,
 };
 use super::board::Place;
 use super::fetch::Fetch;
@@ -84,6 +85,18 @@ impl Node {
         let found = self.ask(move |backend| backend.recording(id)).await?;
         let found = found.filter(|recording| scope.holds(recording));
         found.ok_or_else(|| Failure::new(Code::NotFound, format!("no recording {id}")))
+    }
+
+    /// The same as it is told, with the name of its site if that is another one.
+    ///
+    /// # Errors
+    /// As `recording`.
+    pub async fn record(&self, scope: &Scope, id: RecordingId) -> Result<Value, Failure> {
+        let mut record = json(self.recording(scope, id).await?)?;
+        if let Some(site) = self.ask(move |backend| backend.other_site(id)).await? {
+            record["site"] = site.into();
+        }
+        Ok(record)
     }
 
     /// Opens a recording's audio.
@@ -507,8 +520,7 @@ fn is_seen(scope: &Scope, call: &Value) -> bool {
 ///
 /// # Errors
 /// `unavailable` if it is too long for one reply.
-pub fn record(recording: &Recording) -> Result<Map<String, Value>, Failure> {
-    let value = json(recording)?;
+pub fn record(value: Value) -> Result<Map<String, Value>, Failure> {
     if value.to_string().len() > REPLY_BYTES_MAX {
         return Err(too_long());
     }
@@ -520,11 +532,11 @@ pub fn record(recording: &Recording) -> Result<Map<String, Value>, Failure> {
 fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, Failure> {
     // Halving from 1000 ends after ten turns.
     loop {
-        let Listing { mut page, unreachable } = backend.search(&query)?;
+        let Listing { mut page, unreachable, all_sites } = backend.find(&query)?;
         // A peer of an earlier version knows nothing of scopes.
         page.recordings.retain(|recording| query.scope.holds(recording));
         let found = page.recordings.len();
-        let recordings = json(&page.recordings)?;
+        let recordings = with_sites(json(&page.recordings)?, all_sites.as_ref());
         if recordings.to_string().len() <= REPLY_BYTES_MAX {
             let mut body = Map::new();
             body.insert("recordings".to_owned(), recordings);
@@ -535,6 +547,7 @@ fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, F
                 body.insert("total".to_owned(), total.into());
             }
             name_unreachable(&mut body, &unreachable)?;
+            name_sites(&mut body, all_sites);
             return Ok(body);
         }
         if found <= 1 {
@@ -542,6 +555,31 @@ fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, F
         }
         query.limit = found / 2;
     }
+}
+
+/// Records, each with the name of its site where all sites were searched.
+fn with_sites(mut recordings: Value, searched: Option<&SearchedSites>) -> Value {
+    let Some(SearchedSites::All(sites)) = searched else { return recordings };
+    for recording in recordings.as_array_mut().into_iter().flatten() {
+        let id = recording["recordingid"].as_str().and_then(|id| id.parse().ok());
+        if let Some(site) = id.and_then(|id: RecordingId| sites.get(&id)) {
+            recording["site"] = site.as_str().into();
+        }
+    }
+    recordings
+}
+
+/// Whether all sites were searched; nothing is said where they never are.
+fn name_sites(body: &mut Map<String, Value>, searched: Option<SearchedSites>) {
+    let searched = match searched {
+        None => return,
+        Some(SearchedSites::All(_)) => "all",
+        Some(SearchedSites::OwnOnly { because }) => {
+            body.insert("allsitesfailure".to_owned(), because.into());
+            "own"
+        }
+    };
+    body.insert("searchedsites".to_owned(), searched.into());
 }
 
 /// The members that could not be asked; nothing is said when there are none.

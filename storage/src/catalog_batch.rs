@@ -10,6 +10,7 @@ use storage_core::terms::{Term, terms};
 use storage_core::{Recording, RecordingId};
 
 use crate::catalog::CatalogError;
+use crate::catalog_feed;
 use crate::catalog_tables::Tables;
 
 /// A change to the catalog.
@@ -24,8 +25,12 @@ pub(crate) enum Change {
 }
 
 /// Makes one durable commit of a group of changes; answers whether each changed something, and how
-/// many commits there were.
-pub(crate) fn commit(tables: &Tables, group: &[&Change]) -> Result<(Vec<bool>, u64), CatalogError> {
+/// many commits there were. `follows`: what is changed is to be told to somebody.
+pub(crate) fn commit(
+    tables: &Tables,
+    group: &[&Change],
+    follows: bool,
+) -> Result<(Vec<bool>, u64), CatalogError> {
     tables.transaction(true, || {
         let mut batch = Batch::default();
         let mut answers = Vec::with_capacity(group.len());
@@ -47,7 +52,7 @@ pub(crate) fn commit(tables: &Tables, group: &[&Change]) -> Result<(Vec<bool>, u
                 Change::Remove(id) => batch.fate(tables, *id)?.after.take().is_some(),
             });
         }
-        Ok((answers, batch.apply(tables)?))
+        Ok((answers, batch.apply(tables, follows)?))
     })
 }
 
@@ -103,7 +108,7 @@ impl Batch {
         })
     }
 
-    fn apply(mut self, tables: &Tables) -> Result<u64, CatalogError> {
+    fn apply(mut self, tables: &Tables, follows: bool) -> Result<u64, CatalogError> {
         self.fates.retain(|_, fate| fate.before != fate.after);
         let edits = self.edits(tables)?;
         let mut counts = tables.counts()?;
@@ -120,6 +125,9 @@ impl Batch {
         edits.apply(tables)?;
         counts.commits += 1;
         tables.set_counts(counts)?;
+        if follows {
+            catalog_feed::note(tables, self.fates.keys(), counts.commits)?;
+        }
         Ok(counts.commits)
     }
 

@@ -5,6 +5,7 @@
 //! After an error the index is closed and opened again. While it is being made anew searches wait.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use storage_core::{Recording, RecordingId, WallTime};
 
 use crate::catalog::{Catalog, CatalogError, Page};
 use crate::catalog_batch::{Change, commit};
+use crate::catalog_feed::{self, Changes, OtherReader, Pending};
 use crate::catalog_place::{CatalogState, Place, guarded, io_failed};
 use crate::catalog_search::search;
 use crate::catalog_tables::{Tables, damaged};
@@ -46,8 +48,17 @@ struct Request {
 
 enum What {
     Change(Change),
+    /// Something about the feed, between two commits.
+    Feed(Feed),
     /// Forget everything.
     Clear,
+}
+
+enum Feed {
+    Follow,
+    Told(Changes),
+    Again(Vec<RecordingId>),
+    Anew(Vec<u8>),
 }
 
 impl DurableCatalog {
@@ -60,7 +71,11 @@ impl DurableCatalog {
     pub fn open(folder: &Path) -> Result<(Self, CatalogState), CatalogError> {
         let place = Place::take(folder)?;
         let (tables, state) = place.open()?;
-        let engine = Arc::new(Engine { place, open: RwLock::new(Some(Open::new(tables))) });
+        let engine = Arc::new(Engine {
+            place,
+            open: RwLock::new(Some(Open::new(tables))),
+            follows: AtomicBool::new(false),
+        });
         let (requests, received) = sync_channel(QUEUE_MAX);
         let committer = std::thread::Builder::new().name("catalog".to_owned()).spawn({
             let engine = Arc::clone(&engine);
@@ -121,6 +136,59 @@ impl DurableCatalog {
         self.engine.place.has_others(until)
     }
 
+    /// Notes from now on what is changed, for a reader who keeps a copy of the catalog: see
+    /// [`crate::catalog_feed`].
+    ///
+    /// # Errors
+    /// [`CatalogError`]; so in all methods here.
+    pub fn follow(&self) -> Result<(), CatalogError> {
+        self.ask(What::Feed(Feed::Follow)).map(drop)
+    }
+
+    /// What is to be told next to this reader, some `most` recordings.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn changes(
+        &self,
+        reader: &[u8],
+        most: usize,
+    ) -> Result<Result<Changes, OtherReader>, CatalogError> {
+        self.engine.read(|tables| catalog_feed::changes(tables, reader, most))
+    }
+
+    /// The reader has these. What was changed again since is told again.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn told(&self, changes: Changes) -> Result<(), CatalogError> {
+        self.ask(What::Feed(Feed::Told(changes))).map(drop)
+    }
+
+    /// These are told, whether they are listed or not, after all others that are pending.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn tell_again(&self, ids: Vec<RecordingId>) -> Result<(), CatalogError> {
+        self.ask(What::Feed(Feed::Again(ids))).map(drop)
+    }
+
+    /// Tells this reader everything that is listed, beside what is pending already.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn feed_anew(&self, reader: &[u8]) -> Result<(), CatalogError> {
+        self.ask(What::Feed(Feed::Anew(reader.to_vec()))).map(drop)
+    }
+
+    /// How much the reader has still to be told.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn pending(&self) -> Result<Pending, CatalogError> {
+        self.engine.read(catalog_feed::pending)
+    }
+
     fn in_parts(
         &self,
         recordings: &[Recording],
@@ -179,6 +247,8 @@ impl Catalog for DurableCatalog {
 struct Engine {
     place: Place,
     open: RwLock<Option<Open>>,
+    /// Whether a feed is kept.
+    follows: AtomicBool,
 }
 
 /// Connections to one index.
@@ -223,7 +293,8 @@ impl Engine {
     }
 
     fn commit(&self, group: &[&Change]) -> Result<Vec<bool>, CatalogError> {
-        let (answers, commits) = self.with(|open| commit(&guard(&open.writer), group))?;
+        let (answers, commits) =
+            self.with(|open| commit(&guard(&open.writer), group, self.follows()))?;
         self.place.note_commits(commits);
         Ok(answers)
     }
@@ -235,8 +306,34 @@ impl Engine {
     ) -> Result<(), CatalogError> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         *open = None;
-        *open = Some(Open::new(guarded(|| anew(&self.place))?));
+        let tables = guarded(|| {
+            let tables = anew(&self.place)?;
+            if self.follows() {
+                catalog_feed::follow(&tables)?;
+            }
+            Ok(tables)
+        });
+        *open = Some(Open::new(tables?));
         Ok(())
+    }
+
+    fn follows(&self) -> bool {
+        self.follows.load(Ordering::Relaxed)
+    }
+
+    fn feed(&self, feed: &Feed) -> Result<(), CatalogError> {
+        self.with(|open| {
+            let tables = guard(&open.writer);
+            match feed {
+                Feed::Follow => {
+                    self.follows.store(true, Ordering::Relaxed);
+                    catalog_feed::follow(&tables)
+                }
+                Feed::Told(changes) => catalog_feed::told(&tables, changes),
+                Feed::Again(ids) => catalog_feed::again(&tables, ids),
+                Feed::Anew(reader) => catalog_feed::anew(&tables, reader),
+            }
+        })
     }
 }
 
@@ -249,6 +346,12 @@ fn commit_loop(engine: &Engine, requests: &Receiver<Request>) {
     let mut healthy = true;
     let mut left_over = None;
     while let Some(first) = left_over.take().or_else(|| requests.recv().ok()) {
+        if let What::Feed(feed) = &first.what {
+            let done = engine.feed(feed);
+            // A full disk is none of the index's faults; whatever else it was shows at the next commit.
+            let _ = first.done.send(done.map(|()| true));
+            continue;
+        }
         if first.change().is_none() {
             let made = engine.replace(Place::make);
             healthy = made.is_ok();
@@ -290,12 +393,12 @@ impl Request {
     fn change(&self) -> Option<&Change> {
         match &self.what {
             What::Change(change) => Some(change),
-            What::Clear => None,
+            What::Feed(_) | What::Clear => None,
         }
     }
 }
 
-/// Changes for one commit; and, where one came, the wish to forget everything behind them.
+/// Changes for one commit; and, where one came, what is no change behind them.
 fn collect(first: Request, requests: &Receiver<Request>) -> (Vec<Request>, Option<Request>) {
     let until = Instant::now() + GROUP_WAIT;
     let mut group = vec![first];

@@ -186,7 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let tables = Tables::create(&folder.path().join("tables")).unwrap();
         let all: Vec<_> = (0..300).map(recording).collect();
-        commit(&tables, &[&Change::Put(all)]).unwrap();
+        commit(&tables, &[&Change::Put(all)], false).unwrap();
         for order in [Order::Newest, Order::Oldest] {
             let text = Some("SEVENTH".to_owned());
             let mut query = Query { text, order, limit: 1000, ..Query::default() };

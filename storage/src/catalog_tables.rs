@@ -301,6 +301,23 @@ impl Tables {
         self.write("REPLACE INTO list VALUES (?1, ?2, ?3)", params![stretch.0, term, value])
     }
 
+    /// Carries out statements without parameters.
+    pub fn batch(&self, sql: &str) -> Result<(), CatalogError> {
+        self.connection.execute_batch(sql).map_err(write_failed)
+    }
+
+    /// What was changed and not told: names and numbers, the oldest change first.
+    pub fn changed_ids(&self, limit: i64) -> Result<Vec<(Vec<u8>, i64)>, CatalogError> {
+        let sql = "SELECT id, number FROM change ORDER BY number LIMIT ?1";
+        let mut statement = self.connection.prepare_cached(sql).map_err(read_failed)?;
+        let mut rows = statement.query([limit]).map_err(read_failed)?;
+        let mut changed = Vec::new();
+        while let Some(row) = rows.next().map_err(read_failed)? {
+            changed.push((at(row, 0)?, at(row, 1)?));
+        }
+        Ok(changed)
+    }
+
     /// Reads everything, so that damage is found before a user comes upon it.
     pub fn check(&self) -> Result<(), CatalogError> {
         let said = self.one("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?;
@@ -349,7 +366,8 @@ impl Tables {
         Ok(())
     }
 
-    fn one<T>(
+    /// The first row of an answer, if there is one.
+    pub fn one<T>(
         &self,
         sql: &str,
         parameters: impl Params,
@@ -359,7 +377,8 @@ impl Tables {
         statement.query_row(parameters, read).optional().map_err(read_failed)
     }
 
-    fn write(&self, sql: &str, parameters: impl Params) -> Result<(), CatalogError> {
+    /// Carries out one statement.
+    pub fn write(&self, sql: &str, parameters: impl Params) -> Result<(), CatalogError> {
         let mut statement = self.connection.prepare_cached(sql).map_err(write_failed)?;
         statement.execute(parameters).map(drop).map_err(write_failed)
     }

@@ -7,6 +7,7 @@
 //! torn last line, which nobody was told of, is cut. Where the log ends before its head, somebody has
 //! removed lines: the chain goes on from the head, so that the hole stays visible for ever.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -219,6 +220,34 @@ impl<E: Chained> ChainLog<E> {
         let bytes = read_whole(&*self.disk, &self.folder.join(name), FILE_BYTES_MAX)?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         Ok(String::from_utf8_lossy(&bytes[..whole]).into_owned())
+    }
+
+    /// The hashes that the lines of these numbers have, whether or not each follows from the lines before; of a line that is
+    /// not there none.
+    ///
+    /// # Errors
+    /// [`ChainLogError`].
+    pub fn hashes_of(
+        &self,
+        numbers: &BTreeSet<u64>,
+    ) -> Result<BTreeMap<u64, [u8; 32]>, ChainLogError> {
+        let mut found = BTreeMap::new();
+        let Some(first) = numbers.first() else { return Ok(found) };
+        let names = self.names().map_err(|source| self.failed("list", source))?;
+        for name in names.iter().rev() {
+            let text = self.text(name).map_err(|source| self.failed("read", source))?;
+            let mut is_first_before = false;
+            for head in text.lines().filter_map(Head::stated::<E>) {
+                if numbers.contains(&head.count) {
+                    found.insert(head.count, head.hash);
+                }
+                is_first_before |= head.count <= *first;
+            }
+            if is_first_before {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     pub(crate) fn failed(&self, action: &'static str, source: io::Error) -> ChainLogError {

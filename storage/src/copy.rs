@@ -3,13 +3,12 @@
 //! the whole pair or nothing; it is encrypted with this node's own keys, or not at all, whatever the
 //! other member does. Which copies are wanted, and from whom, is decided elsewhere.
 
-use std::io;
 use std::path::PathBuf;
 
 use storage_core::Recording;
 
 use crate::voice_file::{EncodedWriter, VoiceError};
-use crate::voice_store::VoiceStore;
+use crate::voice_store::{VoiceStore, is_missing};
 
 /// What lies here of a recording, compared with what is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +21,8 @@ pub enum Lies {
     This(Box<Recording>),
     /// A later revision than is known.
     Later(Box<Recording>),
+    /// Its record; the voice file lies in the archive, from where it can be read here.
+    Archived(Box<Recording>),
 }
 
 /// Why there is no copy now.
@@ -65,8 +66,9 @@ impl VoiceStore {
         }
         match self.look(&beside) {
             Ok(_) => Ok(Lies::This(Box::new(beside))),
-            Err(error) if is_missing(&error) => Ok(Lies::Nothing),
-            Err(error) => Err(error),
+            Err(error) if !is_missing(&error) => Err(error),
+            Err(_) if self.archived_here(&beside).is_some() => Ok(Lies::Archived(Box::new(beside))),
+            Err(_) => Ok(Lies::Nothing),
         }
     }
 
@@ -80,11 +82,6 @@ impl VoiceStore {
         let part = Part { path: out.path().to_owned(), store };
         Ok(CopyWriter { record: record.clone(), out, taken: 0, part })
     }
-}
-
-/// Whether the file is not there.
-fn is_missing(error: &VoiceError) -> bool {
-    matches!(error, VoiceError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// A copy that is being written. If it is dropped before it is finished nothing is left of it.
@@ -130,6 +127,19 @@ impl CopyWriter {
     /// # Errors
     /// [`CopyError`]; nothing is left then, or it is the next start that completes it.
     pub fn finish(self) -> Result<Recording, CopyError> {
+        self.publish(false)
+    }
+
+    /// The same where something damaged lies, which is put aside ([`crate::scrub`]) once what came has
+    /// proved right.
+    ///
+    /// # Errors
+    /// [`CopyError`]; as for `finish`.
+    pub fn finish_over_damage(self) -> Result<Recording, CopyError> {
+        self.publish(true)
+    }
+
+    fn publish(self, over_damage: bool) -> Result<Recording, CopyError> {
         let Self { record, out, part, .. } = self;
         let voice = out.finish()?;
         if (voice.bytes, &voice.sha256) != (record.bytes, &record.sha256) {
@@ -137,6 +147,9 @@ impl CopyWriter {
             return Err(CopyError::Differs { bytes, sha256, record: Box::new(record) });
         }
         let staged = part.store.stage(voice, record)?;
+        if over_damage {
+            part.store.set_aside(staged.record())?;
+        }
         Ok(part.store.publish_staged(&staged)?)
     }
 }

@@ -35,6 +35,12 @@ impl VoiceStore {
         self.deleted().has(id)
     }
 
+    /// All that were deleted, in no order.
+    #[must_use]
+    pub fn all_deleted(&self) -> Vec<RecordingId> {
+        self.deleted().all()
+    }
+
     /// What stays of a deleted recording.
     ///
     /// # Errors
@@ -145,16 +151,24 @@ impl VoiceStore {
         if anew || removed { self.state_deleted(tombstone) } else { Ok(()) }
     }
 
-    /// What is staged or being published, by this node or as a copy. What is still being written is not
+    /// What is staged or being published, by this node or as a copy, and what was put aside. What is still being written is not
     /// staged when it is whole.
     fn erase_unpublished(&self, id: RecordingId) -> Result<bool, VoiceError> {
         let folders = [naming::publishing_folder(), naming::staged_folder()];
         let of_copies = folders.each_ref().map(|folder| naming::of_copies(folder));
+        let aside = [naming::damaged_folder()];
         let of_it =
             |name: &str| name.split('.').next().is_some_and(|begin| begin.parse() == Ok(id));
         let mut any = false;
-        for folder in folders.into_iter().chain(of_copies).map(|folder| self.path(folder)) {
-            let names = self.names(&folder)?;
+        let all = folders.into_iter().chain(of_copies).chain(aside);
+        for folder in all.map(|folder| self.path(folder)) {
+            let names = match self.names(&folder) {
+                // Nothing was ever put aside.
+                Err(VoiceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    continue;
+                }
+                names => names?,
+            };
             let mut here = false;
             for name in names.iter().filter(|name| of_it(name)) {
                 here |= self.remove_if_there(&folder.join(name))?;

@@ -41,7 +41,7 @@ pub trait Disk: Debug + Send + Sync {
         self.create(path)
     }
 
-    /// Opens a file that is there, to read and to write.
+    /// Opens a file that is there, to read and to write; to read only where it cannot be written.
     ///
     /// # Errors
     /// `NotFound` if it is not there.
@@ -207,6 +207,10 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
 /// The machine's own file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
@@ -223,17 +227,25 @@ impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(Arc::new(RealFile::to_write(options.open(path)?)))
     }
 
     fn create_private(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(Arc::new(RealFile::to_write(options.open(path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            // A disk that has become read-only, a backup on one, or files of somebody else: they can be read.
+            Err(error) if is_read_only(&error) => {
+                let read_only = Some(error.kind());
+                return Ok(Arc::new(RealFile { file: File::open(path)?, read_only }));
+            }
+            file => file?,
+        };
+        Ok(Arc::new(RealFile::to_write(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -286,31 +298,46 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Why it cannot be written, if it was opened to read only.
+    read_only: Option<io::ErrorKind>,
+}
+
+impl RealFile {
+    const fn to_write(file: File) -> Self {
+        Self { file, read_only: None }
+    }
+
+    /// The file, if it can be written: the kernel would only say that its number is a bad one.
+    fn writable(&self) -> io::Result<&File> {
+        self.read_only.map_or(Ok(&self.file), |kind| Err(kind.into()))
+    }
+}
 
 impl DiskFile for RealFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(bytes, offset)
+        self.writable()?.write_at(bytes, offset)
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(bytes, offset)
+        self.file.read_at(bytes, offset)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.writable()?.set_len(length)
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         let length = i64::try_from(length).map_err(|_| io::Error::from(Errno::EFBIG))?;
-        Ok(nix::fcntl::posix_fallocate(&self.0, 0, length)?)
+        Ok(nix::fcntl::posix_fallocate(self.writable()?, 0, length)?)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }

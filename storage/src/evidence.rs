@@ -1,6 +1,7 @@
 //! What a third party gets of one recording (`astlogger evidence`): voice file, record, the manifest's lines from
-//! the checkpoint before its publishing to the one after, both checkpoints with their signatures, the node's public
-//! key, and a page that says how all of it is checked with `openssl` and `sha256sum` alone. It changes nothing
+//! the checkpoint before its publishing to the first one after that other nodes have countersigned, both checkpoints with their
+//! signatures, the countersignatures, all public keys, and a page that says how all of it is checked with `openssl` and
+//! `sha256sum` alone. It changes nothing
 //! in the data folder. What the page's commands prove is in `docs/evidence.md`.
 
 use std::io::{self, Write};
@@ -8,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_core::chain::{self, Head};
+use storage_core::countersign::Countersignature;
 use storage_core::manifest::{Checkpoint, Deed, Deleted, Entry, Published, Signed, lasting};
 use storage_core::{Recording, RecordingId, WallTime, hex};
 
 use crate::chain_log::{ChainFault, ChainLog, ChainLogError};
+use crate::countersigned::Lookup;
 use crate::disk::{DiskFile, RealDisk};
 use crate::evidence_page::page;
 use crate::keys::Keys;
@@ -22,6 +25,8 @@ use crate::voice_file::VoiceError;
 use crate::voice_store::VoiceStore;
 
 const PIECE_BYTES: usize = 64 << 10;
+/// Lines that are added to a bundle at most, to reach a checkpoint that others have signed.
+const LINES_MORE_MAX: usize = 5000;
 
 /// Why there is no bundle.
 #[derive(Debug, thiserror::Error)]
@@ -103,14 +108,24 @@ struct Extract {
     lines: Vec<String>,
     stated: Published,
     after: Handed,
+    /// Of the checkpoint after.
+    countersigned: Vec<Countersignature>,
 }
 
 /// Looks for the last stretch that states something of a recording.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Search {
+    lookup: Lookup,
+    key: PublicKey,
     current: Stretch,
     deleted: Option<Deleted>,
     found: Option<Extract>,
+    /// Lines behind what was found, while nobody has countersigned that.
+    more: Vec<String>,
+    /// They are more than are added.
+    too_far: bool,
+    /// Countersignatures cannot be read.
+    failed: Option<io::Error>,
 }
 
 /// What is handed out of one recording.
@@ -129,7 +144,7 @@ impl Bundle {
     /// [`EvidenceError`].
     pub fn of(dir: &Path, id: RecordingId, keys: Keys) -> Result<Self, EvidenceError> {
         let key = public_key(dir)?;
-        let mut search = Search::default();
+        let mut search = Search::of(dir, key);
         let log = ChainLog::<Entry>::new(dir);
         let (_, broken) = log.each(|line, before| {
             search.take(line, before, id);
@@ -137,6 +152,9 @@ impl Bundle {
         })?;
         if let Some(ChainFault { path, what }) = broken.into_iter().next() {
             return Err(EvidenceError::Broken { path, what });
+        }
+        if let Some(error) = search.failed {
+            return Err(VoiceError::io("cannot read countersignatures in", dir, error).into());
         }
         if let Some(Deleted { askedat: at, by, reason, .. }) = search.deleted {
             return Err(EvidenceError::Deleted { id, at, by, reason });
@@ -169,7 +187,9 @@ impl Bundle {
         let at = extract.after.signed.at.as_millis() / 1000;
         let mut tar = Tar::new(out, record.recordingid.to_string(), at.unsigned_abs());
         let voice = format!("voice.{}", record.format.extension());
-        tar.file("INSTRUCTIONS.txt", page(record, self.key, extract.before.is_some()).as_bytes())?;
+        let signed = &extract.countersigned;
+        let page = page(record, self.key, extract.before.is_some(), signed);
+        tar.file("INSTRUCTIONS.txt", page.as_bytes())?;
         tar.file("record.json", &lasting(record).map_err(io::Error::from)?)?;
         let mut whole = serde_json::to_vec_pretty(record).map_err(io::Error::from)?;
         whole.push(b'\n');
@@ -185,6 +205,12 @@ impl Bundle {
                 tar.file(&format!("{name}.txt"), signed.text().as_bytes())?;
                 tar.file(&format!("{name}.sig"), signature)?;
             }
+        }
+        for signed in &extract.countersigned {
+            let by = signed.by;
+            tar.file(&format!("countersigned-{by}.txt"), signed.text().as_bytes())?;
+            tar.file(&format!("countersigned-{by}.sig"), &signed.signature)?;
+            tar.file(&format!("node-{by}.der"), &PublicKey(signed.key).der())?;
         }
         self.write_voice(&mut tar, &voice)?;
         Ok(tar.finish()?)
@@ -205,6 +231,19 @@ impl Bundle {
 }
 
 impl Search {
+    fn of(dir: &Path, key: PublicKey) -> Self {
+        Self {
+            lookup: Lookup::new(dir),
+            key,
+            current: Stretch::default(),
+            deleted: None,
+            found: None,
+            more: Vec::new(),
+            too_far: false,
+            failed: None,
+        }
+    }
+
     fn take(&mut self, line: &str, before: Head, id: RecordingId) {
         let Some(chain::Numbered { entry, .. }) = chain::entry::<Entry>(line) else { return };
         match &entry.deed {
@@ -224,10 +263,42 @@ impl Search {
                 let after = handed(&entry, checkpoint, before);
                 let next =
                     Stretch { before: after.clone(), lines: vec![line.to_owned()], stated: None };
-                let Stretch { before, lines, stated } = std::mem::replace(&mut self.current, next);
-                if let Some((stated, after)) = stated.zip(after) {
-                    self.found = Some(Extract { before, lines, stated, after });
-                }
+                let stretch = std::mem::replace(&mut self.current, next);
+                self.checkpoint(stretch, after);
+            }
+        }
+    }
+
+    /// A stretch has come to its end.
+    fn checkpoint(&mut self, stretch: Stretch, after: Option<Handed>) {
+        let Stretch { before, lines, stated } = stretch;
+        let Some(after) = after else { return };
+        if let Some(stated) = stated {
+            let countersigned = self.countersigned(&after.signed);
+            self.found = Some(Extract { before, lines, stated, after, countersigned });
+            self.more.clear();
+            self.too_far = false;
+            return;
+        }
+        let waits = self.found.as_ref().is_some_and(|found| found.countersigned.is_empty());
+        self.too_far |= self.more.len() + lines.len() > LINES_MORE_MAX;
+        if !waits || self.too_far {
+            return;
+        }
+        self.more.extend(lines);
+        let countersigned = self.countersigned(&after.signed);
+        if let Some(found) = self.found.as_mut().filter(|_| !countersigned.is_empty()) {
+            found.lines.append(&mut self.more);
+            (found.after, found.countersigned) = (after, countersigned);
+        }
+    }
+
+    fn countersigned(&mut self, signed: &Signed) -> Vec<Countersignature> {
+        match self.lookup.of(signed, self.key) {
+            Ok(signed) => signed,
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                Vec::new()
             }
         }
     }

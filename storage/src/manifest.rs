@@ -1,13 +1,16 @@
 //! The manifest of a node: a line for each recording that is published or deleted here, and checkpoints that the node signs.
-//! Lines that come at the same time are written with one sync. When a checkpoint is due, and what is in a
-//! line, is [`storage_core::manifest`]'s matter.
+//! Lines that come at the same time are written with one sync. Where the signing key cannot be used, lines are written all
+//! the same, and signed once it can. When a checkpoint is due, and what is in a line, is
+//! [`storage_core::manifest`]'s matter.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use storage_core::chain::Head;
+use storage_core::countersign::{self, Countersignature, Vouched};
 use storage_core::manifest::{Checkpoint, Deed, Deleted, Entry, Published, Signed, is_due};
 use storage_core::tombstone::Tombstone;
 use storage_core::{NodeId, Recording, WallTime, hex};
@@ -18,11 +21,19 @@ use crate::disk::{Disk, RealDisk};
 use crate::signing::{PublicKey, SigningKey};
 use crate::voice_file::VoiceError;
 
+/// Own checkpoints of this process that are known without looking into files.
+const RECENT: usize = 64;
+
 /// The manifest of a data folder; one writer.
 #[derive(Debug)]
 pub struct Manifest {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
     node: NodeId,
-    key: SigningKey,
+    /// None while it cannot be used.
+    key: Mutex<Option<Arc<SigningKey>>>,
+    /// Oldest first.
+    recent: Mutex<VecDeque<Vouched>>,
     waiting: Mutex<Vec<Waiting>>,
     log: Mutex<Log>,
     audit: AuditLog,
@@ -51,7 +62,8 @@ struct Covered {
 }
 
 impl Manifest {
-    /// The manifest below a data folder; the node's key is made if there is none.
+    /// The manifest below a data folder; the node's key is made if there never was one. A key that cannot be used is no
+    /// error here: see [`Manifest::key`].
     ///
     /// # Errors
     /// [`VoiceError`]; so in all methods here.
@@ -64,20 +76,76 @@ impl Manifest {
     /// # Errors
     /// [`VoiceError`].
     pub fn open_on(disk: &Arc<dyn Disk>, dir: &Path, node: NodeId) -> Result<Self, VoiceError> {
-        let place: PathBuf = dir.join(storage_core::naming::MANIFEST_FOLDER);
-        let key = SigningKey::open(&**disk, dir);
-        let key =
-            key.map_err(|error| VoiceError::io("cannot open the manifest in", &place, error))?;
         let lines = ChainLog::on(Arc::clone(disk), dir);
         let audit = AuditLog::on(Arc::clone(disk), dir);
         let log = Mutex::new(Log { lines, covered: None });
-        Ok(Self { node, key, waiting: Mutex::default(), log, audit })
+        let (disk, dir) = (Arc::clone(disk), dir.to_owned());
+        let (key, recent, waiting) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let manifest = Self { disk, dir, node, key, recent, waiting, log, audit };
+        // What is wrong with it is said when something is to be signed.
+        drop(manifest.key());
+        Ok(manifest)
     }
 
-    /// The node's public key.
+    /// The signing key. One that could not be used is tried again each time, so that one that was mended needs no
+    /// restart.
+    ///
+    /// # Errors
+    /// [`VoiceError`] if it cannot be read or made.
+    pub fn key(&self) -> Result<Arc<SigningKey>, VoiceError> {
+        let mut key = lock(&self.key);
+        if let Some(key) = &*key {
+            return Ok(Arc::clone(key));
+        }
+        let opened = SigningKey::open(&*self.disk, &self.dir);
+        let place = self.dir.join(storage_core::naming::MANIFEST_FOLDER);
+        let opened = opened
+            .map_err(|error| VoiceError::io("cannot use the signing key in", &place, error))?;
+        Ok(Arc::clone(key.insert(Arc::new(opened))))
+    }
+
+    /// The node's public key; none while the key cannot be used.
     #[must_use]
-    pub fn public_key(&self) -> PublicKey {
-        self.key.public()
+    pub fn public_key(&self) -> Option<PublicKey> {
+        lock(&self.key).as_ref().map(|key| key.public())
+    }
+
+    /// Whose manifest it is.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The last checkpoint that this process has made.
+    #[must_use]
+    pub fn last_checkpoint(&self) -> Option<Vouched> {
+        lock(&self.recent).back().copied()
+    }
+
+    /// Which of these, as others have countersigned them, the manifest does not contain.
+    ///
+    /// # Errors
+    /// [`VoiceError`] if it cannot be read.
+    pub fn lacks(&self, heads: impl Iterator<Item = Head>) -> Result<BTreeSet<u64>, VoiceError> {
+        let unknown: Vec<_> = {
+            let recent = lock(&self.recent);
+            let known = |head: &Head| recent.iter().any(|made| made.signed.manifest == *head);
+            heads.filter(|head| head.count > 0 && !known(head)).collect()
+        };
+        let lines = ChainLog::<Entry>::on(Arc::clone(&self.disk), &self.dir);
+        let hashes = lines.hashes_of(&unknown.iter().map(|head| head.count).collect())?;
+        let lacking = unknown.iter().filter(|head| hashes.get(&head.count) != Some(&head.hash));
+        Ok(lacking.map(|head| head.count).collect())
+    }
+
+    /// Signs another node's checkpoint.
+    ///
+    /// # Errors
+    /// [`VoiceError`] while the key cannot be used.
+    pub fn countersign(&self, of: Vouched) -> Result<Countersignature, VoiceError> {
+        let key = self.key()?;
+        let signature = key.sign(&countersign::text(&of, self.node));
+        Ok(Countersignature { of, by: self.node, key: key.public().0, signature })
     }
 
     /// Writes down that a recording was published; when this returns it lasts. Who comes while another writes
@@ -147,15 +215,23 @@ impl Manifest {
         if !is_due {
             return Ok(false);
         }
+        let key = self.key()?;
         let at = wall_time();
         let signed = Signed { node: self.node, at, manifest, audit };
+        let made = Vouched { signed, key: key.public().0, signature: key.sign(&signed.text()) };
         let deed = Deed::Checkpoint(Checkpoint {
             auditlines: audit.count,
             audit: hex::encode(&audit.hash),
-            key: self.public_key().to_string(),
-            signature: hex::encode(&self.key.sign(&signed.text())),
+            key: hex::encode(&made.key),
+            signature: hex::encode(&made.signature),
         });
         log.lines.append(&Entry { at, node: self.node, deed })?;
+        let mut recent = lock(&self.recent);
+        recent.push_back(made);
+        while recent.len() > RECENT {
+            recent.pop_front();
+        }
+        drop(recent);
         log.covered = Some(Covered { when: Instant::now(), line: manifest.count + 1, audit });
         Ok(true)
     }

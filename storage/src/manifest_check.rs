@@ -3,7 +3,8 @@
 //! It changes nothing, so a node may be running there. In memory is some 200 bytes for each recording.
 //!
 //! Whoever has the node's signing key and may write in the data folder can make all of it anew. That is
-//! noticed by a checkpoint that was kept elsewhere ([`Expected::checkpoint`]), and by nothing here.
+//! noticed by what other nodes have countersigned, as far as that is left in the folder; by what they keep of it themselves
+//! ([`Expected::against`]), and by a checkpoint that was kept elsewhere ([`Expected::checkpoint`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,13 @@ use std::time::Duration;
 use storage_core::chain::{self, Head};
 use storage_core::manifest::{Checkpoint, Deed, Deleted, Entry, Published, Signed};
 use storage_core::naming::{self, MANIFEST_FOLDER, Named};
-use storage_core::{RecordingId, WallTime, hex};
+use storage_core::{NodeId, RecordingId, WallTime, hex};
 
 use crate::audit_log::AuditLog;
 use crate::chain_log::{ChainFault, ChainLog, ChainLogError};
+use crate::countersigned::{Witnessed, witnessed};
 use crate::disk::{RealDisk, read_whole};
+use crate::manifest_promises::{Promises, Source};
 use crate::signing::{PUBLIC_FILE, PublicKey};
 use crate::verify::{Fault, FaultKind};
 use crate::voice_file::VoiceError;
@@ -33,6 +36,8 @@ pub struct Expected {
     pub key: Option<PublicKey>,
     /// The text of a checkpoint that was handed out earlier: the manifest must contain it.
     pub checkpoint: Option<Signed>,
+    /// What other nodes keep of this one, with the folders that they keep it in.
+    pub against: Vec<(PathBuf, BTreeMap<NodeId, Witnessed>)>,
 }
 
 /// What was gone through.
@@ -48,6 +53,14 @@ pub struct Checked {
     pub deleted: u64,
     /// Recordings that are older than the manifest: it says nothing of them.
     pub older: u64,
+    /// Checkpoints among them that other nodes have signed, too.
+    pub countersigned: u64,
+    /// Who has, and the last time that each did.
+    pub signers: BTreeMap<NodeId, WallTime>,
+    /// Lines that no such checkpoint covers.
+    pub unwitnessed: u64,
+    /// What this node has seen of others, for people.
+    pub notes: Vec<String>,
     /// What is wrong.
     pub faults: Vec<Fault>,
 }
@@ -77,6 +90,13 @@ struct Stated {
     audits: BTreeMap<u64, [u8; 32]>,
     /// Whether the checkpoint that was kept is in it.
     kept: bool,
+    /// Whose it is.
+    node: Option<NodeId>,
+    /// What others say that it contains.
+    promises: Promises,
+    countersigned: u64,
+    /// The last line that a countersigned checkpoint covers.
+    witnessed: u64,
 }
 
 /// Checks the manifest of a data folder against what lies there.
@@ -90,12 +110,29 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, CheckError> {
         None => public_key(dir)?,
     };
     let log = ChainLog::<Entry>::new(dir);
-    let mut stated = Stated::default();
+    let unreadable = |error| VoiceError::io("cannot read countersignatures in", dir, error);
+    // First what others have signed: it is of lines that are there by now.
+    let mut promises = Promises::in_folder(dir, key).map_err(unreadable)?;
+    for (_, seen) in &expected.against {
+        promises.seen_by(seen, key);
+    }
+    let mut stated = Stated { promises, ..Stated::default() };
     let (lines, broken) = log.each(|line, before| stated.take(line, before, key, expected))?;
     let faults = broken.into_iter().map(altered).collect();
-    let (checkpoints, uncovered) = (stated.checkpoints, lines.saturating_sub(stated.covered));
-    let deleted = stated.deleted.len() as u64;
-    let mut checked = Checked { lines, checkpoints, uncovered, deleted, older: 0, faults };
+    let promises = std::mem::take(&mut stated.promises);
+    let mut checked = Checked {
+        lines,
+        checkpoints: stated.checkpoints,
+        uncovered: lines.saturating_sub(stated.covered),
+        deleted: stated.deleted.len() as u64,
+        older: 0,
+        countersigned: stated.countersigned,
+        unwitnessed: lines.saturating_sub(stated.witnessed),
+        signers: promises.signers().clone(),
+        notes: notes(dir),
+        faults,
+    };
+    checked.faults.extend(promises.faults(&folder, stated.node, &expected.against));
     if let Some(kept) = expected.checkpoint.filter(|_| !stated.kept) {
         let what = format!(
             "does not contain the checkpoint of {} over {} lines: it was rolled back or written anew since; what was \
@@ -107,6 +144,44 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, CheckError> {
     check_audit(dir, &stated, &mut checked)?;
     check_recordings(dir, &log, stated, &mut checked)?;
     Ok(checked)
+}
+
+/// Whether the lines of manifest and audit log are the ones that were written, and the checkpoints signed by
+/// the node: what is wrong. Recordings are not looked at. `rest` is called for each line of the manifest.
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check_lines(dir: &Path, rest: &mut dyn FnMut()) -> Result<Vec<Fault>, CheckError> {
+    let key = public_key(dir)?;
+    let log = ChainLog::<Entry>::new(dir);
+    let (_, manifest) = log.each(|line, before| {
+        rest();
+        let chain::Numbered { entry, .. } = chain::entry::<Entry>(line)?;
+        match &entry.deed {
+            // What was signed with a key that was lost since is for `check`, with the key that somebody kept.
+            Deed::Checkpoint(checkpoint) if checkpoint.key == key.to_string() => {
+                signed(&entry, checkpoint, before, key).err()
+            }
+            _ => None,
+        }
+    })?;
+    let (_, audit) = AuditLog::new(dir).verify()?;
+    Ok(manifest.into_iter().chain(audit).map(altered).collect())
+}
+
+/// What this folder keeps of other nodes that is not in order.
+fn notes(dir: &Path) -> Vec<String> {
+    // A folder in which there is nothing of others has nothing to say.
+    let seen = witnessed(&*RealDisk::shared(), dir).unwrap_or_default();
+    let broken = seen.iter().filter_map(|(node, witnessed)| {
+        let (breach, broken) = witnessed.seen.breach?;
+        let (last, at) = (witnessed.seen.last.signed.at, broken.signed.at);
+        Some(format!(
+            "of node {node} this node has seen that {breach}: checkpoint of {at}, after the one of {last}; check its data folder \
+             with --against this one"
+        ))
+    });
+    broken.collect()
 }
 
 /// The public key beside a manifest.
@@ -139,6 +214,7 @@ impl Stated {
     ) -> Option<String> {
         let chain::Numbered { seq, entry } = chain::entry::<Entry>(line)?;
         self.since.get_or_insert(entry.at);
+        self.node.get_or_insert(entry.node);
         match &entry.deed {
             Deed::Published(published) => {
                 let known = self.recordings.get(&published.recordingid);
@@ -157,6 +233,10 @@ impl Stated {
                     self.covered = seq;
                     self.audits.insert(signed.audit.count, signed.audit.hash);
                     self.kept |= expected.checkpoint == Some(signed);
+                    if self.promises.kept(&signed) == Some(Source::Folder) {
+                        self.countersigned += 1;
+                        self.witnessed = seq;
+                    }
                     None
                 }
                 Err(what) => Some(what),

@@ -15,6 +15,9 @@ use storage_core::{NodeId, RecordingId};
 use crate::disk::{Disk, RealDisk};
 use crate::voice_file::VoiceError;
 
+/// The archive, to which deletions are owed like to a node. No member has this number.
+pub const ARCHIVE: NodeId = NodeId(0);
+
 /// A state of what is owed: another one when the same is owed anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark(u64);
@@ -96,6 +99,14 @@ impl Owed {
         let state = self.state();
         let owed = state.owed.iter().filter(|((to, _), _)| *to == node);
         owed.map(|((_, recording), count)| (*recording, Mark(*count))).collect()
+    }
+
+    /// Who has to hear of a recording.
+    #[must_use]
+    pub fn nodes_of(&self, recording: RecordingId) -> Vec<NodeId> {
+        let state = self.state();
+        let owed = state.owed.keys().filter(|(_, of)| *of == recording);
+        owed.map(|(node, _)| *node).collect()
     }
 
     /// To whom anything is owed.

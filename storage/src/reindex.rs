@@ -13,7 +13,7 @@ use crate::catalog_durable::DurableCatalog;
 use crate::catalog_place::CatalogState;
 use crate::disk::Listed;
 use crate::voice_file::VoiceError;
-use crate::voice_store::VoiceStore;
+use crate::voice_store::{VoiceStore, is_missing};
 
 /// Recordings entered at a time: a commit costs as much as thousands of them.
 const GROUP: usize = 4096;
@@ -173,7 +173,7 @@ fn fill(
     Ok(entered)
 }
 
-/// A record whose voice file is there and has the right length. (Its content is the matter of
+/// A record whose voice file is there and has the right length, or lies in the archive. (Its content is the matter of
 /// `astlogger verify`: reading all audio would take hours.)
 fn whole_pair(store: &VoiceStore, path: &Path, id: RecordingId) -> Result<Recording, BrokenPair> {
     let record = store.read_record(path).map_err(BrokenPair::File)?;
@@ -181,7 +181,13 @@ fn whole_pair(store: &VoiceStore, path: &Path, id: RecordingId) -> Result<Record
         let id = record.recordingid;
         return Err(BrokenPair::Misplaced { path: path.to_owned(), id });
     }
-    store.look(&record).map_err(BrokenPair::File)?;
+    match store.look(&record) {
+        // Its voice file was removed on purpose.
+        Err(error)
+            if is_missing(&error)
+                && record.archived.as_ref().is_some_and(|archived| archived.is_of(&record)) => {}
+        looked => drop(looked.map_err(BrokenPair::File)?),
+    }
     Ok(record)
 }
 

@@ -1,4 +1,4 @@
-//! The node's signing key (Ed25519, RFC 8032): made at the first start, kept in `manifest/signing.key`, readable by
+//! The node's signing key (Ed25519, RFC 8032): made where there is none and never was, kept in `manifest/signing.key`, readable by
 //! the owner only, with its public half beside it. Both files are in the forms that `openssl` reads (DER; RFC
 //! 8410). What is signed is decided elsewhere.
 
@@ -23,6 +23,15 @@ const PRIVATE: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70,
 /// What stands before the 32 bytes of a public key (RFC 8410, 4).
 const PUBLIC: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
 const FILE_BYTES_MAX: usize = 4096;
+const LOST: &str = "manifest/signing.key is gone, and its public half manifest/node.der is there";
+
+fn is_there(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    match disk.open(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
 
 /// A key that signs. Its `Debug` shows the public half only.
 pub struct SigningKey {
@@ -36,10 +45,11 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// The key of a data folder; the first time it is made.
+    /// The key of a data folder; the first time it is made. Where its public half lies there already, the key was lost,
+    /// and none is made: whoever compares would take that for somebody else's work.
     ///
     /// # Errors
-    /// If it cannot be read or written; `InvalidData` if the file is no such key.
+    /// If it cannot be read or written; `InvalidData` if the file is no such key, `NotFound` if it was lost.
     pub fn open(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
         let folder = dir.join(MANIFEST_FOLDER);
         disk.make_folder(&folder)?;
@@ -47,6 +57,9 @@ impl SigningKey {
         let key = match read_whole(disk, &path, FILE_BYTES_MAX) {
             Ok(bytes) => Self::from_der(&Zeroizing::new(bytes))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if is_there(disk, &folder.join(PUBLIC_FILE))? {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, LOST));
+                }
                 let mut seed = Zeroizing::new([0; 32]);
                 getrandom::fill(&mut *seed).map_err(io::Error::other)?;
                 let der = Zeroizing::new([&PRIVATE[..], &*seed].concat());
@@ -56,6 +69,8 @@ impl SigningKey {
                 write_all_at(&*file, &der, 0).map_err(|(_, error)| error)?;
                 file.sync()?;
                 disk.rename(&new, &path)?;
+                // Before its public half, which tells that there is one.
+                disk.sync_folder(&folder)?;
                 key
             }
             Err(error) => return Err(error),
@@ -73,10 +88,7 @@ impl SigningKey {
             Ed25519KeyPair::from_seed_unchecked(seed).ok()
         });
         let pair = pair.ok_or_else(|| {
-            let what = format!(
-                "{MANIFEST_FOLDER}/{KEY_FILE} is no signing key: restore it from a backup, \
-                or move it away to have a new one made, which `astlogger verify` will name"
-            );
+            let what = format!("{MANIFEST_FOLDER}/{KEY_FILE} is no signing key");
             io::Error::new(io::ErrorKind::InvalidData, what)
         })?;
         Ok(Self { pair })
@@ -90,10 +102,12 @@ impl SigningKey {
         PublicKey(bytes)
     }
 
-    /// The signature of a text, 64 bytes.
+    /// The signature of a text.
     #[must_use]
-    pub fn sign(&self, text: &str) -> Vec<u8> {
-        self.pair.sign(text.as_bytes()).as_ref().to_vec()
+    pub fn sign(&self, text: &str) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.pair.sign(text.as_bytes()).as_ref());
+        signature
     }
 }
 
@@ -159,5 +173,12 @@ mod tests {
         std::fs::write(&path, "no key").unwrap();
         let error = SigningKey::open(&*disk, dir.path()).unwrap_err();
         assert!(error.to_string().contains("is no signing key"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        let error = SigningKey::open(&*disk, dir.path()).unwrap_err();
+        assert!(error.to_string().contains("is gone"), "{error}");
+        assert!(!path.exists(), "none is made in its place");
+        std::fs::remove_file(path.with_file_name(PUBLIC_FILE)).unwrap();
+        let new = SigningKey::open(&*disk, dir.path()).unwrap();
+        assert_ne!(new.public(), key.public());
     }
 }

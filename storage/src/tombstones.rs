@@ -67,6 +67,11 @@ impl Tombstones {
         self.known().contains_key(&id)
     }
 
+    /// The names of all of them.
+    pub fn all(&self) -> Vec<RecordingId> {
+        self.known().keys().copied().collect()
+    }
+
     /// The tombstone of a recording.
     ///
     /// # Errors

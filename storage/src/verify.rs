@@ -4,13 +4,16 @@
 //! so a node may be running on the folder. What was removed whole, the record with the voice file, cannot
 //! be noticed here: only the manifest speaks of it ([`crate::manifest_check`]).
 //!
-//! In memory are the names of one folder at a time, a piece of one file, and what was found altered:
+//! As many recordings of a folder are looked at together as there are cores; what is told of them keeps its order. In
+//! memory are the names of one folder at a time, what was found in it, a piece of a file for each core, and what was found altered:
 //! whether that is another recording's audio is looked up in the end, by going through the records once
 //! more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use storage_core::naming::{self, Named};
@@ -19,7 +22,7 @@ use storage_core::{Recording, RecordingId};
 use crate::disk::RealDisk;
 use crate::keys::Keys;
 use crate::lock;
-use crate::verify_pair::{Finding, Pair};
+use crate::verify_pair::{Finding, Looked, Pair};
 use crate::voice_file::VoiceError;
 use crate::voice_store::VoiceStore;
 
@@ -91,6 +94,8 @@ pub struct Fault {
 pub struct Verified {
     /// Recordings of which there is a record.
     pub recordings: u64,
+    /// Those whose voice file lies in the archive only; it is not looked at there.
+    pub archived: u64,
     /// Bytes of audio that were compared with their checksum.
     pub bytes: u64,
     /// Files that are not as they should be, by kind.
@@ -167,6 +172,20 @@ impl Place {
         Ok(Self { folder, store, running })
     }
 
+    /// Looks at a recording.
+    fn look(&self, pair: &Pair<'_>, names: &BTreeSet<&str>) -> Looked {
+        let looked = pair.look(names.iter().copied());
+        if !self.running || looked.findings.is_empty() {
+            return looked;
+        }
+        // It is being replaced by a later revision, perhaps: then it is looked at once more.
+        let deadline = Instant::now() + PUBLISHED_WITHIN;
+        while self.publishes(pair.id) && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+        }
+        pair.look_again()
+    }
+
     /// Whether a recording is being published or deleted now.
     fn publishes(&self, id: RecordingId) -> bool {
         let notes = naming::publishing_folder();
@@ -200,6 +219,10 @@ impl Verifier<'_> {
     }
 
     fn folder(&mut self, place: &Place, folder: &Path, files: &[String]) {
+        if folder.ends_with(naming::DAMAGED_FOLDER) {
+            // It is known to be damaged, and was replaced.
+            return;
+        }
         if is_hidden(folder) {
             // A running node is at work there.
             for name in files.iter().filter(|_| !place.running) {
@@ -220,24 +243,18 @@ impl Verifier<'_> {
                 }
             }
         }
-        for (id, names) in recordings {
-            self.recording(place, folder, id, &names);
-        }
+        let store = place.store.clone().with_keys(self.keys.clone());
+        let recordings: Vec<_> = recordings.into_iter().collect();
+        let look = |number: usize| {
+            let (id, names) = recordings.get(number)?;
+            Some(place.look(&Pair { store: &store, folder, id: *id }, names))
+        };
+        in_order(recordings.len(), look, |looked| self.take(looked));
     }
 
-    fn recording(&mut self, place: &Place, folder: &Path, id: RecordingId, names: &BTreeSet<&str>) {
-        let store = place.store.clone().with_keys(self.keys.clone());
-        let pair = Pair { store: &store, folder, id };
-        let mut looked = pair.look(names.iter().copied());
-        if place.running && !looked.findings.is_empty() {
-            // It is being replaced by a later revision, perhaps: then it is looked at once more.
-            let deadline = Instant::now() + PUBLISHED_WITHIN;
-            while place.publishes(id) && Instant::now() < deadline {
-                std::thread::sleep(LOOK);
-            }
-            looked = pair.look_again();
-        }
+    fn take(&mut self, looked: Looked) {
         self.done.recordings += u64::from(looked.has_record);
+        self.done.archived += u64::from(looked.archived);
         self.done.bytes += looked.bytes;
         for finding in looked.findings {
             match finding {
@@ -280,6 +297,47 @@ impl Verifier<'_> {
     }
 }
 
+/// Does something for each number below `count` on all cores, and hands the results on in their order. `None` ends a
+/// thread's work.
+fn in_order<T: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Option<T> + Sync,
+    mut take: impl FnMut(T),
+) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.min(count);
+    if threads < 2 {
+        return (0..count).filter_map(work).for_each(take);
+    }
+    let next = AtomicUsize::new(0);
+    let (done, results) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (done, next, work) = (done.clone(), &next, &work);
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(result) = (number < count).then(|| work(number)).flatten() else {
+                        break;
+                    };
+                    if done.send((number, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(done);
+        let (mut due, mut early) = (0, BTreeMap::new());
+        for (number, result) in results {
+            early.insert(number, result);
+            while let Some(result) = early.remove(&due) {
+                take(result);
+                due += 1;
+            }
+        }
+    });
+}
+
 fn swapped(fault: &Fault, record: &Recording) -> Fault {
     let id = record.recordingid;
     let what = format!("is the voice file of {id}: put each where it belongs, or restore it");
@@ -294,6 +352,7 @@ fn is_hidden(folder: &Path) -> bool {
         naming::PUBLISHING_FOLDER,
         naming::COPIES_FOLDER,
         naming::DELETING_FOLDER,
+        naming::DAMAGED_FOLDER,
     ];
     folder.iter().any(|part| hidden.iter().any(|name| part == *name))
 }
@@ -318,4 +377,23 @@ fn each_folder(
         folders.extend(inside.into_iter().rev().map(|entry| folder.join(entry.name)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_on_all_cores_is_handed_on_in_its_order() {
+        for count in [0, 1, 2, 1000] {
+            let mut taken = Vec::new();
+            let work = |number: usize| {
+                // The first take longest.
+                std::thread::sleep(Duration::from_micros(if number < 3 { 3000 } else { 1 }));
+                Some(number)
+            };
+            in_order(count, work, |number| taken.push(number));
+            assert_eq!(taken, (0..count).collect::<Vec<_>>());
+        }
+    }
 }

@@ -40,6 +40,8 @@ pub(crate) enum Finding {
 #[derive(Debug, Default)]
 pub(crate) struct Looked {
     pub has_record: bool,
+    /// The voice file lies in the archive only, as its record says.
+    pub archived: bool,
     /// Bytes of audio that were compared.
     pub bytes: u64,
     pub findings: Vec<Finding>,
@@ -145,6 +147,12 @@ impl Pair<'_> {
         looked: &mut Looked,
     ) {
         match error {
+            VoiceError::Io { source, .. }
+                if source.kind() == io::ErrorKind::NotFound
+                    && record.archived.as_ref().is_some_and(|archived| archived.is_of(record)) =>
+            {
+                looked.archived = true;
+            }
             VoiceError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 let what = "is missing: a running node fetches it from another that has it, or \
                             restore it from a copy";

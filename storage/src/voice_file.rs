@@ -106,6 +106,14 @@ pub enum VoiceError {
         /// Why.
         why: KeyError,
     },
+    /// It lies in the archive, and cannot be had from there.
+    #[error("{place} in the archive cannot be read: {source}")]
+    Archive {
+        /// Where it lies there.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
     /// It is encrypted, and its data key is not there.
     #[error(
         "{} cannot be read any more: its data key was erased, or {} is to be restored from a copy",

@@ -9,8 +9,9 @@ use storage_core::cipher_file::{CipherHeader, HEADER_BYTES, Layout};
 use storage_core::record::VoiceFormat;
 use storage_core::tombstone::Tombstone;
 use storage_core::wrapped_key::{KEYS_FILE_BYTES_MAX, KeyUse, KeysFile, WrappedKey};
-use storage_core::{Recording, RecordingId, WallTime, naming};
+use storage_core::{NodeId, Recording, RecordingId, WallTime, naming};
 
+use crate::archived::ArchiveReader;
 use crate::cipher_read::CipherFile;
 use crate::disk::{Disk, DiskFile, RealDisk, read_full_at, read_whole, write_all_at};
 use crate::keys::Keys;
@@ -40,6 +41,8 @@ pub struct VoiceStore {
     manifest: Option<Arc<Manifest>>,
     /// What never comes back.
     deleted: Arc<Tombstones>,
+    /// Where voice files are read from that do not lie here any more, and as which node.
+    pub(crate) archive: Option<(Arc<dyn ArchiveReader>, NodeId)>,
 }
 
 /// A voice file that is there and has the right length; if it is encrypted, with its data key.
@@ -80,7 +83,7 @@ impl VoiceStore {
         let publishing = Arc::default();
         let deleted = Arc::new(Tombstones::none(Arc::clone(&disk), dir));
         let (dir, keys) = (dir.to_owned(), Keys::default());
-        Self { disk, dir, keys, copies: false, publishing, manifest: None, deleted }
+        Self { disk, dir, keys, copies: false, publishing, manifest: None, deleted, archive: None }
     }
 
     /// The same with keys: what is written is encrypted, and what is encrypted can be read.
@@ -158,7 +161,7 @@ impl VoiceStore {
     }
 
     /// Opens the voice file of a record, and checks that it has the right length. It is read as the
-    /// plain file that it is or was.
+    /// plain file that it is or was; from the archive if it does not lie here any more.
     ///
     /// # Errors
     /// [`VoiceError::Altered`] if it has not; `Key`, `Erased` or `KeysFile` if it cannot be decrypted.
@@ -168,7 +171,13 @@ impl VoiceStore {
             Err(VoiceError::Erased { .. }) => self.look(record),
             found => found,
         };
-        self.unlock(found?)
+        let archived = record.archived.as_ref().filter(|archived| archived.is_of(record));
+        match (found, archived) {
+            (Err(error), Some(archived)) if is_missing(&error) => {
+                self.open_archived(record, archived)
+            }
+            (found, _) => self.unlock(found?),
+        }
     }
 
     /// Looks whether the voice file of a record is there and has the right length, with its data key
@@ -187,8 +196,20 @@ impl VoiceStore {
         keys: &[PathBuf],
         record: &Recording,
     ) -> Result<Found, VoiceError> {
+        let file = self.disk.open(&path);
+        let file = file.map_err(|error| VoiceError::io("cannot open", &path, error))?;
+        self.found_in(file, path, keys, record)
+    }
+
+    /// What a file is that was opened.
+    pub(crate) fn found_in(
+        &self,
+        file: Arc<dyn DiskFile>,
+        path: PathBuf,
+        keys: &[PathBuf],
+        record: &Recording,
+    ) -> Result<Found, VoiceError> {
         let failed = |error| VoiceError::io("cannot open", &path, error);
-        let file = self.disk.open(&path).map_err(failed)?;
         let length = file.length().map_err(failed)?;
         if length != lying_bytes(record) {
             return Err(VoiceError::Altered { path });
@@ -357,6 +378,11 @@ impl VoiceStore {
         let synced = self.disk.sync_folder(folder);
         synced.map_err(|error| VoiceError::io("cannot sync", folder, error))
     }
+}
+
+/// Whether a file is not there.
+pub(crate) fn is_missing(error: &VoiceError) -> bool {
+    matches!(error, VoiceError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Length of a record's voice file as it lies on the disk.

@@ -6,6 +6,7 @@
 pub mod clear;
 pub mod group;
 pub mod page;
+pub mod postgres;
 pub mod skipped;
 pub mod small_disk;
 

@@ -31,6 +31,21 @@ pub fn base() -> Result<PathBuf> {
     Ok(base)
 }
 
+/// Whether this kernel lets this user have what machines are made of: namespaces, a disk over another, control groups.
+/// Where it does, a machine that does not boot is a fault.
+///
+/// # Errors
+/// What it forbids.
+pub fn may_have_machines(base: &Path, folder: &Path) -> Result<()> {
+    let own = ["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork", "--mount-proc"];
+    let tried = Command::new("unshare").args(own).arg("true").output().context("no unshare")?;
+    let said = String::from_utf8_lossy(&tried.stderr);
+    ensure!(tried.status.success(), "no namespaces: {}", said.trim());
+    let machine = Machine::build("probe", base, folder, Path::new("/proc/self/ns/net"))?;
+    drop(machine);
+    Ok(())
+}
+
 /// A machine, running or not.
 pub struct Machine {
     name: String,

@@ -6,8 +6,9 @@
 //! With `EARLIER_PROGRAM=FILE` an earlier build is installed first, upgraded to this one, and this one back to
 //! it; otherwise it is this one under three numbers.
 //!
-//! It needs root, systemd-nspawn and the Debian that `./setup tests` has made; where the kernel allows no
-//! containers, the test says so and does nothing.
+//! It needs root, systemd-nspawn and the Debian that `./setup tests` has made; where the kernel forbids what
+//! containers are made of, the test says so and does nothing. Where it does not, a machine that does not boot is a
+//! failure.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -38,8 +39,9 @@ fn on_machines<F: Future<Output = ()>>(test: impl FnOnce(Machines) -> F + Send +
         let base = machine::base()?;
         let folder = tempfile::TempDir::new()?;
         let lan = Lan::connect(3)?;
+        machine::may_have_machines(&base, folder.path())?;
         // What is mounted there goes before the folder does, with this thread's namespace or by hand.
-        let machines = Machines::switch_on(lan, folder, &base)?;
+        let machines = Machines::switch_on(lan, folder, &base).expect("machines that boot");
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().build()?;
         runtime.block_on(async { test(machines.with_site().await).await });

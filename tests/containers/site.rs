@@ -37,6 +37,8 @@ const STEADY: Duration = Duration::from_secs(2);
 const AGENTS: usize = 20;
 /// So much of a disk need be free.
 const ROOM: &str = "1 MB";
+/// The longest that a call may be without audio, whatever befell the machine that recorded it.
+const HOLE_MAX_MS: u64 = 3_000;
 /// How the page calls its machines, and how this network does.
 const PAGE_NETWORK: &str = "10.0.0.";
 const TEST_NETWORK: &str = "10.77.2.";
@@ -56,7 +58,7 @@ impl Machines {
     /// Three machines on one network.
     ///
     /// # Errors
-    /// If this system does not allow it.
+    /// If one does not boot.
     pub fn switch_on(lan: Lan, folder: TempDir, base: &Path) -> Result<Self> {
         let mut machines = BTreeMap::new();
         for (node, name) in ALL.into_iter().zip(["recorder1", "recorder2", "witness"]) {
@@ -331,6 +333,8 @@ impl Machines {
         let verdict = demo::judge_copies(&due, &self.recordings(), 1).expect("files can be read");
         assert!(verdict.is_exactly_right(), "{verdict:#?}{}", self.log_tails());
         assert_eq!(verdict.calls_recorded as usize, self.answered, "{verdict:#?}");
+        let hole = verdict.takeover_gap_ms_max;
+        assert!(hole <= HOLE_MAX_MS, "{verdict:#?}{}", self.log_tails());
         self.tell(&format!(
             "{} calls, {} takeovers with a hole, the longest {} ms",
             verdict.calls_recorded, verdict.takeovers, verdict.takeover_gap_ms_max

@@ -167,7 +167,7 @@ impl Audio for Computed {
 
 impl Backend for FakeNode {
     fn search(&self, query: &Query) -> Result<Listing, Failure> {
-        Ok(Listing { page: self.catalog.search(query).unwrap(), unreachable: Vec::new() })
+        Ok(Listing { page: self.catalog.search(query).unwrap(), ..Listing::default() })
     }
 
     fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {

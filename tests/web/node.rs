@@ -188,7 +188,8 @@ impl Backend for FakeNode {
         let cursor = recordings.last().filter(|_| more);
         let cursor = cursor.map(|last| Position::of(last).to_cursor());
         let page = Page { recordings, cursor, total: Some(all.len() as u64) };
-        Ok(Listing { page, unreachable: self.unreachable.lock().unwrap().clone() })
+        let unreachable = self.unreachable.lock().unwrap().clone();
+        Ok(Listing { page, unreachable, ..Listing::default() })
     }
 
     fn recording(&self, id: RecordingId) -> Result<Option<Recording>, Failure> {

@@ -2,6 +2,7 @@
 //! a bound; what they do to the state is decided in `state` and `ledger`.
 
 use serde::{Deserialize, Serialize};
+use storage_core::countersign::{CheckpointText, CountersignatureText};
 use storage_core::record::{Scope, TriggerKind};
 use storage_core::{CallId, Duty, Extension, NodeId, RecordingId, Role, SegmentId, Ucid, WallTime};
 
@@ -285,6 +286,24 @@ pub enum Command {
         /// As its node would have claimed it.
         claim: Claim,
     },
+    /// A member's manifest was signed up to here: the others are to look at it and to sign it, too.
+    Checkpoint {
+        /// Whose.
+        node: NodeId,
+        /// What it signed.
+        checkpoint: CheckpointText,
+        /// The member has found that its manifest lacks what others signed before.
+        lacks: bool,
+    },
+    /// A member has signed the last checkpoint of another that continued the ones before.
+    Countersign {
+        /// Who signed.
+        node: NodeId,
+        /// What.
+        countersignature: Box<CountersignatureText>,
+        /// What it signed of that node before, so that the node looks whether its manifest still contains it.
+        before: Option<Box<CountersignatureText>>,
+    },
 }
 
 impl Command {
@@ -293,9 +312,11 @@ impl Command {
     pub(crate) fn speaks_for(&self, proposer: NodeId) -> bool {
         match self {
             Self::Announce(announce) => announce.node == proposer,
-            Self::Health { node, .. } | Self::Ack { node, .. } | Self::Over { node, .. } => {
-                *node == proposer
-            }
+            Self::Health { node, .. }
+            | Self::Ack { node, .. }
+            | Self::Over { node, .. }
+            | Self::Checkpoint { node, .. }
+            | Self::Countersign { node, .. } => *node == proposer,
             Self::Claim(claim) => claim.node == proposer,
             Self::End { stretch, .. } | Self::Release { stretch } => stretch.node == proposer,
             Self::Seal(seal) => seal.node == proposer,

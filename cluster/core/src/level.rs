@@ -7,7 +7,7 @@
 use crate::command::{Announce, Command};
 
 /// What this program knows. A new kind of command gets the next number in [`of`].
-pub const KNOWN: u16 = 2;
+pub const KNOWN: u16 = 3;
 /// Stands between a program's version and its level.
 const MARK: &str = "+log";
 
@@ -32,6 +32,7 @@ pub const fn of(command: &Command) -> u16 {
         | Command::PromoteMember { .. }
         | Command::RemoveMember { .. } => 1,
         Command::HandIn { .. } => 2,
+        Command::Checkpoint { .. } | Command::Countersign { .. } => 3,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use storage_core::countersign::{CheckpointText, CountersignatureText};
 use storage_core::{Duty, NodeId, RecordingId, Role};
 
 use crate::command::{
@@ -197,6 +198,24 @@ pub enum Change {
         /// Which.
         recording: RecordingId,
     },
+    /// A member wants a checkpoint signed. The state keeps nothing of it.
+    Checkpoint {
+        /// Its place in the log.
+        index: u64,
+        /// Whose it is.
+        node: NodeId,
+        /// What it is.
+        checkpoint: CheckpointText,
+        /// Its member says that its manifest lacks what was signed before.
+        lacks: bool,
+    },
+    /// A member has signed another's checkpoint. The state keeps nothing of it.
+    Countersigned {
+        /// What it signed.
+        countersignature: Box<CountersignatureText>,
+        /// What it signed before.
+        before: Option<Box<CountersignatureText>>,
+    },
 }
 
 /// Everything the group has agreed on.
@@ -288,6 +307,26 @@ impl State {
                 member.drained = on.then_some(*moves);
             }),
             Command::Handover { to } => self.handover(*to, changes),
+            Command::Checkpoint { node, .. } | Command::Countersign { node, .. }
+                if !self.members.contains_key(node) =>
+            {
+                Outcome::Refused(Refusal::NotMember(*node))
+            }
+            Command::Checkpoint { node, checkpoint, lacks } => {
+                let (node, checkpoint, lacks) = (*node, checkpoint.clone(), *lacks);
+                changes.push(Change::Checkpoint { index, node, checkpoint, lacks });
+                Outcome::Done
+            }
+            Command::Countersign { node, countersignature, before }
+                if countersignature.by == *node =>
+            {
+                let (countersignature, before) = (countersignature.clone(), before.clone());
+                changes.push(Change::Countersigned { countersignature, before });
+                Outcome::Done
+            }
+            Command::Countersign { .. } => {
+                Outcome::Refused(Refusal::Senseless("a member signs only for itself"))
+            }
             Command::AddMember { .. }
             | Command::PromoteMember { .. }
             | Command::RemoveMember { .. } => {

@@ -10,6 +10,7 @@ use cluster_core::{
     Alarm, Announce, CallRef, Cause, Claim, Command, Health, Node, NodeConfig, Outcome, Patience,
     PeerEvent, ProposalId, ProposeError, Refusal, Stored, Terms, Ticks,
 };
+use storage_core::countersign::CheckpointText;
 use storage_core::{CallId, Duty, MonoTime, NodeId, RecordingId, Role, SegmentId, WallTime};
 
 const TICK_MS: u64 = 25;
@@ -302,6 +303,34 @@ fn what_cannot_be_proposed_is_said_at_once() {
         }
     }
     panic!("proposals without end");
+}
+
+#[test]
+fn checkpoints_wait_until_all_members_know_them() {
+    let mut trio = Trio::settled();
+    let (key, signature) = ("ab".repeat(32), "cd".repeat(64));
+    let checkpoint = CheckpointText { checkpoint: "a text".to_owned(), key, signature };
+    let (node, lacks) = (NodeId(1), false);
+    let command = Command::Checkpoint { node, checkpoint, lacks };
+    let id = trio.announce(3, "0.1.0+log2");
+    trio.run_until("it is announced", |trio| trio.outcome(3, id).is_some());
+    trio.run(500);
+    let now = trio.now();
+    let late = now + Duration::from_secs(20);
+    let tried = trio.node(1).propose(now, command.clone(), late);
+    assert_eq!(tried, Err(ProposeError::Level { level: 3, known: 2 }));
+    let id = trio.announce(3, "0.1.0+log3");
+    trio.run_until("it is announced", |trio| trio.outcome(3, id).is_some());
+    trio.run(500);
+    let state = trio.node(2).state().encode();
+    let now = trio.now();
+    let id =
+        trio.node(1).propose(now, command, now + Duration::from_secs(20)).expect("all know it");
+    trio.run_until("it is applied", |trio| trio.outcome(1, id) == Some(Outcome::Done));
+    trio.run(500);
+    // What proposals are done is all that grows.
+    let grown = trio.node(2).state().encode().len().abs_diff(state.len());
+    assert!(grown < 16, "{grown} bytes of a checkpoint are in the state");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The words everybody speaks: identities, times, recordings, and the form in which captured
 //! media is kept. Pure: nothing here reads a clock, a file, a socket or a random source.
 
+pub mod archived;
 pub mod audit;
 pub mod chain;
 pub mod cipher_file;
 pub mod completeness;
+pub mod countersign;
 pub mod draft;
 pub mod g711;
 pub mod hex;

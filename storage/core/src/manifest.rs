@@ -4,7 +4,7 @@
 //!
 //! A record's hash covers what does not change once it is published ([`lasting`]): not tags, notes and legal
 //! hold, which people change all day and the audit log has, and not whether this node keeps the voice file
-//! encrypted. So changing them needs no line, and all members that keep a recording state the same hash.
+//! encrypted, or the archive has it. So changing them needs no line, and all members that keep a recording state the same hash.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -142,7 +142,7 @@ pub fn lasting(record: &Recording) -> Result<Vec<u8>, serde_json::Error> {
     record.notes.clear();
     record.scores.clear();
     (record.hold, record.encrypted) = (false, false);
-    record.holdmark = None;
+    (record.holdmark, record.archived) = (None, None);
     serde_json::to_vec(&record)
 }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::archived::Archived;
 use crate::hold::{self, HoldMark};
 use crate::ids::{NodeId, RecordingId};
 use crate::record::Recording;
@@ -106,6 +107,9 @@ pub struct Marks {
     /// The scores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
+    /// Where it lies in the archive, which nodes tell each other in the same way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<Archived>,
 }
 
 impl Marks {
@@ -118,6 +122,7 @@ impl Marks {
             notes: record.notes.clone(),
             holdmark: record.holdmark.clone(),
             scores: record.scores.clone(),
+            archived: record.archived.clone(),
         }
     }
 
@@ -125,7 +130,7 @@ impl Marks {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let untold = self.tagmarks.is_empty() && self.notes.is_empty() && self.scores.is_empty();
-        untold && self.holdmark.is_none()
+        untold && self.holdmark.is_none() && self.archived.is_none()
     }
 
     /// Brings what is written here into a record. Tells whether that changed it.
@@ -146,6 +151,7 @@ impl Marks {
         let tagmarks: Vec<TagMark> = tags.into_values().collect();
         let notes: Vec<Note> = notes.into_values().collect();
         let held = hold::merge_into(record, self.holdmark.as_ref());
+        let archived = self.archived.as_ref().is_some_and(|archived| archived.merge_into(record));
         let scores = merged(&record.scores, &self.scores);
         let changed =
             (&tagmarks, &notes, &scores) != (&record.tagmarks, &record.notes, &record.scores);
@@ -154,7 +160,7 @@ impl Marks {
             record.tags = marked.collect();
             (record.tagmarks, record.notes, record.scores) = (tagmarks, notes, scores);
         }
-        changed || held
+        changed || held || archived
     }
 }
 
@@ -323,6 +329,7 @@ impl Marking {
             tagmarks,
             notes: note.collect(),
             holdmark: None,
+            archived: None,
             scores: score.collect(),
         };
         let mut after = record.clone();

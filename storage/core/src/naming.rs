@@ -14,6 +14,7 @@
 //! voice/.publishing/RECORDINGID.REVISION.…  records whose publishing has begun
 //! voice/.deleting/RECORDINGID.json        recordings whose deletion has begun
 //! voice/.copies/…                         the same three for what comes from another member
+//! archive/RECORDINGID.json                how far a large voice file has got into the archive
 //! pulled/                                 captures of other nodes while they are sealed
 //! mirror/NODE/capture/0000000001.alc      what another node captured, for the day that it is lost
 //! mirror/NODE/position                    how much of that node's journal is durable here
@@ -37,6 +38,8 @@ pub const CAPTURE_FOLDER: &str = "capture";
 pub const AUDIT_FOLDER: &str = "audit";
 /// Folder of the manifest and of the node's signing key.
 pub const MANIFEST_FOLDER: &str = "manifest";
+/// Folder of what other nodes have signed of the manifest, and of what was seen of theirs, below [`MANIFEST_FOLDER`].
+pub const COUNTERSIGNED_FOLDER: &str = "countersigned";
 /// Folder of the voice files and their records.
 pub const VOICE_FOLDER: &str = "voice";
 /// Folder of what is being written, below [`VOICE_FOLDER`] so that it lies on the same device.
@@ -48,6 +51,8 @@ pub const PUBLISHING_FOLDER: &str = ".publishing";
 /// Folder of what comes from other members and has no final name yet, below [`VOICE_FOLDER`]: whatever
 /// this node seals itself is never mixed up with it.
 pub const COPIES_FOLDER: &str = ".copies";
+/// Folder of notes on what is on its way into the archive.
+pub const ARCHIVE_FOLDER: &str = "archive";
 /// Folder of other nodes' captures while they are needed here.
 pub const PULLED_FOLDER: &str = "pulled";
 /// Folder of what other nodes captured and this one keeps for them.
@@ -64,6 +69,10 @@ pub const CALLS_FOLDER: &str = "calls";
 pub const DELETED_FOLDER: &str = "deleted";
 /// Folder of the recordings that are being deleted, below [`VOICE_FOLDER`].
 pub const DELETING_FOLDER: &str = ".deleting";
+/// Folder of voice files and records that were found damaged and replaced, below [`VOICE_FOLDER`].
+pub const DAMAGED_FOLDER: &str = ".damaged";
+/// How far the voice files have been read over.
+pub const SCRUB_FILE: &str = "scrub.json";
 /// Folder of the index.
 pub const CATALOG_FOLDER: &str = "catalog";
 /// Which journal it is, in [`CAPTURE_FOLDER`].
@@ -205,6 +214,12 @@ pub fn deleting_file(id: RecordingId) -> PathBuf {
 #[must_use]
 pub fn deleting_folder() -> PathBuf {
     Path::new(VOICE_FOLDER).join(DELETING_FOLDER)
+}
+
+/// Folder of what was found damaged and replaced, under the names that it had.
+#[must_use]
+pub fn damaged_folder() -> PathBuf {
+    Path::new(VOICE_FOLDER).join(DAMAGED_FOLDER)
 }
 
 /// Where a record lies while it is written.

@@ -314,11 +314,11 @@ pub fn party_key(number: &str) -> String {
 
 fn has_text(recording: &Recording, text: &str) -> bool {
     let text = text.to_lowercase();
-    words(recording).any(|word| word.to_lowercase().contains(&text))
+    searched_words(recording).any(|word| word.to_lowercase().contains(&text))
 }
 
-/// The words of a recording in which `text` is looked for.
-pub(crate) fn words(recording: &Recording) -> impl Iterator<Item = &str> {
+/// The words of a recording in which `text` is looked for, in any case of letters.
+pub fn searched_words(recording: &Recording) -> impl Iterator<Item = &str> {
     let words = [
         recording.extension.as_str(),
         &recording.agentid,

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::archived::Archived;
 use crate::hold::HoldMark;
 use crate::ids::{Extension, NodeId, RecordingId, Ucid};
 use crate::marks::{Note, Score, TagMark};
@@ -407,6 +408,9 @@ pub struct Recording {
     /// Who set the last legal hold, why, and who wished to release it; absent if there never was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holdmark: Option<HoldMark>,
+    /// Where it lies in the archive, since it was read back from there; absent while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<Archived>,
 }
 
 const fn first_revision() -> u32 {

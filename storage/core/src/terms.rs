@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::ids::{Extension, Ucid};
-use crate::query::{Query, party_key, words};
+use crate::query::{Query, party_key, searched_words};
 use crate::record::{Direction, Recording};
 use crate::stretch::length_class;
 
@@ -127,7 +127,7 @@ pub fn terms(recording: &Recording) -> BTreeSet<Term> {
     enter(Field::Trunk, &recording.trunkgroup);
     enter(Field::Direction, recording.direction.as_str());
     enter(Field::Incomplete, incomplete_word(recording.lacks_audio()));
-    for word in words(recording) {
+    for word in searched_words(recording) {
         let mut letters: Vec<char> = word.to_lowercase().chars().collect();
         if !letters.is_empty() {
             letters.extend([END; GRAM_LETTERS - 1]);

@@ -182,5 +182,6 @@ pub fn recording(number: u64, started_ms: i64) -> storage_core::Recording {
         scores: Vec::new(),
         hold: false,
         holdmark: None,
+        archived: None,
     }
 }

@@ -6,6 +6,7 @@
 //! a call in memory.
 
 pub mod align;
+pub mod clock_step;
 pub mod drafts;
 pub mod emodel;
 pub mod fade;

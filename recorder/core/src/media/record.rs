@@ -110,6 +110,7 @@ fn described(
         scores: Vec::new(),
         hold: false,
         holdmark: None,
+        archived: None,
     }
 }
 

@@ -230,7 +230,11 @@ fn changed(recorder: &mut Recorder, change: &Change, state: &cluster_core::State
         Change::Claimed { stretch, .. } | Change::Ended { stretch } => {
             bridge.changed(stretch.recording);
         }
-        Change::Members | Change::Duties { .. } => {}
+        // A simulated site has no manifests.
+        Change::Members
+        | Change::Duties { .. }
+        | Change::Checkpoint { .. }
+        | Change::Countersigned { .. } => {}
         Change::Restored => bridge.all_changed(state),
     }
 }

@@ -1,5 +1,8 @@
 //! Has the node's manifest signed: looks whether a checkpoint is due as long as the node runs, and makes the last
-//! one when it stops. When one is due is decided in [`storage_core::manifest`].
+//! one when it stops. When one is due is decided in [`storage_core::manifest`]. Other nodes sign it, too: [`countersign`].
+
+pub mod countersign;
+pub mod rounds;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +23,8 @@ pub async fn sign(manifest: Arc<Manifest>, hub: Arc<Hub>) {
         beat.tick().await;
         let signing = Arc::clone(&manifest);
         let Ok(signed) = spawn_blocking(move || signing.look()).await else { return };
-        hub.alarms.set(signed.is_err(), not_signed(signed.err().as_ref()));
+        let has_key = manifest.public_key().is_some();
+        hub.alarms.set(signed.is_err(), not_signed(signed.err().as_ref(), has_key));
     }
 }
 
@@ -32,12 +36,27 @@ pub async fn sign_last(manifest: Arc<Manifest>) {
     }
 }
 
-fn not_signed(error: Option<&VoiceError>) -> Alarm {
-    let why = error.map(ToString::to_string).unwrap_or_default();
+fn not_signed(error: Option<&VoiceError>, has_key: bool) -> Alarm {
+    let why = error.map(in_words).unwrap_or_default();
+    let remedy = if has_key {
+        "make room below al_datadir, or mend the disk; what is published meanwhile is signed then"
+    } else {
+        "bring manifest/signing.key below al_datadir back from a backup, readable by the service: it is used within \
+         seconds, and signs what was published meanwhile. If it is lost for good, move manifest/node.der and what is left of \
+         manifest/signing.key away: a new key is made then, which verify and the other nodes will name"
+    };
     Alarm {
         name: "notsigned",
         subject: String::new(),
         message: format!("what is published is not signed: {why}"),
-        remedy: "make room below al_datadir, or mend the disk; what is published meanwhile is signed then",
+        remedy,
+    }
+}
+
+/// An error with what is behind it.
+fn in_words(error: &VoiceError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }

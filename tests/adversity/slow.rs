@@ -1,0 +1,87 @@
+//! A disk whose syncs take seconds.
+
+use std::time::Duration;
+
+use astlogger::demo::Shape;
+use simulator::SiteConfig;
+
+use crate::common::Bench;
+use crate::common::group::{GroupBench, ONE, TWO};
+use crate::disks::{Sluggish, with_disks};
+use crate::sees::{cleared, node, told};
+
+/// Twice `al_syncms` is slow, and this is slower; it is also longer than what a socket's buffer holds.
+const SLOW: Duration = Duration::from_secs(5);
+/// The same for a member of a group, whose word has to be waited for.
+const SLOW_MEMBER: Duration = Duration::from_secs(3);
+/// Whoever waited for a sync would lose seconds of each call. What a busy machine costs beside that is not the disk's
+/// doing: half a second.
+const LOST_MAX: u64 = 25;
+/// How long a call may be without audio when the lead is taken away from a node whose disk is slow: it goes on
+/// capturing, so only what both miss counts.
+const HOLE_MAX_MS: u64 = 1_000;
+
+#[test]
+fn a_disk_that_takes_seconds_for_a_sync_costs_no_packet_and_is_told() {
+    with_disks("a slow disk", async |folder| {
+        let mut bench = Bench::prepare(SiteConfig::demo(4, 1), "").await;
+        let disk = Sluggish::attach(&folder, &bench.node.data_dir())?;
+        bench = bench.started().await;
+        let switch = bench.site.switch();
+        let through = bench.answered_call("5551230001", "31001").await;
+        bench.recorded(through).await;
+        disk.syncs_take(SLOW);
+        let alarm = told(&bench.node, "syncslow", "too slow").await;
+        assert!(alarm.message.contains("lasts only after"), "{alarm:?}");
+        // It is slow, and not full or broken.
+        let (status, body) = bench.node.get("/readyz").await?;
+        assert_eq!(status, 200, "{body}");
+        let begins = bench.answered_call("5551230002", "31002").await;
+        bench.recorded(begins).await;
+        bench.frames(begins, 300).await;
+        bench.metric("astlogger_capture_sync_seconds_sum", |seconds| seconds > 5.0).await;
+        disk.syncs_take(Duration::ZERO);
+        for call in [through, begins] {
+            switch.hangup_all(call);
+        }
+        let published = bench.published(2).await;
+        let gaps: Vec<_> = published.iter().flat_map(|(_, record)| &record.gaps).collect();
+        let verdict = bench.assert_right();
+        assert_eq!(verdict.calls_recorded, 2, "{verdict:?}");
+        assert!(verdict.packets_in_declared_gaps <= LOST_MAX, "{verdict:?} {gaps:?}");
+        let metrics = bench.node.metrics().await?;
+        assert_eq!(metrics["astlogger_rtp_socket_drops_total"], 0.0);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_lead_of_a_group_whose_disk_becomes_slow_loses_no_call() {
+    with_disks("a slow disk", async |folder| {
+        let shape = Shape { consoles: true, ..Shape::hot_standby(5) };
+        let mut bench = GroupBench::prepare(SiteConfig::demo(5, 2), &shape).await;
+        let disk = Sluggish::attach(&folder, &node(&bench, ONE).data_dir())?;
+        bench.run().await;
+        bench.leads_steadily(ONE).await;
+        let mut calls = bench.calls(3).await;
+        bench.recorded_by(&calls, ONE).await;
+        bench.go_on(&calls, 60).await;
+        disk.syncs_take(SLOW_MEMBER);
+        told(node(&bench, ONE), "syncslow", "too slow").await;
+        // Whoever leads: its word in the group comes late, and its packets do not.
+        calls.push(bench.call(3).await);
+        bench.recorded_by_any(&calls, &[ONE, TWO]).await;
+        bench.go_on(&calls, 100).await;
+        disk.syncs_take(Duration::ZERO);
+        bench.somebody_leads().await;
+        bench.go_on(&calls, 100).await;
+        bench.hang_up(&calls);
+        let verdict = bench.assert_right(1).await;
+        assert_eq!(verdict.calls_recorded, 4, "{verdict:?}");
+        let hole = verdict.takeover_gap_ms_max;
+        eprintln!("a slow disk: {} takeovers, longest hole {hole} ms", verdict.takeovers);
+        assert!(hole <= HOLE_MAX_MS, "{verdict:?}\n{}", bench.log_tails());
+        cleared(node(&bench, ONE), "syncslow", "").await;
+        Ok(())
+    });
+}
