@@ -205,4 +205,23 @@ mod tests {
             assert!(pages > 3, "{pages}");
         }
     }
+
+    #[test]
+    fn any_of_many_terms_is_found_whatever_lies_between() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::create(&folder.path().join("tables")).unwrap();
+        let (stretch, term) = (Stretch(7), |number: u32| format!("t{number:03}").into_bytes());
+        for number in (0..200).filter(|number| number % 3 != 0) {
+            tables.set_list(stretch, &term(number), &[number, 1000 + number % 5]).unwrap();
+        }
+        for (from, step) in [(0, 1), (0, 3), (1, 3), (5, 7), (2, 50), (199, 1), (200, 1), (0, 300)]
+        {
+            let wanted: Vec<_> = (from..210).step_by(step).map(term).collect();
+            let each = wanted.iter().flat_map(|term| tables.list(stretch, term).unwrap());
+            let expected: std::collections::BTreeSet<u32> = each.collect();
+            let found = tables.lists_of(stretch, &wanted).unwrap();
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{from}, each {step}");
+        }
+        assert!(tables.lists_of(stretch, &[]).unwrap().is_empty());
+    }
 }

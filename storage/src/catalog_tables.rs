@@ -29,6 +29,8 @@ use crate::catalog_record::{pack, unpack};
 /// What the tables look like; another number is another form, and is made anew.
 pub(crate) const FORM: u32 = 2;
 const CHECK_BYTES: usize = 4;
+/// Terms that are gone past before the next one that is wanted is searched for: a search costs as much.
+const PASSED_MAX: usize = 8;
 
 const SCHEMA: &str = "
     PRAGMA page_size = 8192;
@@ -253,11 +255,32 @@ impl Tables {
         Ok(all)
     }
 
-    /// The offsets that have one of these terms.
+    /// The offsets that have one of these terms, which ascend. A term that is not there costs no search of its own
+    /// unless many others lie before it.
     pub fn lists_of(&self, stretch: Stretch, terms: &[Term]) -> Result<Vec<u32>, CatalogError> {
-        let mut all = Vec::new();
-        for term in terms {
-            all.extend(self.list(stretch, term)?);
+        let sql = "SELECT term, value FROM list WHERE stretch = ?1 AND term >= ?2 AND term <= ?3";
+        let mut statement = self.connection.prepare_cached(sql).map_err(read_failed)?;
+        let (mut all, mut wanted) = (Vec::new(), terms);
+        while let (Some(first), Some(last)) = (wanted.first(), wanted.last()) {
+            let mut rows = statement.query(params![stretch.0, first, last]).map_err(read_failed)?;
+            let mut passed = 0;
+            while let Some(row) = rows.next().map_err(read_failed)? {
+                let term: Term = at(row, 0)?;
+                wanted = &wanted[wanted.partition_point(|wanted| *wanted < term)..];
+                if let Some((_, others)) = wanted.split_first().filter(|(first, _)| **first == term)
+                {
+                    all.extend(parse_list(stretch.0, &term, &at::<Vec<u8>>(row, 1)?)?);
+                    (wanted, passed) = (others, 0);
+                } else {
+                    passed += 1;
+                }
+                if passed == PASSED_MAX || wanted.is_empty() {
+                    break;
+                }
+            }
+            if passed < PASSED_MAX {
+                break;
+            }
         }
         all.sort_unstable();
         all.dedup();

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use common::{recording, recording_id};
 use proptest::prelude::*;
 use storage::{Catalog, CatalogError, CatalogState, DurableCatalog, MemoryCatalog};
+use storage_core::marks::Score;
 use storage_core::query::{Order, Query};
 use storage_core::record::Direction;
-use storage_core::{Recording, WallTime};
+use storage_core::{Extension, Recording, Scope, WallTime};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -41,13 +42,34 @@ fn moment() -> impl Strategy<Value = i64> {
     prop_oneof![4 => (-3_i64..3).prop_map(|s| s * 1000), 1 => (-3_i64..3).prop_map(|n| n << 26)]
 }
 
+fn scorecard() -> impl Strategy<Value = String> {
+    prop_oneof![Just("Service".to_owned()), Just("Sales".to_owned())]
+}
+
+fn score() -> impl Strategy<Value = Score> {
+    (scorecard(), 0_u32..=1000).prop_map(|(scorecard, tenths)| {
+        serde_json::from_value(serde_json::json!({
+            "scorecard": scorecard, "percent": f64::from(tenths) / 10.0, "answers": {}, "by": "quentin",
+            "at": "2026-11-23T09:00:00.000Z", "node": 1,
+        }))
+        .unwrap()
+    })
+}
+
 fn any_recording() -> impl Strategy<Value = Recording> {
     let words = (word(), word(), word(), word(), word());
-    let more =
-        (proptest::collection::vec(word(), 0..3), any::<bool>(), 0..4_u8, moment(), direction());
+    let more = (
+        proptest::collection::vec(word(), 0..3),
+        any::<bool>(),
+        0..4_u8,
+        moment(),
+        direction(),
+        proptest::collection::vec(score(), 0..3),
+    );
     (0_u64..12, words, more).prop_map(
-        |(number, (a, b, c, d, e), (tags, complete, former, at, direction))| Recording {
-            extension: storage_core::Extension::new(a),
+        |(number, (a, b, c, d, e), (tags, complete, former, at, direction, scores))| Recording {
+            scores,
+            extension: Extension::new(a),
             agentid: b,
             calling: format!("+{c}"),
             called: d.clone(),
@@ -92,10 +114,17 @@ fn any_query() -> impl Strategy<Value = Query> {
         some(prop_oneof![0_u64..12_000, (0_u64..12).prop_map(|seconds| seconds * 1000)]),
         some(direction()),
     );
-    (words, rest).prop_map(
+    let seen = (
+        some(scorecard()),
+        some(0_u8..=100),
+        some(0_u8..=100),
+        some(proptest::collection::btree_set(word().prop_map(Extension::new), 0..3)),
+    );
+    (words, rest, seen).prop_map(
         |(
             (a, b, c, d, e, f),
             (from, to, ucid_asked, incomplete, limit, oldest, skip, least, direction),
+            (scorecard, minscore, maxscore, stations),
         )| {
             let time = |at: i64| WallTime::from_millis(at * 1000);
             Query {
@@ -108,6 +137,10 @@ fn any_query() -> impl Strategy<Value = Query> {
                 vdn: e,
                 split: f.clone(),
                 trunkgroup: None,
+                scorecard,
+                minscore,
+                maxscore,
+                scope: stations.map_or(Scope::ALL, Scope::of),
                 text: f
                     .filter(|text| text.len() < 10)
                     .map(|text| text.chars().skip(skip).collect()),
@@ -241,7 +274,7 @@ fn filled(folder: &std::path::Path) {
     let (catalog, _) = DurableCatalog::open(folder).unwrap();
     let many: Vec<_> = (0..500)
         .map(|n| Recording {
-            extension: storage_core::Extension::new((2000 + n % 7).to_string()),
+            extension: Extension::new((2000 + n % 7).to_string()),
             ..recording(n, i64::try_from(n).unwrap())
         })
         .collect();

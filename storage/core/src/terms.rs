@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::Ucid;
+use crate::ids::{Extension, Ucid};
 use crate::query::{Query, party_key, searched_words};
 use crate::record::{Direction, Recording};
 use crate::stretch::length_class;
@@ -50,7 +50,7 @@ pub enum Clause {
     Term(Term),
     /// One of the terms that begin so.
     Beginning(Term),
-    /// One of these terms.
+    /// One of these terms, which ascend; of none if there is none.
     Any(Vec<Term>),
 }
 
@@ -87,14 +87,10 @@ impl Plan {
         exact(Field::Incomplete, query.incomplete.map(incomplete_word));
         if query.minscore.is_some() || query.maxscore.is_some() {
             let range = query.minscore.unwrap_or(0)..=query.maxscore.unwrap_or(100);
-            let terms = range.map(|percent| term(Field::Percent, &percent.to_string()));
-            clauses.push(Clause::Any(terms.collect()));
+            clauses.push(one_of(range.map(|percent| term(Field::Percent, &percent.to_string()))));
         }
         clauses.extend(query.text.as_deref().into_iter().flat_map(text_clauses));
-        if let Some(stations) = query.scope.stations().filter(|all| all.len() <= STATIONS_MAX) {
-            let terms = stations.iter().map(|station| term(Field::Extension, station.as_str()));
-            clauses.push(Clause::Any(terms.collect()));
-        }
+        clauses.extend(scope_clause(query));
         Self { clauses, least_class: query.mindurationms.map(length_class) }
     }
 
@@ -152,6 +148,26 @@ pub fn behind(beginning: &[u8]) -> Term {
 fn whole_percent(percent: f64) -> u8 {
     // As a number from 0 to 100 it fits.
     percent.clamp(0.0, 100.0).floor() as u8
+}
+
+/// What a scope asks for beyond the other filters.
+fn scope_clause(query: &Query) -> Option<Clause> {
+    let station = query.extension.as_deref().filter(|station| !station.is_empty());
+    if let Some(station) = station {
+        // Its term is asked for already.
+        return (!query.scope.has(station)).then(|| one_of([]));
+    }
+    // What belongs to no station has no term.
+    let listed = |all: &&BTreeSet<Extension>| {
+        all.len() <= STATIONS_MAX && all.iter().all(|station| !station.as_str().is_empty())
+    };
+    let stations = query.scope.stations().filter(listed)?;
+    Some(one_of(stations.iter().map(|station| term(Field::Extension, station.as_str()))))
+}
+
+fn one_of(terms: impl IntoIterator<Item = Term>) -> Clause {
+    let terms: BTreeSet<Term> = terms.into_iter().collect();
+    Clause::Any(terms.into_iter().collect())
 }
 
 const fn incomplete_word(incomplete: bool) -> &'static str {
@@ -282,7 +298,13 @@ mod tests {
             assert_eq!(is_candidate(&query, &recording), expected, "{stations:?}");
             assert_eq!(query.matches(&recording), expected, "{stations:?}");
             assert!(!query.is_unfiltered());
+            let own = Query { extension: Some("2611".to_owned()), ..query.clone() };
+            assert_eq!(is_candidate(&own, &recording), expected, "{stations:?}");
+            let none = Query { extension: Some(String::new()), ..query };
+            assert_eq!(is_candidate(&none, &recording), expected, "{stations:?}");
         }
+        let nobodys = Recording { extension: Extension::new(""), ..recording };
+        assert!(is_candidate(&scoped(&["2611", ""]), &nobodys));
     }
 
     proptest! {
