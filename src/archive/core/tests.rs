@@ -1,3 +1,5 @@
+//! What is due to the archive, tried again and removed, as time goes by.
+
 use storage_core::WallTime;
 use storage_core::marks::Stamp;
 
