@@ -165,11 +165,6 @@ impl Running {
             tasks.extend(reports);
             (recording, works) = (Some(parts), Some(node_works));
         }
-        tasks.push(tokio::spawn(people::tell(
-            group.clone(),
-            Arc::clone(&hub),
-            Arc::clone(&takeovers),
-        )));
         let node = Arc::new(Node {
             role: config.role,
             group: group.clone(),
@@ -182,18 +177,9 @@ impl Running {
             scrubs: watch::Sender::new(0),
             syncs_told: Mutex::default(),
         });
-        tasks.extend(keep_copies(config, &node));
-        tasks.extend(read_over(config, &node));
+        tasks.extend(tend(config, &node));
         tasks.extend(target.and_then(|target| keep_archive(config, &node, target)));
         tasks.extend(tell::start(&config.alarms, &hub, &group));
-        tasks.push(tokio::spawn(tell_completeness(Arc::clone(&node))));
-        let datadir = config.datadir.clone();
-        let ways = (config.storage.mirror, config.storage.sync);
-        let reserve = config.storage.mindiskfree;
-        let archives = config.storage.archive.is_some();
-        let room = Room { datadir, reserve, archives };
-        tasks.push(tokio::spawn(watch_node(Arc::clone(&node), room, ways)));
-        tasks.push(tokio::spawn(watchdog::feed(Arc::clone(&node))));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
         let _ = peers::serve(&group, &service);
@@ -347,6 +333,24 @@ fn all_sites(config: &Config) -> Option<OtherSites> {
     let database = config.storage.catalog_database.clone()?;
     let all = database.searched.then(|| AllSites::new(database.place))?;
     Some(OtherSites { all, own: database.site })
+}
+
+/// Looks after what lies on this node, and after the node itself, as long as it runs.
+fn tend(config: &Config, node: &Arc<Node>) -> Vec<JoinHandle<()>> {
+    let room = Room {
+        datadir: config.datadir.clone(),
+        reserve: config.storage.mindiskfree,
+        archives: config.storage.archive.is_some(),
+    };
+    let ways = (config.storage.mirror, config.storage.sync);
+    let (group, hub) = (node.group.clone(), Arc::clone(&node.hub));
+    let mut tasks = read_over(config, node);
+    tasks.push(tokio::spawn(people::tell(group, hub, Arc::clone(&node.takeovers))));
+    tasks.extend(keep_copies(config, node));
+    tasks.push(tokio::spawn(tell_completeness(Arc::clone(node))));
+    tasks.push(tokio::spawn(watch_node(Arc::clone(node), room, ways)));
+    tasks.push(tokio::spawn(watchdog::feed(Arc::clone(node))));
+    tasks
 }
 
 /// Keeps the voice files of others here, where there are others, and brings back its own.

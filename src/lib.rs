@@ -13,6 +13,7 @@ pub mod audit;
 pub mod bridge;
 mod catalog;
 pub mod catalog_database;
+mod catalog_walk;
 mod certificates;
 pub mod command;
 pub mod completeness;

@@ -281,6 +281,38 @@ async fn ask(bench: &GroupBench, user: &str, request: Value) -> Value {
     bench.newcomer(TWO, user).await.ask(request).await.expect("a reply")
 }
 
+/// The first is tagged and held, the second deleted.
+async fn tagged_held_and_deleted(bench: &GroupBench, ids: &[String]) {
+    let tag = json!({"request": "tagrecording", "recordingid": ids[0], "add": ["while away"]});
+    assert_eq!(ask(bench, "qa", tag).await["result"], "success");
+    let hold =
+        json!({"request": "legalhold", "recordingid": ids[0], "on": true, "reason": "case 7"});
+    assert_eq!(ask(bench, "adam", hold).await["result"], "success");
+    let delete = json!({"request": "deleterecording", "recordingid": ids[1], "reason": "told to"});
+    assert_eq!(ask(bench, "adam", delete).await["result"], "success");
+}
+
+/// What lies on the disks and what the rows say is the same, to the last bit that a record has.
+fn rows_say_what_lies(server: &Postgres, bench: &GroupBench) {
+    for record in bench.lying(ONE) {
+        let id = record.recordingid;
+        let row = server
+            .ask(&format!("SELECT record FROM astlogger.recording WHERE recordingid = '{id}'"));
+        let row: Recording = serde_json::from_str(&row).expect("a record");
+        assert_eq!(
+            (row.sha256, row.tags, row.hold, row.revision),
+            (record.sha256, record.tags, record.hold, record.revision)
+        );
+    }
+}
+
+fn no_password_is_logged(bench: &GroupBench) {
+    for member in bench.group.members.values() {
+        let log = std::fs::read_to_string(member.node.log_path()).expect("a log");
+        assert!(!log.contains("s3cret"), "{log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_missing_after_the_database_was_away_and_a_node_died_meanwhile() {
     let Some(mut server) = server().await else { return };
@@ -312,14 +344,7 @@ async fn nothing_is_missing_after_the_database_was_away_and_a_node_died_meanwhil
         })
         .await;
     bench.metric(ONE, "astlogger_catalog_database_pending", |pending| pending >= 3.0).await;
-    let tag = json!({"request": "tagrecording", "recordingid": first[0], "add": ["while away"]});
-    assert_eq!(ask(&bench, "qa", tag).await["result"], "success");
-    let hold =
-        json!({"request": "legalhold", "recordingid": first[0], "on": true, "reason": "case 7"});
-    assert_eq!(ask(&bench, "adam", hold).await["result"], "success");
-    let delete =
-        json!({"request": "deleterecording", "recordingid": first[1], "reason": "told to"});
-    assert_eq!(ask(&bench, "adam", delete).await["result"], "success");
+    tagged_held_and_deleted(&bench, &first).await;
     let listed = ask(&bench, "qa", json!({"request": "listrecordings"})).await;
     assert_eq!(listed["recordings"].as_array().map(Vec::len), Some(4), "{listed}");
     assert_eq!(listed["searchedsites"], "own", "{listed}");
@@ -346,22 +371,8 @@ async fn nothing_is_missing_after_the_database_was_away_and_a_node_died_meanwhil
         first[1]
     );
     assert_eq!(server.ask(&gone), "adam|told to|t|t");
-    // What lies on the disks and what the rows say is the same, to the last bit that a record has.
-    for record in bench.lying(ONE) {
-        let id = record.recordingid;
-        let row = server
-            .ask(&format!("SELECT record FROM astlogger.recording WHERE recordingid = '{id}'"));
-        let row: Recording = serde_json::from_str(&row).expect("a record");
-        assert_eq!(
-            (row.sha256, row.tags, row.hold, row.revision),
-            (record.sha256, record.tags, record.hold, record.revision)
-        );
-    }
-    // No password is in any log.
-    for member in bench.group.members.values() {
-        let log = std::fs::read_to_string(member.node.log_path()).expect("a log");
-        assert!(!log.contains("s3cret"), "{log}");
-    }
+    rows_say_what_lies(&server, &bench);
+    no_password_is_logged(&bench);
 
     // A database that has lost everything is told everything again, and is no less sure of what was deleted.
     server.ask("TRUNCATE astlogger.entry");
@@ -370,11 +381,8 @@ async fn nothing_is_missing_after_the_database_was_away_and_a_node_died_meanwhil
     comes_true("and the deleted one as such", || server.ask(&gone) == "adam|told to|t|t").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone() {
-    let Some(server) = server().await else { return };
-    let mut dice = Dice(0x5eed_0002);
-    let mut old = recording(1, &mut dice);
+/// A database whose tables are of the first form, with this recording of another site.
+fn of_the_first_form(server: &Postgres, mut old: Recording) -> RecordingId {
     old.scores.truncate(0);
     let score = json!({"scorecard": "sales", "percent": 62.5, "answers": {}, "by": "qa",
         "at": old.started, "node": 1});
@@ -403,6 +411,27 @@ async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone()
     )
     .replace("record ->> 'started'", "(record ->> 'started')::timestamptz")
     .replace("record ->> 'ended'", "(record ->> 'ended')::timestamptz"));
+    id
+}
+
+async fn is_to_be_had_there_only(qa: &mut Cti, id: RecordingId) {
+    for request in [
+        json!({"request": "fetchrecording", "recordingid": id}),
+        json!({"request": "tagrecording", "recordingid": id, "add": ["x"]}),
+        json!({"request": "repairrecording", "recordingid": id}),
+    ] {
+        let refused = qa.ask(request.clone()).await.expect("a reply");
+        assert_eq!(refused["error"], "unavailable", "{request}: {refused}");
+        let message = refused["message"].as_str().expect("a text");
+        assert!(message.contains("site \"south\""), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone() {
+    let Some(server) = server().await else { return };
+    let mut dice = Dice(0x5eed_0002);
+    let id = of_the_first_form(&server, recording(1, &mut dice));
     let mut bench = Bench::start_with(SiteConfig::demo(1, 1), &server.settings("north")).await;
     comes_true("the tables are brought up to date", || {
         server.ask("SELECT version FROM astlogger.database") == "2"
@@ -431,16 +460,7 @@ async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone()
         (&one["recording"]["site"], &one["recording"]["extension"]),
         (&json!("south"), &json!("4711"))
     );
-    for request in [
-        json!({"request": "fetchrecording", "recordingid": id}),
-        json!({"request": "tagrecording", "recordingid": id, "add": ["x"]}),
-        json!({"request": "repairrecording", "recordingid": id}),
-    ] {
-        let refused = qa.ask(request.clone()).await.expect("a reply");
-        assert_eq!(refused["error"], "unavailable", "{request}: {refused}");
-        let message = refused["message"].as_str().expect("a text");
-        assert!(message.contains("site \"south\""), "{message}");
-    }
+    is_to_be_had_there_only(&mut qa, id).await;
     // The day's completeness is this group's matter.
     let unknown = qa.ask(
         json!({"request": "getrecording", "recordingid": "018bcfe5-6800-7fff-bfff-ffffffffffff"}),
@@ -486,8 +506,8 @@ fn checked(dir: &Path, lines: &str) -> (Value, String) {
     (finding.unwrap_or_default(), format!("{said}{complaint}"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn check_says_what_is_wrong_with_the_database_and_never_the_password() {
+/// A server that speaks TLS only, as `localhost`; its authority's certificate goes into `own`.
+async fn with_tls(plain: &Postgres, own: &Path) -> Postgres {
     let authority = rcgen::KeyPair::generate().expect("a key");
     let mut parameters = rcgen::CertificateParams::new(Vec::<String>::new()).expect("valid");
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -499,7 +519,6 @@ async fn check_says_what_is_wrong_with_the_database_and_never_the_password() {
         .expect("valid")
         .signed_by(&key, &issuer)
         .expect("a certificate");
-    let Some(plain) = server().await else { return };
     let (cert, private) = (
         plain.own_file("server.crt", &leaf.pem()).expect("writable"),
         plain.own_file("server.key", &key.serialize_pem()).expect("writable"),
@@ -509,12 +528,18 @@ async fn check_says_what_is_wrong_with_the_database_and_never_the_password() {
         cert.display(),
         private.display()
     );
-    let tls = Postgres::start_with(&tls, "hostnossl all astlogger 127.0.0.1/32 reject")
+    std::fs::write(own, ca.pem()).expect("writable");
+    Postgres::start_with(&tls, "hostnossl all astlogger 127.0.0.1/32 reject")
         .await
-        .expect("it starts");
+        .expect("it starts")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_says_what_is_wrong_with_the_database_and_never_the_password() {
+    let Some(plain) = server().await else { return };
     let dir = tempfile::tempdir().expect("a folder");
     let (own, other) = (dir.path().join("ca.crt"), dir.path().join("other.crt"));
-    std::fs::write(&own, ca.pem()).expect("writable");
+    let tls = with_tls(&plain, &own).await;
     let stranger = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).expect("a certificate");
     std::fs::write(&other, stranger.cert.pem()).expect("writable");
     let password = dir.path().join("password");

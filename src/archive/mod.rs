@@ -24,7 +24,7 @@ mod sftp;
 mod sftp_wire;
 pub mod target;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,24 +50,17 @@ pub use self::resume::Notes;
 use self::s3::S3Store;
 use self::sftp::SftpServer;
 use self::target::{Kind, Target, TargetError};
+use crate::catalog_walk::{CatalogWalk, Look, WALK_EVERY};
 use crate::config::{Archive, ArchiveKind, DiskShare};
 use crate::hub::{Entered, Hub};
 use crate::marks::Marker;
 use crate::peers::Peers;
 
-/// All that is listed is compared so often, whatever was told.
-const WALK_EVERY: Duration = Duration::from_secs(3600);
 /// The first time after a start.
 const WALK_FIRST: Duration = Duration::from_secs(5);
-/// Between two pages of that walk: it is in no hurry.
-const PAGE_REST: Duration = Duration::from_millis(100);
 const PAGE: usize = 500;
 /// How often it is looked what is owed.
 const OWED_EVERY: Duration = Duration::from_secs(2);
-/// New entries looked at together.
-const LOOK_AT_ONCE: usize = 256;
-/// New entries that wait to be looked at; beyond it all that is listed is compared.
-const ENTERED_MAX: usize = 10_000;
 
 /// The archive of a configuration. Nothing is asked of it yet.
 ///
@@ -124,10 +117,7 @@ pub async fn run(parts: Parts) {
         archiving: Archiving::default(),
         parts: Arc::clone(&parts),
         results,
-        entered: VecDeque::new(),
-        looking: false,
-        walk: Walk::At(Instant::now() + WALK_FIRST),
-        walk_again: false,
+        walk: CatalogWalk::new(Instant::now() + WALK_FIRST),
         owed_at: Instant::now(),
         away: String::new(),
     };
@@ -212,26 +202,11 @@ enum Done {
     Task(RecordingId, Task, Result<bool, Failed>),
 }
 
-/// How far the walk through the catalog is.
-#[derive(Clone, Copy, Debug)]
-enum Walk {
-    /// To go on behind this place, at this time.
-    Behind(Option<Position>, Instant),
-    /// To be begun at this time.
-    At(Instant),
-}
-
 struct Shell {
     archiving: Archiving,
     parts: Arc<Parts>,
     results: mpsc::UnboundedSender<Done>,
-    /// Entries to be looked at.
-    entered: VecDeque<RecordingId>,
-    /// The catalog is being looked at.
-    looking: bool,
-    walk: Walk,
-    /// What is listed changed as a whole while the walk went on.
-    walk_again: bool,
+    walk: CatalogWalk,
     /// When it is looked what is owed.
     owed_at: Instant,
     /// Why the archive could not be used last.
@@ -249,13 +224,8 @@ impl Shell {
             self.act();
             let wakes = self.wakes();
             tokio::select! {
-                told = entered.recv() => match told {
-                    Ok(Entered::One(recording)) if self.entered.len() < ENTERED_MAX => {
-                        self.entered.push_back(recording);
-                    }
-                    // So many that some were not heard of.
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.walk_anew(),
-                    Err(broadcast::error::RecvError::Closed) => return,
+                told = entered.recv() => if !self.walk.told(Instant::now(), &told) {
+                    return;
                 },
                 Some(done) = results.recv() => self.take(done),
                 Some(recording) = anew.recv() => {
@@ -266,33 +236,24 @@ impl Shell {
         }
     }
 
-    fn walk_anew(&mut self) {
-        match self.walk {
-            Walk::Behind(..) => self.walk_again = true,
-            Walk::At(_) => self.walk = Walk::At(Instant::now()),
-        }
-    }
-
     fn take(&mut self, done: Done) {
         match done {
-            Done::Looked(looked) => self.compare(looked),
-            Done::Page(looked, next) => {
+            Done::Looked(looked) => {
+                self.walk.looked();
                 self.compare(looked);
-                self.walk = match next {
-                    Some(next) => Walk::Behind(Some(next), Instant::now() + PAGE_REST),
-                    None if std::mem::take(&mut self.walk_again) => Walk::At(Instant::now()),
-                    None => Walk::At(Instant::now() + WALK_EVERY),
-                };
+            }
+            Done::Page(looked, next) => {
+                self.walk.paged(Instant::now(), next);
+                self.compare(looked);
             }
             Done::Task(recording, task, done) => self.ended(recording, task, &done),
         }
         if self.archiving.take_missed() {
-            self.walk_anew();
+            self.walk.anew(Instant::now());
         }
     }
 
     fn compare(&mut self, looked: Vec<(RecordingId, Due)>) {
-        self.looking = false;
         let now = self.parts.clock.mono();
         for (recording, due) in looked {
             match due {
@@ -365,37 +326,24 @@ impl Shell {
 
     /// Looks at the catalog, one thing at a time.
     fn look(&mut self) {
-        if self.looking {
-            return;
-        }
+        let Some(look) = self.walk.next(Instant::now(), self.archiving.is_full()) else { return };
         let (parts, results) = (Arc::clone(&self.parts), self.results.clone());
-        if !self.entered.is_empty() {
-            let count = self.entered.len().min(LOOK_AT_ONCE);
-            let entered: BTreeSet<_> = self.entered.drain(..count).collect();
-            self.looking = true;
-            spawn_blocking(move || results.send(Done::Looked(parts.look_at_entered(entered))));
-            return;
-        }
-        let behind = match self.walk {
-            Walk::Behind(behind, at) if at <= Instant::now() => behind,
-            Walk::At(at) if at <= Instant::now() => None,
-            Walk::Behind(..) | Walk::At(_) => return,
-        };
-        if self.archiving.is_full() {
-            return;
-        }
-        self.looking = true;
-        self.walk = Walk::Behind(behind, Instant::now());
         spawn_blocking(move || {
-            let (looked, next) = parts.look_on(behind);
-            results.send(Done::Page(looked, next))
+            let done = match look {
+                Look::Entered(entered) => Done::Looked(parts.look_at_entered(entered)),
+                Look::Page(behind) => {
+                    let (looked, next) = parts.look_on(behind);
+                    Done::Page(looked, next)
+                }
+            };
+            // Whoever has ended needs no answer.
+            let _ = results.send(done);
         });
     }
 
     fn wakes(&self) -> Instant {
         let now = Instant::now();
-        let (Walk::Behind(_, walk) | Walk::At(walk)) = self.walk;
-        let walk = (!self.looking && !self.archiving.is_full()).then_some(walk);
+        let walk = self.walk.wakes(self.archiving.is_full());
         let due = self.archiving.wakes().map(|at| now + at.since(self.parts.clock.mono()));
         [walk, due, Some(self.owed_at)].into_iter().flatten().min().unwrap_or(now + WALK_EVERY)
     }

@@ -1,7 +1,6 @@
 //! TLS to the database by rustls, as the PostgreSQL library wants it handed in. It decides which certificates are
 //! taken under which `sslmode`; whether it is used at all is `address`'s matter.
 
-use std::fs;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -10,19 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
-use rustls_pki_types::pem::PemObject;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::crypto::CryptoProvider;
+use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
 use super::address::SslMode;
-use crate::tls_client::SYSTEM_ROOTS;
+use crate::tls_client::{Judge, SYSTEM_ROOTS, authorities, judged};
 
 /// What makes TLS of a connection.
 #[derive(Clone)]
@@ -37,92 +33,51 @@ impl MakeTls {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = match (mode, ca) {
             (SslMode::VerifyCa | SslMode::VerifyFull, None) => {
-                Some(authorities(Path::new(SYSTEM_ROOTS), &provider)?)
+                Some(chains(Path::new(SYSTEM_ROOTS), &provider)?)
             }
-            (_, Some(ca)) => Some(authorities(ca, &provider)?),
+            (_, Some(ca)) => Some(chains(ca, &provider)?),
             (_, None) => None,
         };
         let names = mode == SslMode::VerifyFull;
-        let verifier = Verifier { chain, names, provider: Arc::clone(&provider) };
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider supports the default versions")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        Ok(Self(Arc::new(judged(AsAsked { chain, names }, provider))))
     }
 }
 
-fn authorities(
+fn chains(
     file: &Path,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let place = file.display();
-    let pem = fs::read(file).map_err(|error| format!("{place} cannot be read: {error}"))?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-    if roots.is_empty() {
-        return Err(format!("{place} holds no certificate"));
-    }
+    let roots = authorities(file).map_err(|failure| failure.0)?;
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|error| format!("{place}: {error}"))
+        .map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// Looks at a certificate as far as the mode asks for it; that the server has its key is verified always.
+/// Looks at a certificate as far as the mode asks for it.
 #[derive(Debug)]
-struct Verifier {
+struct AsAsked {
     /// Whose certificates are taken; `None`: anybody's.
     chain: Option<Arc<WebPkiServerVerifier>>,
     /// Whether it must name the host.
     names: bool,
-    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+impl Judge for AsAsked {
+    fn judge(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        let judged =
-            chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match judged {
+    ) -> Result<(), rustls::Error> {
+        let Some(chain) = &self.chain else { return Ok(()) };
+        match chain.verify_server_cert(certificate, others, name, &[], now) {
             // The chain is judged before the name is.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.names => Ok(ServerCertVerified::assertion()),
-            judged => judged,
+            )) if !self.names => Ok(()),
+            judged => judged.map(|_| ()),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

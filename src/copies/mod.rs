@@ -7,7 +7,6 @@ pub mod core;
 mod fetch;
 mod look;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,21 +26,14 @@ use self::fetch::{Fetched, fetch};
 pub use self::fetch::{copy, copy_over_damage};
 use self::look::{Looked, look_at, look_on};
 use crate::alarms::Alarm;
+use crate::catalog_walk::{CatalogWalk, Look, WALK_EVERY};
 use crate::config::DiskShare;
 use crate::hub::{Entered, Hub};
 use crate::peers::Peers;
 use crate::room;
 
-/// All that is listed is compared so often, whatever was told.
-const WALK_EVERY: Duration = Duration::from_secs(3600);
-/// Between two pages of that walk: it is in no hurry.
-const PAGE_REST: Duration = Duration::from_millis(100);
 /// Room on the disk is looked at so often while copies wait for it.
 const ROOM_EVERY: Duration = Duration::from_secs(5);
-/// New entries looked at together.
-const LOOK_AT_ONCE: usize = 256;
-/// New entries that wait to be looked at; beyond it all that is listed is compared.
-const ENTERED_MAX: usize = 10_000;
 
 /// What it works with.
 pub struct Parts {
@@ -76,10 +68,7 @@ pub async fn run(parts: Parts) {
         copies,
         parts: Arc::new(parts),
         results,
-        entered: VecDeque::new(),
-        looking: false,
-        walk: Walk::At(Instant::now() + WALK_EVERY),
-        walk_again: false,
+        walk: CatalogWalk::new(Instant::now() + WALK_EVERY),
         room_at: None,
         alarmed: (false, false),
     };
@@ -93,28 +82,11 @@ enum Done {
     Fetched(RecordingId, Fetched),
 }
 
-/// How far the walk through the catalog is.
-#[derive(Clone, Copy, Debug)]
-enum Walk {
-    /// To be begun.
-    Due,
-    /// To go on behind this place, at this time.
-    Behind(Option<Position>, Instant),
-    /// To be begun at this time.
-    At(Instant),
-}
-
 struct Shell {
     copies: Copies,
     parts: Arc<Parts>,
     results: mpsc::UnboundedSender<Done>,
-    /// Entries to be looked at.
-    entered: VecDeque<RecordingId>,
-    /// The disk is being looked at.
-    looking: bool,
-    walk: Walk,
-    /// What is listed changed as a whole while the walk went on.
-    walk_again: bool,
+    walk: CatalogWalk,
     /// When room is looked for again.
     room_at: Option<Instant>,
     /// Whether room is short, and whether nobody has something, as it was told last.
@@ -137,13 +109,8 @@ impl Shell {
                     Ok(()) => self.regroup(&views.borrow_and_update().clone()),
                     Err(_) => return,
                 },
-                told = entered.recv() => match told {
-                    Ok(Entered::One(recording)) if self.entered.len() < ENTERED_MAX => {
-                        self.entered.push_back(recording);
-                    }
-                    // So many that some were not heard of.
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => self.walk_anew(),
-                    Err(broadcast::error::RecvError::Closed) => return,
+                told = entered.recv() => if !self.walk.told(Instant::now(), &told) {
+                    return;
                 },
                 Some(done) = results.recv() => self.take(done),
                 () = sleep_until(wakes) => {}
@@ -155,28 +122,20 @@ impl Shell {
         let recorders = mirror::recorders(view);
         let reachable = mirror::reachable(&recorders, view);
         if self.copies.regrouped(self.parts.clock.mono(), recorders, reachable) {
-            self.walk_anew();
-        }
-    }
-
-    fn walk_anew(&mut self) {
-        match self.walk {
-            Walk::Behind(..) => self.walk_again = true,
-            Walk::Due | Walk::At(_) => self.walk = Walk::Due,
+            self.walk.anew(Instant::now());
         }
     }
 
     fn take(&mut self, done: Done) {
         let now = self.parts.clock.mono();
         match done {
-            Done::Looked(looked) => self.compare(looked),
-            Done::Page(looked, next) => {
+            Done::Looked(looked) => {
+                self.walk.looked();
                 self.compare(looked);
-                self.walk = match next {
-                    Some(next) => Walk::Behind(Some(next), Instant::now() + PAGE_REST),
-                    None if std::mem::take(&mut self.walk_again) => Walk::Due,
-                    None => Walk::At(Instant::now() + WALK_EVERY),
-                };
+            }
+            Done::Page(looked, next) => {
+                self.walk.paged(Instant::now(), next);
+                self.compare(looked);
             }
             Done::Fetched(recording, fetched) => {
                 self.parts.hub.metrics.copies.inc_by(u64::from(fetched.copied));
@@ -185,18 +144,17 @@ impl Shell {
                 }
                 if fetched.outcome == Outcome::Settled {
                     // A later revision may have been listed meanwhile.
-                    self.entered.push_back(recording);
+                    self.walk.entered(recording);
                 }
                 self.copies.ended(now, recording, fetched.outcome);
             }
         }
         if self.copies.take_missed() {
-            self.walk_anew();
+            self.walk.anew(Instant::now());
         }
     }
 
     fn compare(&mut self, looked: Looked) {
-        self.looking = false;
         let now = self.parts.clock.mono();
         for (listed, here) in looked {
             self.copies.compared(now, listed, here);
@@ -232,44 +190,26 @@ impl Shell {
 
     /// Looks at the disk, one thing at a time.
     fn look(&mut self) {
-        if self.looking {
-            return;
-        }
+        let Some(look) = self.walk.next(Instant::now(), self.copies.is_full()) else { return };
         let (parts, results) = (Arc::clone(&self.parts), self.results.clone());
-        if !self.entered.is_empty() {
-            let count = self.entered.len().min(LOOK_AT_ONCE);
-            let entered: BTreeSet<_> = self.entered.drain(..count).collect();
-            self.looking = true;
-            spawn_blocking(move || {
-                let _ =
-                    results.send(Done::Looked(look_at(&parts.voices, &*parts.catalog, entered)));
-            });
-            return;
-        }
-        let behind = match self.walk {
-            Walk::Due => None,
-            Walk::Behind(behind, at) if at <= Instant::now() => behind,
-            Walk::At(at) if at <= Instant::now() => None,
-            Walk::Behind(..) | Walk::At(_) => return,
-        };
-        if self.copies.is_full() {
-            return;
-        }
-        self.looking = true;
-        self.walk = Walk::Behind(behind, Instant::now());
         spawn_blocking(move || {
-            let (looked, next) = look_on(&parts.voices, &*parts.catalog, behind);
-            let _ = results.send(Done::Page(looked, next));
+            let done = match look {
+                Look::Entered(entered) => {
+                    Done::Looked(look_at(&parts.voices, &*parts.catalog, entered))
+                }
+                Look::Page(behind) => {
+                    let (looked, next) = look_on(&parts.voices, &*parts.catalog, behind);
+                    Done::Page(looked, next)
+                }
+            };
+            // Whoever has ended needs no answer.
+            let _ = results.send(done);
         });
     }
 
     fn wakes(&self) -> Instant {
         let now = Instant::now();
-        let walk = match self.walk {
-            _ if self.looking || self.copies.is_full() => None,
-            Walk::Due => Some(now),
-            Walk::Behind(_, at) | Walk::At(at) => Some(at),
-        };
+        let walk = self.walk.wakes(self.copies.is_full());
         let due = self.copies.wakes().map(|at| now + at.since(self.parts.clock.mono()));
         [walk, due, self.room_at].into_iter().flatten().min().unwrap_or(now + WALK_EVERY)
     }

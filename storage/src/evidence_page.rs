@@ -13,20 +13,22 @@ pub(crate) fn page(
     before: bool,
     countersigned: &[Countersignature],
 ) -> String {
-    let (begin, signatures) = if before {
-        ("$(sed -n 's/^manifest [0-9]* //p' before.txt)", "checkpoint before")
-    } else {
-        // The manifest begins with this bundle's first line.
-        ("0000000000000000000000000000000000000000000000000000000000000000", "checkpoint")
-    };
-    let voice = format!("voice.{}", record.format.extension());
+    [contents(record, key, countersigned), commands(record, before), MEANING.to_owned()].concat()
+}
+
+fn voice_name(record: &Recording) -> String {
+    format!("voice.{}", record.format.extension())
+}
+
+/// What is in the bundle, and whose keys are to be compared.
+fn contents(record: &Recording, key: PublicKey, countersigned: &[Countersignature]) -> String {
+    let voice = voice_name(record);
     let Recording { recordingid, revision, node, .. } = record;
     let keys: String = countersigned
         .iter()
         .map(|signed| format!("  node {}: {}\n", signed.by, PublicKey(signed.key)))
         .collect();
     let keys = if keys.is_empty() { "  (none has countersigned)\n".to_owned() } else { keys };
-    let text_begins = LINES_BEFORE + 1;
     format!(
         r#"Evidence for recording {recordingid}, revision {revision}, captured for node {node}
 
@@ -52,7 +54,23 @@ Compare the keys of the nodes that countersigned (node-N.der) in the same way, a
 {keys}
 THEN run the following in this folder, with bash, openssl 3 and sha256sum. It must end with "all in order".
 
---- begin of commands ---
+"#
+    )
+}
+
+/// The commands that check it.
+fn commands(record: &Recording, before: bool) -> String {
+    let (begin, signatures) = if before {
+        ("$(sed -n 's/^manifest [0-9]* //p' before.txt)", "checkpoint before")
+    } else {
+        // The manifest begins with this bundle's first line.
+        ("0000000000000000000000000000000000000000000000000000000000000000", "checkpoint")
+    };
+    let voice = voice_name(record);
+    let Recording { recordingid, revision, .. } = record;
+    let text_begins = LINES_BEFORE + 1;
+    format!(
+        r#"--- begin of commands ---
 set -eu
 fail() {{ echo "NOT IN ORDER: $1"; exit 1; }}
 # 1. The node has signed the checkpoints.
@@ -92,7 +110,12 @@ done
 if [ -n "$others" ]; then echo "countersigned by node$others"; else echo "not countersigned"; fi
 echo "all in order"
 --- end of commands ---
+"#
+    )
+}
 
+/// What has been shown when they end well.
+const MEANING: &str = r#"
 If you have a checkpoint.txt of this node from earlier or later, compare the lines "manifest": of two checkpoints the later
 one must not have the smaller number, and the same number must have the same hash. Otherwise the node was
 rolled back. Other nodes of the group keep the last checkpoint that they saw of this one; ask for that (`astlogger verify --against`).
@@ -104,6 +127,4 @@ had an answer, or somebody has taken the countersignatures out of the bundle.
 What this proves: voice file and record are those that this node published before the time in checkpoint.txt, and
 were not altered since. What it does not: that the node's clock was right, that nobody else had its
 signing key, and that what the telephone switch sent to the recorder was what was said.
-"#
-    )
-}
+"#;

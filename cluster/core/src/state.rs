@@ -256,13 +256,7 @@ impl State {
         match &proposal.command {
             Command::Announce(announce) => self.announce(proposal.id.boot, announce, changes),
             Command::Health { node, health } => {
-                let ProposalId { boot, seq, .. } = proposal.id;
-                self.on_member(*node, changes, |member| {
-                    member.restarted(boot);
-                    if seq > member.health_told {
-                        (member.health, member.health_told) = (Some(*health), seq);
-                    }
-                })
+                self.told_health(proposal.id, *node, *health, changes)
             }
             Command::Grant(grant) => self.grant(index, grant, changes),
             Command::Claim(claim) => {
@@ -307,31 +301,57 @@ impl State {
                 member.drained = on.then_some(*moves);
             }),
             Command::Handover { to } => self.handover(*to, changes),
-            Command::Checkpoint { node, .. } | Command::Countersign { node, .. }
-                if !self.members.contains_key(node) =>
-            {
-                Outcome::Refused(Refusal::NotMember(*node))
-            }
-            Command::Checkpoint { node, checkpoint, lacks } => {
-                let (node, checkpoint, lacks) = (*node, checkpoint.clone(), *lacks);
-                changes.push(Change::Checkpoint { index, node, checkpoint, lacks });
-                Outcome::Done
-            }
-            Command::Countersign { node, countersignature, before }
-                if countersignature.by == *node =>
-            {
-                let (countersignature, before) = (countersignature.clone(), before.clone());
-                changes.push(Change::Countersigned { countersignature, before });
-                Outcome::Done
-            }
-            Command::Countersign { .. } => {
-                Outcome::Refused(Refusal::Senseless("a member signs only for itself"))
+            Command::Checkpoint { node, .. } | Command::Countersign { node, .. } => {
+                self.attest(index, *node, &proposal.command, changes)
             }
             Command::AddMember { .. }
             | Command::PromoteMember { .. }
             | Command::RemoveMember { .. } => {
                 Outcome::Refused(Refusal::Senseless("members change through the group's log only"))
             }
+        }
+    }
+
+    fn told_health(
+        &mut self,
+        told: ProposalId,
+        node: NodeId,
+        health: Health,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        self.on_member(node, changes, |member| {
+            member.restarted(told.boot);
+            if told.seq > member.health_told {
+                (member.health, member.health_told) = (Some(health), told.seq);
+            }
+        })
+    }
+
+    /// What members say of each other's manifests. Nothing of it is kept in the state.
+    fn attest(
+        &self,
+        index: u64,
+        node: NodeId,
+        command: &Command,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        if !self.members.contains_key(&node) {
+            return Outcome::Refused(Refusal::NotMember(node));
+        }
+        match command {
+            Command::Checkpoint { checkpoint, lacks, .. } => {
+                let (checkpoint, lacks) = (checkpoint.clone(), *lacks);
+                changes.push(Change::Checkpoint { index, node, checkpoint, lacks });
+                Outcome::Done
+            }
+            Command::Countersign { countersignature, before, .. }
+                if countersignature.by == node =>
+            {
+                let (countersignature, before) = (countersignature.clone(), before.clone());
+                changes.push(Change::Countersigned { countersignature, before });
+                Outcome::Done
+            }
+            _ => Outcome::Refused(Refusal::Senseless("a member signs only for itself")),
         }
     }
 
