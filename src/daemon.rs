@@ -22,6 +22,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::{Alarm, tell};
 use crate::archive;
+use crate::archive::lock::LockRule;
 use crate::archive::target::Target;
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
@@ -30,7 +31,7 @@ use crate::catalog_database::{AllSites, writer};
 use crate::certificates::Certificates;
 use crate::command::{Exit, Failure};
 use crate::completeness;
-use crate::config::{Config, DiskShare, LiveValues};
+use crate::config::{Archive, Config, DiskShare, LiveValues};
 use crate::console::{self, Drills, NodeActions};
 use crate::copies;
 use crate::deletion;
@@ -422,6 +423,12 @@ fn keep_archive(config: &Config, node: &Node, target: Arc<dyn Target>) -> Option
         reserve: config.storage.mindiskfree,
         clock: Clock::start(),
         notes: archive::Notes::new(&config.datadir),
+        lock: config
+            .storage
+            .archive
+            .as_ref()
+            .and_then(Archive::lock)
+            .map(|lock| LockRule { lock, retention: config.storage.retention.clone() }),
     };
     Some(tokio::spawn(archive::run(parts)))
 }
