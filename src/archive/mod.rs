@@ -84,6 +84,20 @@ pub fn reader(target: &Arc<dyn Target>) -> Arc<dyn ArchiveReader> {
     Arc::new(Reader::new(Arc::clone(target), Handle::current()))
 }
 
+/// Tells of recordings that are to be put there anew, because what lies there is of no use any more.
+pub struct Anew {
+    /// For whoever finds them.
+    pub tell: mpsc::UnboundedSender<RecordingId>,
+    told: mpsc::UnboundedReceiver<RecordingId>,
+}
+
+impl Default for Anew {
+    fn default() -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        Self { tell, told }
+    }
+}
+
 /// What it works with.
 pub struct Parts {
     /// Where to.
@@ -113,11 +127,13 @@ pub struct Parts {
 }
 
 /// Works until it is aborted.
-pub async fn run(parts: Parts) {
+///
+/// What `anew` tells is put there anew, whatever is noted.
+pub async fn run(parts: Parts, anew: Anew) {
     let (entered, also_entered) = (parts.hub.entered(), parts.hub.entered());
     let parts = Arc::new(parts);
     let (results, taken) = mpsc::unbounded_channel();
-    let (anew, found) = mpsc::unbounded_channel();
+    let Anew { tell: anew, told: found } = anew;
     let shell = Shell {
         archiving: Archiving::default(),
         parts: Arc::clone(&parts),

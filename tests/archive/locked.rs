@@ -124,6 +124,7 @@ impl Moto {
     /// The latest versions, all of which are held or not.
     fn held(&self, hold: &str) -> bool {
         let versions = self.versions();
+        eprintln!("{versions:#?}");
         let latest: Vec<_> = versions.iter().filter(|version| version["latest"] == true).collect();
         latest.len() == 2 && latest.iter().all(|version| version["hold"] == hold)
     }

@@ -5,6 +5,7 @@ mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod locked;
+mod mended;
 mod server;
 mod store;
 
