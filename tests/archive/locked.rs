@@ -105,11 +105,13 @@ impl Moto {
         let told = self.ask(
             "page = s3.list_object_versions(Bucket='locked')\n\
              def look(v):\n\
-             \x20   h = s3.head_object(Bucket='locked', Key=v['Key'], VersionId=v['VersionId'])\n\
+             \x20   # It may go while it is looked at.\n\
+             \x20   try: h = s3.head_object(Bucket='locked', Key=v['Key'], VersionId=v['VersionId'])\n\
+             \x20   except botocore.exceptions.ClientError: return None\n\
              \x20   return dict(key=v['Key'], id=v['VersionId'], latest=v['IsLatest'],\n\
              \x20       mode=h.get('ObjectLockMode'), until=h.get('ObjectLockRetainUntilDate'),\n\
              \x20       hold=h.get('ObjectLockLegalHoldStatus'))\n\
-             tell([look(v) for v in page.get('Versions', [])])",
+             tell([v for v in map(look, page.get('Versions', [])) if v])",
         );
         told.as_array().cloned().unwrap_or_default()
     }
@@ -124,7 +126,6 @@ impl Moto {
     /// The latest versions, all of which are held or not.
     fn held(&self, hold: &str) -> bool {
         let versions = self.versions();
-        eprintln!("{versions:#?}");
         let latest: Vec<_> = versions.iter().filter(|version| version["latest"] == true).collect();
         latest.len() == 2 && latest.iter().all(|version| version["hold"] == hold)
     }
