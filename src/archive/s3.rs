@@ -249,7 +249,10 @@ impl Target for S3Store {
     fn delete<'a>(&'a self, names: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
             if let Some(locks) = &self.locks {
-                return self.delete_versions(locks, names).await;
+                match self.delete_versions(locks, names).await {
+                    Err(TargetError { kind: Kind::NoLock, .. }) => {}
+                    done => return done,
+                }
             }
             for name in names {
                 match self.store.delete(&self.path(name)).await.map_err(|error| self.worded(&error))

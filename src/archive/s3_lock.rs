@@ -89,7 +89,7 @@ impl Locks {
     }
 
     /// Deletes all versions of these objects, which begin with the same text. While one is locked the object stays
-    /// hidden, and the answer is until when.
+    /// hidden, and the answer is until when. Nothing is done where the store has no versions ([`Kind::NoLock`]).
     pub async fn delete(&self, begin: &str, keys: &BTreeSet<String>) -> Result<(), TargetError> {
         let mut versions = self.versions(begin).await?;
         versions.retain(|version| keys.contains(&version.key));
@@ -168,6 +168,9 @@ impl Locks {
                 query.extend([("key-marker", &**key), ("version-id-marker", &**version)]);
             }
             let said = self.ask(Method::GET, "", &query, String::new()).await?;
+            if said.status == StatusCode::NOT_IMPLEMENTED {
+                return Err(TargetError::new(Kind::NoLock, said.words()));
+            }
             said.done()?;
             let page = read_versions(&said.body).ok_or_else(|| {
                 TargetError::new(Kind::Away, "the store's list of versions cannot be read")

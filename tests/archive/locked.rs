@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::check::assert_found;
 use crate::common::skipped::skip;
 use crate::common::{Bench, LIMIT, PASSWORD};
-use crate::store::Store;
+use crate::store::{Store, files_in};
 use crate::{ROOMY, all_archived, comes_true, raised, record_one};
 
 const LOCKS: &str = "al_archivelock = \"governance\"\nal_archivelockdays = 30\n";
@@ -231,9 +231,16 @@ async fn a_store_without_locks_is_told_and_archives_all_the_same() {
     assert_found(dir.path(), &none, "warn", "al_archive", &["no bucket none", "make the bucket"]);
     // Another kind of server does not know the request at all.
     let Some(store) = Store::start().await else { return };
-    let bench =
-        Bench::start_with(SiteConfig::demo(2, 1), &(store.settings() + LOCKS + ROOMY)).await;
+    let bench = Bench::prepare(SiteConfig::demo(2, 1), &(store.settings() + LOCKS + ROOMY)).await;
+    users::add(&bench.node.users_path(), "adam", UserRole::Admin, None, None, PASSWORD)
+        .expect("a users file");
+    let bench = bench.started().await;
     record_one(&bench, 1).await;
-    all_archived(&bench, 1).await;
+    let (_, record) = all_archived(&bench, 1).await.remove(0);
     raised(&bench, "archivenotlocked", true).await;
+    // Nor has it versions, and deletes as ever.
+    let id = record.recordingid;
+    let deleted = json!({"request": "deleterecording", "recordingid": id, "reason": "asked for"});
+    assert_eq!(ask(&bench, "adam", deleted).await["result"], "success");
+    comes_true(&bench, "it goes there, too", || files_in(&store.objects()).is_empty()).await;
 }
