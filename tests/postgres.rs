@@ -483,7 +483,7 @@ async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone()
     bench.published(1).await;
     bench.metric("astlogger_catalog_database_pending", |pending| pending == 1.0).await;
     assert_eq!(rows(&server), BTreeSet::from([id.to_string()]), "nothing was written");
-    server.ask("UPDATE astlogger.database SET version = 2");
+    server.ask("UPDATE astlogger.database SET version = 3");
     comes_true("what waited is written", || rows(&server).len() == 2).await;
     bench.node.stop(LIMIT).await.expect("it ends");
 }

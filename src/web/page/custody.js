@@ -21,7 +21,7 @@ function begin(main) {
     if (form.reportValidity()) {
       sure === null ? ask(action, name) : confirm(t(sure, { id: id.value.trim() }), t(`custody.${name}`), () => ask(action, name));
     }
-  }, { id: name });
+  }, { id: name, class: name === "delete" ? "danger" : "" });
   const buttons = [
     press(() => hold(true), "hold", null), press(() => hold(false), "release", "custody.release.sure"),
     press(() => post("/api/requests/deleterecording", asked()), "delete", "custody.delete.sure"),

@@ -21,9 +21,8 @@ export class Holds {
 
   constructor(choose) {
     this.#choose = choose;
-    this.element = el("section", { class: "card custody", "aria-labelledby": "holdshead" },
-      el("h2", { id: "holdshead", text: t("holds") }), this.#told, this.#away, this.#list,
-      el("div", { class: "row" }, this.#more));
+    this.element = el("section", { class: "card holding", "aria-labelledby": "holdshead" },
+      el("h2", { id: "holdshead", text: t("holds") }), this.#told, this.#away, this.#list, this.#more);
   }
 
   /** Asks anew, from the begin. */
