@@ -20,7 +20,7 @@ export function searchForm(who, search) {
     el("div", { class: "fields" }, ["agentid", "direction", "trunkgroup", "vdn", "split", "tag", "ucid",
       "scorecard", "minscore", "maxscore", "minseconds", "incomplete", "hold", "order"].map((name) => labelled(TEXTS[name], fields[name]))));
   const form = el("form", { class: "search", role: "search", "aria-label": t("search") },
-    el("div", { class: "fields" }, labelled("search.text", fields.text), labelled("search.party", fields.party),
+    el("div", { class: "fields" }, labelled("search.text", fields.text, "field wide"), labelled("search.party", fields.party),
       labelled("search.extension", fields.extension), labelled("search.period", fields.period)),
     between, more,
     el("div", { class: "row" },
@@ -122,8 +122,8 @@ function choice(name, values, text) {
   return el("select", { id: `f-${name}`, "data-plain": values[0] }, options);
 }
 
-function labelled(text, field) {
-  return el("div", { class: "field" }, el("label", { for: field.id, text: t(text) }), field);
+function labelled(text, field, kind = "field") {
+  return el("div", { class: kind }, el("label", { for: field.id, text: t(text) }), field);
 }
 
 function given(fields) {
