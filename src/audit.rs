@@ -17,12 +17,13 @@ use storage_core::{NodeId, RecordingId, WallTime};
 use crate::web::backend::{Code, Failure};
 
 /// What nobody gets to see without a line in the log.
-const SHOWN: [&str; 7] = [
+const SHOWN: [&str; 8] = [
     "listrecordings",
     "getrecording",
     "fetchrecording",
     "listen",
     "listaudit",
+    "listholds",
     "exportrecordings",
     "fetchexport",
 ];

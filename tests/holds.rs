@@ -67,6 +67,22 @@ async fn hold(bench: &GroupBench, node: NodeId, user: &str, id: &str, on: bool) 
     ask(bench, node, user, request).await
 }
 
+/// What a node lists as held, for those who hold and for those who search: id, by whom, why.
+async fn listed_as_held(bench: &GroupBench, node: NodeId) -> Vec<Value> {
+    let told = |reply: &Value, list: &str| -> Vec<Value> {
+        let listed = reply[list].as_array().unwrap_or_else(|| panic!("{reply}"));
+        let mark = |held: &Value, name: &str| held["holdmark"][name].clone();
+        listed
+            .iter()
+            .map(|held| json!([held["recordingid"], mark(held, "by"), mark(held, "reason")]))
+            .collect()
+    };
+    let held = told(&ask(bench, node, "berta", json!({"request": "listholds"})).await, "holds");
+    let search = json!({"request": "listrecordings", "hold": true});
+    assert_eq!(told(&ask(bench, node, "qa", search).await, "recordings"), held);
+    held
+}
+
 async fn delete(bench: &GroupBench, node: NodeId, user: &str, id: &str) -> Value {
     let request = json!({"request": "deleterecording", "recordingid": id, "reason": "told to"});
     ask(bench, node, user, request).await
@@ -139,6 +155,9 @@ async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
         .comes_true("both records say so", || [ONE, TWO].iter().all(|n| is_held(&bench, *n, id)))
         .await;
     for node in [ONE, TWO, WITNESS] {
+        // Whichever is asked, it is the only one that is found.
+        let listed = listed_as_held(&bench, node).await;
+        assert_eq!(listed, [json!([id, "adam", "case 7"])], "node {node}");
         let refused = delete(&bench, node, "berta", id).await;
         assert_eq!(refused["error"], "forbidden", "node {node}: {refused}");
         let message = refused["message"].as_str().expect("a message");
@@ -164,6 +183,9 @@ async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
         .comes_true("both records say so", || ![ONE, TWO].iter().any(|n| is_held(&bench, *n, id)))
         .await;
 
+    for node in [ONE, TWO, WITNESS] {
+        assert_eq!(listed_as_held(&bench, node).await, Vec::<Value>::new(), "node {node}");
+    }
     for user in ["qa", "supervisor", "otto"] {
         let refused = delete(&bench, ONE, user, id).await;
         assert_eq!(refused["error"], "forbidden", "{user}: {refused}");

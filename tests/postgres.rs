@@ -158,6 +158,8 @@ fn question(dice: &mut Dice) -> Map<String, Value> {
     some(dice, "mindurationms", least.into());
     let incomplete = dice.roll(2) == 0;
     some(dice, "incomplete", incomplete.into());
+    let held = dice.roll(2) == 0;
+    some(dice, "hold", held.into());
     some(dice, "order", "oldest".into());
     asked.insert("limit".to_owned(), (1 + dice.roll(9)).into());
     asked
@@ -434,7 +436,7 @@ async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone()
     let id = of_the_first_form(&server, recording(1, &mut dice));
     let mut bench = Bench::start_with(SiteConfig::demo(1, 1), &server.settings("north")).await;
     comes_true("the tables are brought up to date", || {
-        server.ask("SELECT version FROM astlogger.database") == "2"
+        server.ask("SELECT version FROM astlogger.database") == "3"
     })
     .await;
     let scored = "SELECT scorecards, bestscore, worstscore FROM astlogger.recording";
@@ -481,7 +483,7 @@ async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone()
     bench.published(1).await;
     bench.metric("astlogger_catalog_database_pending", |pending| pending == 1.0).await;
     assert_eq!(rows(&server), BTreeSet::from([id.to_string()]), "nothing was written");
-    server.ask("UPDATE astlogger.database SET version = 2");
+    server.ask("UPDATE astlogger.database SET version = 3");
     comes_true("what waited is written", || rows(&server).len() == 2).await;
     bench.node.stop(LIMIT).await.expect("it ends");
 }

@@ -55,6 +55,9 @@ pub(super) fn rows(query: &Query, behind: Option<Position>, limit: usize) -> Sta
     if let Some(incomplete) = query.incomplete {
         asked.condition(if incomplete { "lacksaudio" } else { "NOT lacksaudio" }.to_owned());
     }
+    if let Some(held) = query.hold {
+        asked.condition(if held { "hold" } else { "NOT hold" }.to_owned());
+    }
     if let Some(text) = &query.text {
         let pattern = asked.place(Value::Text(pattern(&text.to_lowercase())));
         asked.condition(format!("words LIKE {pattern}::text"));

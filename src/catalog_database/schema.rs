@@ -2,8 +2,11 @@
 //! whether this program may write into it. That a step is applied once, by one node, is `connection`'s matter.
 
 /// The steps, in order. One that was released is never changed: another is added.
-pub(super) const STEPS: &[&str] =
-    &[include_str!("schema/0001_recordings.sql"), include_str!("schema/0002_scores.sql")];
+pub(super) const STEPS: &[&str] = &[
+    include_str!("schema/0001_recordings.sql"),
+    include_str!("schema/0002_scores.sql"),
+    include_str!("schema/0003_holds.sql"),
+];
 
 /// The version that this program reads and writes.
 pub(super) const CURRENT: i32 = STEPS.len() as i32;

@@ -125,6 +125,7 @@ pub(super) const KEYS: &[Key] = &[
     key("al_oidcextensionclaim", Kind::Text),
     key("al_oidcredirect", Kind::Text),
     key("al_oidcca", Kind::Text),
+    key("al_oidcrecheckmin", Kind::Number),
     key("al_consolelisten", Kind::Text),
     key("al_alarmwebhook", Kind::Secret),
     key("al_alarmwebhookfile", Kind::Text),

@@ -2,6 +2,7 @@
 //! are which of our roles. Whether it answers, and whether what it says is true, is `web::oidc`'s matter.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use recorder_core::dmcc::Secret;
 
@@ -10,7 +11,7 @@ use super::value::{self, HttpUrl, Reason};
 use crate::users::UserRole;
 
 /// The keys that [`read`] reads beside `al_oidcissuer`, which alone switches it on.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 12] = [
     "al_oidcname",
     "al_oidcclientid",
     "al_oidcclientsecret",
@@ -22,7 +23,11 @@ const OTHERS: [&str; 11] = [
     "al_oidcextensionclaim",
     "al_oidcredirect",
     "al_oidcca",
+    "al_oidcrecheckmin",
 ];
+/// Minutes between two questions after somebody; at the most, and unless said otherwise.
+const RECHECK_MAX: u64 = 60;
+const RECHECK: u64 = 5;
 
 /// A provider of OpenID Connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,8 @@ pub struct Oidc {
     pub redirect: Option<String>,
     /// `al_oidcca`: whose certificates are taken; absent: the system's.
     pub ca: Option<PathBuf>,
+    /// `al_oidcrecheckmin`: so often the provider is asked whether it still vouches for somebody; absent: never.
+    pub recheck: Option<Duration>,
 }
 
 /// A group of the provider, and what its people are here.
@@ -84,6 +91,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Oidc> {
         "write al_oidcredirect = \"https://recorder.example.org/api/oidc/callback\"",
     );
     let ca = reader.path("al_oidcca");
+    let recheck = reader.number("al_oidcrecheckmin", 0..=RECHECK_MAX).unwrap_or(RECHECK);
     if !reader.has("al_oidcissuer") {
         let given: Vec<_> = OTHERS.into_iter().filter(|key| reader.has(key)).collect();
         if let Some(first) = given.first() {
@@ -115,6 +123,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Oidc> {
         extension_claim,
         redirect,
         ca,
+        recheck: (recheck > 0).then(|| Duration::from_secs(recheck * 60)),
     })
 }
 

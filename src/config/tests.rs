@@ -208,6 +208,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_tlskey = \"/k\"", &["al_tlscert", "beside al_tlskey"]),
     ("al_insecure = 1", &["al_insecure = 1: must be true or false"]),
     ("al_sessionidlemin = 721", &["al_sessionidlemin = 721", "from 0 to 720"]),
+    (
+        "al_oidcissuer = \"https://i\"\nal_oidcclientid = \"x\"\nal_oidcroles = [\"a=qa\"]\nal_oidcrecheckmin = 61",
+        &["al_oidcrecheckmin = 61", "from 0 to 60"],
+    ),
     ("al_oidcclientid = \"x\"", &["al_oidcclientid", "al_oidcissuer is not"]),
     (
         "al_oidcissuer = \"https://i\"\nal_oidcroles = [\"a=qa\"]",

@@ -39,6 +39,9 @@ const FILTERS: [&str; 19] = [
     "order",
 ];
 
+/// Those of them that `listholds` has, too.
+const HOLD_FILTERS: [&str; 6] = ["from", "to", "extension", "limit", "cursor", "order"];
+
 /// How somebody proves who he is. No `Debug`: it holds secrets.
 pub enum Credentials {
     /// `user` and `password`.
@@ -96,17 +99,29 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `badvalue`, naming the filter.
     pub fn query(&self) -> Result<Query, Failure> {
+        let mut query = self.narrowed(&FILTERS)?;
+        // In an address they are words.
+        query.incomplete = self.flag("incomplete")?;
+        query.hold = self.flag("hold")?;
+        Ok(query)
+    }
+
+    fn narrowed(&self, names: &[&str]) -> Result<Query, Failure> {
         let mut filters = Map::new();
-        for name in FILTERS {
+        for name in names {
             if let Some(value) = self.value(name)? {
-                filters.insert(name.to_owned(), value);
+                filters.insert((*name).to_owned(), value);
             }
         }
-        // In an address it is a word.
-        if let Some(flag) = self.flag("incomplete")? {
-            filters.insert("incomplete".to_owned(), flag.into());
-        }
         Query::from_arguments(&filters).map_err(|error| bad(error.to_string()))
+    }
+
+    /// Of `listholds`: the recordings under legal hold, narrowed by fewer filters.
+    ///
+    /// # Errors
+    /// `badvalue`, naming the filter.
+    pub fn holds(&self) -> Result<Query, Failure> {
+        Ok(Query { hold: Some(true), ..self.narrowed(&HOLD_FILTERS)? })
     }
 
     /// `day`, a UTC day; today where it is left out.
@@ -500,6 +515,7 @@ mod tests {
             (topics, r#"{"events":{"a":1}}"#.to_owned(), "`events`"),
             (query, r#"{"limit":"many"}"#.to_owned(), "`limit`"),
             (query, r#"{"incomplete":3}"#.to_owned(), "`incomplete`"),
+            (query, r#"{"hold":"maybe"}"#.to_owned(), "`hold`"),
             (query, r#"{"party":{"a":1}}"#.to_owned(), "`party`"),
             (sign_in, r#"{"user":"anna"}"#.to_owned(), "`password`"),
             (sign_in, r#"{"token":[]}"#.to_owned(), "`token`"),
@@ -530,7 +546,7 @@ mod tests {
         fn nothing_panics(
             name in proptest::sample::select([&FILTERS[..], &[
                 "recordingid", "fetch", "offset", "length", "format", "scope", "events", "user",
-                "password", "token", "incomplete", "add", "remove", "note",
+                "password", "token", "incomplete", "hold", "add", "remove", "note",
             ]].concat()),
             value in "[0-9]{0,400}|-?[0-9]{0,3}(\\.[0-9]+)?(e[0-9]{1,4})?|\"[^\"\\\\]{0,40}\"|\\[.{0,20}\\]",
         ) {

@@ -67,6 +67,7 @@ const FILES: &[File] = &[
     file!("frame.js", SCRIPT),
     file!("health.js", SCRIPT),
     file!("help.js", SCRIPT),
+    file!("holds.js", SCRIPT),
     file!("listen.js", SCRIPT),
     file!("metrics.js", SCRIPT),
     file!("player.js", SCRIPT),

@@ -127,6 +127,7 @@ pub async fn answer(
         Verb::RepairRecording => node.repair(session.scope(), arguments).await,
         Verb::TagRecording => node.tag(session, arguments).await,
         Verb::LegalHold => node.hold(session, arguments).await,
+        Verb::ListHolds => node.holds(session.scope(), arguments.holds()?).await,
         Verb::DeleteRecording => node.delete(session, arguments).await,
         Verb::ScoreRecording => node.score(&web.scorecards, session, arguments).await,
         Verb::ListScorecards => requests::scorecards(&web.scorecards),

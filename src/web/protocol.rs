@@ -79,6 +79,8 @@ pub enum Verb {
     CancelExport,
     /// `legalhold`
     LegalHold,
+    /// `listholds`
+    ListHolds,
     /// `deleterecording`
     DeleteRecording,
     /// `scorerecording`
@@ -141,6 +143,7 @@ pub const ROWS: &[Row] = &[
     row("completeness", Verb::Completeness, COMPLETENESS),
     row("repairrecording", Verb::RepairRecording, REPAIR),
     row("legalhold", Verb::LegalHold, ADMIN),
+    row("listholds", Verb::ListHolds, AUDIT),
     row("deleterecording", Verb::DeleteRecording, ADMIN),
     row("exportrecordings", Verb::ExportRecordings, EXPORT),
     row("listexports", Verb::ListExports, EXPORT),

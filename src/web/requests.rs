@@ -77,6 +77,23 @@ impl Node {
         self.ask(move |backend| page(backend, query)).await
     }
 
+    /// `listholds`: which recordings are under legal hold, by whom, since when and why. Those who ask neither search
+    /// nor listen, so they are not told who talked with whom.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn holds(&self, scope: &Scope, query: Query) -> Result<Map<String, Value>, Failure> {
+        const TOLD: [&str; 6] =
+            ["recordingid", "started", "durationms", "extension", "holdmark", "site"];
+        let mut body = self.list(scope, query).await?;
+        let mut held = body.remove("recordings").unwrap_or_default();
+        for record in held.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            record.retain(|name, _| TOLD.contains(&name.as_str()));
+        }
+        body.insert("holds".to_owned(), held);
+        Ok(body)
+    }
+
     /// One record. One that the asker may not see is not there.
     ///
     /// # Errors
@@ -533,8 +550,8 @@ fn page(backend: &dyn Backend, mut query: Query) -> Result<Map<String, Value>, F
     // Halving from 1000 ends after ten turns.
     loop {
         let Listing { mut page, unreachable, all_sites } = backend.find(&query)?;
-        // A peer of an earlier version knows nothing of scopes.
-        page.recordings.retain(|recording| query.scope.holds(recording));
+        // A peer of an earlier version knows nothing of scopes, or of one of the filters.
+        page.recordings.retain(|recording| query.matches(recording));
         let found = page.recordings.len();
         let recordings = with_sites(json(&page.recordings)?, all_sites.as_ref());
         if recordings.to_string().len() <= REPLY_BYTES_MAX {

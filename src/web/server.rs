@@ -166,6 +166,8 @@ async fn run(
 ) {
     let stop_within = web.limits.stop_within;
     let users = tokio::spawn(Arc::clone(&web.desk).watch());
+    let door = web.door.clone();
+    let vouched = door.map(|door| tokio::spawn(door.watch(Arc::clone(&web.desk))));
     let mut connections = accept(listener, tls, web).await;
     let ended = timeout(stop_within, async {
         while connections.join_next().await.is_some() {}
@@ -177,6 +179,9 @@ async fn run(
         connections.shutdown().await;
     }
     users.abort();
+    if let Some(vouched) = vouched {
+        vouched.abort();
+    }
 }
 
 async fn accept(

@@ -128,6 +128,19 @@ impl Sessions {
     /// # Errors
     /// `busy` when there are too many; `internal` when the machine gives no random bytes.
     pub fn open(&self, now: WallTime, who: Identity) -> Result<(String, Arc<Session>), Failure> {
+        self.open_for(now, who, LIFETIME)
+    }
+
+    /// The same for a shorter time.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_for(
+        &self,
+        now: WallTime,
+        who: Identity,
+        lifetime: Duration,
+    ) -> Result<(String, Arc<Session>), Failure> {
         let token = random_word()?;
         let mut table = self.lock();
         make_room(&mut table, now, &who.by.user);
@@ -135,7 +148,7 @@ impl Sessions {
             return Err(Failure::new(Code::Busy, "too many sessions; try again later"));
         }
         let digest = digest(&token);
-        let session = Session::new(who, now + LIFETIME);
+        let session = Session::new(who, now + lifetime.min(LIFETIME));
         table.insert(key(&digest), Entry { digest, session: Arc::clone(&session), used: now });
         Ok((token, session))
     }
@@ -283,6 +296,10 @@ mod tests {
         }
         sessions.revoke(&token);
         assert!(sessions.find(NOW, &token).is_none());
+        for (asked, lasts) in [(IDLE / 2, IDLE / 2), (LIFETIME * 2, LIFETIME)] {
+            let (_, session) = sessions.open_for(NOW, user("anna"), asked).unwrap();
+            assert_eq!(session.expires(), NOW + lasts);
+        }
     }
 
     #[test]

@@ -106,18 +106,34 @@ impl Desk {
             Some((user, scope)) => {
                 let now = self.now();
                 self.lock_throttle().succeeded(now, &name, peer);
-                self.open_session(peer, Identity::local(&user, scope)).await
+                self.open_session(peer, Identity::local(&user, scope), None).await
             }
             None => Err(self.refuse(peer, &name).await),
         }
     }
 
-    /// Signs in somebody for whom a provider vouches.
+    /// Signs in somebody for whom a provider vouches, for so long at the most.
     ///
     /// # Errors
     /// `busy`, when there are too many sessions or the users have just changed.
-    pub async fn by_provider(&self, peer: IpAddr, who: Identity) -> Result<SignedIn, Failure> {
-        self.open_session(peer, who).await
+    pub async fn by_provider(
+        &self,
+        peer: IpAddr,
+        who: Identity,
+        lifetime: Option<Duration>,
+    ) -> Result<SignedIn, Failure> {
+        self.open_session(peer, who, lifetime).await
+    }
+
+    /// Signs somebody out who has not asked for it, and writes down why. `address` is where he signed in.
+    pub async fn end(&self, session: &Session, address: IpAddr, because: &'static str) {
+        self.sign_out(session);
+        let (user, role) = (session.who().by.user.clone(), session.role());
+        tracing::warn!(user = %Redacted(&user), %role, because, "signed out");
+        let arguments = serde_json::json!({ "because": because });
+        let (role, action) = (Some(role.as_str()), "signout".to_owned());
+        // It shows nothing: the clerk logs what he cannot write down.
+        let _ = self.clerk.note(Asked { user, role, address, action, arguments }, None).await;
     }
 
     /// Writes down somebody for whom a provider vouches and who is nobody here.
@@ -132,8 +148,16 @@ impl Desk {
         Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn open_session(&self, peer: IpAddr, who: Identity) -> Result<SignedIn, Failure> {
-        let (token, session) = self.sessions.open(wall_now(), who)?;
+    async fn open_session(
+        &self,
+        peer: IpAddr,
+        who: Identity,
+        lifetime: Option<Duration>,
+    ) -> Result<SignedIn, Failure> {
+        let (token, session) = match lifetime {
+            Some(lifetime) => self.sessions.open_for(wall_now(), who, lifetime)?,
+            None => self.sessions.open(wall_now(), who)?,
+        };
         // The users may have been read anew since they were looked at, and whom that ends did not have
         // this session yet.
         if !self.is_current(&session) {

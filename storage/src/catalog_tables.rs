@@ -32,7 +32,7 @@ use crate::catalog::CatalogError;
 use crate::catalog_record::{pack, unpack};
 
 /// What the tables look like; another number is another form, and is made anew.
-pub(crate) const FORM: u32 = 3;
+pub(crate) const FORM: u32 = 4;
 const CHECK_BYTES: usize = 4;
 /// Terms that are gone past before the next one that is wanted is searched for: a search costs as much.
 const PASSED_MAX: usize = 8;

@@ -65,27 +65,31 @@ fn any_recording() -> impl Strategy<Value = Recording> {
         moment(),
         direction(),
         proptest::collection::vec(score(), 0..3),
+        proptest::bool::weighted(0.2),
     );
     (0_u64..12, words, more).prop_map(
-        |(number, (a, b, c, d, e), (tags, complete, former, at, direction, scores))| Recording {
-            scores,
-            extension: Extension::new(a),
-            agentid: b,
-            calling: format!("+{c}"),
-            called: d.clone(),
-            vdn: e,
-            split: d,
-            trunkgroup: c,
-            tags,
-            complete,
-            ucid: ucid(number % 3),
-            formerucids: ucid(u64::from(former))
-                .into_iter()
-                .filter(|_| number.is_multiple_of(2))
-                .collect(),
-            durationms: number * 1000,
-            direction,
-            ..recording(number, at)
+        |(number, (a, b, c, d, e), (tags, complete, former, at, direction, scores, hold))| {
+            Recording {
+                scores,
+                hold,
+                extension: Extension::new(a),
+                agentid: b,
+                calling: format!("+{c}"),
+                called: d.clone(),
+                vdn: e,
+                split: d,
+                trunkgroup: c,
+                tags,
+                complete,
+                ucid: ucid(number % 3),
+                formerucids: ucid(u64::from(former))
+                    .into_iter()
+                    .filter(|_| number.is_multiple_of(2))
+                    .collect(),
+                durationms: number * 1000,
+                direction,
+                ..recording(number, at)
+            }
         },
     )
 }
@@ -118,13 +122,14 @@ fn any_query() -> impl Strategy<Value = Query> {
         some(scorecard()),
         some(0_u8..=100),
         some(0_u8..=100),
+        some(any::<bool>()),
         some(proptest::collection::btree_set(word().prop_map(Extension::new), 0..3)),
     );
     (words, rest, seen).prop_map(
         |(
             (a, b, c, d, e, f),
             (from, to, ucid_asked, incomplete, limit, oldest, skip, least, direction),
-            (scorecard, minscore, maxscore, stations),
+            (scorecard, minscore, maxscore, hold, stations),
         )| {
             let time = |at: i64| WallTime::from_millis(at * 1000);
             Query {
@@ -148,6 +153,7 @@ fn any_query() -> impl Strategy<Value = Query> {
                 direction,
                 ucid: ucid_asked.and_then(|n| ucid(u64::from(n))),
                 incomplete,
+                hold,
                 limit,
                 order: if oldest { Order::Oldest } else { Order::Newest },
                 ..Query::default()

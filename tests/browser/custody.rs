@@ -31,6 +31,8 @@ async fn two_administrators_release_what_one_holds_and_delete_it() {
     assert_eq!(player.eval("document.querySelectorAll('#held').length").await, json!(0));
 
     let page = open_as(&browser, "adam", web, &format!("/custody#{}", id(1))).await;
+    let list = "document.querySelector('#holds').parentElement.innerText";
+    page.until(&format!("{list}.includes('No recording is under legal hold')")).await;
     let named = format!("document.querySelector('#custodyid').value === '{}'", id(1));
     page.until(&named).await;
     // Nothing is done without a reason.
@@ -41,6 +43,12 @@ async fn two_administrators_release_what_one_holds_and_delete_it() {
     page.click("#hold").await;
     told(&page, "stays under legal hold").await;
     told(&page, "case 7 <b>of 9</b>").await;
+    // It is listed now, with who and why; whoever chooses it there has its id in the form.
+    page.until(&format!("{list}.includes('case 7 <b>of 9</b>') && {list}.includes('adam')")).await;
+    page.eval("document.querySelector('#custodyid').value = ''").await;
+    page.click("#holds button").await;
+    page.until(&named).await;
+    assert_eq!(page.eval("document.activeElement.id").await, "reason");
     page.click("#delete").await;
     page.until("document.querySelector('#sure')?.open").await;
     assert_eq!(page.barriers().await, Vec::<String>::new());
@@ -63,6 +71,7 @@ async fn two_administrators_release_what_one_holds_and_delete_it() {
     other.until("document.querySelector('#sure')?.open").await;
     other.click("#yes").await;
     told(&other, "not under legal hold").await;
+    other.until(&format!("{list}.includes('No recording is under legal hold')")).await;
     other.click("#delete").await;
     other.until("document.querySelector('#sure')?.open").await;
     other.click("#yes").await;

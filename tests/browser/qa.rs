@@ -121,6 +121,7 @@ async fn recordings_are_found_page_after_page() {
         ("#f-tag", HOSTILE_TAG, "1 "),
         ("#f-minseconds", "50", "1 "),
         ("#f-incomplete", "true", "1 "),
+        ("#f-hold", "true", "No recording"),
         ("#f-direction", "outbound", "No recording"),
         ("#f-agentid", "7002", "No recording"),
         ("#f-trunkgroup", "13", "No recording"),

@@ -4,6 +4,7 @@ mod audit;
 mod client;
 mod exports;
 mod fetch;
+mod holds;
 mod hostile;
 mod http;
 mod listen;

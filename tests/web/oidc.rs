@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use astlogger::config::{Config, Source};
+use astlogger::config::{Config, Oidc, Source};
 use astlogger::users::UserRole;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
@@ -51,7 +51,12 @@ async fn free_port() -> u16 {
 impl Bench {
     /// With a provider that answers.
     async fn start() -> Self {
-        let mut bench = Self::without_provider().await;
+        Self::asking(None).await
+    }
+
+    /// The same; it is asked this often after those who have signed in, if at all.
+    async fn asking(every: Option<Duration>) -> Self {
+        let mut bench = Self::knowing(every).await;
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/web/provider.mjs");
         let callback = format!("http://{}/api/oidc/callback", bench.site.server.address());
         let modules = modules();
@@ -80,6 +85,10 @@ impl Bench {
     }
 
     async fn without_provider() -> Self {
+        Self::knowing(None).await
+    }
+
+    async fn knowing(recheck: Option<Duration>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
@@ -95,7 +104,8 @@ impl Bench {
              al_oidcca = {ca:?}\n"
         );
         let config = Config::parse(&Source { text, ..Source::default() }).unwrap();
-        let site = Site::with_provider(config.web.oidc.unwrap()).await;
+        let oidc = Oidc { recheck, ..config.web.oidc.unwrap() };
+        let site = Site::with_provider(oidc).await;
         Self { site, port, folder, process: None }
     }
 
@@ -108,6 +118,13 @@ impl Bench {
         let how: String = how.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect();
         let mut browser = Browser::default();
         browser.provider(self, &format!("/control?bent={how}")).await;
+    }
+
+    /// Changes people at the provider; null removes one.
+    async fn people(&self, people: Value) {
+        let people: String =
+            people.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect();
+        Browser::default().provider(self, &format!("/control?people={people}")).await;
     }
 
     async fn renew_keys(&self) {
@@ -414,6 +431,110 @@ async fn a_provider_that_is_away_or_hangs_holds_nobody_else_up() {
         let ended = tokio::time::timeout(Duration::from_secs(20), tcp.read_to_end(&mut got));
         ended.await.expect("it waits for ever").unwrap();
         assert!([429, 503].contains(&answer(&got).status));
+    }
+}
+
+/// Often enough for a test; a silent provider is waited for twelve times as long.
+const OFTEN: Duration = Duration::from_millis(400);
+
+/// Signed in by the provider in a browser, and on a socket by the same session.
+async fn signed_in(bench: &Bench, who: &str) -> (Browser, Client) {
+    let mut browser = Browser::default();
+    assert_eq!(browser.sign_in(bench, who).await.status, 303);
+    let mut socket = Client::connect(&bench.site).await;
+    let asked = json!({ "request": "authenticate", "token": browser.ours["astlogger"] });
+    assert_eq!(socket.ask(asked).await["result"], "success");
+    (browser, socket)
+}
+
+/// What the audit log says of sign-outs that somebody has not asked for.
+async fn ended(bench: &Bench, user: &str) -> Vec<Value> {
+    let auditor = format!("Bearer {}", token(&bench.site, UserRole::Auditor).await);
+    let path = format!("/api/audit?user={user}");
+    let log = get(&bench.site, &path, &[("Authorization", &auditor)]).await.json();
+    let lines = log["entries"].as_array().unwrap().iter();
+    lines
+        .filter(|line| line["action"] == "signout")
+        .map(|line| json!([line["role"], line["address"], line["arguments"]["because"]]))
+        .collect()
+}
+
+#[tokio::test]
+async fn whoever_is_removed_at_the_provider_is_signed_out_and_nobody_else() {
+    let bench = Bench::asking(Some(OFTEN)).await;
+    let (mut anna, mut hers) = signed_in(&bench, "anna").await;
+    let (mut bert, mut his) = signed_in(&bench, "bert").await;
+    // Asked after several times, with tokens that are good once, each of them stays; through new keys, too.
+    let long = tokio::time::Instant::now() + OFTEN * 8;
+    while tokio::time::Instant::now() < long {
+        assert_eq!(anna.session(&bench).await["user"], "anna.o");
+        assert_eq!(his.ask(json!({ "request": "listcalls" })).await["result"], "success");
+        tokio::time::sleep(OFTEN / 2).await;
+    }
+    bench.people(json!({ "anna": null })).await;
+    within(hers.closed()).await;
+    assert_eq!(anna.session(&bench).await["user"], Value::Null);
+    assert_eq!(anna.ours(&bench, "/api/recordings", "*/*").await.status, 401);
+    let because = "the provider no longer vouches for him as he signed in";
+    assert_eq!(ended(&bench, "anna.o").await, [json!(["qa", "127.0.0.1", because])]);
+    assert_eq!(his.ask(json!({ "request": "listcalls" })).await["result"], "success");
+
+    // Whoever is in other groups by now signs in anew, as what he is then.
+    bench
+        .people(json!({ "bert": { "preferred_username": "bert.o", "groups": ["recorder-qa"] } }))
+        .await;
+    within(his.closed()).await;
+    assert_eq!(bert.session(&bench).await["user"], Value::Null);
+    assert_eq!(ended(&bench, "bert.o").await, [json!(["supervisor", "127.0.0.1", because])]);
+    let (mut bert, _his) = signed_in(&bench, "bert").await;
+    assert_eq!(bert.session(&bench).await["role"], "qa");
+}
+
+#[tokio::test]
+async fn a_provider_that_says_nothing_is_waited_for_and_not_for_ever() {
+    let bench = Bench::asking(Some(OFTEN)).await;
+    let (mut anna, mut hers) = signed_in(&bench, "anna").await;
+    bench.bend(json!({ "away": true })).await;
+    let away = tokio::time::Instant::now();
+    // It is away for a while, and comes back: nobody has noticed.
+    while away.elapsed() < OFTEN * 6 {
+        assert_eq!(anna.session(&bench).await["user"], "anna.o");
+        tokio::time::sleep(OFTEN / 2).await;
+    }
+    bench.bend(json!({})).await;
+    let back = tokio::time::Instant::now();
+    while back.elapsed() < OFTEN * 10 {
+        assert_eq!(hers.ask(json!({ "request": "clusterstatus" })).await["result"], "success");
+        tokio::time::sleep(OFTEN / 2).await;
+    }
+    // A token of somebody else, or signed by somebody else, is as good as none.
+    bench.bend(json!({ "key": "other" })).await;
+    let silent = tokio::time::Instant::now();
+    within(hers.closed()).await;
+    assert!(silent.elapsed() > OFTEN * 9, "{:?}", silent.elapsed());
+    assert_eq!(anna.session(&bench).await["user"], Value::Null);
+    let because = "the provider has said nothing of him for too long";
+    assert_eq!(ended(&bench, "anna.o").await, [json!(["qa", "127.0.0.1", because])]);
+}
+
+#[tokio::test]
+async fn where_there_is_nothing_to_ask_with_the_session_is_short() {
+    let bench = Bench::asking(Some(OFTEN)).await;
+    bench.bend(json!({ "once": true })).await;
+    let (mut anna, mut hers) = signed_in(&bench, "anna").await;
+    let since = tokio::time::Instant::now();
+    assert_eq!(anna.session(&bench).await["user"], "anna.o");
+    within(hers.closed()).await;
+    assert!(since.elapsed() > OFTEN * 9, "{:?}", since.elapsed());
+    assert_eq!(anna.session(&bench).await["user"], Value::Null);
+    // Nor is anybody asked after where the configuration says so: no matter what the provider has become.
+    let bench = Bench::asking(None).await;
+    let (mut anna, _hers) = signed_in(&bench, "anna").await;
+    bench.people(json!({ "anna": null })).await;
+    let long = tokio::time::Instant::now() + OFTEN * 4;
+    while tokio::time::Instant::now() < long {
+        assert_eq!(anna.session(&bench).await["user"], "anna.o");
+        tokio::time::sleep(OFTEN).await;
     }
 }
 

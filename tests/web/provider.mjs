@@ -21,7 +21,7 @@ const people = {
   nobody: { preferred_username: "nobody.o", groups: ["staff"] },
   double: { preferred_username: "quentin", groups: ["recorder-qa"] },
 };
-/** What the next tokens are to be like, and whether anything is answered. */
+/** What the next tokens are to be like, and whether anything is answered; `away` names what is answered with 503. */
 let bent = {};
 
 async function newKey() {
@@ -38,7 +38,7 @@ async function renew() {
   provider = new Provider(issuer, {
     clients: [{
       client_id: "recorder", client_secret: "s3cret with blanks", redirect_uris: [callback],
-      grant_types: ["authorization_code"], response_types: ["code"],
+      grant_types: ["authorization_code", "refresh_token"], response_types: ["code"],
     }],
     jwks: { keys: [jwk] },
     conformIdTokenClaims: false,
@@ -46,7 +46,10 @@ async function renew() {
     features: { devInteractions: { enabled: false } },
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     cookies: { keys: ["only for tests"] },
-    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...people[id] }) }),
+    // Each is good once; whoever brings one again loses all.
+    issueRefreshToken: () => !bent.once,
+    rotateRefreshToken: () => true,
+    findAccount: (_, id) => (id in people ? { accountId: id, claims: () => ({ sub: id, ...people[id] }) } : undefined),
   });
   provider.use(async (context, next) => {
     await next();
@@ -90,9 +93,19 @@ async function serve(request, response) {
     if (url.searchParams.has("renew")) {
       await renew();
     }
+    for (const [name, person] of Object.entries(JSON.parse(url.searchParams.get("people") ?? "{}"))) {
+      if (person === null) {
+        delete people[name];
+      } else {
+        people[name] = person;
+      }
+    }
     response.end("done");
   } else if (bent.hangs) {
     // No answer, ever.
+  } else if (bent.away) {
+    response.statusCode = 503;
+    response.end(JSON.stringify({ error: "invalid_grant_is_not_said_here" }));
   } else if (url.pathname.startsWith("/interaction/")) {
     await interaction(request, response, url.searchParams.get("as"));
   } else {

@@ -118,6 +118,7 @@ async fn every_request_that_needs_no_socket_can_be_posted() {
         (UserRole::Qa, "repairrecording", json!({"recordingid": id}), "recordingid"),
         (UserRole::Auditor, "completeness", json!({}), "calls"),
         (UserRole::Auditor, "ListAudit", json!({}), "entries"),
+        (UserRole::Auditor, "listholds", json!({"limit": 1}), "holds"),
         (
             UserRole::Admin,
             "legalhold",

@@ -32,6 +32,7 @@ const REQUESTS: &[(&str, &str)] = &[
     ("completeness", "- y y y y"),
     ("repairrecording", "- - y - y"),
     ("legalhold", "- - - - y"),
+    ("listholds", "- - - y y"),
     ("deleterecording", "- - - - y"),
     ("exportrecordings", "- - y - -"),
     ("listexports", "- - y - -"),

@@ -126,6 +126,25 @@ async fn other_teams_recordings_are_not_judged() {
     let mut qa = Client::signed_in(&site, UserRole::Qa).await;
     let sound = json!({ "greeting": true, "help": 5 });
     assert_eq!(qa.ask(score(other, &sound)).await["error"], "notfound");
+    // Nor are they found by what others think of them.
+    let mut supervisor = Client::signed_in(&site, UserRole::Supervisor).await;
+    assert_eq!(supervisor.ask(score(other, &sound)).await["result"], "success");
+    for filter in
+        [json!({ "scorecard": "Service" }), json!({ "minscore": 0 }), json!({ "maxscore": 100 })]
+    {
+        for request in ["listrecordings", "exportrecordings"] {
+            let mut asked = filter.clone();
+            asked["request"] = request.into();
+            let reply = qa.ask(asked.clone()).await;
+            let none = reply["recordings"] == json!([]) || reply["error"] == "notfound";
+            assert!(none, "{asked}: {reply}");
+        }
+        let mut asked = filter.clone();
+        asked["request"] = "listrecordings".into();
+        assert_eq!(supervisor.ask(asked).await["recordings"][0]["recordingid"], json!(other));
+    }
+    site.node.recordings.lock().unwrap().get_mut(&other).unwrap().0.scores.clear();
+    assert_eq!(qa.ask(score(other, &sound)).await["error"], "notfound");
     let recordings = site.node.recordings.lock().unwrap();
     assert!(recordings.values().all(|(record, _)| record.scores.is_empty()));
 }

@@ -48,6 +48,7 @@ fn table() -> Vec<(Value, &'static str)> {
             json!({ "request": "deleterecording", "recordingid": recording, "reason": "old" }),
             "- - - - y",
         ),
+        (json!({ "request": "listholds" }), "- - - y y"),
         (json!({ "request": "listaudit" }), "- - - y y"),
     ]
 }

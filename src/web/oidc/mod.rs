@@ -8,6 +8,8 @@
 //! | `provider` | what the provider is asked, and when again |
 //! | `token` | whether an ID token is what it says (pure) |
 //! | `person` | who somebody is here, by what the provider says of him (pure) |
+//! | `renewal` | how long somebody stays signed in without the provider's word (pure) |
+//! | `watch` | after whom the provider is asked again |
 //!
 //! What comes back is taken from the browser that began only: `state` must be the one of its cookie. So nobody is
 //! signed in as somebody else by a link that he follows.
@@ -15,11 +17,13 @@
 mod pending;
 mod person;
 mod provider;
+mod renewal;
 mod token;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::{Query as AddressQuery, State};
@@ -29,14 +33,16 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use form_urlencoded::Serializer;
+use recorder_core::dmcc::Secret;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use storage_core::MonoTime;
 use subtle::ConstantTimeEq;
 
 use self::pending::{Begun, PATIENCE, Pending};
-use self::provider::{Provider, Unhelpful, clipped};
+use self::provider::{Provider, Tokens, Unhelpful, clipped};
 use self::token::{Expected, Wrong};
+use self::watch::Vouched;
 use super::Web;
 use super::backend::{Code, Failure};
 use super::http::{Peer, Refusal, Shared, cookie_named, last, session_cookie};
@@ -49,10 +55,21 @@ const CALLBACK: &str = "/api/oidc/callback";
 /// The pages to which somebody may come back.
 const PAGES: [&str; 4] = ["/", "/supervisor", "/health", "/custody"];
 
-/// The provider, and who has been sent there.
+/// What the provider has answered of somebody.
+struct Answered {
+    claims: Map<String, Value>,
+    /// What his tokens have in them, whenever they are made.
+    nonce: String,
+    subject: String,
+    /// What the provider gives new tokens for, if it has given that.
+    refresh: Option<Secret>,
+}
+
+/// The provider, who has been sent there, and who has come back.
 pub struct Door {
     provider: Provider,
     pending: Mutex<Pending>,
+    vouched: Mutex<Vec<Vouched>>,
     began: Instant,
 }
 
@@ -60,7 +77,8 @@ impl Door {
     /// A door to this provider, which is asked for the first time when somebody signs in by it.
     pub(super) fn new(oidc: Oidc) -> Self {
         let provider = Provider::new(oidc);
-        Self { provider, pending: Mutex::default(), began: Instant::now() }
+        let (pending, vouched) = (Mutex::default(), Mutex::default());
+        Self { provider, pending, vouched, began: Instant::now() }
     }
 
     /// What people call it.
@@ -104,8 +122,8 @@ impl Door {
     }
 
     /// What the provider says of whoever brings this code.
-    async fn claims(&self, code: &str, begun: &Begun) -> Result<Map<String, Value>, Failure> {
-        let token = self.provider.token(code, begun).await.map_err(|why| match why {
+    async fn answered(&self, code: &str, begun: &Begun) -> Result<Answered, Failure> {
+        let tokens = self.provider.token(code, begun).await.map_err(|why| match why {
             // It does not take the code: used before, made up, or too old.
             Unhelpful::Status { status: 400..=499, .. } => {
                 tracing::warn!(error = %why, "sign-in by OpenID Connect");
@@ -114,24 +132,44 @@ impl Door {
             }
             why => self.away(&why),
         })?;
-        let oidc = &self.provider.oidc;
-        let now = wall_now().as_millis() / 1000;
-        let expected =
-            Expected { issuer: &oidc.issuer, client: &oidc.client_id, nonce: &begun.nonce, now };
-        let keys = self.provider.keys(false).await.map_err(|why| self.away(&why))?;
-        let claims = match token::claims(&token, &keys, expected) {
-            // Keys change.
-            Err(Wrong::UnknownKey) => {
-                let keys = self.provider.keys(true).await.map_err(|why| self.away(&why))?;
-                token::claims(&token, &keys, expected)
-            }
-            done => done,
-        };
-        claims.map_err(|wrong| {
+        let Tokens { id_token, refresh_token } = tokens;
+        let claims = self.checked(&id_token, &begun.nonce, None).await;
+        let claims = claims.map_err(|why| self.away(&why))?.map_err(|wrong| {
             tracing::warn!(error = %wrong, "an ID token is not taken");
             let message = format!("the provider's token is not taken: {wrong}");
             Failure::new(Code::NotAuthenticated, message)
+        })?;
+        let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let refresh = refresh_token.map(Secret::new);
+        Ok(Answered { claims, nonce: begun.nonce.clone(), subject, refresh })
+    }
+
+    /// The claims of an ID token that answers a sign-in with this nonce; `renewed` names whom a later one must be of.
+    async fn checked(
+        &self,
+        token: &str,
+        nonce: &str,
+        renewed: Option<&str>,
+    ) -> Result<Result<Map<String, Value>, Wrong>, Unhelpful> {
+        let oidc = &self.provider.oidc;
+        let now = wall_now().as_millis() / 1000;
+        let expected =
+            Expected { issuer: &oidc.issuer, client: &oidc.client_id, nonce, renewed, now };
+        let keys = self.provider.keys(false).await?;
+        Ok(match token::claims(token, &keys, expected) {
+            // Keys change.
+            Err(Wrong::UnknownKey) => {
+                let keys = self.provider.keys(true).await?;
+                token::claims(token, &keys, expected)
+            }
+            done => done,
         })
+    }
+
+    /// How long a session lasts: its whole time where the provider can be asked again, or never is.
+    fn lifetime(&self, answered: &Answered) -> Option<Duration> {
+        let every = self.provider.oidc.recheck.filter(|_| answered.refresh.is_none());
+        every.map(renewal::unconfirmed)
     }
 
     fn away(&self, why: &Unhelpful) -> Failure {
@@ -234,13 +272,18 @@ async fn come_back(
     }
     let missing = || Failure::new(Code::BadValue, "`code` is missing");
     let code = last(pairs, "code").ok_or_else(missing)?;
-    let claims = door.claims(code, &begun).await?;
+    let answered = door.answered(code, &begun).await?;
     let oidc = &door.provider.oidc;
-    match person::identity(&claims, oidc, &web.desk.users()) {
-        Ok(who) => Ok((web.desk.by_provider(peer, who).await?, begun.page)),
+    match person::identity(&answered.claims, oidc, &web.desk.users()) {
+        Ok(who) => {
+            let lifetime = door.lifetime(&answered);
+            let signed_in = web.desk.by_provider(peer, who, lifetime).await?;
+            door.keep(&signed_in.session, peer, answered);
+            Ok((signed_in, begun.page))
+        }
         Err(nobody) => {
             let failure = Failure::new(Code::Forbidden, nobody.to_string());
-            let name = person::name(&claims, oidc).unwrap_or_default();
+            let name = person::name(&answered.claims, oidc).unwrap_or_default();
             web.desk.refused_by_provider(peer, name, failure.code).await;
             Err(failure)
         }

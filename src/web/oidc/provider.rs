@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use form_urlencoded::{Serializer, byte_serialize};
 use jsonwebtoken::jwk::Jwk;
+use recorder_core::dmcc::Secret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -39,7 +40,13 @@ pub(super) enum Unhelpful {
     #[error("{place} does not answer: {why}")]
     Away { place: String, why: NoAnswer },
     #[error("{place} answers with status {status}: {words}")]
-    Status { place: String, status: u16, words: String },
+    Status {
+        place: String,
+        status: u16,
+        words: String,
+        /// Its name for what is wrong (RFC 6749, 5.2), if it tells one.
+        error: Option<String>,
+    },
     #[error("{place} answers what cannot be read: {why}")]
     Unreadable { place: String, why: String },
     #[error("its description is that of the issuer {0}; write `al_oidcissuer` to the letter")]
@@ -76,9 +83,25 @@ struct RawKeys {
     keys: Vec<Value>,
 }
 
+/// What is given for a code. No `Debug`: these are secrets.
 #[derive(Deserialize)]
-struct RawToken {
-    id_token: String,
+pub(super) struct Tokens {
+    pub(super) id_token: String,
+    /// What new ones are given for.
+    pub(super) refresh_token: Option<String>,
+}
+
+/// What is given for a refresh token. No `Debug`: these are secrets.
+#[derive(Deserialize)]
+pub(super) struct Renewed {
+    pub(super) id_token: Option<String>,
+    /// The next time this one is to be shown, if there is one.
+    pub(super) refresh_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawError {
+    error: String,
 }
 
 struct Known<T> {
@@ -137,30 +160,40 @@ impl Provider {
         Ok(keep(&self.keys, keys.collect()))
     }
 
-    /// The ID token for a code.
-    pub(super) async fn token(&self, code: &str, begun: &Begun) -> Result<String, Unhelpful> {
+    /// The tokens for a code (RFC 6749, 4.1.3, and RFC 7636, 4.5).
+    pub(super) async fn token(&self, code: &str, begun: &Begun) -> Result<Tokens, Unhelpful> {
+        self.granted(&[
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", &begun.redirect),
+            ("code_verifier", &begun.verifier),
+        ])
+        .await
+    }
+
+    /// New tokens for a refresh token (RFC 6749, 6).
+    pub(super) async fn renew(&self, refresh: &Secret) -> Result<Renewed, Unhelpful> {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
+        self.granted(&form).await
+    }
+
+    async fn granted<T: DeserializeOwned>(&self, form: &[(&str, &str)]) -> Result<T, Unhelpful> {
         let description = self.description().await?;
-        let request = self.token_request(&description, code, begun);
+        let request = self.token_request(&description, form);
         let request = request.map_err(|error| Unhelpful::Unreadable {
             place: description.token.to_string(),
             why: error.to_string(),
         })?;
-        let raw: RawToken = self.ask(&description.token, request).await?;
-        Ok(raw.id_token)
+        self.ask(&description.token, request).await
     }
 
-    /// RFC 6749, 4.1.3, and RFC 7636, 4.5.
     fn token_request(
         &self,
         description: &Description,
-        code: &str,
-        begun: &Begun,
+        pairs: &[(&str, &str)],
     ) -> Result<Request<Body>, axum::http::Error> {
         let mut form = Serializer::new(String::new());
-        form.append_pair("grant_type", "authorization_code")
-            .append_pair("code", code)
-            .append_pair("redirect_uri", &begun.redirect)
-            .append_pair("code_verifier", &begun.verifier);
+        form.extend_pairs(pairs);
         let mut request = Request::builder()
             .method(Method::POST)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -199,7 +232,13 @@ impl Provider {
         let (status, body) = answered.map_err(|why| Unhelpful::Away { place: place(), why })?;
         if status != StatusCode::OK {
             let words = clipped(&String::from_utf8_lossy(&body));
-            return Err(Unhelpful::Status { place: place(), status: status.as_u16(), words });
+            let error = serde_json::from_slice(&body).ok().map(|raw: RawError| raw.error);
+            return Err(Unhelpful::Status {
+                place: place(),
+                status: status.as_u16(),
+                words,
+                error,
+            });
         }
         serde_json::from_slice(&body)
             .map_err(|why| Unhelpful::Unreadable { place: place(), why: why.to_string() })

@@ -30,6 +30,8 @@ pub(super) struct Expected<'a> {
     pub(super) issuer: &'a str,
     pub(super) client: &'a str,
     pub(super) nonce: &'a str,
+    /// Whose it must be, if it is not the first: such a one need not repeat the nonce (section 12.2).
+    pub(super) renewed: Option<&'a str>,
     /// Seconds since 1970.
     pub(super) now: i64,
 }
@@ -55,6 +57,8 @@ pub(super) enum Wrong {
     NotNow,
     #[error("it answers another sign-in")]
     Nonce,
+    #[error("it is of somebody else than the one before")]
+    Subject,
 }
 
 /// Its claims, if all is right.
@@ -136,11 +140,15 @@ fn check(claims: &Map<String, Value>, expected: Expected<'_>) -> Result<(), Wron
         return Err(Wrong::NotNow);
     }
     let nonce = text("nonce").unwrap_or_default();
-    if !bool::from(nonce.as_bytes().ct_eq(expected.nonce.as_bytes())) {
+    let repeats = expected.renewed.is_none() || claims.contains_key("nonce");
+    if repeats && !bool::from(nonce.as_bytes().ct_eq(expected.nonce.as_bytes())) {
         return Err(Wrong::Nonce);
     }
     if text("sub").is_none_or(str::is_empty) {
         return Err(Wrong::Malformed);
+    }
+    if expected.renewed.is_some_and(|subject| text("sub") != Some(subject)) {
+        return Err(Wrong::Subject);
     }
     Ok(())
 }
@@ -154,8 +162,13 @@ mod tests {
     use super::*;
 
     const NOW: i64 = 1_780_272_000;
-    const EXPECTED: Expected<'_> =
-        Expected { issuer: "https://login", client: "recorder", nonce: "n0nce", now: NOW };
+    const EXPECTED: Expected<'_> = Expected {
+        issuer: "https://login",
+        client: "recorder",
+        nonce: "n0nce",
+        renewed: None,
+        now: NOW,
+    };
 
     /// A key pair of the provider, and what it publishes of it.
     fn key(id: &str) -> (EncodingKey, Jwk) {
@@ -219,6 +232,28 @@ mod tests {
         let mut several = good();
         (several["aud"], several["azp"]) = (json!(["recorder", "other"]), json!("recorder"));
         assert!(read(&several).is_ok());
+    }
+
+    #[test]
+    fn a_later_token_is_of_the_same_person_and_need_not_repeat_the_nonce() {
+        let (key, jwk) = key("k1");
+        let keys = [jwk];
+        let later = Expected { renewed: Some("7"), ..EXPECTED };
+        let read = |name: &str, value: Value| {
+            let mut claims = good();
+            let members = claims.as_object_mut().unwrap();
+            members.remove(name);
+            if !value.is_null() {
+                members.insert(name.to_owned(), value);
+            }
+            super::claims(&signed(&claims, &key, "k1"), &keys, later).map(|_| ())
+        };
+        assert_eq!(read("nonce", Value::Null), Ok(()));
+        assert_eq!(read("nonce", json!("n0nce")), Ok(()));
+        assert_eq!(read("nonce", json!("other")), Err(Wrong::Nonce));
+        assert_eq!(read("nonce", json!(7)), Err(Wrong::Nonce));
+        assert_eq!(read("sub", json!("8")), Err(Wrong::Subject));
+        assert_eq!(read("exp", json!(NOW - 60)), Err(Wrong::Expired));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 // The page on which an administrator holds recordings, releases them, and deletes them. He names a recording by its
-// id, because he neither searches nor listens; who listens finds the id, and a link to this page, beside it.
+// id, because he neither searches nor listens; who listens finds the id, and a link to this page, beside it. Those that
+// are held he chooses from a list.
 
 import { post } from "./api.js";
-import { button, el, facts, fill } from "./dom.js";
+import { button, el, fill } from "./dom.js";
 import { moment } from "./format.js";
 import { confirm, frame, words } from "./frame.js";
+import { Holds, standing } from "./holds.js";
 import { t } from "./texts.js";
 
 function begin(main) {
@@ -19,7 +21,7 @@ function begin(main) {
     if (form.reportValidity()) {
       sure === null ? ask(action, name) : confirm(t(sure, { id: id.value.trim() }), t(`custody.${name}`), () => ask(action, name));
     }
-  }, { id: name });
+  }, { id: name, class: name === "delete" ? "danger" : "" });
   const buttons = [
     press(() => hold(true), "hold", null), press(() => hold(false), "release", "custody.release.sure"),
     press(() => post("/api/requests/deleterecording", asked()), "delete", "custody.delete.sure"),
@@ -37,12 +39,20 @@ function begin(main) {
     try {
       const told = await action();
       fill(outcome, el("p", { class: "good", text: sentence(name, told) }), standing(told.holdmark));
+      holds.load();
     } catch (error) {
       fill(outcome, el("p", { class: "error", text: words(error) }));
     }
     buttons.forEach((one) => { one.disabled = false; });
   }
-  main.append(el("h1", { text: t("custody") }), form);
+  const holds = new Holds((chosen) => {
+    id.value = chosen;
+    fill(outcome);
+    id.scrollIntoView({ block: "nearest" });
+    reason.focus();
+  });
+  main.append(el("h1", { text: t("custody") }), form, holds.element);
+  holds.load();
   (id.value === "" ? id : reason).focus();
 }
 
@@ -55,17 +65,6 @@ function sentence(name, told) {
     return t("custody.pending", { by: told.releaserequestedby, before: moment(told.releasebefore) });
   }
   return t(told.hold ? "custody.held" : "custody.free");
-}
-
-/** Who set the last hold, and who wished to release it. */
-function standing(mark) {
-  if (mark === undefined) {
-    return null;
-  }
-  const line = ({ by, at, reason }) => t("custody.by", { by, at: moment(at), reason });
-  const wishes = (mark.releases ?? []).map((wish) => el("li", { text: line(wish) }));
-  return facts([[t("custody.setby"), line(mark)],
-    [t("custody.wishes"), wishes.length === 0 ? "" : fill(el("ul"), wishes)]]);
 }
 
 frame({ address: "/custody", title: "nav.custody", roles: ["admin"], begin });

@@ -18,9 +18,9 @@ export function searchForm(who, search) {
     labelled("search.from", fields.from), labelled("search.to", fields.to));
   const more = el("details", { class: "more" }, el("summary", { text: t("search.filters") }),
     el("div", { class: "fields" }, ["agentid", "direction", "trunkgroup", "vdn", "split", "tag", "ucid",
-      "scorecard", "minscore", "maxscore", "minseconds", "incomplete", "order"].map((name) => labelled(TEXTS[name], fields[name]))));
+      "scorecard", "minscore", "maxscore", "minseconds", "incomplete", "hold", "order"].map((name) => labelled(TEXTS[name], fields[name]))));
   const form = el("form", { class: "search", role: "search", "aria-label": t("search") },
-    el("div", { class: "fields" }, labelled("search.text", fields.text), labelled("search.party", fields.party),
+    el("div", { class: "fields" }, labelled("search.text", fields.text, "field wide"), labelled("search.party", fields.party),
       labelled("search.extension", fields.extension), labelled("search.period", fields.period)),
     between, more,
     el("div", { class: "row" },
@@ -57,6 +57,7 @@ export function parameters(values, now) {
     wanted.mindurationms = Math.round(Number(values.minseconds) * 1000);
   }
   wanted.incomplete = values.incomplete ?? "";
+  wanted.hold = values.hold ?? "";
   wanted.order = values.order ?? "newest";
   const [from, to] = period(values, now);
   wanted.from = from === null ? "" : from.toISOString();
@@ -82,7 +83,7 @@ const TEXTS = {
   agentid: "search.agentid", direction: "search.direction", trunkgroup: "search.trunkgroup", vdn: "search.vdn",
   split: "search.split", tag: "search.tag", ucid: "search.ucid", scorecard: "search.scorecard", minscore: "search.minscore", maxscore: "search.maxscore",
   minseconds: "search.minseconds",
-  incomplete: "search.completeness", order: "search.order",
+  incomplete: "search.completeness", hold: "search.hold", order: "search.order",
 };
 
 function makeFields() {
@@ -110,6 +111,8 @@ function makeFields() {
     minseconds: input("minseconds", { type: "number", min: "0", step: "1" }),
     incomplete: choice("incomplete", ["", "true", "false"],
       (value) => t({ "": "search.any", true: "search.incomplete", false: "search.complete" }[value])),
+    hold: choice("hold", ["", "true", "false"],
+      (value) => t({ "": "search.any", true: "search.held", false: "search.free" }[value])),
     order: choice("order", ["newest", "oldest"], (value) => t(`search.${value}`)),
   };
 }
@@ -119,8 +122,8 @@ function choice(name, values, text) {
   return el("select", { id: `f-${name}`, "data-plain": values[0] }, options);
 }
 
-function labelled(text, field) {
-  return el("div", { class: "field" }, el("label", { for: field.id, text: t(text) }), field);
+function labelled(text, field, kind = "field") {
+  return el("div", { class: kind }, el("label", { for: field.id, text: t(text) }), field);
 }
 
 function given(fields) {

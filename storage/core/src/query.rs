@@ -150,6 +150,8 @@ pub struct Query {
     pub mindurationms: Option<u64>,
     /// `true`: only those that lack something; `false`: only those that do not.
     pub incomplete: Option<bool>,
+    /// `true`: only those under legal hold; `false`: only those that are not.
+    pub hold: Option<bool>,
     /// Somewhere in its words.
     pub text: Option<String>,
     /// What the asker may see. No argument of a request: who asks does not choose it.
@@ -181,6 +183,7 @@ impl Default for Query {
             maxscore: None,
             mindurationms: None,
             incomplete: None,
+            hold: None,
             text: None,
             scope: Scope::ALL,
             limit: LIMIT_DEFAULT,
@@ -226,6 +229,7 @@ impl Query {
             maxscore: read.percent("maxscore")?,
             mindurationms: read.number("mindurationms")?,
             incomplete: read.flag("incomplete")?,
+            hold: read.flag("hold")?,
             text: read.text("text")?,
             scope: Scope::ALL,
             limit: read.limit("limit")?,
@@ -253,6 +257,7 @@ impl Query {
             && self.matches_scores(recording)
             && self.mindurationms.is_none_or(|least| recording.durationms >= least)
             && self.incomplete.is_none_or(|incomplete| recording.lacks_audio() == incomplete)
+            && self.hold.is_none_or(|held| recording.hold == held)
             && self.text.as_ref().is_none_or(|text| has_text(recording, text))
     }
 

@@ -22,6 +22,9 @@ const STATIONS_MAX: usize = 512;
 /// Behind a word's end; in no text that people look for.
 const END: char = '\0';
 
+/// The value of what is under legal hold.
+const HELD: &str = "y";
+
 /// A term's bytes: field, then value.
 pub type Term = Vec<u8>;
 
@@ -38,6 +41,7 @@ enum Field {
     Trunk = b't',
     Direction = b'd',
     Incomplete = b'i',
+    Held = b'h',
     Scorecard = b'c',
     Percent = b'%',
     Gram = b'x',
@@ -85,6 +89,8 @@ impl Plan {
         exact(Field::Trunk, query.trunkgroup.as_deref());
         exact(Field::Direction, query.direction.map(Direction::as_str));
         exact(Field::Incomplete, query.incomplete.map(incomplete_word));
+        // Hardly any are held, so those that are not have no term: their lists would be of everything.
+        exact(Field::Held, query.hold.filter(|held| *held).map(|_| HELD));
         if query.minscore.is_some() || query.maxscore.is_some() {
             let range = query.minscore.unwrap_or(0)..=query.maxscore.unwrap_or(100);
             clauses.push(one_of(range.map(|percent| term(Field::Percent, &percent.to_string()))));
@@ -127,6 +133,7 @@ pub fn terms(recording: &Recording) -> BTreeSet<Term> {
     enter(Field::Trunk, &recording.trunkgroup);
     enter(Field::Direction, recording.direction.as_str());
     enter(Field::Incomplete, incomplete_word(recording.lacks_audio()));
+    enter(Field::Held, if recording.hold { HELD } else { "" });
     for word in searched_words(recording) {
         let mut letters: Vec<char> = word.to_lowercase().chars().collect();
         if !letters.is_empty() {
@@ -276,10 +283,14 @@ mod tests {
             (json!({"minscore": 63}), false),
             (json!({"maxscore": 61}), false),
             (json!({"scorecard": "Sales"}), false),
+            (json!({"hold": true}), false),
+            (json!({"hold": false}), true),
         ];
         for (arguments, expected) in cases {
             assert_eq!(is_candidate(&ask(&arguments), &recording), expected, "{arguments}");
         }
+        recording.hold = true;
+        assert!(is_candidate(&ask(&json!({"hold": true})), &recording));
         assert!(Plan::of(&Query::default()).is_open());
         assert!(!Plan::of(&ask(&json!({"mindurationms": 1}))).is_open());
     }
