@@ -75,6 +75,8 @@ impl Histogram {
 pub struct NotWriting {
     /// There is no room; otherwise the disk fails, or is read-only.
     pub full: bool,
+    /// Bytes that are to be free before media counts as written again.
+    pub room_wanted: u64,
     /// In the words of the operating system.
     pub why: String,
 }

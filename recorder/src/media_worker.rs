@@ -7,7 +7,8 @@
 //!   that a call is in the capture at once; RTCP and idle phantoms in turn, each 500 ms.
 //! * An order wakes the thread. While no segment is open it comes round each 500 ms only.
 //! * What a full disk does not take is counted, and told in the journal as soon as it takes
-//!   something again. Facts wait in memory until they are written, in their order.
+//!   something again. Facts wait in memory until they are written, in their order. Each second it is
+//!   looked whether there is room again; when that is so, [`Writing`] says.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use recorder_core::Receiver;
 use recorder_core::call::{PauseChange, PauseOrder, RingChange, RingOrder};
-use recorder_core::media::{Hearing, MediaNotice};
+use recorder_core::media::{Hearing, Look, MediaNotice, Trouble, Writing};
 use storage::{Journal, JournalError};
 use storage_core::journal::{Channel, Fact};
 use storage_core::record::GapCause;
@@ -80,6 +81,8 @@ pub(crate) struct Worker {
     outbox: VecDeque<MediaNotice>,
     /// Some port has lost packets that the journal does not know of.
     losing: bool,
+    /// Whether what is heard is written.
+    writing: Writing,
     stats: Arc<MediaStats>,
     notices: Sender<MediaNotice>,
     complete: Sender<RecordingId>,
@@ -88,6 +91,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(wiring: Wiring) -> Self {
         let Wiring { clock, orders, ports, by_phantom, journal, stats, notices, complete } = wiring;
+        let writing = Writing::starting(ports.len(), journal.free_bytes());
         Self {
             clock,
             orders,
@@ -101,6 +105,7 @@ impl Worker {
             ended: VecDeque::new(),
             outbox: VecDeque::new(),
             losing: false,
+            writing,
             stats,
             notices,
             complete,
@@ -109,6 +114,9 @@ impl Worker {
 
     /// Works until it is told to stop.
     pub(crate) fn run(mut self, batch: &mut Batch) {
+        if self.writing.trouble().is_some() {
+            self.say_not_writing(true, "there is too little room".to_owned());
+        }
         let mut beat = 0;
         let (mut next, mut next_fast) = (self.clock.mono(), self.clock.mono());
         loop {
@@ -418,9 +426,9 @@ impl Worker {
             }
         }
         self.gathered.clear();
-        let written = outcome.is_ok();
-        self.writing(outcome);
-        if written && self.losing {
+        if let Err(error) = outcome {
+            self.cannot_write(&error);
+        } else if self.losing {
             for number in 0..self.ports.len() {
                 self.write_lost(number);
             }
@@ -460,7 +468,7 @@ impl Worker {
                     self.stats.facts_lost.add(1);
                 }
                 Err(error) => {
-                    self.writing(Err(error));
+                    self.cannot_write(&error);
                     break;
                 }
             }
@@ -478,22 +486,33 @@ impl Worker {
         }
     }
 
-    /// Notes whether the journal takes what it is given; says so when that changes.
-    fn writing(&mut self, outcome: Result<(), JournalError>) {
-        if let Err(error) = &outcome
-            && !self.stats.not_writing.is_set()
-        {
-            let full = matches!(error, JournalError::Full { .. });
-            self.stats.cannot_write(NotWriting { full, why: in_words(error) });
+    /// Notes that the journal has not taken something; says so if that is news.
+    fn cannot_write(&mut self, error: &JournalError) {
+        let full = matches!(error, JournalError::Full { .. });
+        if !self.writing.failed(if full { Trouble::Full } else { Trouble::Failing }) {
+            return;
         }
-        if self.stats.not_writing.set(outcome.is_err()) {
-            self.outbox.push_back(MediaNotice::Writing(outcome.is_ok()));
-            match outcome {
-                Err(error) => {
-                    tracing::error!(error = in_words(&error), "captured media is being lost");
-                }
-                Ok(()) => tracing::info!("captured media is written again"),
-            }
+        self.say_not_writing(full, in_words(error));
+    }
+
+    fn say_not_writing(&mut self, full: bool, why: String) {
+        tracing::error!(error = why, "captured media is being lost");
+        self.stats.cannot_write(NotWriting { full, room_wanted: self.writing.needed(), why });
+        if self.stats.not_writing.set(true) {
+            self.outbox.push_back(MediaNotice::Writing(false));
+        }
+    }
+
+    /// Looks whether the journal takes everything again, where it did not. No packet has to come for that.
+    fn look_at_disk(&mut self) {
+        if self.writing.trouble().is_none() {
+            return;
+        }
+        let takes = self.facts.is_empty() && self.journal.recover();
+        if self.writing.looked(Look { takes, free: self.journal.free_bytes() }) {
+            tracing::info!("captured media is written again");
+            self.stats.not_writing.set(false);
+            self.outbox.push_back(MediaNotice::Writing(true));
         }
     }
 
@@ -520,6 +539,8 @@ impl Worker {
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "the capture journal could not be cleaned"),
             }
+            self.write_facts();
+            self.look_at_disk();
         }
     }
 

@@ -189,13 +189,25 @@ fn a_full_disk_keeps_what_fits_and_goes_on_when_there_is_room() {
     assert!(matches!(error, JournalError::Full { .. }), "{error}");
     assert_eq!(error.kept(), one * 3);
     assert_eq!(contents(&journal.reader(), 1).unwrap().packets[&1], [0, 1, 2]);
-    // Facts still go in, a good many of them; media does not take their room all at once.
+    // Facts still go in, a good many of them.
     for _ in 0..50 {
         journal.append_fact(&Fact::Recording { draft: draft(1) }).unwrap();
     }
-    disk.set_capacity(None);
-    append(&mut journal, 1, 3..10);
+    // What a fact left of its piece of the reserve is for the next fact.
+    let refused = |journal: &mut Journal| {
+        let mut frames = Vec::new();
+        block(&mut frames, 1, 3..4, 172);
+        let error = journal.append(&mut frames).unwrap_err();
+        assert!(matches!(error, JournalError::Full { kept: 0, .. }), "{error}");
+    };
+    refused(&mut journal);
     journal.maintain().unwrap();
+    assert!(!journal.recover(), "there is no room");
+    disk.set_capacity(None);
+    refused(&mut journal);
+    journal.maintain().unwrap();
+    append(&mut journal, 1, 3..10);
+    assert!(journal.recover());
     assert_eq!(contents(&journal.reader(), 1).unwrap().packets[&1], (0..10).collect::<Vec<_>>());
     drop(journal);
     let (journal, recovered) = open_with(&disk, options);

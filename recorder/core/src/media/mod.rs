@@ -37,6 +37,7 @@ pub mod srtp;
 pub mod stereo;
 pub mod timeline;
 pub mod weave;
+pub mod writing;
 
 #[cfg(test)]
 mod node_tests;
@@ -72,6 +73,7 @@ pub use sound::{Heard, Sound};
 pub use stereo::{Layout, Stereo};
 pub use timeline::{Ignored, Plan, PlannedGap, PlannedSegment, Unplaceable};
 pub use weave::{Piece, Weave};
+pub use writing::{Look, Trouble, Writing};
 
 use storage_core::{Extension, Now, SegmentId, WallTime};
 
