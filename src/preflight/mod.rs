@@ -3,6 +3,7 @@
 //! changed but the own limit of open files.
 
 mod aes;
+mod archive;
 mod database;
 mod disk;
 mod encryption;
@@ -97,6 +98,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(encryption::examine(config));
     findings.push(disk::users_file(config));
     findings.extend(database::examine(config).await);
+    findings.extend(archive::examine(config).await);
     if config.recorder.is_some() {
         findings.push(phantoms_disjoint(config));
         findings.extend(ring::examine(config));

@@ -1,10 +1,10 @@
-//! How a search goes through the catalog's tables: stretch by stretch in the order that was asked for, in
+//! How a search goes through the catalog's tables: period by period in the order that was asked for, in
 //! each of which it keeps the offsets that all lists of its plan have in common, and reads the records
 //! there. It decides when a page is complete or has cost enough; what a plan is is decided in
 //! `storage_core::terms`.
 
 use storage_core::query::{Order, Position, Query};
-use storage_core::stretch::{Stretch, keep_common};
+use storage_core::stretch::{Stretch, Stretches, keep_common};
 use storage_core::terms::{Clause, Plan};
 use storage_core::{Recording, WallTime};
 
@@ -27,7 +27,7 @@ fn search_within(tables: &Tables, query: &Query, offsets_max: usize) -> Result<P
     if plan.is_open() {
         tables.walk(span, query.order, query.cursor, |recording| offer(&mut page, recording))?;
     } else if span.0 < span.1 {
-        Walk::new(tables, query, plan, offsets_max).stretches(span, &mut page)?;
+        Walk::new(tables, query, plan, offsets_max).periods(span, &mut page)?;
     }
     Ok(page.finish(tables.counts()?.recordings))
 }
@@ -49,7 +49,7 @@ fn span(query: &Query) -> (i64, i64) {
     (from, to)
 }
 
-/// A walk through stretches.
+/// A walk through periods.
 struct Walk<'q> {
     tables: &'q Tables,
     query: &'q Query,
@@ -63,18 +63,18 @@ struct Walk<'q> {
 /// A clause, and how much it has let through so far.
 struct Tried {
     clause: Clause,
-    lists: usize,
+    stretches: usize,
     offsets: usize,
 }
 
 impl<'q> Walk<'q> {
     fn new(tables: &'q Tables, query: &'q Query, plan: Plan, cost_max: usize) -> Self {
-        let tried = |clause| Tried { clause, lists: 0, offsets: 0 };
+        let tried = |clause| Tried { clause, stretches: 0, offsets: 0 };
         let clauses = plan.clauses.into_iter().map(tried).collect();
         Self { tables, query, clauses, least_class: plan.least_class, cost: 0, cost_max }
     }
 
-    fn stretches(
+    fn periods(
         &mut self,
         (from, to): (i64, i64),
         page: &mut PageBuilder<'_>,
@@ -82,6 +82,8 @@ impl<'q> Walk<'q> {
         let (first, last) = (stretch_of(from), stretch_of(to - 1));
         let order = self.query.order;
         let (mut next, step) = if order == Order::Newest { (last, -1) } else { (first, 1) };
+        // Most searches find a page full in the first stretch.
+        let mut one_only = true;
         while let Some(stretch) = self.tables.next_stretch(next, order)? {
             if stretch < first || stretch > last {
                 break;
@@ -90,57 +92,70 @@ impl<'q> Walk<'q> {
                 page.stop_at(edge(stretch, order));
                 break;
             }
-            let mut offsets = self.common(stretch)?;
-            offsets.retain(|offset| (from..to).contains(&stretch.millis_at(*offset)));
+            let period = stretch.period();
+            let until = match (one_only, order) {
+                (true, _) => stretch,
+                (false, Order::Newest) => period.ends().0,
+                (false, Order::Oldest) => period.ends().1,
+            };
+            let among = Stretches::of(period).between(stretch.min(until), stretch.max(until));
+            let mut offsets = self.common(among.between(first, last))?;
+            offsets.retain(|offset| (from..to).contains(&period.millis_at(*offset)));
             if order == Order::Newest {
                 offsets.reverse();
             }
             for offset in offsets {
-                let at = stretch.millis_at(offset);
+                let at = period.millis_at(offset);
                 let offer = |found| offer(page, found);
                 if !self.tables.walk((at, at + 1), order, self.query.cursor, offer)? {
                     return Ok(());
                 }
             }
-            next = Stretch(stretch.0 + step);
+            (next, one_only) = (Stretch(until.0 + step), false);
         }
         Ok(())
     }
 
-    /// The offsets in a stretch that all lists of the plan have in common.
-    fn common(&mut self, stretch: Stretch) -> Result<Vec<u32>, CatalogError> {
+    /// The offsets in a period that all lists of the plan have in common, as far as they lie in these stretches.
+    fn common(&mut self, mut wanted: Stretches) -> Result<Vec<u32>, CatalogError> {
         let mut kept: Option<Vec<u32>> = None;
-        // What lets the least through goes first: most stretches need no other list then. One
-        // that has not been read yet goes before all, to be known.
-        self.clauses.sort_by_key(|tried| tried.offsets / tried.lists.max(1));
+        // What lets the least through goes first: most periods need no other list then, or only those of a few
+        // stretches. One that has not been read yet goes before all, to be known.
+        self.clauses.sort_by_key(|tried| tried.offsets / tried.stretches.max(1));
         for tried in &mut self.clauses {
             let list = match &tried.clause {
-                Clause::Term(term) => self.tables.list(stretch, term)?,
-                Clause::Beginning(beginning) => self.tables.lists(stretch, beginning)?,
-                Clause::Any(terms) => self.tables.lists_of(stretch, terms)?,
+                Clause::Term(term) => self.tables.list_in(wanted, term)?,
+                Clause::Beginning(beginning) => self.tables.lists_in(wanted, beginning)?,
+                Clause::Any(terms) => self.tables.lists_of(wanted, terms)?,
             };
-            tried.lists += 1;
+            tried.stretches += wanted.count() as usize;
             tried.offsets += list.len();
             self.cost += list.len();
-            match &mut kept {
-                None => kept = Some(list),
-                Some(kept) => keep_common(kept, &list),
+            let common = keep(kept.take(), list);
+            if common.is_empty() {
+                return Ok(common);
             }
-            if kept.as_ref().is_some_and(Vec::is_empty) {
-                return Ok(Vec::new());
-            }
+            wanted = Stretches::with(wanted.period, &common);
+            kept = Some(common);
         }
         if let Some(least) = self.least_class {
-            let lengths = self.tables.lengths(stretch)?;
+            let lengths = self.tables.lengths_in(wanted)?;
             self.cost += lengths.len();
             let long = lengths.into_iter().filter(|(_, class)| *class >= least);
-            let long: Vec<u32> = long.map(|(offset, _)| offset).collect();
-            match &mut kept {
-                None => kept = Some(long),
-                Some(kept) => keep_common(kept, &long),
-            }
+            kept = Some(keep(kept, long.map(|(offset, _)| offset).collect()));
         }
         Ok(kept.unwrap_or_default())
+    }
+}
+
+/// What of `kept` is in `list`, too; all of the first list.
+fn keep(kept: Option<Vec<u32>>, list: Vec<u32>) -> Vec<u32> {
+    match kept {
+        None => list,
+        Some(mut kept) => {
+            keep_common(&mut kept, &list);
+            kept
+        }
     }
 }
 
@@ -162,9 +177,10 @@ mod tests {
     use super::*;
     use crate::catalog_batch::{Change, commit};
 
-    /// One each hour, all with one word, some with another.
+    /// One each eight hours, all with one word, some with another.
     fn recording(number: u64) -> Recording {
-        let started = WallTime::from_millis(1_700_000_000_000 + 3_600_000 * number.cast_signed());
+        let at = 1_700_000_000_000 + 8 * 3_600_000 * number.cast_signed();
+        let started = WallTime::from_millis(at);
         let mut entropy = [0; 10];
         entropy[..8].copy_from_slice(&number.to_be_bytes());
         serde_json::from_value(json!({
@@ -218,10 +234,11 @@ mod tests {
         {
             let wanted: Vec<_> = (from..210).step_by(step).map(term).collect();
             let each = wanted.iter().flat_map(|term| tables.list(stretch, term).unwrap());
-            let expected: std::collections::BTreeSet<u32> = each.collect();
-            let found = tables.lists_of(stretch, &wanted).unwrap();
+            let expected: std::collections::BTreeSet<u32> =
+                each.map(|offset| stretch.in_period(offset)).collect();
+            let found = tables.lists_of(Stretches::of(stretch.period()), &wanted).unwrap();
             assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{from}, each {step}");
         }
-        assert!(tables.lists_of(stretch, &[]).unwrap().is_empty());
+        assert!(tables.lists_of(Stretches::of(stretch.period()), &[]).unwrap().is_empty());
     }
 }

@@ -3,12 +3,15 @@
 //! in `catalog_batch`, which of them a search reads in `catalog_search`.
 //!
 //! ```text
-//! record   started, id    the record, packed (`catalog_record`)
-//! place    id             when it began
-//! list     stretch, term  offsets of the recordings that have the term
-//! stretch  number         offsets of all recordings, with their length classes
-//! counts                  how many recordings there are, and how many commits there were
+//! record   started, id            the record, packed (`catalog_record`)
+//! place    id                     when it began
+//! list     period, term, stretch  offsets of the recordings that have the term
+//! stretch  number                 offsets of all recordings, with their length classes
+//! counts                          how many recordings there are, and how many commits there were
 //! ```
+//!
+//! So the lists of a term lie beside each other for a period, and a search finds them with one look, while what is
+//! entered, which is mostly new, still changes lists that are near each other.
 //!
 //! SQLite gives back altered bytes without a word, so each value but those of `place` and `counts`
 //! opens with a CRC-32C of its key and its content. Nothing is mapped into memory: a failing disk would
@@ -19,7 +22,9 @@ use std::path::Path;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 use storage_core::query::{Order, Position};
-use storage_core::stretch::{Stretch, lengths_bytes, list_bytes, read_lengths, read_list};
+use storage_core::stretch::{
+    Stretch, Stretches, lengths_bytes, list_bytes, read_lengths, read_list,
+};
 use storage_core::terms::{Term, behind};
 use storage_core::{Recording, RecordingId};
 
@@ -27,7 +32,7 @@ use crate::catalog::CatalogError;
 use crate::catalog_record::{pack, unpack};
 
 /// What the tables look like; another number is another form, and is made anew.
-pub(crate) const FORM: u32 = 2;
+pub(crate) const FORM: u32 = 3;
 const CHECK_BYTES: usize = 4;
 /// Terms that are gone past before the next one that is wanted is searched for: a search costs as much.
 const PASSED_MAX: usize = 8;
@@ -38,7 +43,8 @@ const SCHEMA: &str = "
     BEGIN;
     CREATE TABLE record (started INTEGER, id BLOB, value BLOB, PRIMARY KEY (started, id)) WITHOUT ROWID;
     CREATE TABLE place (id BLOB PRIMARY KEY, started INTEGER) WITHOUT ROWID;
-    CREATE TABLE list (stretch INTEGER, term BLOB, value BLOB, PRIMARY KEY (stretch, term)) WITHOUT ROWID;
+    CREATE TABLE list (period INTEGER, term BLOB, stretch INTEGER, value BLOB, PRIMARY KEY (period, term, stretch))
+        WITHOUT ROWID;
     CREATE TABLE stretch (number INTEGER PRIMARY KEY, value BLOB);
     CREATE TABLE counts (one INTEGER PRIMARY KEY, recordings INTEGER, commits INTEGER);
     INSERT INTO counts VALUES (1, 0, 0);
@@ -219,8 +225,7 @@ impl Tables {
         let Some(value) = self.one(sql, [stretch.0], |row| row.get::<_, Vec<u8>>(0))? else {
             return Ok(Vec::new());
         };
-        let content = content(&stretch.0.to_be_bytes(), &value)?;
-        read_lengths(content).ok_or_else(|| damaged("lengths are not what was written"))
+        parse_lengths(stretch, &value)
     }
 
     pub fn set_lengths(&self, stretch: Stretch, lengths: &[(u32, u8)]) -> Result<(), CatalogError> {
@@ -232,52 +237,81 @@ impl Tables {
         self.write("REPLACE INTO stretch VALUES (?1, ?2)", params![stretch.0, value])
     }
 
-    /// The offsets that have a term; none if there are none.
-    pub fn list(&self, stretch: Stretch, term: &[u8]) -> Result<Vec<u32>, CatalogError> {
-        let sql = "SELECT value FROM list WHERE stretch = ?1 AND term = ?2";
-        let value = self.one(sql, params![stretch.0, term], |row| row.get::<_, Vec<u8>>(0))?;
-        value.map_or_else(|| Ok(Vec::new()), |value| parse_list(stretch.0, term, &value))
+    /// The offsets of all recordings in these stretches, in their period, with the class of the longest at each.
+    pub fn lengths_in(&self, stretches: Stretches) -> Result<Vec<(u32, u8)>, CatalogError> {
+        let Some((first, last)) = stretches.ends() else { return Ok(Vec::new()) };
+        let sql = "SELECT number, value FROM stretch WHERE number BETWEEN ?1 AND ?2";
+        let mut all = Vec::new();
+        self.rows(sql, params![first.0, last.0], |row| {
+            let stretch = Stretch(at(row, 0)?);
+            if stretches.has(stretch) {
+                let lengths = parse_lengths(stretch, blob(row, 1)?)?;
+                let placed = |(offset, class)| (stretch.in_period(offset), class);
+                all.extend(lengths.into_iter().map(placed));
+            }
+            Ok(true)
+        })?;
+        Ok(all)
     }
 
-    /// The offsets that have one of the terms that begin so.
-    pub fn lists(&self, stretch: Stretch, beginning: &[u8]) -> Result<Vec<u32>, CatalogError> {
-        let sql = "SELECT term, value FROM list WHERE stretch = ?1 AND term >= ?2 AND term < ?3";
-        let mut statement = self.connection.prepare_cached(sql).map_err(read_failed)?;
-        let parameters = params![stretch.0, beginning, behind(beginning)];
-        let mut rows = statement.query(parameters).map_err(read_failed)?;
+    /// The offsets in a stretch that have a term; none if there are none.
+    pub fn list(&self, stretch: Stretch, term: &[u8]) -> Result<Vec<u32>, CatalogError> {
+        let sql = "SELECT value FROM list WHERE period = ?1 AND term = ?2 AND stretch = ?3";
+        let key = params![stretch.period().0, term, stretch.0];
+        let value = self.one(sql, key, |row| row.get::<_, Vec<u8>>(0))?;
+        value.map_or_else(|| Ok(Vec::new()), |value| parse_list(stretch, term, &value))
+    }
+
+    /// The offsets in the period that have a term, as far as they lie in these stretches.
+    pub fn list_in(&self, stretches: Stretches, term: &[u8]) -> Result<Vec<u32>, CatalogError> {
+        let Some((first, last)) = stretches.ends() else { return Ok(Vec::new()) };
+        let sql = "SELECT stretch, value FROM list
+             WHERE period = ?1 AND term = ?2 AND stretch BETWEEN ?3 AND ?4";
         let mut all = Vec::new();
-        while let Some(row) = rows.next().map_err(read_failed)? {
-            let (term, value): (Vec<u8>, Vec<u8>) = (at(row, 0)?, at(row, 1)?);
-            all.extend(parse_list(stretch.0, &term, &value)?);
-        }
+        self.rows(sql, params![stretches.period.0, term, first.0, last.0], |row| {
+            gather(&mut all, stretches, Stretch(at(row, 0)?), term, blob(row, 1)?)?;
+            Ok(true)
+        })?;
+        Ok(all)
+    }
+
+    /// Those that have one of the terms that begin so.
+    pub fn lists_in(
+        &self,
+        stretches: Stretches,
+        beginning: &[u8],
+    ) -> Result<Vec<u32>, CatalogError> {
+        let sql =
+            "SELECT term, stretch, value FROM list WHERE period = ?1 AND term >= ?2 AND term < ?3";
+        let mut all = Vec::new();
+        self.rows(sql, params![stretches.period.0, beginning, behind(beginning)], |row| {
+            gather(&mut all, stretches, Stretch(at(row, 1)?), blob(row, 0)?, blob(row, 2)?)?;
+            Ok(true)
+        })?;
         all.sort_unstable();
         all.dedup();
         Ok(all)
     }
 
-    /// The offsets that have one of these terms, which ascend. A term that is not there costs no search of its own
+    /// Those that have one of these terms, which ascend. A term that is not there costs no search of its own
     /// unless many others lie before it.
-    pub fn lists_of(&self, stretch: Stretch, terms: &[Term]) -> Result<Vec<u32>, CatalogError> {
-        let sql = "SELECT term, value FROM list WHERE stretch = ?1 AND term >= ?2 AND term <= ?3";
-        let mut statement = self.connection.prepare_cached(sql).map_err(read_failed)?;
+    pub fn lists_of(&self, stretches: Stretches, terms: &[Term]) -> Result<Vec<u32>, CatalogError> {
+        let sql =
+            "SELECT term, stretch, value FROM list WHERE period = ?1 AND term >= ?2 AND term <= ?3";
         let (mut all, mut wanted) = (Vec::new(), terms);
         while let (Some(first), Some(last)) = (wanted.first(), wanted.last()) {
-            let mut rows = statement.query(params![stretch.0, first, last]).map_err(read_failed)?;
             let mut passed = 0;
-            while let Some(row) = rows.next().map_err(read_failed)? {
-                let term: Term = at(row, 0)?;
-                wanted = &wanted[wanted.partition_point(|wanted| *wanted < term)..];
-                if let Some((_, others)) = wanted.split_first().filter(|(first, _)| **first == term)
-                {
-                    all.extend(parse_list(stretch.0, &term, &at::<Vec<u8>>(row, 1)?)?);
-                    (wanted, passed) = (others, 0);
+            self.rows(sql, params![stretches.period.0, first, last], |row| {
+                let term = blob(row, 0)?;
+                wanted = &wanted[wanted.partition_point(|wanted| wanted.as_slice() < term)..];
+                if wanted.first().is_some_and(|wanted| wanted == term) {
+                    gather(&mut all, stretches, Stretch(at(row, 1)?), term, blob(row, 2)?)?;
+                    passed = 0;
                 } else {
                     passed += 1;
                 }
-                if passed == PASSED_MAX || wanted.is_empty() {
-                    break;
-                }
-            }
+                Ok(passed < PASSED_MAX)
+            })?;
             if passed < PASSED_MAX {
                 break;
             }
@@ -293,12 +327,14 @@ impl Tables {
         term: &[u8],
         offsets: &[u32],
     ) -> Result<(), CatalogError> {
+        let period = stretch.period().0;
         if offsets.is_empty() {
-            let sql = "DELETE FROM list WHERE stretch = ?1 AND term = ?2";
-            return self.write(sql, params![stretch.0, term]);
+            let sql = "DELETE FROM list WHERE period = ?1 AND term = ?2 AND stretch = ?3";
+            return self.write(sql, params![period, term, stretch.0]);
         }
-        let value = checked(&list_key(stretch.0, term), &list_bytes(offsets));
-        self.write("REPLACE INTO list VALUES (?1, ?2, ?3)", params![stretch.0, term, value])
+        let value = checked(&list_key(stretch, term), &list_bytes(offsets));
+        let sql = "REPLACE INTO list VALUES (?1, ?2, ?3, ?4)";
+        self.write(sql, params![period, term, stretch.0, value])
     }
 
     /// Carries out statements without parameters.
@@ -331,10 +367,12 @@ impl Tables {
                 (at(row, 0)?, at(row, 1)?, at(row, 2)?);
             content(&record_key(started, &id), &value).map(drop)
         })?;
-        self.each("SELECT stretch, term, value FROM list", |row| {
-            let (stretch, term, value): (i64, Vec<u8>, Vec<u8>) =
-                (at(row, 0)?, at(row, 1)?, at(row, 2)?);
-            content(&list_key(stretch, &term), &value).map(drop)
+        self.each("SELECT period, term, stretch, value FROM list", |row| {
+            let (period, stretch): (i64, _) = (at(row, 0)?, Stretch(at(row, 2)?));
+            if stretch.period().0 != period {
+                return Err(damaged("a list is in another period than its stretch"));
+            }
+            content(&list_key(stretch, blob(row, 1)?), blob(row, 3)?).map(drop)
         })?;
         self.each("SELECT number, value FROM stretch", |row| {
             let (number, value): (i64, Vec<u8>) = (at(row, 0)?, at(row, 1)?);
@@ -351,6 +389,23 @@ impl Tables {
         } else {
             Err(damaged("records are missing"))
         }
+    }
+
+    /// Gives the rows of an answer to `visit` until that says `false`.
+    fn rows(
+        &self,
+        sql: &str,
+        parameters: impl Params,
+        mut visit: impl FnMut(&Row<'_>) -> Result<bool, CatalogError>,
+    ) -> Result<(), CatalogError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(read_failed)?;
+        let mut rows = statement.query(parameters).map_err(read_failed)?;
+        while let Some(row) = rows.next().map_err(read_failed)? {
+            if !visit(row)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn each(
@@ -388,21 +443,46 @@ fn at<T: FromSql>(row: &Row<'_>, column: usize) -> Result<T, CatalogError> {
     row.get(column).map_err(read_failed)
 }
 
+fn blob<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r [u8], CatalogError> {
+    let value = row.get_ref(column).map_err(read_failed)?;
+    value.as_blob().map_err(|error| damaged(error.to_string()))
+}
+
 fn record_key(started: i64, id: &[u8]) -> Vec<u8> {
     [&started.to_be_bytes(), id].concat()
 }
 
-fn list_key(stretch: i64, term: &[u8]) -> Vec<u8> {
-    [&stretch.to_be_bytes(), term].concat()
+fn list_key(stretch: Stretch, term: &[u8]) -> Vec<u8> {
+    [&stretch.0.to_be_bytes(), term].concat()
 }
 
 fn parse_record(started: i64, id: &[u8], value: &[u8]) -> Result<Recording, CatalogError> {
     unpack(content(&record_key(started, id), value)?)
 }
 
-fn parse_list(stretch: i64, term: &[u8], value: &[u8]) -> Result<Vec<u32>, CatalogError> {
+fn parse_list(stretch: Stretch, term: &[u8], value: &[u8]) -> Result<Vec<u32>, CatalogError> {
     let content = content(&list_key(stretch, term), value)?;
     read_list(content).ok_or_else(|| damaged("a list is not what was written"))
+}
+
+fn parse_lengths(stretch: Stretch, value: &[u8]) -> Result<Vec<(u32, u8)>, CatalogError> {
+    let content = content(&stretch.0.to_be_bytes(), value)?;
+    read_lengths(content).ok_or_else(|| damaged("lengths are not what was written"))
+}
+
+/// Adds the offsets in the period that a list has, if its stretch is wanted.
+fn gather(
+    all: &mut Vec<u32>,
+    wanted: Stretches,
+    stretch: Stretch,
+    term: &[u8],
+    value: &[u8],
+) -> Result<(), CatalogError> {
+    if wanted.has(stretch) {
+        let list = parse_list(stretch, term, value)?;
+        all.extend(list.into_iter().map(|offset| stretch.in_period(offset)));
+    }
+    Ok(())
 }
 
 /// A value: checksum, content.

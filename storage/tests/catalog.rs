@@ -37,9 +37,9 @@ fn direction() -> impl Strategy<Value = Direction> {
     prop_oneof![Just(Direction::Inbound), Just(Direction::Outbound), Just(Direction::Internal)]
 }
 
-/// When one begins: often in the same millisecond as others, sometimes in another stretch of time.
+/// When one begins: often in the same millisecond as others, sometimes in another stretch or period.
 fn moment() -> impl Strategy<Value = i64> {
-    prop_oneof![4 => (-3_i64..3).prop_map(|s| s * 1000), 1 => (-3_i64..3).prop_map(|n| n << 26)]
+    prop_oneof![4 => (-3_i64..3).prop_map(|s| s * 1000), 2 => (-20_i64..20).prop_map(|n| n << 26)]
 }
 
 fn scorecard() -> impl Strategy<Value = String> {

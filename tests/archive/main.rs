@@ -1,6 +1,7 @@
 //! The archive with real processes: recorders, a real S3 server that is killed in the midst, folders. What lies in
 //! the archive is judged by the files that the server keeps.
 
+mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod server;

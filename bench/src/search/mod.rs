@@ -175,6 +175,9 @@ fn measure(
         if query.from > query.to {
             std::mem::swap(&mut query.from, &mut query.to);
         }
+        if query.minscore > query.maxscore && query.maxscore.is_some() {
+            std::mem::swap(&mut query.minscore, &mut query.maxscore);
+        }
         let begun = Instant::now();
         let page = catalog.search(&query)?;
         let took = begun.elapsed();

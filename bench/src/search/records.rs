@@ -4,9 +4,10 @@
 use std::sync::LazyLock;
 
 use serde_json::json;
-use storage_core::marks::{Note, Stamp};
+use storage_core::marks::{Note, Score, Stamp};
 use storage_core::query::Query;
 use storage_core::record::{Direction, Party, Segment};
+use storage_core::scope::Scope;
 use storage_core::{Extension, NodeId, Recording, RecordingId, Ucid, WallTime};
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -146,6 +147,7 @@ pub fn recording(number: u64, of: u64) -> Recording {
         sha256: (0..4).map(|_| format!("{:016x}", draw.any())).collect(),
         tags: tags(&mut draw),
         notes: notes(&mut draw, started),
+        scores: scores(&mut draw, started),
         ..BLANK.clone()
     }
 }
@@ -222,8 +224,32 @@ fn notes(draw: &mut Draw, at: WallTime) -> Vec<Note> {
     notes.into_iter().zip(0..).map(note).collect()
 }
 
-/// The filters of a query.
-pub const FILTERS: [&str; 14] = [
+/// One in ten is judged, one in a hundred by the second form, too.
+fn scores(draw: &mut Draw, at: WallTime) -> Vec<Score> {
+    let mut scores = Vec::new();
+    let mut judge = |scorecard: &str, once_in, draw: &mut Draw| {
+        if draw.once_in(once_in) {
+            scores.push(Score {
+                scorecard: scorecard.to_owned(),
+                percent: 100.0 - draw.skewed(1000) as f64 / 10.0,
+                answers: std::iter::once(("greeting".to_owned(), json!(draw.below(6)))).collect(),
+                comment: String::new(),
+                by: "anna".to_owned(),
+                stamp: Stamp { at, node: NodeId(1) },
+            });
+        }
+    };
+    judge("service", 10, draw);
+    judge("sales", 100, draw);
+    scores
+}
+
+/// Stations of a team, and how many teams there are.
+const TEAM: u64 = 200;
+const TEAMS: u64 = 10;
+
+/// The filters of a query, and the scope of one who searches.
+pub const FILTERS: [&str; 18] = [
     "from",
     "to",
     "extension",
@@ -237,6 +263,10 @@ pub const FILTERS: [&str; 14] = [
     "tag",
     "mindurationms",
     "incomplete",
+    "scorecard",
+    "minscore",
+    "maxscore",
+    "team",
     "text",
 ];
 
@@ -259,8 +289,29 @@ pub fn narrow(query: &mut Query, filter: &str, like: &Recording, draw: &mut Draw
         "tag" => query.tag = Some(like.tags.first().cloned().unwrap_or("litigation".to_owned())),
         "mindurationms" => query.mindurationms = Some(like.durationms),
         "incomplete" => query.incomplete = Some(like.lacks_audio() ^ draw.once_in(2)),
+        "scorecard" => query.scorecard = Some(like_score(like).0),
+        // From a question with an open end to a narrow one.
+        "minscore" => query.minscore = Some(like_score(like).1),
+        "maxscore" => query.maxscore = Some(like_score(like).1.saturating_add(1).min(100)),
+        "team" => query.scope = team(like),
         _ => query.text = Some(text(like, draw)),
     }
+}
+
+/// A form and a whole percent: of what is judged its own.
+fn like_score(like: &Recording) -> (String, u8) {
+    like.scores.first().map_or_else(
+        || ("sales".to_owned(), 20),
+        |score| (score.scorecard.clone(), score.percent.floor() as u8),
+    )
+}
+
+/// What whoever leads this station's team may see.
+fn team(like: &Recording) -> Scope {
+    let station: u64 = like.extension.as_str().parse().unwrap_or_default();
+    let team = station.saturating_sub(20_000) / TEAM % TEAMS;
+    let first = 20_000 + team * TEAM;
+    Scope::of((first..first + TEAM).map(|number| Extension::new(number.to_string())).collect())
 }
 
 /// What somebody types: a word, a part of a number, a letter or two.
@@ -296,7 +347,8 @@ mod tests {
             let like = recording(number, 1000);
             let mut query = Query::default();
             for filter in FILTERS {
-                let absent = filter == "tag" && like.tags.is_empty();
+                let absent = filter == "tag" && like.tags.is_empty()
+                    || filter.contains("score") && like.scores.is_empty();
                 if !matches!(filter, "text" | "incomplete") && !absent {
                     narrow(&mut query, filter, &like, &mut Draw::new(number));
                 }

@@ -1,6 +1,7 @@
 //! How the catalog's index divides time: into stretches of 2^26 ms (18.6 hours), in which a recording
-//! stands at an offset. It decides how a list of offsets, and one with a length beside each, is written
-//! down and read. What such a list is of is decided in [`crate::terms`].
+//! stands at an offset, and into periods of eight stretches, which a search takes at a time. It decides how a
+//! list of offsets, and one with a length beside each, is written down and read. What such a list is of is
+//! decided in [`crate::terms`].
 //!
 //! ```text
 //! list      for each offset, ascending: distance to the one before (LEB128)
@@ -10,9 +11,25 @@
 /// Bits of an offset.
 const OFFSET_BITS: u32 = 26;
 
+/// Bits of a stretch's place in its period. An offset in a period needs as many more than one in a stretch.
+const PLACE_BITS: u32 = 3;
+
 /// A stretch of time; they sort as time does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stretch(pub i64);
+
+/// Eight stretches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub i64);
+
+/// Some stretches of one period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretches {
+    /// Which period.
+    pub period: Period,
+    /// One bit a stretch, the lowest for the first.
+    places: u8,
+}
 
 impl Stretch {
     /// In which one a time lies (milliseconds since 1970), and at which offset, milliseconds.
@@ -27,6 +44,87 @@ impl Stretch {
     #[must_use]
     pub const fn millis_at(self, offset: u32) -> i64 {
         (self.0 << OFFSET_BITS) + offset as i64
+    }
+
+    /// The period that it is of.
+    #[must_use]
+    pub const fn period(self) -> Period {
+        Period(self.0 >> PLACE_BITS)
+    }
+
+    /// What in its period an offset of its own is.
+    #[must_use]
+    pub const fn in_period(self, offset: u32) -> u32 {
+        self.place() << OFFSET_BITS | offset
+    }
+
+    const fn place(self) -> u32 {
+        // Three bits.
+        (self.0 & ((1 << PLACE_BITS) - 1)) as u32
+    }
+}
+
+impl Period {
+    /// The time at an offset, milliseconds since 1970.
+    #[must_use]
+    pub const fn millis_at(self, offset: u32) -> i64 {
+        (self.0 << (OFFSET_BITS + PLACE_BITS)) + offset as i64
+    }
+
+    /// Its first and its last stretch.
+    #[must_use]
+    pub const fn ends(self) -> (Stretch, Stretch) {
+        (self.stretch(0), self.stretch((1 << PLACE_BITS) - 1))
+    }
+
+    const fn stretch(self, place: u32) -> Stretch {
+        Stretch(self.0 << PLACE_BITS | place as i64)
+    }
+}
+
+impl Stretches {
+    /// All of a period.
+    #[must_use]
+    pub const fn of(period: Period) -> Self {
+        Self { period, places: u8::MAX }
+    }
+
+    /// Those in which one of these offsets of the period lies.
+    #[must_use]
+    pub fn with(period: Period, offsets: &[u32]) -> Self {
+        let places = offsets.iter().fold(0, |places, offset| places | 1 << (offset >> OFFSET_BITS));
+        Self { period, places }
+    }
+
+    /// Those of them from `first` to `last`, both included.
+    #[must_use]
+    pub fn between(self, first: Stretch, last: Stretch) -> Self {
+        let within = |place: &u32| (first..=last).contains(&self.period.stretch(*place));
+        let places = self.in_order().filter(within).fold(0, |places, place| places | 1 << place);
+        Self { places, ..self }
+    }
+
+    /// The first and the last one; `None` if there is none.
+    #[must_use]
+    pub fn ends(self) -> Option<(Stretch, Stretch)> {
+        let stretch = |place| self.period.stretch(place);
+        self.in_order().next().map(stretch).zip(self.in_order().last().map(stretch))
+    }
+
+    /// Whether it is one of them.
+    #[must_use]
+    pub fn has(self, stretch: Stretch) -> bool {
+        stretch.period() == self.period && self.places & 1 << stretch.place() != 0
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.places.count_ones()
+    }
+
+    fn in_order(self) -> impl Iterator<Item = u32> {
+        (0..u8::BITS).filter(move |place| self.places & 1 << place != 0)
     }
 }
 
@@ -175,6 +273,31 @@ mod tests {
             let (stretch, offset) = Stretch::of_millis(ms);
             prop_assert_eq!(stretch.millis_at(offset), ms);
             prop_assert!(offset < 1 << OFFSET_BITS);
+        }
+
+        #[test]
+        fn stretches_of_a_period_are_those_that_its_offsets_lie_in(
+            ms in any::<i32>(), offsets in proptest::collection::btree_set(0_u32..1 << 29, 0..6),
+            first in 0_i64..10, more in 0_i64..10,
+        ) {
+            let period = Stretch::of_millis(i64::from(ms)).0.period();
+            let offsets: Vec<u32> = offsets.into_iter().collect();
+            let at: BTreeSet<Stretch> =
+                offsets.iter().map(|offset| Stretch::of_millis(period.millis_at(*offset)).0).collect();
+            let found = Stretches::with(period, &offsets);
+            prop_assert_eq!(found.ends(), at.first().copied().zip(at.last().copied()));
+            prop_assert_eq!(found.count() as usize, at.len());
+            for stretch in (-1..9).map(|place| Stretch((period.0 << PLACE_BITS) + place)) {
+                prop_assert_eq!(found.has(stretch), at.contains(&stretch));
+                let (from, to) = (Stretch(period.0 * 8 + first), Stretch(period.0 * 8 + first + more));
+                let among = (from..=to).contains(&stretch);
+                prop_assert_eq!(found.between(from, to).has(stretch), at.contains(&stretch) && among);
+                prop_assert_eq!(Stretches::of(period).has(stretch), stretch.period() == period);
+            }
+            for offset in offsets {
+                let (stretch, own) = Stretch::of_millis(period.millis_at(offset));
+                prop_assert_eq!(stretch.in_period(own), offset);
+            }
         }
 
         #[test]
