@@ -34,6 +34,8 @@ use crate::rtp_socket::Batch;
 
 /// Between two sweeps of all sockets in calls.
 pub(crate) const BEAT: Duration = Duration::from_millis(100);
+/// Sockets that were not swept for so long are swept at the next occasion.
+const LATE: Duration = Duration::from_millis(300);
 /// Between two sweeps of sockets whose segment has not been heard yet.
 const FAST_BEAT: Duration = Duration::from_millis(10);
 /// RTCP and idle phantoms are swept in every so manieth beat; a thread that captures nothing skips
@@ -83,6 +85,8 @@ pub(crate) struct Worker {
     losing: bool,
     /// Whether what is heard is written.
     writing: Writing,
+    /// When all sockets in calls were swept last.
+    swept: MonoTime,
     stats: Arc<MediaStats>,
     notices: Sender<MediaNotice>,
     complete: Sender<RecordingId>,
@@ -92,6 +96,7 @@ impl Worker {
     pub(crate) fn new(wiring: Wiring) -> Self {
         let Wiring { clock, orders, ports, by_phantom, journal, stats, notices, complete } = wiring;
         let writing = Writing::starting(ports.len(), journal.free_bytes());
+        let swept = clock.mono();
         Self {
             clock,
             orders,
@@ -106,6 +111,7 @@ impl Worker {
             outbox: VecDeque::new(),
             losing: false,
             writing,
+            swept,
             stats,
             notices,
             complete,
@@ -141,6 +147,7 @@ impl Worker {
                     rtp: port.intake.segment().is_some() || in_turn(number),
                     rtcp: in_turn(number),
                 });
+                self.swept = now;
                 self.after_beat(now, beat);
                 let beats = if idle { SLOW_BEATS - beat % SLOW_BEATS } else { 1 };
                 beat += beats;
@@ -167,7 +174,10 @@ impl Worker {
     /// Takes orders until `due`, or until there was one and no other follows at once. `false`:
     /// the thread is to end.
     fn take_orders(&mut self, batch: &mut Batch, due: MonoTime) -> bool {
-        let mut order = match self.orders.recv_timeout(due.since(self.clock.mono())) {
+        self.stats.turn_watch.end();
+        let order = self.orders.recv_timeout(due.since(self.clock.mono()));
+        self.stats.turn_watch.begin();
+        let mut order = match order {
             Ok(order) => order,
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
@@ -343,7 +353,15 @@ impl Worker {
     /// Takes what has come for a segment, and lets nothing more come.
     fn close(&mut self, batch: &mut Batch, now: MonoTime, segment: SegmentId) {
         let Some(number) = self.by_segment.get(&segment).copied() else { return };
-        self.sweep(batch, now, |this, _| Due { rtp: this == number, rtcp: this == number });
+        // On a slow disk each of these writes takes its time, and the other calls' sockets hold only so much.
+        let late = now.since(self.swept) > LATE;
+        self.sweep(batch, now, |this, port| {
+            let own = this == number;
+            Due { rtp: own || (late && port.intake.segment().is_some()), rtcp: own }
+        });
+        if late {
+            self.swept = now;
+        }
         self.write_lost(number);
         let port = &mut self.ports[number];
         if port.awaiting.is_some() {
@@ -458,7 +476,18 @@ impl Worker {
         self.facts.push_back(fact);
     }
 
+    /// Writes what waits: with one write as long as all goes well. What does not fit so, or can never be written, is tried
+    /// by itself.
     fn write_facts(&mut self) {
+        while self.facts.len() > 1 {
+            let (written, outcome) = self.journal.append_facts(self.facts.iter());
+            for _ in 0..written {
+                self.fact_is_written();
+            }
+            if outcome.is_err() {
+                break;
+            }
+        }
         while let Some(fact) = self.facts.front() {
             match self.journal.append_fact(fact) {
                 Ok(()) => {}
@@ -472,17 +501,22 @@ impl Worker {
                     break;
                 }
             }
-            match self.facts.pop_front() {
-                Some(Fact::SegmentOpened { segment, .. }) => {
-                    if let Some(number) = self.by_segment.get(&segment) {
-                        self.ports[*number].known = true;
-                    }
+            self.fact_is_written();
+        }
+    }
+
+    /// What follows from the first of the facts, which is in the journal now, or given up.
+    fn fact_is_written(&mut self) {
+        match self.facts.pop_front() {
+            Some(Fact::SegmentOpened { segment, .. }) => {
+                if let Some(number) = self.by_segment.get(&segment) {
+                    self.ports[*number].known = true;
                 }
-                Some(Fact::Recording { draft }) if draft.ended.is_some() => {
-                    self.ended.push_back(draft.recordingid);
-                }
-                _ => {}
             }
+            Some(Fact::Recording { draft }) if draft.ended.is_some() => {
+                self.ended.push_back(draft.recordingid);
+            }
+            _ => {}
         }
     }
 

@@ -43,6 +43,8 @@ use crate::reserve::Reserve;
 
 /// Offsets are 32 bits; a file that cannot be rotated (full disk) is appended to up to here.
 const FILE_BYTES_MAX: u64 = 2 << 30;
+/// Facts are written so many bytes at a time, or as much more as the last of them is long.
+const FACTS_BYTES: usize = 256 << 10;
 /// More segments than are ever begun between two syncs.
 const UNSYNCED_SEGMENTS_MAX: u64 = 65_536;
 
@@ -301,6 +303,43 @@ impl Journal {
             self.encryptor.appended(fact);
         }
         outcome
+    }
+
+    /// Appends facts with one write: on a slow disk it is the number of writes that counts. Tells how many of them, from
+    /// the first on, are in the journal now; it may be fewer than were given, and at least one if there is no error. No
+    /// reserve is touched: for what does not fit there is [`Journal::append_fact`].
+    ///
+    /// # Errors
+    /// Beside the number: why the next one is not in the journal.
+    pub fn append_facts<'a>(
+        &mut self,
+        facts: impl Iterator<Item = &'a Fact>,
+    ) -> (usize, Result<(), JournalError>) {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        let (mut given, mut wrong) = (Vec::new(), None);
+        for fact in facts {
+            let encoding = self.encryptor.with_key(fact).map_err(JournalError::from);
+            let encoding = encoding.and_then(|with_key| {
+                Ok(encode_fact(&mut encoded, with_key.as_ref().unwrap_or(fact))?)
+            });
+            if let Err(error) = encoding {
+                wrong = Some(error);
+                break;
+            }
+            given.push((encoded.len(), fact));
+            if encoded.len() >= FACTS_BYTES {
+                break;
+            }
+        }
+        let outcome = self.append_as(&encoded, Kept::New);
+        let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| encoded.len());
+        let written = given.iter().take_while(|(end, _)| *end <= kept).count();
+        for (_, fact) in &given[..written] {
+            self.encryptor.appended(fact);
+        }
+        self.encoded = encoded;
+        (written, outcome.and(wrong.map_or(Ok(()), Err)))
     }
 
     /// Makes everything appended so far last. On a slow disk this takes as long as the disk does;

@@ -216,6 +216,34 @@ fn a_full_disk_keeps_what_fits_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn facts_that_come_together_are_one_write_and_on_a_full_disk_as_many_as_fit() {
+    let disk = FaultDisk::new();
+    let options = JournalOptions { rotate_bytes: 1 << 20, ..small() };
+    let (mut journal, _) = open_with(&disk, options);
+    let facts = [Fact::Recording { draft: draft(1) }, opened(1, 1), opened(2, 1), opened(3, 1)];
+    let before = disk.operations();
+    let (written, outcome) = journal.append_facts(facts[..3].iter());
+    outcome.unwrap();
+    assert_eq!((written, disk.operations() - before), (3, 1));
+    append(&mut journal, 2, 0..3);
+    let again = [&facts[0], &facts[3], &facts[0]];
+    let mut bytes = Vec::new();
+    for fact in &again[..2] {
+        storage_core::journal::encode_fact(&mut bytes, fact).unwrap();
+    }
+    disk.set_capacity(Some(disk.used() + bytes.len() + 10));
+    let (written, outcome) = journal.append_facts(again.into_iter());
+    assert!(matches!(outcome, Err(JournalError::Full { .. })), "{outcome:?}");
+    assert_eq!(written, 2);
+    disk.set_capacity(None);
+    append(&mut journal, 3, 0..2);
+    drop(journal);
+    let (journal, _) = open_with(&disk, options);
+    let packets = contents(&journal.reader(), 1).unwrap().packets;
+    assert_eq!((packets[&2].len(), packets[&3].len()), (3, 2));
+}
+
+#[test]
 fn a_full_disk_does_not_prevent_a_start() {
     let disk = FaultDisk::new();
     let options = JournalOptions { reserve_bytes: 64 << 10, ..small() };

@@ -101,6 +101,9 @@ pub enum MediaNotice {
     },
     /// The capture takes what it is given again, or no longer.
     Writing(bool),
+    /// The media thread is held up, by a slow disk for example, or was a moment ago: that it has not told of a first packet
+    /// says nothing of the phantom.
+    Stalled,
     /// A phantom that is in no call of ours receives media.
     Stray {
         /// The phantom.
