@@ -15,13 +15,15 @@ use recorder_core::controller::GroupWord;
 use storage::{
     CallLog, DurableCatalog, Journal, JournalError, JournalOptions, Manifest, Recovered, VoiceStore,
 };
-use storage_core::{Role, Scope};
+use storage_core::{RecordingId, Role, Scope};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::alarms::{Alarm, tell};
 use crate::archive;
+use crate::archive::Anew;
+use crate::archive::lock::LockRule;
 use crate::archive::target::Target;
 use crate::audit::Clerk;
 use crate::bridge::people::{self, Takeovers};
@@ -30,7 +32,7 @@ use crate::catalog_database::{AllSites, writer};
 use crate::certificates::Certificates;
 use crate::command::{Exit, Failure};
 use crate::completeness;
-use crate::config::{Config, DiskShare, LiveValues};
+use crate::config::{Archive, Config, DiskShare, LiveValues};
 use crate::console::{self, Drills, NodeActions};
 use crate::copies;
 use crate::deletion;
@@ -177,8 +179,9 @@ impl Running {
             scrubs: watch::Sender::new(0),
             syncs_told: Mutex::default(),
         });
-        tasks.extend(tend(config, &node));
-        tasks.extend(target.and_then(|target| keep_archive(config, &node, target)));
+        let anew = Anew::default();
+        tasks.extend(tend(config, &node, target.as_ref().map(|_| anew.tell.clone())));
+        tasks.extend(target.and_then(|target| keep_archive(config, &node, target, anew)));
         tasks.extend(tell::start(&config.alarms, &hub, &group));
         let service: Arc<dyn PeerService> = Arc::<Node>::clone(&node);
         // Without peers there is nobody to answer.
@@ -336,7 +339,11 @@ fn all_sites(config: &Config) -> Option<OtherSites> {
 }
 
 /// Looks after what lies on this node, and after the node itself, as long as it runs.
-fn tend(config: &Config, node: &Arc<Node>) -> Vec<JoinHandle<()>> {
+fn tend(
+    config: &Config,
+    node: &Arc<Node>,
+    anew: Option<mpsc::UnboundedSender<RecordingId>>,
+) -> Vec<JoinHandle<()>> {
     let room = Room {
         datadir: config.datadir.clone(),
         reserve: config.storage.mindiskfree,
@@ -344,7 +351,7 @@ fn tend(config: &Config, node: &Arc<Node>) -> Vec<JoinHandle<()>> {
     };
     let ways = (config.storage.mirror, config.storage.sync);
     let (group, hub) = (node.group.clone(), Arc::clone(&node.hub));
-    let mut tasks = read_over(config, node);
+    let mut tasks = read_over(config, node, anew);
     tasks.push(tokio::spawn(people::tell(group, hub, Arc::clone(&node.takeovers))));
     tasks.extend(keep_copies(config, node));
     tasks.push(tokio::spawn(tell_completeness(Arc::clone(node))));
@@ -355,8 +362,9 @@ fn tend(config: &Config, node: &Arc<Node>) -> Vec<JoinHandle<()>> {
 
 /// Keeps the voice files of others here, where there are others, and brings back its own.
 fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
-    // A witness has no room for recordings; a node alone has nobody to fetch any from.
-    let works = node.works.as_ref().filter(|_| node.group.listens().is_some())?;
+    // A witness has no room for recordings; a node alone has nobody but the archive to fetch any from.
+    let from_somewhere = node.group.listens().is_some() || config.storage.archive.is_some();
+    let works = node.works.as_ref().filter(|_| from_somewhere)?;
     let parts = copies::Parts {
         peers: Peers::new(node.group.clone()),
         mirror: config.storage.mirror,
@@ -372,7 +380,11 @@ fn keep_copies(config: &Config, node: &Node) -> Option<JoinHandle<()>> {
 }
 
 /// Reads over what lies here: voice files, unless that is switched off or there are none, and logs.
-fn read_over(config: &Config, node: &Node) -> Vec<JoinHandle<()>> {
+fn read_over(
+    config: &Config,
+    node: &Node,
+    anew: Option<mpsc::UnboundedSender<RecordingId>>,
+) -> Vec<JoinHandle<()>> {
     let asked = || node.scrubs.subscribe();
     let logs = scrub::check_logs(config.datadir.clone(), Arc::clone(&node.hub), asked());
     let mut tasks = vec![tokio::spawn(logs)];
@@ -386,6 +398,7 @@ fn read_over(config: &Config, node: &Node) -> Vec<JoinHandle<()>> {
             media: works.media.clone(),
             datadir: config.datadir.clone(),
             asked: asked(),
+            anew,
         };
         tasks.push(tokio::spawn(scrub::run(parts)));
     }
@@ -407,7 +420,12 @@ fn open_archive(
 }
 
 /// Archives what this node has recorded.
-fn keep_archive(config: &Config, node: &Node, target: Arc<dyn Target>) -> Option<JoinHandle<()>> {
+fn keep_archive(
+    config: &Config,
+    node: &Node,
+    target: Arc<dyn Target>,
+    anew: Anew,
+) -> Option<JoinHandle<()>> {
     // A witness has no recordings.
     let works = node.works.as_ref()?;
     let parts = archive::Parts {
@@ -422,8 +440,14 @@ fn keep_archive(config: &Config, node: &Node, target: Arc<dyn Target>) -> Option
         reserve: config.storage.mindiskfree,
         clock: Clock::start(),
         notes: archive::Notes::new(&config.datadir),
+        lock: config
+            .storage
+            .archive
+            .as_ref()
+            .and_then(Archive::lock)
+            .map(|lock| LockRule { lock, retention: config.storage.retention.clone() }),
     };
-    Some(tokio::spawn(archive::run(parts)))
+    Some(tokio::spawn(archive::run(parts, anew)))
 }
 
 /// Lets recordings go that are past their time.

@@ -351,6 +351,8 @@ impl MirrorMetrics {
 pub struct ArchiveMetrics {
     /// `archive_pending`.
     pub pending: IntGauge,
+    /// `archive_locked`.
+    pub locked: IntGauge,
     /// `archive_stored_total`.
     pub stored: IntCounter,
     /// `archive_removed_total`.
@@ -364,6 +366,11 @@ impl ArchiveMetrics {
                 r,
                 "archive_pending",
                 "Recordings that are to be archived by this node, or deleted in the archive.",
+            ),
+            locked: gauge(
+                r,
+                "archive_locked",
+                "Deleted recordings that the archive keeps until their lock ends.",
             ),
             stored: counter(r, "archive_stored_total", "Voice files archived and read back."),
             removed: counter(

@@ -68,6 +68,7 @@ fn the_commented_parameters_of_the_example_can_be_used() {
             "al_peers",
             "al_tls",
             "al_s3",
+            "al_archivelock",
             "al_catalog",
             "al_site",
             "al_alarmmail",

@@ -592,3 +592,67 @@ async fn check_says_what_is_wrong_with_the_database_and_never_the_password() {
     let (finding, all) = checked(dir.path(), &url(&plain.url(), ""));
     assert!(finding["found"].to_string().contains("may not make any"), "{all}");
 }
+
+/// Records a call at a station; the name of its recording.
+async fn recorded_at(bench: &Bench, station: &str, count: usize) -> String {
+    let known = |bench: &Bench| -> BTreeSet<String> {
+        let found = bench.node.recordings().expect("records can be read");
+        found.iter().map(|(_, record)| record.recordingid.to_string()).collect()
+    };
+    let before = known(bench);
+    let call = bench.answered_call("5551230001", station).await;
+    bench.recorded(call).await;
+    bench.frames(call, 40).await;
+    bench.site.switch().hangup_all(call);
+    bench.published(count).await;
+    known(bench).difference(&before).next().expect("a new one").clone()
+}
+
+/// An administrator has added a constraint, or a trigger that does not like what it sees: only what is refused is
+/// kept back, whatever comes before and behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_refuses_is_named_and_holds_nothing_else_up() {
+    let Some(server) = server().await else { return };
+    let settings = format!("al_site = \"north\"\nal_catalogurl = \"{}\"\n", server.url());
+    let mut bench = Bench::start_with(SiteConfig::demo(2, 2), &settings).await;
+    let first = recorded_at(&bench, "31001", 1).await;
+    comes_true("it is written", || rows(&server) == BTreeSet::from([first.clone()])).await;
+
+    let alarm = "astlogger_alarms{alarm=\"catalogdatabase\"}";
+    let constraint = (
+        "ALTER TABLE astlogger.entry ADD CONSTRAINT not_this CHECK (extension <> '31002')",
+        "ALTER TABLE astlogger.entry DROP CONSTRAINT not_this",
+        "23514",
+    );
+    let trigger = (
+        "CREATE FUNCTION not_this() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF NEW.extension = '31002' THEN RAISE EXCEPTION 'not %', NEW.extension; END IF; \
+         RETURN NEW; END $$; CREATE TRIGGER not_this BEFORE INSERT OR UPDATE ON astlogger.entry \
+         FOR EACH ROW EXECUTE FUNCTION not_this()",
+        "DROP TRIGGER not_this ON astlogger.entry",
+        "P0001",
+    );
+    let mut all = BTreeSet::from([first]);
+    for (add, remove, state) in [constraint, trigger] {
+        server.ask(add);
+        let refused = recorded_at(&bench, "31002", all.len() + 1).await;
+        bench.metric(alarm, |raised| raised == 1.0).await;
+        let log = std::fs::read_to_string(bench.node.log_path()).expect("a log");
+        let said =
+            format!("recording {refused} is not taken by the catalog's database: SQLSTATE {state}");
+        assert!(log.contains(&said), "{}", bench.log_tail());
+        all.insert(recorded_at(&bench, "31001", all.len() + 2).await);
+        comes_true("what comes behind it is written", || rows(&server) == all).await;
+        bench.metric("astlogger_catalog_database_pending", |pending| pending == 1.0).await;
+        bench.metric("astlogger_catalog_database_up", |up| up == 1.0).await;
+
+        // A start tries again what was refused, at once.
+        server.ask(remove);
+        bench.node.stop(LIMIT).await.expect("it ends");
+        bench = bench.started().await;
+        all.insert(refused);
+        comes_true("now it is taken", || rows(&server) == all).await;
+        bench.metric(alarm, |raised| raised == 0.0).await;
+        bench.metric("astlogger_catalog_database_pending", |pending| pending == 0.0).await;
+    }
+}

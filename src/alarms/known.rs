@@ -61,6 +61,7 @@ pub const ALL: &[Kind] = &[
     node("announcerefused", Severity::Critical),
     node("archiveaway", Severity::Warning),
     node("archivediffers", Severity::Warning),
+    node("archivenotlocked", Severity::Warning),
     node("bitrot", Severity::Warning),
     node("calllog", Severity::Warning),
     node("callnotrecorded", Severity::Critical),

@@ -46,3 +46,16 @@ pub(super) fn not_archived(recording: RecordingId, why: &str) -> Alarm {
         remedy: "run astlogger verify on this node's voice folder, and restore what it names; it is tried again by itself",
     }
 }
+
+/// It locks nothing.
+pub(super) fn not_locked(place: &str, why: &str) -> Alarm {
+    Alarm {
+        name: "archivenotlocked",
+        subject: String::new(),
+        message: format!(
+            "the archive {place} does not lock recordings (al_archivelock): {why}; they are archived without"
+        ),
+        remedy: "use a bucket that was made with object lock, and a key that may s3:PutObjectRetention, \
+                 s3:PutObjectLegalHold and s3:GetObjectRetention; or leave out al_archivelock",
+    }
+}

@@ -90,8 +90,8 @@ impl Sight {
     }
 }
 
-/// What is to be done about a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is to be done about a recording; the later ones win.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Task {
     /// Put into the archive what is due.
     Put,
@@ -145,12 +145,10 @@ impl Archiving {
     pub fn wants(&mut self, now: MonoTime, recording: RecordingId, task: Task) {
         let full = self.is_full();
         match self.waiting.get_mut(&recording) {
-            Some(known) if known.task == Task::Delete || known.task == task => {}
-            // What is due is looked at once more when it is done.
-            Some(known) if known.under_way && task == Task::Put => {}
-            Some(known) if known.under_way => known.then = Some(task),
-            Some(known) if task != Task::Put => known.task = task,
-            Some(_) => {}
+            Some(known) if known.task == Task::Delete => {}
+            // What changes while it is under way may be no part of what is put there.
+            Some(known) if known.under_way => known.then = known.then.max(Some(task)),
+            Some(known) => known.task = known.task.max(task),
             None if full && task != Task::Delete => self.missed = true,
             None => {
                 let new = Waiting { task, tries: 0, due: now, under_way: false, then: None };

@@ -15,11 +15,13 @@
 mod alarms;
 pub mod core;
 mod folder;
+pub mod lock;
 mod put;
 mod reader;
 mod resume;
 mod room;
 mod s3;
+mod s3_lock;
 mod sftp;
 mod sftp_wire;
 pub mod target;
@@ -44,6 +46,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::core::{Archiving, Due, Outcome, Sight, Task};
 use self::folder::Folder;
+use self::lock::LockRule;
 use self::put::{Failed, put};
 use self::reader::Reader;
 pub use self::resume::Notes;
@@ -81,6 +84,20 @@ pub fn reader(target: &Arc<dyn Target>) -> Arc<dyn ArchiveReader> {
     Arc::new(Reader::new(Arc::clone(target), Handle::current()))
 }
 
+/// Tells of recordings that are to be put there anew, because what lies there is of no use any more.
+pub struct Anew {
+    /// For whoever finds them.
+    pub tell: mpsc::UnboundedSender<RecordingId>,
+    told: mpsc::UnboundedReceiver<RecordingId>,
+}
+
+impl Default for Anew {
+    fn default() -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        Self { tell, told }
+    }
+}
+
 /// What it works with.
 pub struct Parts {
     /// Where to.
@@ -105,14 +122,18 @@ pub struct Parts {
     pub clock: Clock,
     /// What is on its way.
     pub notes: Notes,
+    /// Where the archive is to lock recordings.
+    pub lock: Option<LockRule>,
 }
 
 /// Works until it is aborted.
-pub async fn run(parts: Parts) {
+///
+/// What `anew` tells is put there anew, whatever is noted.
+pub async fn run(parts: Parts, anew: Anew) {
     let (entered, also_entered) = (parts.hub.entered(), parts.hub.entered());
     let parts = Arc::new(parts);
     let (results, taken) = mpsc::unbounded_channel();
-    let (anew, found) = mpsc::unbounded_channel();
+    let Anew { tell: anew, told: found } = anew;
     let shell = Shell {
         archiving: Archiving::default(),
         parts: Arc::clone(&parts),
@@ -120,6 +141,7 @@ pub async fn run(parts: Parts) {
         walk: CatalogWalk::new(Instant::now() + WALK_FIRST),
         owed_at: Instant::now(),
         away: String::new(),
+        locked: BTreeSet::new(),
     };
     // Whoever aborts this ends both.
     tokio::select! {
@@ -211,6 +233,8 @@ struct Shell {
     owed_at: Instant,
     /// Why the archive could not be used last.
     away: String,
+    /// Deleted recordings that the archive does not let go yet.
+    locked: BTreeSet<RecordingId>,
 }
 
 impl Shell {
@@ -275,12 +299,19 @@ impl Shell {
                 let subject = recording.to_string();
                 hub.alarms.clear("notarchived", &subject);
                 hub.alarms.clear("archivediffers", &subject);
+                self.locked.remove(&recording);
                 Outcome::Done
             }
             Err(Failed::Target(error)) if matches!(error.kind, Kind::Away | Kind::Refused) => {
                 tracing::debug!(%recording, %error, "the archive");
                 self.away.clone_from(&error.words);
                 Outcome::Away
+            }
+            Err(Failed::Target(error)) if matches!(error.kind, Kind::Locked(_)) => {
+                if self.locked.insert(recording) {
+                    tracing::warn!(%recording, "it is deleted, and still in the archive: {error}");
+                }
+                Outcome::Failed
             }
             Err(Failed::Differs) => {
                 hub.alarms.raise(alarms::differs_at(recording, place));
@@ -320,8 +351,10 @@ impl Shell {
                 let _ = results.send(Done::Task(recording, task, done));
             });
         }
-        let pending = i64::try_from(self.archiving.pending()).unwrap_or(i64::MAX);
-        self.parts.hub.metrics.archive.pending.set(pending);
+        let count = |recordings: usize| i64::try_from(recordings).unwrap_or(i64::MAX);
+        let pending = self.archiving.pending().saturating_sub(self.locked.len());
+        self.parts.hub.metrics.archive.pending.set(count(pending));
+        self.parts.hub.metrics.archive.locked.set(count(self.locked.len()));
     }
 
     /// Looks at the catalog, one thing at a time.

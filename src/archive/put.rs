@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::Parts;
+use super::alarms;
 use super::core::Due;
 use super::resume::Note;
 use super::target::{Kind, Lying, PART_BYTES, TargetError, Upload};
@@ -60,6 +61,7 @@ pub(super) async fn put(parts: &Arc<Parts>, id: RecordingId, anew: bool) -> Resu
     };
     whole(parts, &archived::record_name(&record), &json, &digest).await?;
     remove_strays(parts, &record).await?;
+    lock(parts, &record).await?;
     if parts.voices.is_deleted(id) {
         // What was put there is deleted by the debt that this has left.
         return Ok(false);
@@ -169,6 +171,24 @@ async fn whole(parts: &Parts, name: &str, bytes: &[u8], digest: &str) -> Result<
     if stored(parts, name, &there).await? == digest { Ok(()) } else { Err(Failed::Differs) }
 }
 
+/// Has the archive lock what lies there now. One that does not keeps no recording from being archived.
+async fn lock(parts: &Parts, record: &Recording) -> Result<(), Failed> {
+    let Some(rule) = &parts.lock else { return Ok(()) };
+    let lock = rule.lock(record, Clock::wall());
+    for name in [archived::voice_name(record), archived::record_name(record)] {
+        match parts.target.lock(&name, &lock).await {
+            Err(error) if error.kind == Kind::NoLock => {
+                let alarm = alarms::not_locked(parts.target.place(), &error.words);
+                parts.hub.alarms.raise(alarm);
+                return Ok(());
+            }
+            done => done?,
+        }
+    }
+    parts.hub.alarms.clear("archivenotlocked", "");
+    Ok(())
+}
+
 /// An earlier revision may lie there under other names.
 async fn remove_strays(parts: &Parts, record: &Recording) -> Result<(), Failed> {
     if record.revision == 1 && record.archived.is_none() {
@@ -177,7 +197,11 @@ async fn remove_strays(parts: &Parts, record: &Recording) -> Result<(), Failed> 
     let ours = [archived::voice_name(record), archived::record_name(record)];
     let mut names = archived::names_near(record.recordingid, record.started);
     names.retain(|name| !ours.contains(name));
-    Ok(parts.target.delete(&names).await?)
+    match parts.target.delete(&names).await {
+        // They are hidden, and go with the recording.
+        Err(TargetError { kind: Kind::Locked(_), .. }) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 /// Puts a voice file there: one that fits into a part as a whole, another one part by part.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage::VoiceError;
 use storage_core::archived::Archived;
 use storage_core::query::{Order, Position, Query};
 use storage_core::{Recording, RecordingId};
@@ -49,6 +50,9 @@ pub(super) async fn run(
                 Gone::Differs => {
                     parts.hub.alarms.raise(alarms::differs(&record, &archived));
                     // Whoever has ended needs no answer.
+                    let _ = anew.send(record.recordingid);
+                }
+                Gone::Unreadable => {
                     let _ = anew.send(record.recordingid);
                 }
                 Gone::NotNow => {
@@ -139,6 +143,8 @@ enum Gone {
     Yes,
     /// What the archive has is something else.
     Differs,
+    /// What the archive has is encrypted with a data key that is gone.
+    Unreadable,
     /// The archive does not answer, or the disk does not do it.
     NotNow,
 }
@@ -192,7 +198,12 @@ impl Parts {
             Err(error) => return not_now(record, &error),
         }
         let (parts, known, note) = (Arc::clone(self), record.clone(), archived.clone());
-        let removed = spawn_blocking(move || parts.voices.remove_archived(&note, &known)).await;
+        let removed = spawn_blocking(move || {
+            // The file here may have another data key than what lies there, if it was mended.
+            parts.voices.in_archive(&known)?;
+            parts.voices.remove_archived(&note, &known)
+        })
+        .await;
         match removed {
             Ok(Ok(removed)) => {
                 if removed {
@@ -201,6 +212,7 @@ impl Parts {
                 }
                 Gone::Yes
             }
+            Ok(Err(VoiceError::Erased { .. })) => Gone::Unreadable,
             Ok(Err(error)) => not_now(record, &error),
             Err(error) => not_now(record, &error),
         }

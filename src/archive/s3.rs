@@ -2,8 +2,10 @@
 //! secret, and told apart by what can be done about them; repeating is the archiver's matter, so the crate does
 //! so only once, for a fault of a moment.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
@@ -13,6 +15,8 @@ use object_store::{
     ClientOptions, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig,
 };
 
+use super::lock::Lock;
+use super::s3_lock::Locks;
 use super::target::{Answer, Kind, Lying, Target, TargetError, Upload};
 use crate::config::S3;
 
@@ -31,6 +35,8 @@ pub struct S3Store {
     bucket: String,
     prefix: String,
     store: AmazonS3,
+    /// Where recordings are locked.
+    locks: Option<Locks>,
 }
 
 impl S3Store {
@@ -50,7 +56,7 @@ impl S3Store {
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&config.bucket)
             .with_region(config.region.as_deref().unwrap_or(ANY_REGION))
-            .with_client_options(client)
+            .with_client_options(client.clone())
             .with_retry(retry)
             .with_checksum_algorithm(Checksum::SHA256)
             .with_disable_bulk_delete(true);
@@ -62,12 +68,43 @@ impl S3Store {
                 builder.with_access_key_id(access.expose()).with_secret_access_key(secret.expose());
         }
         let store = builder.build().map_err(|error| in_words(&config.bucket, &error))?;
+        let locks = config.lock.map(|_| Self::locks(config, &client, &store)).transpose()?;
         let (bucket, prefix) = (config.bucket.clone(), config.prefix.clone());
-        Ok(Self { place, bucket, prefix, store })
+        Ok(Self { place, bucket, prefix, store, locks })
+    }
+
+    fn locks(config: &S3, client: &ClientOptions, store: &AmazonS3) -> Result<Locks, TargetError> {
+        let region = config.region.clone().unwrap_or_else(|| ANY_REGION.to_owned());
+        let host = match &config.endpoint {
+            Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+            None => format!("https://s3.{region}.amazonaws.com"),
+        };
+        let bucket = format!("{host}/{}", config.bucket);
+        let locks = Locks::new(client, Arc::clone(store.credentials()), region, bucket);
+        locks.map_err(|error| in_words(&config.bucket, &error))
     }
 
     fn path(&self, name: &str) -> Path {
         Path::from(format!("{}/{name}", self.prefix))
+    }
+
+    /// Deletes all versions of these, those of a recording together: their names differ in the ending only.
+    async fn delete_versions(&self, locks: &Locks, names: &[String]) -> Result<(), TargetError> {
+        let mut alike: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for name in names {
+            let key = self.path(name).to_string();
+            let file = key.rfind('/').map_or(0, |slash| slash + 1);
+            let end = key[file..].find('.').map_or(key.len(), |dot| file + dot);
+            alike.entry(key[..end].to_owned()).or_default().insert(key);
+        }
+        let mut locked = None;
+        for (begin, keys) in alike {
+            match locks.delete(&begin, &keys).await {
+                Err(error) if matches!(error.kind, Kind::Locked(_)) => locked = Some(error),
+                done => done?,
+            }
+        }
+        locked.map_or(Ok(()), Err)
     }
 
     fn worded(&self, error: &Error) -> TargetError {
@@ -124,7 +161,7 @@ fn is_refusal(code: &str) -> bool {
 }
 
 /// The code in a store's answer: `<Code>AccessDenied</Code>`.
-fn code_in(text: &str) -> Option<&str> {
+pub(super) fn code_in(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
     let is_word =
@@ -211,6 +248,12 @@ impl Target for S3Store {
 
     fn delete<'a>(&'a self, names: &'a [String]) -> Answer<'a, ()> {
         Box::pin(async move {
+            if let Some(locks) = &self.locks {
+                match self.delete_versions(locks, names).await {
+                    Err(TargetError { kind: Kind::NoLock, .. }) => {}
+                    done => return done,
+                }
+            }
             for name in names {
                 match self.store.delete(&self.path(name)).await.map_err(|error| self.worded(&error))
                 {
@@ -219,6 +262,15 @@ impl Target for S3Store {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn lock<'a>(&'a self, name: &'a str, lock: &'a Lock) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Some(locks) = &self.locks else {
+                return Err(TargetError::new(Kind::NoLock, "al_archivelock is not set"));
+            };
+            locks.lock(self.path(name).as_ref(), lock).await
         })
     }
 }

@@ -5,6 +5,9 @@
 use std::ops::Range;
 
 use futures_util::future::BoxFuture;
+use storage_core::WallTime;
+
+use super::lock::Lock;
 
 /// Bytes of a part, and of what is read at once. S3 takes parts from 5 MiB on, and 10,000 of them: 80 GB.
 pub const PART_BYTES: u64 = 8 << 20;
@@ -38,6 +41,10 @@ pub enum Kind {
     NotThere,
     /// The file is not what it was.
     Changed,
+    /// The file cannot be deleted before then: it is locked.
+    Locked(WallTime),
+    /// It locks nothing, or not for us.
+    NoLock,
 }
 
 /// Why something could not be done there.
@@ -89,4 +96,10 @@ pub trait Target: Send + Sync {
 
     /// Deletes files. That one is not there is no error.
     fn delete<'a>(&'a self, names: &'a [String]) -> Answer<'a, ()>;
+
+    /// Has what lies under a name kept against everybody's deletion. Most archives cannot.
+    fn lock<'a>(&'a self, _name: &'a str, _lock: &'a Lock) -> Answer<'a, ()> {
+        let words = "this kind of archive has no locks";
+        Box::pin(std::future::ready(Err(TargetError::new(Kind::NoLock, words))))
+    }
 }

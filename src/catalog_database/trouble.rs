@@ -49,7 +49,8 @@ impl Trouble {
         let kind = match (&state[..state.len().min(2)], state) {
             (_, "57014") => Kind::Slow,
             ("40", _) | (_, "55P03") => Kind::Again,
-            ("22" | "23" | "54", _) => Kind::Data,
+            // Constraints, checks of views, triggers and functions that somebody has added count, too.
+            ("09" | "21" | "22" | "23" | "27" | "38" | "39" | "44" | "54" | "P0", _) => Kind::Data,
             ("28" | "3D" | "3F" | "42" | "0A", _) => Kind::Refused,
             _ => Kind::Away,
         };
@@ -130,6 +131,9 @@ mod tests {
             (Some("42501"), Kind::Refused),
             (Some("22P05"), Kind::Data),
             (Some("54000"), Kind::Data),
+            (Some("23514"), Kind::Data),
+            (Some("44000"), Kind::Data),
+            (Some("P0001"), Kind::Data),
         ] {
             assert_eq!(Trouble::of(state, String::new()).kind, kind, "{state:?}");
         }

@@ -2,7 +2,7 @@
 //! yet, tells it, and has the feed forget it. Recording and publishing never wait for it: what is pending lies in the
 //! catalog, and takes neither memory nor a connection. What is told is decided in `merge`, when in `trouble`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_secs(10);
 /// What the database refused is tried again after so long.
 const REFUSED_AGAIN: Duration = Duration::from_secs(600);
+/// So many recordings that it refused are told by name; of more it is told that there are.
+const REFUSED_NAMED_MAX: usize = 20;
+/// The subject of the alarm of those.
+const OTHERS: &str = "others";
 /// Deleted recordings that are noted in one commit.
 const DELETED_AT_ONCE: usize = 4096;
 /// How often it is counted what is pending.
@@ -53,7 +57,8 @@ pub struct Parts {
 /// Writes until the node stops.
 pub async fn run(parts: Parts) {
     let teller = Teller { site: parts.database.site.clone(), node: parts.node };
-    let writer = Writer { parts: Arc::new(parts), teller, refused: BTreeMap::new() };
+    let writer =
+        Writer { parts: Arc::new(parts), teller, refused: BTreeMap::new(), named: BTreeSet::new() };
     let counting = Arc::clone(&writer.parts);
     tokio::join!(writer.run(), count_pending(counting));
 }
@@ -63,6 +68,8 @@ struct Writer {
     teller: Teller,
     /// What the database has refused, and when.
     refused: BTreeMap<RecordingId, Instant>,
+    /// Of which of them an alarm was raised.
+    named: BTreeSet<RecordingId>,
 }
 
 impl Writer {
@@ -133,17 +140,13 @@ impl Writer {
         let before = told.len();
         told.retain(|one| !self.refused.contains_key(&one.id));
         let aside = before - told.len();
+        if told.is_empty() && aside > 0 && changes.changed.len() < most {
+            // All that is pending was refused: it stays as it is until it is tried again.
+            return Ok(false);
+        }
         let written = tell(connection, &told, &self.teller).await?;
         self.parts.hub.metrics.database.written.inc_by(written.rows);
-        for (id, trouble) in written.refused {
-            self.refused.insert(id, Instant::now());
-            self.parts.hub.alarms.raise(refused(id, &trouble));
-        }
-        for one in &told {
-            if !self.refused.contains_key(&one.id) {
-                self.parts.hub.alarms.clear(ALARM, &one.id.to_string());
-            }
-        }
+        self.tell_refused(&told, written.refused);
         let again = changes.changed.iter().map(|changed| changed.id);
         let again: Vec<_> = again.filter(|id| self.refused.contains_key(id)).collect();
         let parts = Arc::clone(&self.parts);
@@ -154,6 +157,24 @@ impl Writer {
         .await?;
         // Where all that is left was refused there is nothing to be done now.
         Ok(!nothing && (aside == 0 || !told.is_empty()))
+    }
+
+    /// Keeps in mind what was refused, and tells of it; and no more of what was taken.
+    fn tell_refused(&mut self, told: &[Told], now_refused: Vec<(RecordingId, Trouble)>) {
+        let alarms = &self.parts.hub.alarms;
+        for (id, trouble) in now_refused {
+            self.refused.insert(id, Instant::now());
+            if self.named.len() < REFUSED_NAMED_MAX || self.named.contains(&id) {
+                self.named.insert(id);
+                alarms.raise(refused(id, &trouble));
+            }
+        }
+        for one in told {
+            if !self.refused.contains_key(&one.id) && self.named.remove(&one.id) {
+                alarms.clear(ALARM, &one.id.to_string());
+            }
+        }
+        alarms.set(self.refused.len() > self.named.len(), others_refused());
     }
 
     fn alarm(&self, trouble: &Trouble) -> Alarm {
@@ -237,12 +258,27 @@ async fn in_background<T: Send + 'static>(
     })
 }
 
+const REFUSED_REMEDY: &str = "it stays in the local catalog, and is tried again every ten minutes; look at constraints \
+                              and triggers that were added to the table astlogger.entry (the database's log has the \
+                              reason); where there are none, tell who looks after the program";
+
 fn refused(id: RecordingId, trouble: &Trouble) -> Alarm {
     Alarm {
         name: ALARM,
         subject: id.to_string(),
         message: format!("recording {id} is not taken by the catalog's database: {trouble}"),
-        remedy: "it stays in the local catalog, and is tried again every ten minutes; tell who looks after the program",
+        remedy: REFUSED_REMEDY,
+    }
+}
+
+fn others_refused() -> Alarm {
+    Alarm {
+        name: ALARM,
+        subject: OTHERS.to_owned(),
+        message: format!(
+            "the catalog's database does not take recordings, {REFUSED_NAMED_MAX} of which are told by name; there are more"
+        ),
+        remedy: REFUSED_REMEDY,
     }
 }
 

@@ -6,6 +6,9 @@ use recorder_core::dmcc::Secret;
 
 use super::reader::Reader;
 
+/// A century: a slip of the finger would be for ever.
+const LOCK_DAYS_MAX: u32 = 36_500;
+
 /// Where recordings are archived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Archive {
@@ -43,6 +46,35 @@ pub struct Sftp {
     pub known_hosts: PathBuf,
 }
 
+impl Archive {
+    /// How recordings are locked there, if they are.
+    #[must_use]
+    pub const fn lock(&self) -> Option<ObjectLock> {
+        match &self.kind {
+            ArchiveKind::S3(s3) => s3.lock,
+            ArchiveKind::Folder(_) | ArchiveKind::Sftp(_) => None,
+        }
+    }
+}
+
+/// `al_archivelock`: who may end a lock before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Whoever has a right of its own in the store.
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+/// How an archive is to keep recordings against everybody's deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectLock {
+    /// `al_archivelock`.
+    pub mode: LockMode,
+    /// `al_archivelockdays`, from the recording's end; absent: for as long as it is kept.
+    pub days: Option<u32>,
+}
+
 /// An S3-compatible store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3 {
@@ -58,6 +90,8 @@ pub struct S3 {
     pub accesskey: Option<Secret>,
     /// `al_s3secretkey`.
     pub secretkey: Option<Secret>,
+    /// Whether recordings are locked there.
+    pub lock: Option<ObjectLock>,
 }
 
 /// What an address names.
@@ -113,7 +147,8 @@ impl Place {
     }
 }
 
-pub(super) fn read(reader: &mut Reader) -> Option<Archive> {
+/// `kept_forever`: `al_retentiondays` says nothing.
+pub(super) fn read(reader: &mut Reader, kept_forever: bool) -> Option<Archive> {
     let remedy = "write al_archive = \"s3://recordings/site1\", \"file:///mnt/recordings\" or \
                   \"sftp://rec@nas/srv/recordings\"";
     let place = reader.parsed("al_archive", Place::read, remedy);
@@ -130,7 +165,9 @@ pub(super) fn read(reader: &mut Reader) -> Option<Archive> {
     let secretkey = reader.secret("al_s3secretkey", "al_s3secretkeyfile");
     let key = reader.path("al_sftpkeyfile");
     let known_hosts = reader.path("al_sftpknownhosts");
-    let unused = ["al_s3endpoint", "al_s3region", "al_s3accesskey", "al_s3accesskeyfile"];
+    let lock = read_lock(reader, kept_forever);
+    let unused =
+        ["al_s3endpoint", "al_s3region", "al_s3accesskey", "al_s3accesskeyfile", "al_archivelock"];
     Some(match place? {
         Place::S3 { bucket, prefix } => {
             if accesskey.is_some() != secretkey.is_some() {
@@ -143,8 +180,15 @@ pub(super) fn read(reader: &mut Reader) -> Option<Archive> {
             }
             let slash = if prefix.is_empty() { "" } else { "/" };
             let place = format!("s3://{bucket}{slash}{prefix}");
-            let kind =
-                ArchiveKind::S3(S3 { bucket, prefix, endpoint, region, accesskey, secretkey });
+            let kind = ArchiveKind::S3(S3 {
+                bucket,
+                prefix,
+                endpoint,
+                region,
+                accesskey,
+                secretkey,
+                lock,
+            });
             Archive { place, kind }
         }
         Place::Folder(folder) => {
@@ -155,6 +199,9 @@ pub(super) fn read(reader: &mut Reader) -> Option<Archive> {
             Archive { place, kind: ArchiveKind::Folder(folder) }
         }
         Place::Sftp { user, host, port, folder } => {
+            if reader.has("al_archivelock") {
+                reader.warn("al_archivelock", "is for an archive in S3", "leave it out");
+            }
             let (Some(key), Some(known_hosts)) = (key, known_hosts) else {
                 let wrong = "SFTP needs a key and the host's public key";
                 let remedy = "give al_sftpkeyfile, and al_sftpknownhosts as ssh-keyscan makes it";
@@ -167,6 +214,22 @@ pub(super) fn read(reader: &mut Reader) -> Option<Archive> {
             Archive { place, kind }
         }
     })
+}
+
+fn read_lock(reader: &mut Reader, kept_forever: bool) -> Option<ObjectLock> {
+    const DAYS: &str = "al_archivelockdays";
+    let modes = [("governance", LockMode::Governance), ("compliance", LockMode::Compliance)];
+    let mode = reader.word("al_archivelock", &modes);
+    let days = reader.number(DAYS, 1..=LOCK_DAYS_MAX);
+    if mode.is_none() && days.is_some() {
+        let remedy = "give al_archivelock = \"governance\", or leave it out";
+        reader.warn(DAYS, "does nothing without al_archivelock", remedy);
+    }
+    if mode.is_some() && days.is_none() && kept_forever {
+        let wrong = "for how long is not said: recordings are kept for ever";
+        reader.refuse("al_archivelock", wrong, "give al_archivelockdays or al_retentiondays");
+    }
+    mode.map(|mode| ObjectLock { mode, days })
 }
 
 /// Whether an address is another machine's, without TLS.

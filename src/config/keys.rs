@@ -89,6 +89,8 @@ pub(super) const KEYS: &[Key] = &[
     key("al_mindiskfree", Kind::Measure),
     key("al_scrubdays", Kind::Number),
     key("al_archive", Kind::Text),
+    key("al_archivelock", Kind::Text),
+    key("al_archivelockdays", Kind::Number),
     key("al_s3endpoint", Kind::Text),
     key("al_s3region", Kind::Text),
     key("al_s3accesskey", Kind::Secret),

@@ -41,7 +41,7 @@ use reader::Reader;
 pub use recorder_core::dmcc::Secret;
 
 pub use alarms::{AlarmsOut, Mail, MailSecurity, Trap, Webhook};
-pub use archive::{Archive, ArchiveKind, S3, Sftp};
+pub use archive::{Archive, ArchiveKind, LockMode, ObjectLock, S3, Sftp};
 pub use cluster::{Cluster, TlsFiles};
 pub(crate) use cluster::{DEFAULT_PORT as CLUSTER_PORT, read_peer};
 pub(crate) use keys::{names as key_names, nearest};

@@ -49,6 +49,7 @@ pub struct Storage {
 pub(super) fn read(reader: &mut Reader) -> Storage {
     let formats =
         [("wav", VoiceFormat::Wav), ("wavg711", VoiceFormat::WavG711), ("opus", VoiceFormat::Opus)];
+    let retention = retention::read(reader);
     Storage {
         voiceformat: reader.word("al_voiceformat", &formats).unwrap_or_default(),
         opusbitrate: reader
@@ -58,10 +59,10 @@ pub(super) fn read(reader: &mut Reader) -> Storage {
         sync: reader.span("al_syncms", 1, Duration::from_secs(1), 50..=60_000),
         mirror: reader.flag("al_mirror", true),
         mirror_lag: reader.span("al_mirrorlagms", 1, Duration::from_millis(300), 50..=600_000),
-        retention: retention::read(reader),
         scrub: read_scrubdays(reader),
         mindiskfree: read_mindiskfree(reader),
-        archive: archive::read(reader),
+        archive: archive::read(reader, retention.overall.is_none()),
+        retention,
         catalog_database: catalog_database::read(reader),
         keys: read_keys(reader),
     }

@@ -570,6 +570,19 @@ fn an_archive_is_a_store_or_a_folder() {
     }
     let clear = warned(&with("al_archive = \"s3://calls\"\nal_s3endpoint = \"http://nas:9000\""));
     assert!(clear.iter().any(|line| line.contains("crosses the network in clear")), "{clear:?}");
+    let lock = |lines: &str| archive(&format!("al_archive = \"s3://calls\"\n{lines}")).lock();
+    let both = "al_archivelock = \"compliance\"\nal_archivelockdays = 90";
+    assert_eq!(lock(both), Some(ObjectLock { mode: LockMode::Compliance, days: Some(90) }));
+    let kept = "al_archivelock = \"governance\"\nal_retentiondays = 30";
+    assert_eq!(lock(kept), Some(ObjectLock { mode: LockMode::Governance, days: None }));
+    assert_eq!(lock("al_archivelock = \"\""), None);
+    let store = "al_archive = \"s3://calls\"\n";
+    let endless = told(&with(&format!("{store}al_archivelock = \"governance\"")));
+    assert!(endless[0].contains("al_archivelockdays"), "{endless:?}");
+    let idle = warned(&with(&format!("{store}al_archivelockdays = 9")));
+    assert!(idle.iter().any(|line| line.starts_with("al_archivelockdays")), "{idle:?}");
+    let folder = format!("al_archive = \"file:///mnt\"\n{both}");
+    assert!(warned(&with(&folder)).iter().any(|line| line.starts_with("al_archivelock:")));
     let unused = warned(&with("al_archive = \"file:///mnt\"\nal_s3region = \"eu\""));
     assert!(unused.iter().any(|line| line.starts_with("al_s3region")), "{unused:?}");
 }

@@ -33,6 +33,8 @@ pub struct Listed {
     pub owner: NodeId,
     /// Which completion.
     pub revision: u32,
+    /// Whether this node can read it from the archive: then its record is enough where there is no room.
+    pub archived: bool,
 }
 
 /// What lies here of a recording that is listed.
@@ -88,6 +90,8 @@ pub struct Copies {
     wanted: BTreeMap<RecordingId, Wanted>,
     /// What is wanted and not under way, by when it is due.
     due: BTreeSet<(MonoTime, RecordingId)>,
+    /// Those of them for which no room is needed.
+    due_roomless: BTreeSet<(MonoTime, RecordingId)>,
     under_way: usize,
     room: bool,
     /// Some were not taken: the catalog is to be walked through again.
@@ -105,6 +109,7 @@ impl Copies {
             reachable: BTreeSet::new(),
             wanted: BTreeMap::new(),
             due: BTreeSet::new(),
+            due_roomless: BTreeSet::new(),
             under_way: 0,
             room: true,
             missed: false,
@@ -151,24 +156,30 @@ impl Copies {
         }
         let full = self.is_full();
         match self.wanted.get_mut(&listed.recording) {
-            Some(wanted) => wanted.listed = listed,
+            Some(wanted) => {
+                wanted.listed = listed;
+                let due = (wanted.due, listed.recording);
+                if listed.archived && self.due.contains(&due) {
+                    self.due_roomless.insert(due);
+                }
+            }
             None if full => self.missed = true,
             None => {
                 let wanted =
                     Wanted { listed, tries: 0, due: now, under_way: false, nowhere: false };
                 self.wanted.insert(listed.recording, wanted);
-                self.due.insert((now, listed.recording));
+                self.falls_due(now, listed);
             }
         }
     }
 
     /// The next file to be fetched now, if there is one.
     pub fn next(&mut self, now: MonoTime) -> Option<Fetch> {
-        let (due, recording) = *self.due.first()?;
-        if due > now || self.under_way >= AT_ONCE || !self.room {
+        let (due, recording) = *self.to_be_fetched().first()?;
+        if due > now || self.under_way >= AT_ONCE {
             return None;
         }
-        self.due.remove(&(due, recording));
+        self.is_due_no_more(due, recording);
         let wanted = self.wanted.get_mut(&recording)?;
         wanted.under_way = true;
         let owner = wanted.listed.owner;
@@ -191,6 +202,8 @@ impl Copies {
             }
             Outcome::NoRoom => {
                 self.room = false;
+                // Whatever is known of the archive, it needs room.
+                wanted.listed.archived = false;
                 wanted.due = now;
             }
             Outcome::Nowhere | Outcome::Failed => {
@@ -199,7 +212,8 @@ impl Copies {
                 wanted.due = now + pause;
             }
         }
-        self.due.insert((wanted.due, recording));
+        let (due, listed) = (wanted.due, wanted.listed);
+        self.falls_due(due, listed);
     }
 
     /// Whether the disk has room that copies may take.
@@ -216,8 +230,8 @@ impl Copies {
     /// When there may be something to fetch, if nothing happens before.
     #[must_use]
     pub fn wakes(&self) -> Option<MonoTime> {
-        let ready = self.room && self.under_way < AT_ONCE;
-        self.due.first().map(|(due, _)| *due).filter(|_| ready)
+        let ready = self.under_way < AT_ONCE;
+        self.to_be_fetched().first().map(|(due, _)| *due).filter(|_| ready)
     }
 
     /// How many files should lie here and do not, as far as is known.
@@ -261,9 +275,13 @@ impl Copies {
     fn hurry(&mut self, now: MonoTime) {
         for (recording, wanted) in &mut self.wanted {
             if !wanted.under_way && self.due.remove(&(wanted.due, *recording)) {
+                let roomless = self.due_roomless.remove(&(wanted.due, *recording));
                 wanted.due = wanted.due.min(now);
                 wanted.tries = 0;
                 self.due.insert((wanted.due, *recording));
+                if roomless {
+                    self.due_roomless.insert((wanted.due, *recording));
+                }
             }
         }
     }
@@ -271,9 +289,26 @@ impl Copies {
     fn forget(&mut self, recording: RecordingId) {
         // One under way settles itself.
         if let Some(wanted) = self.wanted.get(&recording).filter(|wanted| !wanted.under_way) {
-            self.due.remove(&(wanted.due, recording));
+            self.is_due_no_more(wanted.due, recording);
             self.wanted.remove(&recording);
         }
+    }
+
+    /// Of what is due, that for which there is room.
+    const fn to_be_fetched(&self) -> &BTreeSet<(MonoTime, RecordingId)> {
+        if self.room { &self.due } else { &self.due_roomless }
+    }
+
+    fn falls_due(&mut self, due: MonoTime, listed: Listed) {
+        self.due.insert((due, listed.recording));
+        if listed.archived {
+            self.due_roomless.insert((due, listed.recording));
+        }
+    }
+
+    fn is_due_no_more(&mut self, due: MonoTime, recording: RecordingId) {
+        self.due.remove(&(due, recording));
+        self.due_roomless.remove(&(due, recording));
     }
 }
 

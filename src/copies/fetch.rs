@@ -1,11 +1,12 @@
-//! Fetches one voice file from a member that has it, piece by piece, and has it published here. It gives
-//! way to the capture: while that comes late, it rests.
+//! Fetches one voice file from a member that has it, or from the archive, piece by piece, and has it published
+//! here. It gives way to the capture: while that comes late, it rests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use recorder::media_thread::MediaHandle;
-use storage::{CopyError, CopyWriter, Lies, VoiceStore};
+use storage::disk::{DiskFile, read_full_at};
+use storage::{CopyError, CopyWriter, Lies, VoiceError, VoiceStore};
 use storage_core::{NodeId, Recording};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -21,6 +22,8 @@ use crate::web::backend::Code;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long it rests while the capture comes late.
 const REST: Duration = Duration::from_millis(500);
+/// Read at once from the archive.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// What came of it.
 pub(super) struct Fetched {
@@ -69,10 +72,8 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
     for node in from {
         match copy(&parts.peers, &parts.voices, &parts.media, node, &record).await {
             Ok(()) => {
-                written_meanwhile(parts, &record).await;
-                parts.hub.alarms.clear("copydiffers", &recording.to_string());
                 tracing::debug!(%recording, %node, "a copy is kept");
-                return Fetched { outcome: Outcome::Settled, copied: true };
+                return kept(parts, &record).await;
             }
             Err(Failed::Copy(CopyError::Voice(error))) if error.is_full() => {
                 return Outcome::NoRoom.into();
@@ -87,7 +88,26 @@ pub(super) async fn fetch(parts: &Arc<Parts>, order: Fetch) -> Fetched {
             }
         }
     }
-    if nowhere { Outcome::Nowhere.into() } else { Outcome::Failed.into() }
+    if parts.voices.archived_here(&record).is_none() {
+        return if nowhere { Outcome::Nowhere.into() } else { Outcome::Failed.into() };
+    }
+    match archived(&parts.voices, &parts.media, &record).await {
+        Ok(()) => {
+            tracing::info!(%recording, "it is brought back from the archive");
+            kept(parts, &record).await
+        }
+        Err(Failed::Copy(CopyError::Voice(error))) if error.is_full() => Outcome::NoRoom.into(),
+        Err(error) => {
+            tracing::debug!(%recording, %error, "it is not brought back from the archive now");
+            Outcome::Failed.into()
+        }
+    }
+}
+
+async fn kept(parts: &Arc<Parts>, record: &Recording) -> Fetched {
+    written_meanwhile(parts, record).await;
+    parts.hub.alarms.clear("copydiffers", &record.recordingid.to_string());
+    Fetched { outcome: Outcome::Settled, copied: true }
 }
 
 /// Where there is no room for a voice file that the archive has, its record is enough.
@@ -136,6 +156,70 @@ pub async fn copy_over_damage(
     record: &Recording,
 ) -> Result<(), Failed> {
     copy_and(CopyWriter::finish_over_damage, (peers, voices, media), node, record).await
+}
+
+/// Brings the voice file of a record here from the archive.
+///
+/// # Errors
+/// [`Failed`].
+async fn archived(
+    voices: &VoiceStore,
+    media: &MediaHandle,
+    record: &Recording,
+) -> Result<(), Failed> {
+    archived_and(CopyWriter::finish, voices, media, record).await
+}
+
+/// The same where what lies here is damaged, as in [`copy_over_damage`].
+///
+/// # Errors
+/// [`Failed`]; what lies here is as it was.
+pub async fn archived_over_damage(
+    voices: &VoiceStore,
+    media: &MediaHandle,
+    record: &Recording,
+) -> Result<(), Failed> {
+    archived_and(CopyWriter::finish_over_damage, voices, media, record).await
+}
+
+async fn archived_and(
+    finish: fn(CopyWriter) -> Result<Recording, CopyError>,
+    voices: &VoiceStore,
+    media: &MediaHandle,
+    record: &Recording,
+) -> Result<(), Failed> {
+    let (store, wanted) = (voices.clone(), record.clone());
+    let begun = move || Ok((store.in_archive(&wanted)?, store.copy(&wanted)?));
+    let (file, mut writer) = blocking(begun).await?;
+    let (mut offset, mut late) = (0, media.stats().sweeps_late.value());
+    while offset < record.bytes {
+        let (from, place) = (Arc::clone(&file), record.recordingid.to_string());
+        let read = move || {
+            let piece =
+                piece_of(&*from, offset).map_err(|source| VoiceError::Archive { place, source })?;
+            writer.write(&piece).map(|()| (writer, piece.len()))
+        };
+        let count;
+        (writer, count) = blocking(read).await?;
+        if count == 0 {
+            // It is shorter than it was: what came is compared, and thrown away.
+            break;
+        }
+        offset += count as u64;
+        let late_now = media.stats().sweeps_late.value();
+        if std::mem::replace(&mut late, late_now) != late_now {
+            sleep(REST).await;
+        }
+    }
+    blocking(move || finish(writer)).await?;
+    Ok(())
+}
+
+fn piece_of(file: &dyn DiskFile, offset: u64) -> std::io::Result<Vec<u8>> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let count = read_full_at(file, &mut piece, offset)?;
+    piece.truncate(count);
+    Ok(piece)
 }
 
 async fn copy_and(

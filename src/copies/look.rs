@@ -64,5 +64,6 @@ fn compared(voices: &VoiceStore, record: &Recording) -> (Listed, Here) {
             Here::Unusable
         }
     };
-    (Listed { recording, owner, revision }, here)
+    let archived = voices.archived_here(record).is_some();
+    (Listed { recording, owner, revision, archived }, here)
 }

@@ -1,7 +1,7 @@
 //! Keeps the voice files here that should lie here: another recorder's (`al_mirror`), and this node's own
 //! where they were lost. Which, from whom and when is decided in [`core`]; here the catalog is gone
 //! through (each new entry, and all of it now and then), what lies on the disk is looked at (`look`), and
-//! what is lacking is fetched from a member that has it (`fetch`). Nothing here is ever removed.
+//! what is lacking is fetched from a member that has it, or from the archive (`fetch`). Nothing here is ever removed.
 
 pub mod core;
 mod fetch;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::core::{Copies, Outcome};
 use self::fetch::{Fetched, fetch};
-pub use self::fetch::{copy, copy_over_damage};
+pub use self::fetch::{archived_over_damage, copy, copy_over_damage};
 use self::look::{Looked, look_at, look_on};
 use crate::alarms::Alarm;
 use crate::catalog_walk::{CatalogWalk, Look, WALK_EVERY};

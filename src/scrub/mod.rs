@@ -1,5 +1,5 @@
 //! Reads the voice files of this node over, one after the other and in no hurry, tells of each that is not what
-//! was written, and puts the copy of another recorder in its place. When and how fast is decided in [`core`];
+//! was written, and puts the copy of another recorder, or else the archive's, in its place. When and how fast is decided in [`core`];
 //! what is damage, and how a right copy takes its place, in [`storage::scrub`]. The capture goes first. The lines
 //! of manifest and audit log are checked in `logs`.
 
@@ -19,7 +19,7 @@ use storage::scrub::{Damage, Examined};
 use storage::{Catalog, VoiceStore};
 use storage_core::query::{Order, Position, Query};
 use storage_core::{NodeId, Recording, RecordingId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
@@ -61,6 +61,8 @@ pub struct Parts {
     pub datadir: PathBuf,
     /// Changes when somebody wants all files read over now.
     pub asked: watch::Receiver<u64>,
+    /// Whom to tell that the archive's file is of no use any more; absent where there is no archive.
+    pub anew: Option<mpsc::UnboundedSender<RecordingId>>,
 }
 
 /// Works until it is aborted.
@@ -196,7 +198,7 @@ impl Scrub {
         self.keep().await;
     }
 
-    /// Puts the copy of another recorder in the place of what is damaged. Why not, if it cannot be.
+    /// Puts a right copy in the place of what is damaged. Why not, if it cannot be.
     async fn mend(&self, record: &Recording, sources: &BTreeSet<NodeId>) -> Option<String> {
         let parts = &self.parts;
         let mut why = "there is no other recorder".to_owned();
@@ -209,13 +211,35 @@ impl Scrub {
                 Ok(()) => {
                     let recording = record.recordingid;
                     tracing::warn!(%recording, %node, "the copy from there has taken its place");
-                    parts.hub.metrics.bitrot.with_label_values(&["mended"]).inc();
+                    self.is_mended(record);
                     return None;
                 }
                 Err(error) => why = format!("node {node} has no right copy ({error})"),
             }
         }
-        Some(why)
+        if parts.voices.archived_here(record).is_none() {
+            return Some(why);
+        }
+        match copies::archived_over_damage(&parts.voices, &parts.media, record).await {
+            Ok(()) => {
+                let recording = record.recordingid;
+                tracing::warn!(%recording, "the archive's copy has taken its place");
+                self.is_mended(record);
+                None
+            }
+            Err(error) => Some(format!("{why}, and the archive has no right copy ({error})")),
+        }
+    }
+
+    fn is_mended(&self, record: &Recording) {
+        let parts = &self.parts;
+        parts.hub.metrics.bitrot.with_label_values(&["mended"]).inc();
+        // Encrypted it has another data key now, and the one of what lies in the archive is gone.
+        let encrypted = parts.voices.archived_here(record).is_some_and(|noted| noted.encrypted);
+        if let Some(anew) = parts.anew.as_ref().filter(|_| encrypted) {
+            // Whoever has ended needs no answer.
+            let _ = anew.send(record.recordingid);
+        }
     }
 
     /// Tries once more what could not be mended, if there is a reason to.
@@ -305,7 +329,7 @@ fn damaged(recording: RecordingId, damage: &Damage, why: &str) -> Alarm {
             path.display()
         ),
         remedy: "look at the disk, and restore the file from a backup; it is mended by itself once another \
-                 recorder has a right copy",
+                 recorder, or the archive, has a right copy",
     }
 }
 
@@ -314,8 +338,8 @@ fn mended(recording: RecordingId, path: &Path) -> Alarm {
         name: "bitrot",
         subject: recording.to_string(),
         message: format!(
-            "a file of recording {recording} was damaged, and the copy of another recorder has taken its place; the \
-             damaged one is {}",
+            "a file of recording {recording} was damaged, and a right copy, of another recorder or out of the archive, has \
+             taken its place; the damaged one is {}",
             path.display()
         ),
         remedy: "look at the disk (its own counters, the kernel's log); remove the damaged file when nobody needs it",

@@ -77,11 +77,26 @@ impl VoiceStore {
         self.unlock(self.found_in(file, place, &[self.keys_path(record)], &lies)?)
     }
 
+    /// The voice file of a record as the plain file that it was, read from the archive. Blocks as it is
+    /// opened and read; what it is, whoever reads it is to compare.
+    ///
+    /// # Errors
+    /// [`VoiceError`] if it is not there, or this node cannot decrypt it; so in all methods here.
+    pub fn in_archive(&self, record: &Recording) -> Result<Arc<dyn DiskFile>, VoiceError> {
+        match &record.archived {
+            Some(archived) => self.open_archived(record, archived),
+            None => {
+                let source = io::Error::other("it is not archived");
+                Err(VoiceError::Archive { place: record.recordingid.to_string(), source })
+            }
+        }
+    }
+
     /// Opens the voice file of a record as it lies here, after its content was compared with what the record
     /// says: what is wrong already is not archived. Reads all of it.
     ///
     /// # Errors
-    /// [`VoiceError`]; so in all methods here.
+    /// [`VoiceError`].
     pub fn to_archive(&self, record: &Recording) -> Result<ToArchive, VoiceError> {
         let path = self.voice_path(record);
         let unread = |error| VoiceError::io("cannot read", &path, error);

@@ -14,6 +14,8 @@ use crate::catalog_tables::Tables;
 /// Offsets that one search reads at most: like [`crate::catalog::EXAMINED_MAX`], it bounds what a page
 /// costs, and is reached only where lists of millions have hardly a recording in common.
 const OFFSETS_MAX: usize = 24_000_000;
+/// As many offsets cost as much as a record that is read and compared.
+const RECORD_OFFSETS: usize = 3_000;
 
 /// A page of what matches. To be called inside a transaction, so that lists and records agree.
 pub(crate) fn search(tables: &Tables, query: &Query) -> Result<Page, CatalogError> {
@@ -53,25 +55,32 @@ fn span(query: &Query) -> (i64, i64) {
 struct Walk<'q> {
     tables: &'q Tables,
     query: &'q Query,
-    clauses: Vec<Tried>,
-    least_class: Option<u8>,
+    tried: Vec<Tried>,
     /// Offsets read, and how many may be.
     cost: usize,
     cost_max: usize,
 }
 
-/// A clause, and how much it has let through so far.
+/// Lists, and how many offsets were read of them so far.
 struct Tried {
-    clause: Clause,
+    lists: Lists,
     stretches: usize,
     offsets: usize,
 }
 
+/// What a candidate has.
+enum Lists {
+    Of(Clause),
+    /// A length of at least this class.
+    AtLeast(u8),
+}
+
 impl<'q> Walk<'q> {
     fn new(tables: &'q Tables, query: &'q Query, plan: Plan, cost_max: usize) -> Self {
-        let tried = |clause| Tried { clause, stretches: 0, offsets: 0 };
-        let clauses = plan.clauses.into_iter().map(tried).collect();
-        Self { tables, query, clauses, least_class: plan.least_class, cost: 0, cost_max }
+        let lists = plan.clauses.into_iter().map(Lists::Of);
+        let lists = lists.chain(plan.least_class.map(Lists::AtLeast));
+        let tried = lists.map(|lists| Tried { lists, stretches: 0, offsets: 0 }).collect();
+        Self { tables, query, tried, cost: 0, cost_max }
     }
 
     fn periods(
@@ -82,7 +91,7 @@ impl<'q> Walk<'q> {
         let (first, last) = (stretch_of(from), stretch_of(to - 1));
         let order = self.query.order;
         let (mut next, step) = if order == Order::Newest { (last, -1) } else { (first, 1) };
-        // Most searches find a page full in the first stretch.
+        // Most searches find a page full in the first stretch; for the others it tells what lists cost.
         let mut one_only = true;
         while let Some(stretch) = self.tables.next_stretch(next, order)? {
             if stretch < first || stretch > last {
@@ -99,7 +108,7 @@ impl<'q> Walk<'q> {
                 (false, Order::Oldest) => period.ends().1,
             };
             let among = Stretches::of(period).between(stretch.min(until), stretch.max(until));
-            let mut offsets = self.common(among.between(first, last))?;
+            let mut offsets = self.common(among.between(first, last), one_only)?;
             offsets.retain(|offset| (from..to).contains(&period.millis_at(*offset)));
             if order == Order::Newest {
                 offsets.reverse();
@@ -116,35 +125,54 @@ impl<'q> Walk<'q> {
         Ok(())
     }
 
-    /// The offsets in a period that all lists of the plan have in common, as far as they lie in these stretches.
-    fn common(&mut self, mut wanted: Stretches) -> Result<Vec<u32>, CatalogError> {
-        let mut kept: Option<Vec<u32>> = None;
-        // What lets the least through goes first: most periods need no other list then, or only those of a few
-        // stretches. One that has not been read yet goes before all, to be known.
-        self.clauses.sort_by_key(|tried| tried.offsets / tried.stretches.max(1));
-        for tried in &mut self.clauses {
-            let list = match &tried.clause {
-                Clause::Term(term) => self.tables.list_in(wanted, term)?,
-                Clause::Beginning(beginning) => self.tables.lists_in(wanted, beginning)?,
-                Clause::Any(terms) => self.tables.lists_of(wanted, terms)?,
-            };
-            tried.stretches += wanted.count() as usize;
-            tried.offsets += list.len();
-            self.cost += list.len();
-            let common = keep(kept.take(), list);
-            if common.is_empty() {
-                return Ok(common);
+    /// The offsets in a period that all lists of the plan have in common, as far as they lie in these stretches; or
+    /// some more, where it costs less to read their records than what is left of the lists. `learning`: it is not
+    /// known yet what each list costs.
+    fn common(&mut self, among: Stretches, learning: bool) -> Result<Vec<u32>, CatalogError> {
+        let (mut kept, mut wanted): (Option<Vec<u32>>, _) = (None, among);
+        // The shortest goes first: most periods need no other then, or only those of a few stretches.
+        self.tried.sort_by_key(Tried::a_stretch);
+        for tried in &mut self.tried {
+            let costs = tried.a_stretch() * wanted.count() as usize;
+            if !learning && kept.as_ref().is_some_and(|kept| kept.len() * RECORD_OFFSETS <= costs) {
+                break;
             }
-            wanted = Stretches::with(wanted.period, &common);
+            let (list, read) = tried.lists.read(self.tables, wanted)?;
+            tried.stretches += wanted.count() as usize;
+            tried.offsets += read;
+            self.cost += read;
+            let common = keep(kept.take(), list);
+            if !learning {
+                wanted = Stretches::with(among.period, &common);
+            }
             kept = Some(common);
         }
-        if let Some(least) = self.least_class {
-            let lengths = self.tables.lengths_in(wanted)?;
-            self.cost += lengths.len();
-            let long = lengths.into_iter().filter(|(_, class)| *class >= least);
-            kept = Some(keep(kept, long.map(|(offset, _)| offset).collect()));
-        }
         Ok(kept.unwrap_or_default())
+    }
+}
+
+impl Lists {
+    /// The offsets that they have, and how many were read for it.
+    fn read(&self, tables: &Tables, of: Stretches) -> Result<(Vec<u32>, usize), CatalogError> {
+        let list = match self {
+            Self::Of(Clause::Term(term)) => tables.list_in(of, term)?,
+            Self::Of(Clause::Beginning(beginning)) => tables.lists_in(of, beginning)?,
+            Self::Of(Clause::Any(terms)) => tables.lists_of(of, terms)?,
+            Self::AtLeast(class) => {
+                let lengths = tables.lengths_in(of)?;
+                let long = lengths.iter().filter(|(_, other)| other >= class);
+                return Ok((long.map(|(offset, _)| *offset).collect(), lengths.len()));
+            }
+        };
+        let read = list.len();
+        Ok((list, read))
+    }
+}
+
+impl Tried {
+    /// How many offsets were read in a stretch so far.
+    fn a_stretch(&self) -> usize {
+        self.offsets / self.stretches.max(1)
     }
 }
 

@@ -46,7 +46,7 @@ async fn a_bit_that_flips_is_found_named_and_mended_from_the_other_recorder() {
     assert!(code == Some(1) && said.contains(&altered), "{said}");
 
     scrubs(node(&bench, ONE));
-    let alarm = told(node(&bench, ONE), "bitrot", "another recorder has taken its place").await;
+    let alarm = told(node(&bench, ONE), "bitrot", "has taken its place").await;
     assert_eq!(alarm.subject, id);
     assert_eq!(fs::read(&voice).expect("it is there"), sound);
     let (_, aside) = alarm.message.rsplit_once(" is ").expect("it names the damaged file");
@@ -97,7 +97,7 @@ async fn what_nobody_has_right_is_told_and_mended_once_somebody_has() {
     bench.recorded_by(&[call], ONE).await;
     told(node(&bench, ONE), "bitrot", "no other recorder can be reached").await;
     bench.run().await;
-    told(node(&bench, ONE), "bitrot", "another recorder has taken its place").await;
+    told(node(&bench, ONE), "bitrot", "has taken its place").await;
     assert_eq!(fs::read(&voice).expect("it is there"), sound);
     bench.go_on(&[call], 60).await;
     bench.hang_up(&[call]);
@@ -124,7 +124,7 @@ async fn a_record_that_cannot_be_read_is_mended_too() {
     let sound = fs::read(&path).expect("a record");
     fs::write(&path, &sound[..sound.len() / 2]).expect("writable");
     scrubs(node(&bench, TWO));
-    let alarm = told(node(&bench, TWO), "bitrot", "another recorder has taken its place").await;
+    let alarm = told(node(&bench, TWO), "bitrot", "has taken its place").await;
     assert_eq!(alarm.subject, record.recordingid.to_string());
     assert_eq!(fs::read(&path).expect("a record"), sound);
     let (code, said) = verified(node(&bench, TWO));

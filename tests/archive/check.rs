@@ -30,7 +30,7 @@ fn checked(dir: &Path, lines: &str) -> (Value, String) {
 }
 
 /// Holds what is found against what is expected: verdict, setting, and words in it or in the remedy.
-fn assert_found(dir: &Path, lines: &str, verdict: &str, key: &str, words: &[&str]) {
+pub fn assert_found(dir: &Path, lines: &str, verdict: &str, key: &str, words: &[&str]) {
     let (finding, all) = checked(dir, lines);
     let told = finding.to_string();
     assert_eq!(finding["verdict"], verdict, "{lines}\n{all}");

@@ -4,8 +4,13 @@
 mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod kept;
+mod locked;
+mod mended;
 mod server;
 mod store;
+#[path = "../common/zip_of.rs"]
+mod zip_of;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

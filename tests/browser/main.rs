@@ -9,6 +9,7 @@ mod devtools;
 mod exports;
 mod health;
 mod live;
+mod look;
 mod made_up;
 mod modules;
 mod qa;

@@ -1,8 +1,9 @@
 //! `fetch`: many people fetch voice files from a node that records calls at the same time, beside a program that
 //! does nothing but hand out the same files (`sendfile`). What is measured: bytes a second, the memory of the node
 //! for each fetch, whether its calls lost a packet, and how long an hour's audio takes to begin. How the site is
-//! laid is `site`'s matter, how a client reads `client`'s.
+//! laid is `site`'s matter, how a client reads `client`'s, how people wait in a browser `browser`'s.
 
+mod browser;
 mod client;
 mod reference;
 mod site;
@@ -15,6 +16,7 @@ use clap::Parser;
 
 use crate::stats::{median, percentile};
 use crate::table::Table;
+use browser::Waits;
 use client::Loaded;
 pub use reference::ServeOptions;
 pub use reference::run as serve;
@@ -47,6 +49,9 @@ pub struct Options {
     /// The `astlogger` to run; the one beside this program unless given.
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// How long people wait for audio in a Chromium, too; `./setup tests` installs it.
+    #[arg(long)]
+    browser: bool,
 }
 
 /// Measures and prints.
@@ -77,6 +82,9 @@ pub fn run(options: &Options) -> Result<()> {
         }
         show(options, &node, &plain);
         show_starts(&quiet, &busy);
+        if options.browser {
+            show_waits(&stage.waits().await?);
+        }
         stage.tear_down().await
     })
 }
@@ -128,6 +136,19 @@ fn show(options: &Options, node: &[Loaded], plain: &[Loaded]) {
         "\nFetching: {} at once, {} calls recorded meanwhile\n\n{table}",
         options.fetches, options.calls
     );
+}
+
+fn show_waits(waits: &Waits) {
+    let mut table = Table::new(["in a browser, of an hour", "median ms", "worst ms"]);
+    let mut row = |name: &str, times: &[f64]| {
+        let worst = times.iter().copied().fold(0.0, f64::max);
+        let median = median(times.iter().copied()).unwrap_or(0.0);
+        table.row(vec![name.to_owned(), format!("{median:.0}"), format!("{worst:.0}")]);
+    };
+    row("from the click on Play until it sounds", &waits.begin);
+    row("from the click into its middle until it sounds there", &waits.middle);
+    row("for a second that the browser has already", &waits.at_hand);
+    println!("{table}");
 }
 
 fn show_starts(quiet: &Starts, busy: &[Starts]) {

@@ -16,6 +16,7 @@ use storage_core::{NodeId, RecordingId, WallTime, naming};
 use tokio::time::{Instant, sleep};
 
 use super::Options;
+use super::browser::{self, Waits};
 use super::client::{self, Loaded, Target};
 use super::reference::Serving;
 
@@ -90,6 +91,12 @@ impl Stage {
     /// Where the hour's audio is.
     pub fn hour(&self) -> &str {
         &self.hour
+    }
+
+    /// How long people wait for the hour's audio in a browser.
+    pub async fn waits(&self) -> Result<Waits> {
+        let hour = self.hour.split('/').nth(3).context("its path names it")?;
+        browser::waits(self.node.web(), hour, ("qa", PASSWORD)).await
     }
 
     /// Fetches from one of the two for as long as the options say.

@@ -140,6 +140,23 @@ fn an_archive_that_is_away_is_asked_by_one_at_a_time_and_all_go_on_when_it_is_ba
 }
 
 #[test]
+fn what_changes_while_it_is_put_there_is_put_there_again() {
+    let mut archiving = Archiving::default();
+    archiving.wants(at(0), id(1), Task::Put);
+    assert_eq!(archiving.next(at(0)), Some((id(1), Task::Put)));
+    archiving.wants(at(1), id(1), Task::Put);
+    assert_eq!(archiving.next(at(1)), None, "not both at once");
+    archiving.ended(at(2), id(1), Outcome::Done);
+    assert_eq!(archiving.next(at(2)), Some((id(1), Task::Put)));
+    archiving.wants(at(3), id(1), Task::PutAnew);
+    archiving.wants(at(3), id(1), Task::Put);
+    archiving.ended(at(4), id(1), Outcome::Done);
+    assert_eq!(archiving.next(at(4)), Some((id(1), Task::PutAnew)));
+    archiving.ended(at(5), id(1), Outcome::Done);
+    assert_eq!((archiving.next(at(5)), archiving.pending()), (None, 0));
+}
+
+#[test]
 fn a_deletion_wins_also_over_what_is_under_way() {
     let mut archiving = Archiving::default();
     archiving.wants(at(0), id(1), Task::Put);

@@ -20,7 +20,8 @@ fn nodes(numbers: &[u16]) -> BTreeSet<NodeId> {
 }
 
 fn listed(number: u16, owner: u16) -> Listed {
-    Listed { recording: id(number), owner: NodeId(owner), revision: 1 }
+    let archived = number.is_multiple_of(2);
+    Listed { recording: id(number), owner: NodeId(owner), revision: 1, archived }
 }
 
 /// Node 2 of the recorders 1 and 2, which are both there.
@@ -129,6 +130,25 @@ fn without_room_nothing_is_fetched() {
 }
 
 #[test]
+fn without_room_the_record_of_what_the_archive_has_is_kept() {
+    let mut copies = of_two();
+    copies.set_room(false);
+    let not_yet = Listed { archived: false, ..listed(2, 1) };
+    copies.compared(at(0), not_yet, Here::Lacking);
+    assert_eq!((copies.next(at(9)), copies.wakes()), (None, None));
+    copies.compared(at(1), listed(2, 1), Here::Lacking);
+    assert_eq!(copies.wakes(), Some(at(0)));
+    assert_eq!(copies.next(at(9)).unwrap().recording, id(2));
+    // It needs room after all: nobody asks for ever.
+    copies.ended(at(9), id(2), Outcome::NoRoom);
+    assert_eq!((copies.next(at(9)), copies.wakes(), copies.pending()), (None, None, 1));
+    copies.compared(at(10), listed(2, 1), Here::Lacking);
+    assert_eq!(copies.next(at(10)).unwrap().recording, id(2));
+    copies.ended(at(11), id(2), Outcome::Settled);
+    assert_eq!((copies.pending(), copies.due.len(), copies.due_roomless.len()), (0, 0, 0));
+}
+
+#[test]
 fn what_nobody_has_is_counted_while_all_can_be_asked() {
     let mut copies = of_two();
     copies.compared(at(0), listed(1, 1), Here::Lacking);
@@ -162,7 +182,7 @@ fn more_than_can_be_remembered_is_walked_through_again() {
     let mut copies = of_two();
     for number in 0..WANTED_MAX + 5 {
         let recording = RecordingId::new(WallTime::from_millis(number as i64), [1; 10]);
-        let listed = Listed { recording, owner: NodeId(1), revision: 1 };
+        let listed = Listed { recording, owner: NodeId(1), revision: 1, archived: false };
         copies.compared(at(0), listed, Here::Lacking);
     }
     assert_eq!((copies.pending(), copies.is_full()), (WANTED_MAX, true));
