@@ -585,25 +585,29 @@ struct Room {
 async fn watch_node(node: Arc<Node>, room: Room, (mirrored, sync): (bool, Duration)) {
     let Room { datadir, reserve, archives } = room;
     let mut beat = tokio::time::interval(WATCH);
-    let (mut low, clock, mut slowness) = (false, Clock::start(), Slowness::new(sync));
+    let (mut told, clock) = (retention::core::Told::default(), Clock::start());
+    let mut slowness = Slowness::new(sync);
     loop {
         beat.tick().await;
         if let Ok(stat) = nix::sys::statvfs::statvfs(&datadir) {
             let unit = stat.fragment_size();
             let free = stat.blocks_available() * unit;
             node.hub.metrics.disk_free_bytes.set(free as f64);
-            low = retention::core::is_low(free, reserve.bytes_of(stat.blocks() * unit), low);
+            let low = told.look(free, reserve.bytes_of(stat.blocks() * unit));
             // A witness keeps no recordings.
-            let is_recorder = node.works.is_some();
-            node.hub.alarms.set(low && is_recorder, retention::disk_low(&datadir, free, archives));
+            let low = low.filter(|_| node.works.is_some());
+            let alarm = retention::disk_low(&datadir, low.unwrap_or_default(), archives);
+            node.hub.alarms.set(low.is_some(), alarm);
         }
         if let Some(works) = &node.works {
             let stats = works.media.stats();
             let why = stats.why_not_writing();
-            let (full, fails) = (why.as_ref().is_some_and(|why| why.full), why);
-            let fails = fails.filter(|why| !why.full).map(|why| why.why);
-            node.hub.alarms.set(full, disk_full(&datadir));
-            node.hub.alarms.set(fails.is_some(), disk_failed(&fails.unwrap_or_default()));
+            let full = why.as_ref().filter(|why| why.full);
+            let fails = why.as_ref().filter(|why| !why.full);
+            let wanted = full.map_or(0, |why| why.room_wanted);
+            node.hub.alarms.set(full.is_some(), disk_full(&datadir, wanted));
+            let why = fails.map_or("", |fails| &*fails.why);
+            node.hub.alarms.set(fails.is_some(), disk_failed(why));
             node.hub.alarms.set(stats.not_durable.is_set(), not_durable(&datadir));
             let (under_way, longest) = stats.sync_watch.look();
             let slow = slowness.look(clock.mono(), under_way, longest);
@@ -615,11 +619,16 @@ async fn watch_node(node: Arc<Node>, room: Room, (mirrored, sync): (bool, Durati
     }
 }
 
-fn disk_full(datadir: &Path) -> Alarm {
+/// The node takes calls again with so many bytes free.
+fn disk_full(datadir: &Path, room_wanted: u64) -> Alarm {
     Alarm {
         name: "diskfull",
         subject: String::new(),
-        message: format!("audio is being lost: {} takes no more", datadir.display()),
+        message: format!(
+            "audio is being lost: {} takes no more, and this node counts as able to record again when {} MB are free there",
+            datadir.display(),
+            room_wanted.div_ceil(1_000_000)
+        ),
         remedy: "make room below al_datadir; what is lost meanwhile is declared in the recordings",
     }
 }
@@ -634,7 +643,7 @@ fn disk_failed(why: &str) -> Alarm {
     }
 }
 
-/// Told by whole seconds, so that it does not say something new each second.
+/// Told by 1, 2, 4, 8 seconds and so on, so that a sync that hangs does not say something new each second.
 fn sync_slow(datadir: &Path, longest: Duration) -> Alarm {
     Alarm {
         name: "syncslow",
@@ -642,7 +651,7 @@ fn sync_slow(datadir: &Path, longest: Duration) -> Alarm {
         message: format!(
             "the disk of {} is too slow: what is captured lasts only after {} s or more, and a power cut would cost so much",
             datadir.display(),
-            longest.as_secs()
+            1_u64 << longest.as_secs().max(1).ilog2()
         ),
         remedy: "look at the disk and at what else writes there; al_syncms says how long it may take",
     }

@@ -2,6 +2,7 @@
 //! It decides what is said of each thing, and changes nothing in the recorder.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use recorder::control_task::{Outlet, Told};
 use recorder::media_thread::{MediaHandle, Protected};
@@ -22,6 +23,8 @@ use crate::seen::SeenCalls;
 use crate::tidings::Tiding;
 use crate::web::backend::{Event, Topic};
 
+/// A media thread that was held up is given so long to tell what it heard.
+const STALL_REMEMBERED: Duration = Duration::from_secs(3);
 /// Events that a slow watcher may be behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 4096;
 /// Entries into the catalog that whoever follows them may be behind before he has to look at all.
@@ -414,6 +417,10 @@ impl Outlet for HubOutlet {
                 "the media thread takes no orders: a recording is not paused as it should be";
             self.overflowed(message.to_owned());
         }
+    }
+
+    fn capture_stalls(&self) -> bool {
+        self.media.stats().turn_watch.was_long_within(STALL_REMEMBERED)
     }
 
     fn tell(&self, told: Told) {

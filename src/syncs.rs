@@ -1,5 +1,5 @@
-//! Whether the disk is too slow to make what is captured last in time. Pure: how long syncs took, and how long one
-//! takes that is under way, goes in.
+//! Whether the disk is too slow to make what is captured last in time, or to take it. Pure: how long syncs (or writes)
+//! took, and how long one takes that is under way, goes in.
 
 use std::time::Duration;
 
@@ -21,7 +21,12 @@ pub(crate) struct Slowness {
 impl Slowness {
     /// For what is to last within `bound` (`al_syncms`).
     pub(crate) const fn new(bound: Duration) -> Self {
-        Self { limit: bound.saturating_mul(TIMES), slow_at: None, longest: Duration::ZERO }
+        Self::beyond(bound.saturating_mul(TIMES))
+    }
+
+    /// For what is never to take longer than this.
+    pub(crate) const fn beyond(limit: Duration) -> Self {
+        Self { limit, slow_at: None, longest: Duration::ZERO }
     }
 
     /// Looks: how long the sync under way takes already, and the longest since the last look. Tells the longest of

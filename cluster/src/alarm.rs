@@ -35,6 +35,15 @@ pub enum GroupAlarm {
         /// Why.
         reason: Refusal,
     },
+    /// There is no room for the log but what was kept for it.
+    #[error(
+        "{} has no room left: the log of the group lives on what was kept for it there, and when that is used up this \
+         node leaves the group and ends", folder.display()
+    )]
+    LogFull {
+        /// The log's folder.
+        folder: std::path::PathBuf,
+    },
     /// A peer's clock is far from this one's.
     #[error("the clock of node {node} is {} this node's: check NTP on both", apart(*offset_ms))]
     ClockOff {

@@ -105,6 +105,7 @@ pub(crate) enum AlarmKey {
     Clock(NodeId),
     Announce,
     NotMember,
+    LogFull,
 }
 
 impl Driver {
@@ -403,6 +404,7 @@ impl Driver {
         let now = self.now();
         self.relink();
         self.watch_clocks();
+        self.watch_room();
         let counters = &self.start.shared.counters;
         let sync_us = u64::try_from(self.start.store.sync_time.as_micros()).unwrap_or(u64::MAX);
         counters.log_syncs.store(self.start.store.syncs, Ordering::Relaxed);
@@ -438,6 +440,18 @@ impl Driver {
                 let alarm = GroupAlarm::ClockOff { node, offset_ms: offset_us / 1000 };
                 self.alarms.insert(AlarmKey::Clock(node), alarm);
             }
+        }
+    }
+
+    /// A full disk is told as long as it is one.
+    fn watch_room(&mut self) {
+        self.start.store.restore_reserve();
+        match self.start.store.lives_on_reserve() {
+            Some(folder) => {
+                let alarm = GroupAlarm::LogFull { folder: folder.to_owned() };
+                self.alarms.insert(AlarmKey::LogFull, alarm);
+            }
+            None => drop(self.alarms.remove(&AlarmKey::LogFull)),
         }
     }
 

@@ -7,6 +7,10 @@
 //! synced; so there is always one whole file. Behind the last whole frame there may be the rest of
 //! a write that never counted, because its sync did not return; it is cut. Damage before a whole
 //! frame is no torn tail: the member must not vote with half a memory.
+//!
+//! **Full disk.** Beside the log lies a reserve (`reserve`), which is given up piece by piece when there is no room: enough
+//! for thousands of entries, so a member whose disk is full can say so and goes on as long as a person may need to make
+//! room. What does not fit even so is an error: nothing is confirmed that is not written.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,12 +19,16 @@ use std::time::{Duration, Instant};
 use cluster_core::node::{Stored, Write};
 use serde::{Deserialize, Serialize};
 use storage::disk::{self, Disk, DiskFile};
+use storage::reserve::Reserve;
+use storage_core::naming::RESERVE_FILE;
 
 use crate::frame_file::{PAYLOAD_MAX, frame, scan};
 
 const VERSION: u8 = 1;
 const PREFIX: &str = "log-";
 const UNFINISHED: &str = ".new";
+/// Room kept for the log on a full disk: an entry takes some hundred bytes, a call some ten entries.
+const RESERVE_BYTES: u64 = 4 << 20;
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +66,17 @@ pub enum LogError {
     },
 }
 
+/// What is tried that does no harm if it fails for want of room.
+const WRITE: &str = "write";
+const MAKE: &str = "make";
+
+impl LogError {
+    /// Whether it could be tried again if there were room.
+    fn has_no_room(&self) -> bool {
+        matches!(self, Self::Io { doing, source, .. } if [WRITE, MAKE].contains(doing) && disk::is_full(source))
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 enum Record {
     Base(Stored),
@@ -71,6 +90,7 @@ pub(crate) struct LogStore {
     folder: PathBuf,
     generation: u64,
     file: Option<(PathBuf, Arc<dyn DiskFile>, u64)>,
+    reserve: Reserve,
     /// How often it was synced, and how long that took in all.
     pub(crate) syncs: u64,
     pub(crate) sync_time: Duration,
@@ -99,11 +119,14 @@ impl LogStore {
         }
         generations.sort_unstable();
         let newest: Option<u64> = generations.pop();
+        let mut reserve = Reserve::new(folder.join(RESERVE_FILE), RESERVE_BYTES);
+        reserve.take(&*disk);
         let mut store = Self {
             disk,
             folder: folder.to_owned(),
             generation: newest.unwrap_or(0),
             file: None,
+            reserve,
             syncs: 0,
             sync_time: Duration::ZERO,
         };
@@ -119,14 +142,40 @@ impl LogStore {
         let began = Instant::now();
         if let Some(mut base) = write.base.take() {
             base.take(write);
-            self.rebase(base)?;
+            let bytes = frame(&encode(&Record::Base(base)));
+            self.with_reserve(|store| store.rebase(&bytes))?;
         } else {
             let bytes = frame(&encode(&Record::Write(write)));
-            self.append(&bytes)?;
+            self.with_reserve(|store| store.append(&bytes))?;
         }
         self.syncs += 1;
         self.sync_time += began.elapsed();
         Ok(())
+    }
+
+    /// Where the log lies, if it lives on its reserve because there is no other room.
+    pub(crate) fn lives_on_reserve(&self) -> Option<&Path> {
+        self.reserve.is_given_up().then_some(&*self.folder)
+    }
+
+    /// Takes the reserve anew if there is room. To be called now and then.
+    pub(crate) fn restore_reserve(&mut self) {
+        if self.reserve.is_given_up() {
+            self.reserve.restore(&*self.disk);
+        }
+    }
+
+    /// Writes, and as long as there is no room gives a piece of the reserve for it. A sync that found none is no such
+    /// case: after that nothing is known of what was written.
+    fn with_reserve(
+        &mut self,
+        mut write: impl FnMut(&mut Self) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let mut outcome = write(self);
+        while outcome.as_ref().is_err_and(LogError::has_no_room) && self.reserve.give(&*self.disk) {
+            outcome = write(self);
+        }
+        outcome
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), LogError> {
@@ -136,14 +185,13 @@ impl LogStore {
             let path = path.clone();
             move |source| LogError::Io { doing, path, source }
         };
-        disk::write_all_at(&**file, bytes, *length)
-            .map_err(|(_, source)| failed("write")(source))?;
+        disk::write_all_at(&**file, bytes, *length).map_err(|(_, source)| failed(WRITE)(source))?;
         file.sync().map_err(failed("sync"))?;
         *length += bytes.len() as u64;
         Ok(())
     }
 
-    fn rebase(&mut self, base: Stored) -> Result<(), LogError> {
+    fn rebase(&mut self, bytes: &[u8]) -> Result<(), LogError> {
         let next = self.generation + 1;
         let path = self.path(next);
         let unfinished = path.with_extension(&UNFINISHED[1..]);
@@ -151,9 +199,8 @@ impl LogStore {
             let path = path.clone();
             move |source| LogError::Io { doing, path, source }
         };
-        let bytes = frame(&encode(&Record::Base(base)));
-        let file = self.disk.create(&unfinished).map_err(failed("make"))?;
-        disk::write_all_at(&*file, &bytes, 0).map_err(|(_, source)| failed("write")(source))?;
+        let file = self.disk.create(&unfinished).map_err(failed(MAKE))?;
+        disk::write_all_at(&*file, bytes, 0).map_err(|(_, source)| failed(WRITE)(source))?;
         file.sync().map_err(failed("sync"))?;
         self.disk.rename(&unfinished, &path).map_err(failed("name"))?;
         self.disk.sync_folder(&self.folder).map_err(failed("sync the folder of"))?;
@@ -311,13 +358,50 @@ mod tests {
         assert!(error.contains("/group/log-0000000001") && error.contains("never used"), "{error}");
     }
 
+    /// What is confirmed on a full disk is there; what does not fit is refused; with room the reserve is taken anew.
     #[test]
-    fn a_write_that_fails_is_an_error_and_not_a_panic() {
+    fn on_a_full_disk_the_log_lives_on_its_reserve_and_confirms_nothing_that_is_not_written() {
         let disk = FaultDisk::new();
         let folder = Path::new("/group");
         let (mut store, _) = LogStore::open(disk.shared(), folder).unwrap();
         store.write(base(first())).unwrap();
         disk.set_capacity(Some(disk.used() + 10));
-        assert!(matches!(store.write(entries(2..9, 1)), Err(LogError::Io { .. })));
+        let long = |indices: std::ops::Range<u64>| {
+            let entry = |index| LogEntry { term: 1, index, body: Body::Command(vec![7; 10_000]) };
+            Write { base: None, entries: indices.map(entry).collect(), vote: None }
+        };
+        let (mut confirmed, mut bases) = (1, 0);
+        let refused = loop {
+            let next = confirmed + 1;
+            let write = if next % 50 == 0 {
+                bases += 1;
+                base(Stored { entries: long(2..next + 1).entries, ..first() })
+            } else {
+                long(next..next + 1)
+            };
+            match store.write(write) {
+                Ok(()) => confirmed = next,
+                Err(error) => break error,
+            }
+            assert_eq!(store.lives_on_reserve(), Some(folder));
+            assert!(confirmed < 1_000, "a reserve has an end");
+        };
+        assert!(confirmed > 100 && bases > 1, "{confirmed} entries, {bases} bases");
+        assert!(
+            matches!(&refused, LogError::Io { source, .. } if disk::is_full(source)),
+            "{refused}"
+        );
+        let last = |disk: &FaultDisk| {
+            let (_, stored) = LogStore::open(disk.shared(), folder).unwrap();
+            stored.unwrap().entries.last().unwrap().index
+        };
+        assert!(last(&disk.power_cut(Survivors::None)) >= confirmed);
+        store.restore_reserve();
+        assert!(store.lives_on_reserve().is_some(), "there is no room for it");
+        disk.set_capacity(None);
+        store.restore_reserve();
+        assert_eq!(store.lives_on_reserve(), None);
+        store.write(entries(confirmed + 1..confirmed + 2, 2)).unwrap();
+        assert_eq!(last(&disk), confirmed + 1);
     }
 }

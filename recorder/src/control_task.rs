@@ -69,6 +69,9 @@ pub trait Outlet: Send + Sync + 'static {
     /// A recording is paused or goes on, in order with the facts; for the media thread only.
     fn pause(&self, order: PauseOrder);
 
+    /// Whether whoever captures is held up, or was a moment ago: then it may not have told yet what it hears.
+    fn capture_stalls(&self) -> bool;
+
     /// Something to know.
     fn tell(&self, told: Told);
 }
@@ -279,10 +282,19 @@ impl Task {
                     None => return self.end().await,
                 },
                 () = wait_until(&self.clock, self.controller.poll_timeout()) => {
-                    self.controller.handle_timeout(self.clock.now());
+                    self.time_passes();
                 }
             }
         }
+    }
+
+    /// What is due is done. If the media thread is held up, what it has not told is no sign of anything.
+    fn time_passes(&mut self) {
+        let now = self.clock.now();
+        if self.outlet.capture_stalls() {
+            self.controller.handle_media(now, &MediaNotice::Stalled);
+        }
+        self.controller.handle_timeout(now);
     }
 
     /// Carries out all that the controller wants.
@@ -367,7 +379,7 @@ impl Task {
             tokio::select! {
                 event = self.socket.event() => self.take_socket(event),
                 () = wait_until(&self.clock, self.controller.poll_timeout()) => {
-                    self.controller.handle_timeout(self.clock.now());
+                    self.time_passes();
                 }
                 () = sleep_until(deadline) => {
                     tracing::warn!("the AES did not confirm the end of the session in time");

@@ -60,7 +60,7 @@ fn run(journal: &SyncHandle, bound: Duration, stats: &MediaStats, stopped: &Rece
         let outcome = journal.sync();
         last = begun.elapsed();
         stats.sync_time.observe(last);
-        stats.sync_watch.end(last);
+        stats.sync_watch.end();
         let failed = outcome.is_err();
         if failed {
             stats.sync_errors.add(1);

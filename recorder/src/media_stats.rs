@@ -75,23 +75,43 @@ impl Histogram {
 pub struct NotWriting {
     /// There is no room; otherwise the disk fails, or is read-only.
     pub full: bool,
+    /// Bytes that are to be free before media counts as written again.
+    pub room_wanted: u64,
     /// In the words of the operating system.
     pub why: String,
 }
 
-/// How long syncs take, for whoever looks now and then.
+/// How long something takes that may hang (a sync, a turn of the media thread), for whoever looks now and then.
 #[derive(Debug, Default)]
-pub struct SyncWatch {
+pub struct Stopwatch {
     begun: Mutex<Option<Instant>>,
     longest_micros: AtomicU64,
+    /// When the last one ended that took long.
+    long_ended: Mutex<Option<Instant>>,
 }
 
-impl SyncWatch {
+impl Stopwatch {
+    /// What takes longer is long.
+    const LONG: Duration = Duration::from_secs(1);
+
+    /// Whether a long one is under way, or has ended within so much time.
+    #[must_use]
+    pub fn was_long_within(&self, span: Duration) -> bool {
+        let ended = *self.long_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        self.under_way() > Self::LONG || ended.is_some_and(|ended| ended.elapsed() <= span)
+    }
+
+    /// How long the one under way takes already.
+    #[must_use]
+    pub fn under_way(&self) -> Duration {
+        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.map(|begun| begun.elapsed()).unwrap_or_default()
+    }
+
     /// How long the one under way takes already, and the longest that ended since this was last asked.
     #[must_use]
     pub fn look(&self) -> (Duration, Duration) {
-        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = begun.map(|begun| begun.elapsed()).unwrap_or_default();
+        let under_way = self.under_way();
         let longest = self.longest_micros.swap(0, Ordering::Relaxed);
         (under_way, Duration::from_micros(longest))
     }
@@ -100,10 +120,14 @@ impl SyncWatch {
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    pub(crate) fn end(&self, took: Duration) {
+    pub(crate) fn end(&self) {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let took = begun.map(|begun| begun.elapsed()).unwrap_or_default();
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.longest_micros.fetch_max(micros, Ordering::Relaxed);
-        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if took > Self::LONG {
+            *self.long_ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
     }
 }
 
@@ -143,7 +167,9 @@ pub struct MediaStats {
     /// Syncs that failed.
     pub sync_errors: Counter,
     /// The same as it goes on.
-    pub sync_watch: SyncWatch,
+    pub sync_watch: Stopwatch,
+    /// How long a turn of the thread takes without what it waits for work: mostly the disk's doing.
+    pub turn_watch: Stopwatch,
     /// The disk is full, or the journal fails: media is being lost.
     pub not_writing: Flag,
     /// Why, since when it last was so.

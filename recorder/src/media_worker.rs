@@ -7,7 +7,8 @@
 //!   that a call is in the capture at once; RTCP and idle phantoms in turn, each 500 ms.
 //! * An order wakes the thread. While no segment is open it comes round each 500 ms only.
 //! * What a full disk does not take is counted, and told in the journal as soon as it takes
-//!   something again. Facts wait in memory until they are written, in their order.
+//!   something again. Facts wait in memory until they are written, in their order. Each second it is
+//!   looked whether there is room again; when that is so, [`Writing`] says.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use recorder_core::Receiver;
 use recorder_core::call::{PauseChange, PauseOrder, RingChange, RingOrder};
-use recorder_core::media::{Hearing, MediaNotice};
+use recorder_core::media::{Hearing, Look, MediaNotice, Trouble, Writing};
 use storage::{Journal, JournalError};
 use storage_core::journal::{Channel, Fact};
 use storage_core::record::GapCause;
@@ -33,6 +34,8 @@ use crate::rtp_socket::Batch;
 
 /// Between two sweeps of all sockets in calls.
 pub(crate) const BEAT: Duration = Duration::from_millis(100);
+/// Sockets that were not swept for so long are swept at the next occasion.
+const LATE: Duration = Duration::from_millis(300);
 /// Between two sweeps of sockets whose segment has not been heard yet.
 const FAST_BEAT: Duration = Duration::from_millis(10);
 /// RTCP and idle phantoms are swept in every so manieth beat; a thread that captures nothing skips
@@ -80,6 +83,10 @@ pub(crate) struct Worker {
     outbox: VecDeque<MediaNotice>,
     /// Some port has lost packets that the journal does not know of.
     losing: bool,
+    /// Whether what is heard is written.
+    writing: Writing,
+    /// When all sockets in calls were swept last.
+    swept: MonoTime,
     stats: Arc<MediaStats>,
     notices: Sender<MediaNotice>,
     complete: Sender<RecordingId>,
@@ -88,6 +95,8 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(wiring: Wiring) -> Self {
         let Wiring { clock, orders, ports, by_phantom, journal, stats, notices, complete } = wiring;
+        let writing = Writing::starting(ports.len(), journal.free_bytes());
+        let swept = clock.mono();
         Self {
             clock,
             orders,
@@ -101,6 +110,8 @@ impl Worker {
             ended: VecDeque::new(),
             outbox: VecDeque::new(),
             losing: false,
+            writing,
+            swept,
             stats,
             notices,
             complete,
@@ -109,6 +120,9 @@ impl Worker {
 
     /// Works until it is told to stop.
     pub(crate) fn run(mut self, batch: &mut Batch) {
+        if self.writing.trouble().is_some() {
+            self.say_not_writing(true, "there is too little room".to_owned());
+        }
         let mut beat = 0;
         let (mut next, mut next_fast) = (self.clock.mono(), self.clock.mono());
         loop {
@@ -133,6 +147,7 @@ impl Worker {
                     rtp: port.intake.segment().is_some() || in_turn(number),
                     rtcp: in_turn(number),
                 });
+                self.swept = now;
                 self.after_beat(now, beat);
                 let beats = if idle { SLOW_BEATS - beat % SLOW_BEATS } else { 1 };
                 beat += beats;
@@ -159,7 +174,10 @@ impl Worker {
     /// Takes orders until `due`, or until there was one and no other follows at once. `false`:
     /// the thread is to end.
     fn take_orders(&mut self, batch: &mut Batch, due: MonoTime) -> bool {
-        let mut order = match self.orders.recv_timeout(due.since(self.clock.mono())) {
+        self.stats.turn_watch.end();
+        let order = self.orders.recv_timeout(due.since(self.clock.mono()));
+        self.stats.turn_watch.begin();
+        let mut order = match order {
             Ok(order) => order,
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
@@ -335,7 +353,15 @@ impl Worker {
     /// Takes what has come for a segment, and lets nothing more come.
     fn close(&mut self, batch: &mut Batch, now: MonoTime, segment: SegmentId) {
         let Some(number) = self.by_segment.get(&segment).copied() else { return };
-        self.sweep(batch, now, |this, _| Due { rtp: this == number, rtcp: this == number });
+        // On a slow disk each of these writes takes its time, and the other calls' sockets hold only so much.
+        let late = now.since(self.swept) > LATE;
+        self.sweep(batch, now, |this, port| {
+            let own = this == number;
+            Due { rtp: own || (late && port.intake.segment().is_some()), rtcp: own }
+        });
+        if late {
+            self.swept = now;
+        }
         self.write_lost(number);
         let port = &mut self.ports[number];
         if port.awaiting.is_some() {
@@ -418,9 +444,9 @@ impl Worker {
             }
         }
         self.gathered.clear();
-        let written = outcome.is_ok();
-        self.writing(outcome);
-        if written && self.losing {
+        if let Err(error) = outcome {
+            self.cannot_write(&error);
+        } else if self.losing {
             for number in 0..self.ports.len() {
                 self.write_lost(number);
             }
@@ -450,7 +476,18 @@ impl Worker {
         self.facts.push_back(fact);
     }
 
+    /// Writes what waits: with one write as long as all goes well. What does not fit so, or can never be written, is tried
+    /// by itself.
     fn write_facts(&mut self) {
+        while self.facts.len() > 1 {
+            let (written, outcome) = self.journal.append_facts(self.facts.iter());
+            for _ in 0..written {
+                self.fact_is_written();
+            }
+            if outcome.is_err() {
+                break;
+            }
+        }
         while let Some(fact) = self.facts.front() {
             match self.journal.append_fact(fact) {
                 Ok(()) => {}
@@ -460,40 +497,56 @@ impl Worker {
                     self.stats.facts_lost.add(1);
                 }
                 Err(error) => {
-                    self.writing(Err(error));
+                    self.cannot_write(&error);
                     break;
                 }
             }
-            match self.facts.pop_front() {
-                Some(Fact::SegmentOpened { segment, .. }) => {
-                    if let Some(number) = self.by_segment.get(&segment) {
-                        self.ports[*number].known = true;
-                    }
-                }
-                Some(Fact::Recording { draft }) if draft.ended.is_some() => {
-                    self.ended.push_back(draft.recordingid);
-                }
-                _ => {}
-            }
+            self.fact_is_written();
         }
     }
 
-    /// Notes whether the journal takes what it is given; says so when that changes.
-    fn writing(&mut self, outcome: Result<(), JournalError>) {
-        if let Err(error) = &outcome
-            && !self.stats.not_writing.is_set()
-        {
-            let full = matches!(error, JournalError::Full { .. });
-            self.stats.cannot_write(NotWriting { full, why: in_words(error) });
-        }
-        if self.stats.not_writing.set(outcome.is_err()) {
-            self.outbox.push_back(MediaNotice::Writing(outcome.is_ok()));
-            match outcome {
-                Err(error) => {
-                    tracing::error!(error = in_words(&error), "captured media is being lost");
+    /// What follows from the first of the facts, which is in the journal now, or given up.
+    fn fact_is_written(&mut self) {
+        match self.facts.pop_front() {
+            Some(Fact::SegmentOpened { segment, .. }) => {
+                if let Some(number) = self.by_segment.get(&segment) {
+                    self.ports[*number].known = true;
                 }
-                Ok(()) => tracing::info!("captured media is written again"),
             }
+            Some(Fact::Recording { draft }) if draft.ended.is_some() => {
+                self.ended.push_back(draft.recordingid);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes that the journal has not taken something; says so if that is news.
+    fn cannot_write(&mut self, error: &JournalError) {
+        let full = matches!(error, JournalError::Full { .. });
+        if !self.writing.failed(if full { Trouble::Full } else { Trouble::Failing }) {
+            return;
+        }
+        self.say_not_writing(full, in_words(error));
+    }
+
+    fn say_not_writing(&mut self, full: bool, why: String) {
+        tracing::error!(error = why, "captured media is being lost");
+        self.stats.cannot_write(NotWriting { full, room_wanted: self.writing.needed(), why });
+        if self.stats.not_writing.set(true) {
+            self.outbox.push_back(MediaNotice::Writing(false));
+        }
+    }
+
+    /// Looks whether the journal takes everything again, where it did not. No packet has to come for that.
+    fn look_at_disk(&mut self) {
+        if self.writing.trouble().is_none() {
+            return;
+        }
+        let takes = self.facts.is_empty() && self.journal.recover();
+        if self.writing.looked(Look { takes, free: self.journal.free_bytes() }) {
+            tracing::info!("captured media is written again");
+            self.stats.not_writing.set(false);
+            self.outbox.push_back(MediaNotice::Writing(true));
         }
     }
 
@@ -520,6 +573,8 @@ impl Worker {
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "the capture journal could not be cleaned"),
             }
+            self.write_facts();
+            self.look_at_disk();
         }
     }
 

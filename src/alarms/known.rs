@@ -82,6 +82,7 @@ pub const ALL: &[Kind] = &[
     node("diskfailed", Severity::Critical),
     node("diskfull", Severity::Critical),
     node("disklow", Severity::Warning),
+    node("grouplogfull", Severity::Critical),
     node("keychanged", Severity::Warning),
     node("logaltered", Severity::Warning),
     about("memberdown", Severity::Critical, Scope::Gone),

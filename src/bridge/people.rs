@@ -240,6 +240,11 @@ fn in_words(alarm: &GroupAlarm) -> Alarm {
             String::new(),
             "correct the configuration of this node or of the other, and restart it",
         ),
+        GroupAlarm::LogFull { .. } => (
+            "grouplogfull",
+            String::new(),
+            "make room below al_datadir; nothing has been lost of the log",
+        ),
         GroupAlarm::ClockOff { node, .. } => {
             ("clockoff", node.to_string(), "see that NTP runs on both nodes, and against what")
         }

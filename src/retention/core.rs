@@ -165,6 +165,24 @@ pub const fn is_low(free: u64, reserve: u64, was: bool) -> bool {
     if was { free < reserve + reserve / 20 } else { free < reserve }
 }
 
+/// What people are told of room that is short: once, and again when a quarter of what they were told of is gone as well.
+#[derive(Debug, Default)]
+pub struct Told {
+    free: Option<u64>,
+}
+
+impl Told {
+    /// What is to be said to be free, if that is too little.
+    pub fn look(&mut self, free: u64, reserve: u64) -> Option<u64> {
+        if !is_low(free, reserve, self.free.is_some()) {
+            self.free = None;
+        } else if self.free.is_none_or(|told| free < told - told / 4) {
+            self.free = Some(free);
+        }
+        self.free
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use storage_core::Role;
@@ -280,5 +298,27 @@ mod tests {
         assert!(!is_low(100, 100, false) && is_low(99, 100, false));
         assert!(is_low(104, 100, true) && !is_low(105, 100, true));
         assert!(!is_low(0, 0, false) && !is_low(0, 0, true));
+    }
+
+    #[test]
+    fn what_is_free_is_told_once_and_again_when_much_less_is() {
+        let mut told = Told::default();
+        let cases = [
+            (100, None),
+            (99, Some(99)),
+            (98, Some(99)),
+            (104, Some(99)),
+            (75, Some(99)),
+            (74, Some(74)),
+            (90, Some(74)),
+            (0, Some(0)),
+            (80, Some(0)),
+            (105, None),
+            (100, None),
+            (80, Some(80)),
+        ];
+        for (free, says) in cases {
+            assert_eq!(told.look(free, 100), says, "{free} free");
+        }
     }
 }

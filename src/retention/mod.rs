@@ -195,7 +195,7 @@ fn waiting(waits: Option<Waits>) -> Alarm {
     }
 }
 
-/// Less is free than `al_mindiskfree` says.
+/// Less is free than `al_mindiskfree` says: so many bytes, or somewhat less or more by now.
 pub fn disk_low(datadir: &Path, free: u64, archives: bool) -> Alarm {
     let removed = if archives {
         "Voice files that the archive has are removed here, the oldest first; the others stay"
@@ -206,7 +206,7 @@ pub fn disk_low(datadir: &Path, free: u64, archives: bool) -> Alarm {
         name: "disklow",
         subject: String::new(),
         message: format!(
-            "only {} MB are free below {}, less than al_mindiskfree says. {removed}",
+            "only about {} MB are free below {}, less than al_mindiskfree says. {removed}",
             free / 1_000_000,
             datadir.display()
         ),

@@ -13,7 +13,8 @@
 //! says how many bytes that are, so a call's media is recorded for as long as a byte fits. Facts
 //! are few and worth more: for them a reserve is allocated beforehand and given up piece by piece
 //! when the disk is full, so that calls can end and recordings be sealed (which frees journal
-//! files). Media never gets the reserve. [`Journal::maintain`] takes it anew when there is room.
+//! files). Media never gets the reserve: once a piece of it was given up, media is refused until
+//! all of it is there again. [`Journal::maintain`] takes it anew when there is room.
 //!
 //! **An error that is not "full"** ends the current file: it is cut back as far as possible, and
 //! the next append begins a new one. A torn frame left behind is stepped over by readers.
@@ -35,13 +36,15 @@ use crate::journal_identity::identity;
 use crate::journal_index::About;
 use crate::journal_open::{self, Recovered, Scanned, Tail, Whose};
 use crate::journal_read::JournalReader;
-use crate::journal_reserve::Reserve;
 use crate::journal_sync::{Shared, SyncHandle, lock};
 use crate::keys::Keys;
 use crate::lock::DataLock;
+use crate::reserve::Reserve;
 
 /// Offsets are 32 bits; a file that cannot be rotated (full disk) is appended to up to here.
 const FILE_BYTES_MAX: u64 = 2 << 30;
+/// Facts are written so many bytes at a time, or as much more as the last of them is long.
+const FACTS_BYTES: usize = 256 << 10;
 /// More segments than are ever begun between two syncs.
 const UNSYNCED_SEGMENTS_MAX: u64 = 65_536;
 
@@ -257,6 +260,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; its [`JournalError::kept`] says how much was appended all the same.
     pub fn append(&mut self, frames: &mut [u8]) -> Result<(), JournalError> {
+        if self.reserve.is_given_up() && !frames.is_empty() {
+            return Err(JournalError::Full { path: self.head.path.clone(), kept: 0 });
+        }
         if !self.encryptor.encrypts() {
             check_frames(frames).map_err(|offset| JournalError::NotFrames { offset })?;
             return self.append_as(frames, Kept::New);
@@ -297,6 +303,43 @@ impl Journal {
             self.encryptor.appended(fact);
         }
         outcome
+    }
+
+    /// Appends facts with one write: on a slow disk it is the number of writes that counts. Tells how many of them, from
+    /// the first on, are in the journal now; it may be fewer than were given, and at least one if there is no error. No
+    /// reserve is touched: for what does not fit there is [`Journal::append_fact`].
+    ///
+    /// # Errors
+    /// Beside the number: why the next one is not in the journal.
+    pub fn append_facts<'a>(
+        &mut self,
+        facts: impl Iterator<Item = &'a Fact>,
+    ) -> (usize, Result<(), JournalError>) {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        let (mut given, mut wrong) = (Vec::new(), None);
+        for fact in facts {
+            let encoding = self.encryptor.with_key(fact).map_err(JournalError::from);
+            let encoding = encoding.and_then(|with_key| {
+                Ok(encode_fact(&mut encoded, with_key.as_ref().unwrap_or(fact))?)
+            });
+            if let Err(error) = encoding {
+                wrong = Some(error);
+                break;
+            }
+            given.push((encoded.len(), fact));
+            if encoded.len() >= FACTS_BYTES {
+                break;
+            }
+        }
+        let outcome = self.append_as(&encoded, Kept::New);
+        let kept = outcome.as_ref().map_or_else(JournalError::kept, |()| encoded.len());
+        let written = given.iter().take_while(|(end, _)| *end <= kept).count();
+        for (_, fact) in &given[..written] {
+            self.encryptor.appended(fact);
+        }
+        self.encoded = encoded;
+        (written, outcome.and(wrong.map_or(Ok(()), Err)))
     }
 
     /// Makes everything appended so far last. On a slow disk this takes as long as the disk does;
@@ -364,13 +407,22 @@ impl Journal {
         Place { file: self.head.number, offset: offset32(self.head.length) }
     }
 
+    /// Gets ready to be appended to after an error: begins a new file if the present one failed, and takes the
+    /// reserve anew if there is room. Whether the journal takes everything again.
+    pub fn recover(&mut self) -> bool {
+        self.restore_reserve();
+        self.make_room(1).is_ok() && self.reserve.missing().is_none()
+    }
+
+    /// Bytes that may still be written where the journal lies; `None` if the file system does not tell.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes(&self.folder).ok()
+    }
+
     /// Takes the reserve anew if it was given up and there is room for twice what is missing.
     pub(crate) fn restore_reserve(&mut self) {
-        if let Some(missing) = self.reserve.missing()
-            && self.disk.free_bytes(&self.folder).is_ok_and(|free| free >= missing * 2)
-        {
-            self.reserve.take(&*self.disk);
-        }
+        self.reserve.restore(&*self.disk);
     }
 
     /// Appends moved frames: the caller tells the index. The head is not changed in between, so

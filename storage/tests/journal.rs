@@ -189,18 +189,58 @@ fn a_full_disk_keeps_what_fits_and_goes_on_when_there_is_room() {
     assert!(matches!(error, JournalError::Full { .. }), "{error}");
     assert_eq!(error.kept(), one * 3);
     assert_eq!(contents(&journal.reader(), 1).unwrap().packets[&1], [0, 1, 2]);
-    // Facts still go in, a good many of them; media does not take their room all at once.
+    // Facts still go in, a good many of them.
     for _ in 0..50 {
         journal.append_fact(&Fact::Recording { draft: draft(1) }).unwrap();
     }
-    disk.set_capacity(None);
-    append(&mut journal, 1, 3..10);
+    // What a fact left of its piece of the reserve is for the next fact.
+    let refused = |journal: &mut Journal| {
+        let mut frames = Vec::new();
+        block(&mut frames, 1, 3..4, 172);
+        let error = journal.append(&mut frames).unwrap_err();
+        assert!(matches!(error, JournalError::Full { kept: 0, .. }), "{error}");
+    };
+    refused(&mut journal);
     journal.maintain().unwrap();
+    assert!(!journal.recover(), "there is no room");
+    disk.set_capacity(None);
+    refused(&mut journal);
+    journal.maintain().unwrap();
+    append(&mut journal, 1, 3..10);
+    assert!(journal.recover());
     assert_eq!(contents(&journal.reader(), 1).unwrap().packets[&1], (0..10).collect::<Vec<_>>());
     drop(journal);
     let (journal, recovered) = open_with(&disk, options);
     assert_eq!(recovered.torn_bytes, 0);
     assert_eq!(contents(&journal.reader(), 1).unwrap().packets[&1], (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn facts_that_come_together_are_one_write_and_on_a_full_disk_as_many_as_fit() {
+    let disk = FaultDisk::new();
+    let options = JournalOptions { rotate_bytes: 1 << 20, ..small() };
+    let (mut journal, _) = open_with(&disk, options);
+    let facts = [Fact::Recording { draft: draft(1) }, opened(1, 1), opened(2, 1), opened(3, 1)];
+    let before = disk.operations();
+    let (written, outcome) = journal.append_facts(facts[..3].iter());
+    outcome.unwrap();
+    assert_eq!((written, disk.operations() - before), (3, 1));
+    append(&mut journal, 2, 0..3);
+    let again = [&facts[0], &facts[3], &facts[0]];
+    let mut bytes = Vec::new();
+    for fact in &again[..2] {
+        storage_core::journal::encode_fact(&mut bytes, fact).unwrap();
+    }
+    disk.set_capacity(Some(disk.used() + bytes.len() + 10));
+    let (written, outcome) = journal.append_facts(again.into_iter());
+    assert!(matches!(outcome, Err(JournalError::Full { .. })), "{outcome:?}");
+    assert_eq!(written, 2);
+    disk.set_capacity(None);
+    append(&mut journal, 3, 0..2);
+    drop(journal);
+    let (journal, _) = open_with(&disk, options);
+    let packets = contents(&journal.reader(), 1).unwrap().packets;
+    assert_eq!((packets[&2].len(), packets[&3].len()), (3, 2));
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use astlogger::demo::Shape;
@@ -21,21 +20,16 @@ const HOUR_S: i64 = 3600;
 /// How much longer or shorter than its audio a recording may be by its times.
 const DURATION_OFF_MS: u64 = 1_000;
 
-/// The library, compiled once for all tests of this process.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, library) = LIBRARY.get_or_init(|| {
-        let folder = TempDir::new().expect("a temporary folder");
-        let library = folder.path().join("clock.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/adversity/clock.c");
-        let made = Command::new("cc")
-            .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-            .args([&library, &source])
-            .output()
-            .expect("a C compiler");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        (folder, library)
-    });
+/// The library, compiled into a folder that goes with the test.
+fn library(folder: &Path) -> PathBuf {
+    let library = folder.join("clock.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/adversity/clock.c");
+    let made = Command::new("cc")
+        .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .output()
+        .expect("a C compiler");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     library
 }
 
@@ -53,7 +47,7 @@ impl Stepped {
         let program = folder.join("astlogger");
         let text = format!(
             "#!/bin/sh\nexport LD_PRELOAD='{}' STEPPED_CLOCK='{}'\nexec '{}' \"$@\"\n",
-            library().display(),
+            library(folder).display(),
             file.display(),
             env!("CARGO_BIN_EXE_astlogger"),
         );

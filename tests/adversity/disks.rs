@@ -1,5 +1,5 @@
 //! Disks of a test's own: real ones (ext4 on an image) that become read-only as they do after an error, and one
-//! whose syncs take as long as the test says. They are mounted where only the test's threads, and what these
+//! whose syncs and writes take as long as the test says. They are mounted where only the test's threads, and what these
 //! start, see them, so the kernel takes them back when the test ends, however it ends.
 
 use std::fs::{self, File};
@@ -144,11 +144,11 @@ impl Drop for Small {
     }
 }
 
-/// A file system in user space whose syncs can be made slow.
+/// A file system in user space whose syncs and writes can be made slow.
 pub struct Sluggish {
     process: Child,
     place: PathBuf,
-    delay: PathBuf,
+    delays: PathBuf,
 }
 
 impl Sluggish {
@@ -157,19 +157,19 @@ impl Sluggish {
     /// # Errors
     /// If this system does not allow it.
     pub fn attach(folder: &Path, place: &Path) -> Result<Self> {
-        let (below, delay) = (folder.join("below"), folder.join("delay"));
+        let (below, delays) = (folder.join("below"), folder.join("delays"));
         fs::create_dir_all(&below)?;
-        fs::write(&delay, "0")?;
+        fs::write(&delays, "0 0")?;
         ensure!(Path::new("/dev/fuse").exists(), "no file systems in user space (/dev/fuse)");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/adversity/sluggish.py");
         let process = Command::new("/usr/bin/python3")
             .arg(script)
-            .args([&below, place, &delay])
+            .args([&below, place, &delays])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .context("no python3")?;
-        let mut disk = Self { process, place: place.to_owned(), delay };
+        let mut disk = Self { process, place: place.to_owned(), delays };
         let deadline = Instant::now() + MOUNT_MAX;
         let device = |path: &Path| {
             use std::os::unix::fs::MetadataExt;
@@ -190,9 +190,19 @@ impl Sluggish {
 
     /// From now on each sync takes so long.
     pub fn syncs_take(&self, time: Duration) {
-        let new = self.delay.with_extension("new");
-        fs::write(&new, time.as_secs_f64().to_string()).expect("writable");
-        fs::rename(new, &self.delay).expect("writable");
+        self.take(time, Duration::ZERO);
+    }
+
+    /// From now on each write takes so long, and so does what is under way.
+    pub fn writes_take(&self, time: Duration) {
+        self.take(Duration::ZERO, time);
+    }
+
+    fn take(&self, sync: Duration, write: Duration) {
+        let new = self.delays.with_extension("new");
+        let text = format!("{} {}", sync.as_secs_f64(), write.as_secs_f64());
+        fs::write(&new, text).expect("writable");
+        fs::rename(new, &self.delays).expect("writable");
     }
 }
 

@@ -1,7 +1,8 @@
-"""A file system that hands everything on to a folder, and takes its time for syncs.
+"""A file system that hands everything on to a folder, and takes its time for syncs and writes.
 
-sluggish.py FOLDER PLACE DELAY: FOLDER is shown at PLACE; each fsync, fdatasync and sync of a folder takes as many
-seconds as the file DELAY says at that moment. Ends when PLACE is unmounted.
+sluggish.py FOLDER PLACE DELAYS: FOLDER is shown at PLACE. The file DELAYS has two numbers of seconds: each fsync, fdatasync
+and sync of a folder takes the first, each write the second, or what is left of it once the file says less. Ends when
+PLACE is unmounted.
 """
 import errno
 import os
@@ -11,16 +12,24 @@ import time
 import fusepy as fuse
 
 
+SYNC, WRITE = 0, 1
+
+
 class Sluggish(fuse.Operations):
-    def __init__(self, folder, delay):
-        self.folder, self.delay = folder, delay
+    def __init__(self, folder, delays):
+        self.folder, self.delays = folder, delays
 
     def __call__(self, op, path, *args):
         return super().__call__(op, self.folder + path, *args)
 
-    def dawdle(self):
-        with open(self.delay) as file:
-            time.sleep(float(file.read() or 0))
+    def dawdle(self, which):
+        begun = time.monotonic()
+        while time.monotonic() - begun < self.delay(which):
+            time.sleep(0.01)
+
+    def delay(self, which):
+        with open(self.delays) as file:
+            return float(file.read().split()[which])
 
     def getattr(self, path, fh=None):
         found = os.fstat(fh) if fh is not None else os.lstat(path)
@@ -49,6 +58,7 @@ class Sluggish(fuse.Operations):
         return os.pread(fh, size, offset)
 
     def write(self, path, data, offset, fh):
+        self.dawdle(WRITE)
         return os.pwrite(fh, data, offset)
 
     def truncate(self, path, length, fh=None):
@@ -61,11 +71,11 @@ class Sluggish(fuse.Operations):
         pass
 
     def fsync(self, path, datasync, fh):
-        self.dawdle()
+        self.dawdle(SYNC)
         os.fdatasync(fh)
 
     def fsyncdir(self, path, datasync, fh):
-        self.dawdle()
+        self.dawdle(SYNC)
 
     def rename(self, old, new):
         os.rename(old, self.folder + new)
@@ -86,5 +96,5 @@ class Sluggish(fuse.Operations):
         os.utime(path, times)
 
 
-folder, place, delay = sys.argv[1:]
-fuse.FUSE(Sluggish(folder, delay), place, foreground=True, use_ino=True)
+folder, place, delays = sys.argv[1:]
+fuse.FUSE(Sluggish(folder, delays), place, foreground=True, use_ino=True)

@@ -19,6 +19,8 @@ use crate::{MS, SECOND, Time};
 
 /// A call that a healthy recorder could have recorded is not without audio for longer.
 pub const AUDIO_BOUND: Time = 1_600 * MS;
+/// A node whose disk is full has had the lead taken from it after so long, if another can have it.
+pub const FULL_BOUND: Time = 5_000 * MS;
 /// Two phantoms of one node are in one call no longer than a merge takes.
 pub const TWIN_BOUND: Time = 3_500 * MS;
 /// A phantom is out of a call that is deserted, or is asked again.

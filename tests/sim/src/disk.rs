@@ -204,6 +204,15 @@ pub struct Disk {
     pub catalog: BTreeMap<RecordingId, [u8; 32]>,
     /// What it keeps of others' captures.
     pub mirrors: BTreeMap<NodeId, Mirror>,
+    /// It takes no media; facts have a reserve, as long as that lasts.
     pub full: bool,
+    pub reserve: bool,
     pub slow: bool,
+}
+
+impl Disk {
+    /// Room for audio, as far as anybody can tell.
+    pub const fn free(&self) -> Option<u64> {
+        Some(if self.full { 0 } else { u64::MAX })
+    }
 }

@@ -177,11 +177,15 @@ impl World {
             return;
         }
         (host.disk.full, host.disk.slow) = (full, !full);
+        let lasts = self.rng.range(300, 5_000);
+        // Some are full for longer than it takes to prove healthy, and some have used up what is kept for facts.
+        let long = full && lasts.is_multiple_of(4);
+        host.disk.reserve = !lasts.is_multiple_of(3);
         // One that was full before takes what waited.
         host.write_facts(self.now);
         self.trace(format!("fault: {id}'s disk is {}", if full { "full" } else { "slow" }));
         self.touch_all();
-        let back = self.now + self.rng.range(300, 5_000) * MS;
+        let back = self.now + if long { lasts * 5 } else { lasts } * MS;
         self.schedule(back, Event::DiskBack(id));
     }
 

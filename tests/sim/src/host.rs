@@ -25,7 +25,7 @@ use recorder_core::call::roster::Roster;
 use recorder_core::call::rule::Rules;
 use recorder_core::call::{Calls, JoinRefusal, Mandate, Order, Peer, Request, TriggerConfig};
 use recorder_core::controller::GroupWord;
-use recorder_core::media::MediaNotice;
+use recorder_core::media::{MediaNotice, Writing};
 use storage_core::journal::Fact;
 use storage_core::{
     CallId, Extension, MonoTime, NodeId, Now, RecordingId, Role, SegmentId, Ucid, WallTime,
@@ -193,7 +193,9 @@ pub struct Recorder {
     facts: VecDeque<Fact>,
     pub ports: BTreeMap<Extension, Port>,
     pub timer: Option<Time>,
-    not_writing: bool,
+    writing: Writing,
+    /// When the media thread looks at its disk again.
+    look_at: Time,
     pub aes_up: bool,
     pub calls_known: bool,
     had_phantoms: bool,
@@ -248,6 +250,8 @@ pub struct Host {
     pub stalled: VecDeque<Input>,
     pub aes: Aes,
     pub able_since: Option<Time>,
+    /// Since when its media thread knows that its disk is full, whatever it thought of that later.
+    pub full_since: Option<Time>,
     /// Since when its process sees a majority.
     pub quorum_since: Option<Time>,
     pub out: Vec<Out>,
@@ -269,6 +273,7 @@ impl Host {
             stalled: VecDeque::new(),
             aes: Aes::default(),
             able_since: None,
+            full_since: None,
             quorum_since: None,
             out: Vec::new(),
             removed: false,
@@ -295,6 +300,11 @@ impl Host {
             let counts = recorder.calls.phantoms(self.now(now));
             counts.get(&PhantomState::Free).is_some_and(|free| *free > 0)
         })
+    }
+
+    /// Whether its media thread thinks that it can write.
+    pub fn writes(&self) -> bool {
+        self.recorder().is_some_and(|recorder| recorder.writing.trouble().is_none())
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -401,12 +411,16 @@ impl Host {
             facts: VecDeque::new(),
             ports: self.phantoms.iter().map(|p| (p.clone(), Port::default())).collect(),
             timer: None,
-            not_writing: false,
+            writing: Writing::starting(self.phantoms.len(), self.disk.free()),
+            look_at: now + SECOND,
             aes_up: false,
             calls_known: false,
             had_phantoms: false,
             stop: Stop::No,
         });
+        if self.disk.full {
+            self.out.push(Out::After(5 * MS, Input::Writing(false)));
+        }
     }
 
     /// One input, and all that follows from it on this host.
@@ -769,6 +783,7 @@ impl Host {
     }
 
     fn beat(&mut self, now: Time) {
+        self.look_at_disk(now);
         self.raft(now, RaftInput::Tick);
         let at = self.now(now);
         let Some(process) = &mut self.process else { return };
@@ -780,7 +795,7 @@ impl Host {
         let signs = Signs {
             aes_up: recorder.aes_up,
             phantoms: recorder.calls.phantoms(at),
-            disk: !recorder.not_writing,
+            disk: recorder.writing.trouble().is_none(),
             in_calls,
             deaf,
         };

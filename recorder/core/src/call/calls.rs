@@ -92,6 +92,8 @@ pub struct Calls {
     pub(super) draining: bool,
     /// Since when the capture cannot be written.
     pub(super) not_writing: Option<MonoTime>,
+    /// When the media thread was held up last.
+    pub(super) stalled: Option<MonoTime>,
     segment: SegmentId,
     ticket: Ticket,
 }
@@ -128,6 +130,7 @@ impl Calls {
             link_back: None,
             draining: false,
             not_writing: None,
+            stalled: None,
             segment: config.first_segment,
             ticket: Ticket(0),
         }
@@ -292,6 +295,7 @@ impl Calls {
                 self.not_writing = (!writing).then(|| self.not_writing.unwrap_or(now.mono));
                 self.touch_all(now);
             }
+            MediaNotice::Stalled => self.stalled = Some(now.mono),
             MediaNotice::Stray { phantom } => self.phantom_strays(now, phantom),
         }
         self.settle(now);

@@ -48,6 +48,11 @@ impl Calls {
     }
 
     fn legs_overdue(&mut self, now: Now, phantom: &Extension) {
+        // Who is held up, or cannot write, has not told of what came: a phantom that hears is not to be exchanged for that.
+        let held_up = self.not_writing.map_or(self.stalled, |_| Some(now.mono));
+        if let Some(at) = held_up.map(|at| at + MEDIA).filter(|at| now.mono < *at) {
+            return self.timers.set(Timer::Tap(phantom.clone()), at);
+        }
         let Some(tap) = self.taps.get(phantom) else { return };
         let due = |leg: &&Leg| leg.deadline(tap.since).is_some_and(|at| at <= now.mono);
         let due = tap.legs.iter().filter(due).map(|leg| (leg.side, leg.heard));

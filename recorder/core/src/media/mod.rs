@@ -37,6 +37,7 @@ pub mod srtp;
 pub mod stereo;
 pub mod timeline;
 pub mod weave;
+pub mod writing;
 
 #[cfg(test)]
 mod node_tests;
@@ -72,6 +73,7 @@ pub use sound::{Heard, Sound};
 pub use stereo::{Layout, Stereo};
 pub use timeline::{Ignored, Plan, PlannedGap, PlannedSegment, Unplaceable};
 pub use weave::{Piece, Weave};
+pub use writing::{Look, Trouble, Writing};
 
 use storage_core::{Extension, Now, SegmentId, WallTime};
 
@@ -99,6 +101,9 @@ pub enum MediaNotice {
     },
     /// The capture takes what it is given again, or no longer.
     Writing(bool),
+    /// The media thread is held up, by a slow disk for example, or was a moment ago: that it has not told of a first packet
+    /// says nothing of the phantom.
+    Stalled,
     /// A phantom that is in no call of ours receives media.
     Stray {
         /// The phantom.

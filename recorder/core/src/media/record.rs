@@ -247,6 +247,7 @@ pub fn begin_when_due(
     } else {
         GapCause::NoMedia
     };
+    let cause = plan.lost_first.unwrap_or(cause);
     let late = if draft.due.is_some() { LATE_KNOWN } else { LATE };
     let begun = before.filter(|before| lead(before) > 0).map(|before| before.started);
     plan.begin_by(draft.due(), late, begun, cause)

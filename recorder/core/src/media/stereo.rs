@@ -285,6 +285,7 @@ fn whole(sides: &[Plan; 2], gaps: &[OfSide]) -> Plan {
         started: agent.started,
         ended: agent.ended,
         total: agent.total,
+        lost_first: agent.lost_first.or(others.lost_first),
         law: spoken.law,
         impairment: impairment / (left + right).max(1.0),
         segments,

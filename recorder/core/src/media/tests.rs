@@ -735,6 +735,32 @@ fn a_begin_that_is_known_to_be_late_is_declared_from_a_tenth_of_a_second_on() {
 }
 
 #[test]
+fn a_begin_that_the_disk_did_not_take_is_declared_as_that() {
+    let mut capture = capture();
+    Sender::new(1, 1, 3_000).say(&mut capture, "abc");
+    let draft = Draft::blank(RecordingId::new(at(0), [0; 10]), NodeId(1), at(0));
+    let lost = |from: i64, cause| Fact::Lost {
+        segment: SegmentId(1),
+        from: at(from * 1000),
+        to: at(from * 1000 + 500_000),
+        packets: 25,
+        cause,
+    };
+    let mut gap = |fact: Option<Fact>| {
+        if let Some(fact) = fact {
+            capture.fact(&fact);
+        }
+        let mut plan = capture.plan().unwrap();
+        super::begin_when_due(&mut plan, &draft, None).unwrap();
+        (plan.gaps[0].to.as_millis(), plan.gaps[0].cause)
+    };
+    assert_eq!(gap(None), (3_000, GapCause::NoMedia));
+    // What was lost later is not why it began late.
+    assert_eq!(gap(Some(lost(3_100, GapCause::DiskFull))), (3_000, GapCause::NoMedia));
+    assert_eq!(gap(Some(lost(100, GapCause::DiskFull))), (3_000, GapCause::DiskFull));
+}
+
+#[test]
 fn keys_are_marked_where_they_were_pressed_and_not_which() {
     let mut capture = capture();
     let mut sender = Sender::new(1, 1, 0);

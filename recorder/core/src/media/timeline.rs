@@ -114,6 +114,8 @@ pub struct Plan {
     pub ended: WallTime,
     /// Length.
     pub total: MediaTime,
+    /// Why packets that came before the first audio could not be kept, if there were any.
+    pub lost_first: Option<GapCause>,
     /// Law of the first G.711 audio; A-law if there is none.
     pub law: Law,
     /// How much the codecs impair speech by themselves, on the E-model's scale; the mean of all audio.
@@ -267,6 +269,7 @@ impl Plan {
             started: WallTime::from_micros(0),
             ended: WallTime::from_micros(0),
             total,
+            lost_first: None,
             law: Law::A,
             impairment: 0.0,
             segments: Vec::new(),
@@ -325,8 +328,10 @@ impl Index {
         let published = segments.iter().find(|extent| extent.capture == CaptureKey::PUBLISHED);
         let published = published.map(|extent| MediaTime(extent.from));
         let pressed = settled.keys();
+        let mut lost = settled.facts.values().flat_map(|facts| &facts.lost);
         let mut plan = Plan {
             started,
+            lost_first: lost.find(|lost| lost.from < started).map(|lost| lost.cause),
             ended: marks.last().map_or(started, |mark| mark.wall),
             total: MediaTime(cursor),
             law: law.unwrap_or(Law::A),

@@ -351,6 +351,7 @@ impl Player {
                 let notice = MediaNotice::Writing(words[0] == "writes");
                 site.calls.handle_media_notice(now, &notice);
             }
+            "stalls" => site.calls.handle_media_notice(now, &MediaNotice::Stalled),
             "silent" | "audible" => {
                 let segment = site.segments[&receiver()];
                 let notice = match words[0] {

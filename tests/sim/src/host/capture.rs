@@ -1,12 +1,13 @@
 //! A host's ports and its journal: what the media thread does. What a phantom hears is the switch's.
 
 use recorder_core::call::{RingChange, RingOrder};
+use recorder_core::media::{Look, Trouble};
 use storage_core::journal::Fact;
 use storage_core::{Extension, SegmentId, WallTime};
 
 use super::{Host, Input, Out, Port, Recorder, Ring, SILENT_AFTER};
 use crate::disk::Heard1;
-use crate::{MS, Time};
+use crate::{MS, SECOND, Time};
 
 impl Host {
     /// What the media thread does with a fact.
@@ -111,15 +112,14 @@ impl Host {
 
     /// Writes what waits, if the disk takes it.
     pub fn write_facts(&mut self, now: Time) {
-        let full = self.disk.full;
+        let refuses = self.disk.full && !self.disk.reserve;
         let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
             return;
         };
-        let writing = !full || recorder.facts.is_empty();
-        if std::mem::replace(&mut recorder.not_writing, !writing) == writing {
-            self.out.push(Out::After(5 * MS, Input::Writing(writing)));
-        }
-        if full {
+        if refuses {
+            if !recorder.facts.is_empty() {
+                self.cannot_write();
+            }
             return;
         }
         while let Some(fact) = recorder.facts.pop_front() {
@@ -146,6 +146,29 @@ impl Host {
         }
     }
 
+    fn cannot_write(&mut self) {
+        let recorder = self.process.as_mut().and_then(|p| p.recorder.as_mut());
+        if recorder.is_some_and(|recorder| recorder.writing.failed(Trouble::Full)) {
+            self.out.push(Out::After(5 * MS, Input::Writing(false)));
+        }
+    }
+
+    /// What the media thread does each second.
+    pub(super) fn look_at_disk(&mut self, now: Time) {
+        let free = self.disk.free();
+        let Some(recorder) = self.process.as_mut().and_then(|p| p.recorder.as_mut()) else {
+            return;
+        };
+        if now < recorder.look_at {
+            return;
+        }
+        recorder.look_at = now + SECOND;
+        let takes = recorder.facts.is_empty() && !self.disk.full;
+        if recorder.writing.looked(Look { takes, free }) {
+            self.out.push(Out::After(5 * MS, Input::Writing(true)));
+        }
+    }
+
     /// What a phantom's port receives has changed, or may have.
     pub fn hear(&mut self, now: Time, phantom: &Extension, call: Option<u64>) {
         let (hung, full) = (self.hung, self.disk.full);
@@ -156,7 +179,7 @@ impl Host {
         let Some(port) = recorder.ports.get_mut(phantom) else { return };
         let in_memory = port.ring.is_some();
         let loses = full && call.is_some() && port.segment.is_some() && !in_memory;
-        if loses && !std::mem::replace(&mut recorder.not_writing, true) {
+        if loses && recorder.writing.failed(Trouble::Full) {
             self.out.push(Out::After(5 * MS, Input::Writing(false)));
         }
         let keeps = in_memory || (!full && port.known);

@@ -7,13 +7,13 @@ use recorder_core::call::event::PartyState;
 use storage_core::{Duty, NodeId, RecordingId, Role};
 
 use super::{AUDIT, Event, World};
-use crate::checker::{AUDIO_BOUND, Kind, LEAVE_BOUND, TWIN_BOUND};
+use crate::checker::{AUDIO_BOUND, FULL_BOUND, Kind, LEAVE_BOUND, TWIN_BOUND};
 use crate::disk::Voice;
 use crate::frames::FRAME;
 use crate::host::Host;
 use crate::plan::Flavour;
 use crate::switch::PARTIES_MAX;
-use crate::{MS, SECOND};
+use crate::{MS, SECOND, Time};
 
 impl World {
     /// Looks at what must hold at any time.
@@ -27,7 +27,10 @@ impl World {
             host.able_since = able.then(|| host.able_since.unwrap_or(now));
             let quorum = host.process.as_ref().is_some_and(|process| process.view.quorum);
             host.quorum_since = quorum.then(|| host.quorum_since.unwrap_or(now));
+            let full = host.disk.full && (host.full_since.is_some() || !host.writes());
+            host.full_since = full.then(|| host.full_since.unwrap_or(now));
         }
+        self.audit_lead();
         let calls: Vec<u64> = self.switch.calls.keys().copied().collect();
         for uid in calls {
             self.audit_audio(uid);
@@ -52,7 +55,25 @@ impl World {
             && host.aes.registered
             && recorder.calls_known
             && !host.disk.full
+            && host.writes()
             && duty != Duty::None
+    }
+
+    /// Whoever knows that its disk is full does not lead while another could.
+    fn audit_lead(&mut self) {
+        let nodes = self.hosts.values().filter_map(|host| host.process.as_ref());
+        let leader = nodes.map(|process| &process.node).filter(|node| node.is_leader());
+        let Some(leader) = leader.max_by_key(|node| node.term()) else { return };
+        let Some(lead) = leader.state().lead() else { return };
+        let now = self.now;
+        let long = |since: Option<Time>| since.is_some_and(|since| now > since + FULL_BOUND);
+        let heard = |id: &NodeId| long(self.hosts[id].quorum_since);
+        let full = long(self.hosts[&lead].full_since) && heard(&lead);
+        let could = |host: &&Host| long(host.able_since) && heard(&host.id);
+        if full && let Some(other) = self.hosts.values().find(could) {
+            let what = format!("{lead} leads with a full disk, and {} could", other.id);
+            self.check.fail(Kind::Silence, what);
+        }
     }
 
     pub(super) fn audit_audio(&mut self, uid: u64) {
