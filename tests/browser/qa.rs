@@ -6,7 +6,8 @@ use simulator::SiteConfig;
 use simulator::tone::{self, Law};
 
 use crate::common::{Bench, PASSWORD};
-use crate::devtools::{Browser, Page, from_base64};
+use crate::devtools::{Browser, Page};
+use crate::look::from_base64;
 use crate::made_up::{HOSTILE, HOSTILE_TAG, id, lay, tone, two_channels, wounded};
 use crate::{address, assert_open_to_all, assert_quiet, sign_in};
 
