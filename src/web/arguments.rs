@@ -39,8 +39,16 @@ const FILTERS: [&str; 19] = [
     "order",
 ];
 
+/// Those of them that are true or false.
+const FLAGS: [&str; 2] = ["incomplete", "hold"];
+
 /// Those of them that `listholds` has, too.
 const HOLD_FILTERS: [&str; 6] = ["from", "to", "extension", "limit", "cursor", "order"];
+
+/// Whether `listrecordings` has an argument of this name.
+pub fn is_filter(name: &str) -> bool {
+    FILTERS.contains(&name) || FLAGS.contains(&name)
+}
 
 /// How somebody proves who he is. No `Debug`: it holds secrets.
 pub enum Credentials {

@@ -16,7 +16,7 @@ use axum::response::Response;
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, is_filter};
 use super::backend::{Audio, Code, Failure};
 use super::http::{Peer, Refusal, Shared, permitted};
 use super::session::Session;
@@ -24,8 +24,8 @@ use super::{Web, audio, audit};
 use crate::audit::Asked;
 use crate::exports::{Exports, Owner, Wanted};
 
-/// Arguments that are no filter.
-const NO_FILTERS: [&str; 3] = ["format", "limit", "cursor"];
+/// Arguments of a search that an export does not have.
+const NO_FILTERS: [&str; 2] = ["limit", "cursor"];
 
 fn owner(session: &Session, address: IpAddr) -> Owner {
     let address = address.to_canonical().to_string();
@@ -58,7 +58,8 @@ fn wanted(arguments: &Arguments<'_>, asked: &Asked) -> Result<Wanted, Failure> {
     let (query, format) = (arguments.query()?, arguments.format()?);
     let mut filter = asked.arguments.clone();
     if let Some(members) = filter.as_object_mut() {
-        members.retain(|name, _| !NO_FILTERS.contains(&name.as_str()));
+        // Whatever else somebody sends is neither kept nor told again.
+        members.retain(|name, _| is_filter(name) && !NO_FILTERS.contains(&name.as_str()));
     }
     Ok(Wanted { query, format, filter })
 }

@@ -295,3 +295,109 @@ async fn nothing_is_fetched_from_anybody_else() {
     let come = tokio::time::timeout(std::time::Duration::from_millis(100), other.accept()).await;
     assert!(come.is_err(), "somebody was asked");
 }
+
+/// Somebody who may make a request, or go to an address.
+fn who_may(allowed: &str) -> UserRole {
+    let may = UserRole::ALL.into_iter().zip(marks(allowed)).find(|(_, may)| *may);
+    may.expect("somebody may").0
+}
+
+#[tokio::test]
+async fn a_token_that_was_signed_out_is_nobodys_everywhere() {
+    let site = Site::new().await;
+    for role in UserRole::ALL {
+        let bearer = bearer(&site, role).await;
+        let cookie = format!("astlogger={}", bearer.trim_start_matches("Bearer "));
+        let own = format!("http://{}", site.server.address());
+        let ways = [
+            vec![("Authorization", bearer.as_str())],
+            vec![("Cookie", cookie.as_str()), ("Origin", own.as_str())],
+        ];
+        assert_eq!(http(&site, "POST", "/api/signout", &ways[0], "").await.status, 204);
+        for headers in &ways {
+            for (name, _) in REQUESTS {
+                let path = format!("/api/requests/{name}");
+                let answer = http(&site, "POST", &path, headers, "").await;
+                assert_eq!(answer.status, 401, "{name} by {role}: {}", answer.text());
+            }
+            // Those that are nobody's.
+            for (method, path, _) in ADDRESSES.iter().filter(|(.., who)| who.starts_with('-')) {
+                let path = real(&site, path).await;
+                let answer = http(&site, method, &path, headers, "").await;
+                assert_eq!(answer.status, 401, "{path} by {role}: {}", answer.text());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_is_sent_as_an_argument_is_more_than_refused() {
+    const NAMES: [&str; 20] = [
+        "recordingid",
+        "extension",
+        "ucid",
+        "from",
+        "to",
+        "hold",
+        "limit",
+        "cursor",
+        "day",
+        "events",
+        "answers",
+        "scorecard",
+        "comment",
+        "reason",
+        "on",
+        "add",
+        "export",
+        "format",
+        "listen",
+        "minscore",
+    ];
+    let site = Site::new().await;
+    site.node.put(1, "2611", noise(1_000, 1));
+    let long = "x".repeat(60_000);
+    let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    let script = "<script>alert(1)</script>";
+    let values = [
+        "null".to_owned(),
+        "-1".to_owned(),
+        "1e999".to_owned(),
+        "99999999999999999999999999".to_owned(),
+        "\"\\u0000'; DROP TABLE record; --\"".to_owned(),
+        "\"../../../../etc/passwd\"".to_owned(),
+        json!(long).to_string(),
+        json!(script).to_string(),
+        "{\"a\":{\"b\":[]}}".to_owned(),
+        deep,
+    ];
+    for (turn, (name, allowed)) in REQUESTS.iter().enumerate().filter(|(_, row)| row.0 != "signout")
+    {
+        let role = who_may(allowed);
+        let mut client = Client::signed_in(&site, role).await;
+        // A fifth of all that can be put together, another one for each request: each frame is written down.
+        let pairs = NAMES.iter().enumerate().flat_map(|(at, argument)| {
+            values.iter().enumerate().map(move |(place, value)| (at + place, argument, value))
+        });
+        for (_, argument, value) in pairs.filter(|(place, ..)| place % 5 == turn % 5) {
+            let frame = format!("{{\"request\":\"{name}\",\"id\":7,\"{argument}\":{value}}}");
+            client.send(frame.clone()).await;
+            let reply = client.reply().await;
+            let told = format!("{}: {reply:.200}", frame.chars().take(100).collect::<String>());
+            assert_eq!(reply["id"], 7, "{told}");
+            assert_ne!(reply["error"], "internal", "{told}");
+            // The audit log has what was asked.
+            let repeats = *name != "listaudit" && reply.to_string().contains(&long[..2_000]);
+            assert!(!repeats, "{told}: all of it comes back");
+        }
+        let bearer = bearer(&site, role).await;
+        let (path, huge) = (format!("/api/requests/{name}"), "x".repeat(1 << 20));
+        let body = json!({ "reason": huge }).to_string();
+        let headers = [("Authorization", bearer.as_str())];
+        assert_eq!(http(&site, "POST", &path, &headers, &body).await.status, 400, "{name}");
+    }
+    // It is as it was.
+    let bearer = bearer(&site, UserRole::Qa).await;
+    let listed = http(&site, "GET", "/api/recordings", &[("Authorization", &bearer)], "").await;
+    assert_eq!(listed.json()["recordings"].as_array().map(Vec::len), Some(1));
+}
