@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -19,6 +21,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 /// Within this everything that a test waits for must have happened.
 pub const LIMIT: Duration = Duration::from_secs(30);
+/// Processes that were killed are gone within this.
+const GONE_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(30);
 
 const FLAGS: [&str; 14] = [
@@ -42,7 +46,9 @@ type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Value>>>>;
 
 /// The browser; it ends with this value.
 pub struct Browser {
-    _process: Child,
+    process: Child,
+    /// It and all that it starts.
+    processes: Option<Pid>,
     _profile: tempfile::TempDir,
     wire: Wire,
 }
@@ -62,10 +68,13 @@ impl Browser {
         let mut process = Command::new(program())
             .args(FLAGS)
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            // What it leaves behind goes with the profile.
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .expect("chromium can be started; `./setup tests` installs it");
         let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
@@ -80,7 +89,9 @@ impl Browser {
         let address = address.await.expect("the browser says where it listens");
         // It must not block on what it still says.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { _process: process, _profile: profile, wire: Wire::connect(&address).await }
+        let processes = process.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        let wire = Wire::connect(&address).await;
+        Self { process, processes, _profile: profile, wire }
     }
 
     /// A page in a window of its own cookies, at this address.
@@ -98,6 +109,22 @@ impl Browser {
         }
         page.go(address).await;
         page
+    }
+}
+
+impl Drop for Browser {
+    /// Whoever lives of it writes into the profile that is removed next.
+    fn drop(&mut self) {
+        let Some(processes) = self.processes else { return };
+        // It may have ended by itself.
+        let _ = killpg(processes, Signal::SIGKILL);
+        let deadline = Instant::now() + GONE_MAX;
+        let lives = |process: &mut Child| process.try_wait().is_ok_and(|ended| ended.is_none());
+        while (lives(&mut self.process) || killpg(processes, None).is_ok())
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
