@@ -168,7 +168,9 @@ impl Calls {
         recording: RecordingId,
         pause: &Pause,
     ) {
-        let left = pause.until.micros_since(now.wall);
+        // A clock that was set back meanwhile makes no pause longer than it was to be.
+        let most = pause.until.micros_since(pause.stretch.from);
+        let left = pause.until.micros_since(now.wall).min(most);
         let (Ok(left), None) = (u64::try_from(left), self.paused_since(key)) else { return };
         let id = PauseId { node: self.node, at: pause.stretch.from.as_micros() };
         let Some(word) = self.word_of(key, id, recording, &pause.by, left / 1000) else { return };
@@ -251,10 +253,14 @@ impl Calls {
         if self.pauses.len() >= PAUSES_MAX {
             return Err(Refusal::Unavailable);
         }
-        let id = PauseId { node: self.node, at: now.wall.as_micros() };
+        // Two may be asked for in one microsecond, and a clock that is set back comes by the same one again.
+        let mut id = PauseId { node: self.node, at: now.wall.as_micros() };
+        while self.pauses.contains_key(&id) {
+            id.at += 1;
+        }
         let left = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
         let word = self.word_of(key, id, recording, by, left).ok_or(Refusal::NoCall)?;
-        self.hold_pause(now, word, now.wall);
+        self.hold_pause(now, word, WallTime::from_micros(id.at));
         self.attach_pause(now, id, key);
         Ok(())
     }
