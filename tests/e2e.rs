@@ -298,7 +298,10 @@ async fn qa_finds_and_fetches_what_was_recorded() {
 
 /// `fetchrecording`: the reply, and all bytes in their order.
 async fn fetch(cti: &mut Cti, id: &str, format: &str) -> (serde_json::Value, Vec<u8>) {
-    let request = json!({"request": "fetchrecording", "recordingid": id, "format": format});
+    fetched(cti, json!({"request": "fetchrecording", "recordingid": id, "format": format})).await
+}
+
+async fn fetched(cti: &mut Cti, request: serde_json::Value) -> (serde_json::Value, Vec<u8>) {
     let reply = cti.ask(request).await.expect("a reply");
     assert_eq!(reply["result"], "success", "{reply}");
     let number = u32::try_from(reply["fetch"].as_u64().expect("a number")).expect("32 bits");
@@ -336,6 +339,40 @@ async fn voice_files_can_be_opus() {
     assert_eq!(u64::from(wav.duration()), record.durationms * 8);
     let loudest = wav.into_samples::<i16>().map(|s| s.expect("a sample").unsigned_abs()).max();
     assert!(loudest > Some(1_000), "{loudest:?}: it plays silence");
+    assert_is_opus(path, record.durationms);
+}
+
+/// A call that is kept as it was received can be had as Opus, too, whole and in part.
+#[cfg(feature = "opus")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_voice_file_can_be_fetched_as_opus() {
+    let bench = Bench::start_with(SiteConfig::demo(1, 1), "").await;
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, 150).await;
+    bench.site.switch().hangup_all(call);
+    let published = bench.published(1).await;
+    let (path, record) = &published[0];
+    assert_eq!(path.extension().and_then(|ending| ending.to_str()), Some("wav"));
+    let id = record.recordingid.to_string();
+    let mut qa = bench.cti("qa").await;
+    let (reply, opus) = fetch(&mut qa, &id, "opus").await;
+    assert_eq!((&reply["format"], &reply["size"]), (&json!("opus"), &json!(opus.len())));
+    assert!(opus.len() as u64 * 2 < record.bytes, "{} of {}", opus.len(), record.bytes);
+    let folder = tempfile::tempdir().expect("a folder");
+    let asked = folder.path().join("asked.opus");
+    std::fs::write(&asked, &opus).expect("writable");
+    assert_is_opus(&asked, record.durationms);
+    let part = json!({
+        "request": "fetchrecording", "recordingid": id, "format": "opus", "offset": 5_000, "length": 1_000,
+    });
+    let (_, middle) = fetched(&mut qa, part).await;
+    assert!(middle == opus[5_000..6_000]);
+}
+
+/// Another program finds that it is Opus of this length.
+#[cfg(feature = "opus")]
+fn assert_is_opus(path: &std::path::Path, durationms: u64) {
     let arguments = ["-v", "error", "-show_entries", "stream=codec_name:format=duration"];
     let probe = Command::new("ffprobe").args(arguments).args(["-of", "csv=p=0"]).arg(path).output();
     let Ok(output) = probe else {
@@ -347,7 +384,10 @@ async fn voice_files_can_be_opus() {
     let (codec, seconds) = text.trim().split_once('\n').expect("two lines");
     assert_eq!(codec, "opus");
     let seconds: f64 = seconds.parse().expect("a number");
-    assert!((seconds * 1000.0 - record.durationms as f64).abs() < 30.0, "{seconds} s, {record:?}");
+    assert!(
+        (seconds * 1000.0 - durationms as f64).abs() < 30.0,
+        "{seconds} s, not {durationms} ms"
+    );
 }
 
 /// sox reads the whole file without a warning and finds the length that the record says.

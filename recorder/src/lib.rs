@@ -34,3 +34,5 @@ pub mod seal_queue;
 pub mod sealer;
 pub mod sealing;
 mod voice_sink;
+#[cfg(feature = "opus")]
+mod wav_opus;

@@ -9,17 +9,17 @@ use storage::{EncodedWriter, FinishedVoice, VoiceError};
 use storage_core::RecordingId;
 use storage_core::g711::Law;
 
-const SAMPLE_RATE: u32 = 8000;
+pub(crate) const SAMPLE_RATE: u32 = 8000;
 /// 20 ms.
-const FRAME_SAMPLES: usize = 160;
+pub(crate) const FRAME_SAMPLES: usize = 160;
 /// Granule positions count samples of 48 kHz, whatever the input's rate (RFC 7845, 4).
-const GRANULES_PER_SAMPLE: u64 = 6;
+pub(crate) const GRANULES_PER_SAMPLE: u64 = 6;
 /// A page ends with each second.
-const FRAMES_PER_PAGE: u64 = 50;
+pub(crate) const FRAMES_PER_PAGE: u64 = 50;
 /// 1275 bytes are the longest Opus frame (RFC 6716, 3.4).
 const PACKET_BYTES_MAX: usize = 1275;
 /// Beyond this the encoder takes much more time and gains little on telephone speech.
-const COMPLEXITY: i32 = 5;
+pub(crate) const COMPLEXITY: i32 = 5;
 const VENDOR: &str = concat!("AstLogger ", env!("CARGO_PKG_VERSION"));
 
 /// Why an Opus file was not written.
@@ -185,7 +185,7 @@ pub(crate) const fn opus_channels(channels: Channels) -> opus::Channels {
 }
 
 /// Identification header (RFC 7845, 5.1).
-fn head(channels: Channels, pre_skip: u16) -> Vec<u8> {
+pub(crate) fn head(channels: Channels, pre_skip: u16) -> Vec<u8> {
     let mut head = b"OpusHead\x01".to_vec();
     head.push(channels.count().to_le_bytes()[0]);
     head.extend_from_slice(&pre_skip.to_le_bytes());
@@ -196,7 +196,7 @@ fn head(channels: Channels, pre_skip: u16) -> Vec<u8> {
 }
 
 /// Comment header (RFC 7845, 5.2).
-fn tags(comments: &[(&str, String)]) -> Vec<u8> {
+pub(crate) fn tags(comments: &[(&str, String)]) -> Vec<u8> {
     let mut tags = b"OpusTags".to_vec();
     // Each is far shorter than a page.
     let count = |length: usize| u32::try_from(length).unwrap_or(0).to_le_bytes();

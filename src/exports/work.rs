@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use recorder::clock::Clock;
+use recorder::playback::Playback;
 use sha2::{Digest, Sha256};
 use storage::FetchFormat;
 use storage_core::{Recording, RecordingId, Scope, hex};
@@ -173,7 +174,8 @@ impl Bench<'_> {
         let mut audio = match self.backend.open_audio(id, format) {
             Ok(audio) => audio,
             Err(failure) => {
-                let again = failure.code == Code::Unavailable && format.is_had_of(record.format);
+                let again =
+                    failure.code == Code::Unavailable && Playback::is_had_of(format, record.format);
                 return Ok(missing(&failure, again));
             }
         };

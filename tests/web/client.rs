@@ -16,11 +16,11 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::node::{PASSWORD, Site, user_of};
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The future's value, or a failed test after ten seconds.
+/// The future's value, or a failed test after twenty seconds.
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.expect("nothing happened for ten seconds")
+    tokio::time::timeout(DEADLINE, future).await.expect("nothing happened for twenty seconds")
 }
 
 /// A WebSocket client.

@@ -304,7 +304,7 @@ async fn what_cannot_be_had_is_named() {
     *site.node.unreachable.lock().unwrap() =
         vec![Unreachable { node: NodeId(2), role: Some(Role::Backup) }];
     let mut client = Client::signed_in(&site, UserRole::Qa).await;
-    // The made-up node has no Opus, and its records say that they are WAV: nothing to wait for.
+    // The made-up node has no Opus, and might have it later: it is asked again for a while.
     let (reply, told) =
         export(&mut client, json!({ "request": "exportrecordings", "format": "opus" })).await;
     assert_eq!(reply["unreachable"], json!([{ "node": 2, "role": "backup" }]));
