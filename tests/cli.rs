@@ -204,6 +204,7 @@ fn check_names_what_is_wrong_with_the_machine_and_the_key() {
         (aes_port, &[console.as_str()], 1, "console port", "al_consolelisten"),
         (aes_port, &["AL_RTPADDRESS=192.0.2.1"], 1, "RTP ports", "al_rtpaddress"),
         (aes_port, &["AL_DATADIR=/proc/nothing"], 1, "data directory", "al_datadir"),
+        (aes_port, &["AL_DATADIR=/etc/passwd"], 1, "data directory", "al_datadir"),
         (aes_port, &["AL_MINDISKFREE=1000000 TB"], 1, "free room", "al_mindiskfree"),
         (aes_port, &[certificate.as_str(), &key], 1, "web certificate", "al_tlscert"),
     ] {

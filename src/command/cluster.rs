@@ -17,6 +17,9 @@ use crate::config::{HostPort, read_peer};
 
 /// Options of `cluster`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  astlogger cluster status\n  astlogger cluster add 4 10.0.0.4:7400"
+)]
 pub(super) struct Options {
     #[command(subcommand)]
     action: Action,

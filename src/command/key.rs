@@ -28,6 +28,7 @@ const HEAD: &str = "\
 
 /// Options of `key`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  astlogger key new --file /etc/astlogger/keys")]
 pub(super) struct Options {
     #[command(subcommand)]
     action: Action,

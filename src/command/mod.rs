@@ -110,7 +110,13 @@ impl From<anyhow::Error> for Failure {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = "astlogger", version, about, arg_required_else_help = true)]
+#[command(
+    name = "astlogger",
+    version,
+    about,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  astlogger demo\n  astlogger check --config /etc/astlogger/astlogger.toml"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -256,20 +262,16 @@ mod tests {
 
     #[test]
     fn the_help_of_each_command_shows_an_example() {
-        for command in Cli::command().get_subcommands_mut() {
-            for leaf in leaves(command) {
-                let help = leaf.render_long_help().to_string();
-                assert!(help.contains("Example"), "{}: {help}", leaf.get_name());
-                assert!(help.contains("astlogger "), "{}: {help}", leaf.get_name());
+        // Those that have subcommands, too; `help` itself is clap's.
+        fn look(command: &mut clap::Command) {
+            if command.get_name() == "help" {
+                return;
             }
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{}: {help}", command.get_name());
+            assert!(help.contains("astlogger "), "{}: {help}", command.get_name());
+            command.get_subcommands_mut().for_each(look);
         }
-    }
-
-    fn leaves(command: &mut clap::Command) -> Vec<&mut clap::Command> {
-        if command.has_subcommands() {
-            command.get_subcommands_mut().flat_map(leaves).collect()
-        } else {
-            vec![command]
-        }
+        look(&mut Cli::command());
     }
 }

@@ -15,6 +15,10 @@ const DEFAULT_USERS: &str = "/etc/astlogger/users.toml";
 
 /// Options of `user`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  astlogger user add --file /etc/astlogger/users.toml --name anna --role qa \
+    <password.txt\n  astlogger user list --file /etc/astlogger/users.toml"
+)]
 pub(super) struct Options {
     #[command(subcommand)]
     action: Action,

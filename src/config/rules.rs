@@ -85,7 +85,7 @@ fn refuse(reader: &mut Reader, error: RuleError) {
         RuleError::Percent { name } => Remark::new(
             &format!("al_rule {name:?}, percent"),
             "belongs to record = \"percent\", from 0 to 100, and to no other rule",
-            "mend or remove it",
+            "give it to each rule with record = \"percent\", and take it from all others",
         ),
         RuleError::Pattern { name, key, error } => Remark::new(
             &format!("al_rule {name:?}, {key}"),

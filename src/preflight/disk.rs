@@ -29,6 +29,11 @@ pub(super) fn data_directory(config: &Config) -> Finding {
         None => (PathBuf::from("/"), false),
     };
     let place = dir.display();
+    if !existing.is_dir() {
+        let found = format!("{} is no directory", existing.display());
+        let remedy = "name a directory, or move away what lies there";
+        return Finding::fail(DIRECTORY, found, remedy).of("al_datadir");
+    }
     let took = match try_to_write(&existing) {
         Ok(took) => took,
         Err(error) => {
@@ -112,7 +117,7 @@ fn gib(bytes: u64) -> String {
 }
 
 fn nearest_existing(path: &Path) -> Option<&Path> {
-    path.ancestors().find(|ancestor| ancestor.is_dir())
+    path.ancestors().find(|ancestor| ancestor.exists())
 }
 
 /// Makes a file durable and removes it; says how long that took.
