@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use astlogger::demo::Shape;
+use astlogger::demo::{Shape, Verdict};
 use simulator::SiteConfig;
 
 use crate::common::Bench;
@@ -21,6 +21,24 @@ const HANGS: Duration = Duration::from_secs(25);
 /// How long a call may be without audio when the lead is taken away from a node whose disk is slow: it goes on
 /// capturing, so only what both miss counts.
 const HOLE_MAX_MS: u64 = 1_000;
+
+/// All packets of so many calls are in their files.
+async fn nothing_is_lost(bench: &Bench, calls: usize) -> anyhow::Result<()> {
+    let published = bench.published(calls).await;
+    let gaps: Vec<_> = published.iter().flat_map(|(_, record)| &record.gaps).collect();
+    let verdict = bench.assert_right();
+    assert_eq!(verdict.calls_recorded, calls as u64, "{verdict:?}");
+    assert_eq!(verdict.packets_in_declared_gaps, 0, "{verdict:?} {gaps:?}");
+    let metrics = bench.node.metrics().await?;
+    assert_eq!(metrics["astlogger_rtp_socket_drops_total"], 0.0);
+    Ok(())
+}
+
+fn its_holes_are_short(what: &str, bench: &GroupBench, verdict: &Verdict) {
+    let hole = verdict.takeover_gap_ms_max;
+    eprintln!("{what}: {} takeovers, longest hole {hole} ms", verdict.takeovers);
+    assert!(hole <= HOLE_MAX_MS, "{verdict:?}\n{}", bench.log_tails());
+}
 
 #[test]
 fn a_disk_that_takes_seconds_for_a_sync_costs_no_packet_and_is_told() {
@@ -45,14 +63,7 @@ fn a_disk_that_takes_seconds_for_a_sync_costs_no_packet_and_is_told() {
         for call in [through, begins] {
             switch.hangup_all(call);
         }
-        let published = bench.published(2).await;
-        let gaps: Vec<_> = published.iter().flat_map(|(_, record)| &record.gaps).collect();
-        let verdict = bench.assert_right();
-        assert_eq!(verdict.calls_recorded, 2, "{verdict:?}");
-        assert_eq!(verdict.packets_in_declared_gaps, 0, "{verdict:?} {gaps:?}");
-        let metrics = bench.node.metrics().await?;
-        assert_eq!(metrics["astlogger_rtp_socket_drops_total"], 0.0);
-        Ok(())
+        nothing_is_lost(&bench, 2).await
     });
 }
 
@@ -79,9 +90,7 @@ fn the_lead_of_a_group_whose_disk_becomes_slow_loses_no_call() {
         bench.hang_up(&calls);
         let verdict = bench.assert_right(1).await;
         assert_eq!(verdict.calls_recorded, 4, "{verdict:?}");
-        let hole = verdict.takeover_gap_ms_max;
-        eprintln!("a slow disk: {} takeovers, longest hole {hole} ms", verdict.takeovers);
-        assert!(hole <= HOLE_MAX_MS, "{verdict:?}\n{}", bench.log_tails());
+        its_holes_are_short("a slow disk", &bench, &verdict);
         cleared(node(&bench, ONE), "syncslow", "").await;
         Ok(())
     });
@@ -107,14 +116,7 @@ fn a_write_that_takes_seconds_costs_no_packet() {
         bench.frames(through, now + 900).await;
         disk.writes_take(Duration::ZERO);
         switch.hangup_all(through);
-        let published = bench.published(2).await;
-        let gaps: Vec<_> = published.iter().flat_map(|(_, record)| &record.gaps).collect();
-        let verdict = bench.assert_right();
-        assert_eq!(verdict.calls_recorded, 2, "{verdict:?}");
-        assert_eq!(verdict.packets_in_declared_gaps, 0, "{verdict:?} {gaps:?}");
-        let metrics = bench.node.metrics().await?;
-        assert_eq!(metrics["astlogger_rtp_socket_drops_total"], 0.0);
-        Ok(())
+        nothing_is_lost(&bench, 2).await
     });
 }
 
@@ -170,9 +172,7 @@ fn the_calls_of_a_lead_whose_writes_hang_are_taken_over() {
         bench.hang_up(&calls);
         let verdict = bench.assert_right(1).await;
         assert_eq!(verdict.calls_recorded, 4, "{verdict:?}");
-        let hole = verdict.takeover_gap_ms_max;
-        eprintln!("writes that hang: {} takeovers, longest hole {hole} ms", verdict.takeovers);
-        assert!(hole <= HOLE_MAX_MS, "{verdict:?}\n{}", bench.log_tails());
+        its_holes_are_short("writes that hang", &bench, &verdict);
         Ok(())
     });
 }
