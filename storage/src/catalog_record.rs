@@ -108,7 +108,7 @@ mod tests {
     fn what_records_are_packed_beside_is_that_of_this_form() {
         assert_eq!(
             (crc32c::crc32c(LIKE.as_bytes()), crate::catalog_tables::FORM),
-            (0xcc90_53dd, 3)
+            (0xcc90_53dd, 4)
         );
     }
 
