@@ -9,7 +9,7 @@ use storage::{EncodedWriter, FinishedVoice, VoiceError};
 use storage_core::RecordingId;
 use storage_core::g711::Law;
 
-pub(crate) const SAMPLE_RATE: u32 = 8000;
+const SAMPLE_RATE: u32 = 8000;
 /// 20 ms.
 pub(crate) const FRAME_SAMPLES: usize = 160;
 /// Granule positions count samples of 48 kHz, whatever the input's rate (RFC 7845, 4).
@@ -19,7 +19,7 @@ pub(crate) const FRAMES_PER_PAGE: u64 = 50;
 /// 1275 bytes are the longest Opus frame (RFC 6716, 3.4).
 const PACKET_BYTES_MAX: usize = 1275;
 /// Beyond this the encoder takes much more time and gains little on telephone speech.
-pub(crate) const COMPLEXITY: i32 = 5;
+const COMPLEXITY: i32 = 5;
 const VENDOR: &str = concat!("AstLogger ", env!("CARGO_PKG_VERSION"));
 
 /// Why an Opus file was not written.
@@ -66,25 +66,20 @@ impl OpusFile {
         bitrate: u32,
         comments: &[(&str, String)],
     ) -> Result<Self, OpusError> {
-        let mut encoder = Encoder::new(SAMPLE_RATE, opus_channels(channels), Application::Voip)?;
-        encoder.set_bitrate(Bitrate::Bits(i32::try_from(bitrate).unwrap_or(i32::MAX)))?;
-        encoder.set_complexity(COMPLEXITY)?;
-        encoder.set_signal(Signal::Voice)?;
-        let lookahead = u64::try_from(encoder.get_lookahead()?).unwrap_or(0);
-        let [.., a, b, c, d] = *id.0.as_bytes();
+        let mut encoder = encoder(channels, bitrate)?;
+        let pre_skip = pre_skip(&mut encoder)?;
         let mut opus = Self {
             file,
             encoder,
             pages: PacketWriter::new(Vec::new()),
-            serial: u32::from_be_bytes([a, b, c, d]),
+            serial: serial(id),
             channels,
-            pre_skip: lookahead * GRANULES_PER_SAMPLE,
+            pre_skip,
             samples: 0,
             frame: Vec::new(),
             last: None,
             frames: 0,
         };
-        let pre_skip = u16::try_from(opus.pre_skip).unwrap_or(u16::MAX);
         opus.page(head(channels, pre_skip), PacketWriteEndInfo::EndPage, 0)?;
         opus.page(tags(comments), PacketWriteEndInfo::EndPage, 0)?;
         Ok(opus)
@@ -176,6 +171,27 @@ impl OpusFile {
     }
 }
 
+/// An encoder of 8 kHz speech.
+pub(crate) fn encoder(channels: Channels, bitrate: u32) -> Result<Encoder, opus::Error> {
+    let mut encoder = Encoder::new(SAMPLE_RATE, opus_channels(channels), Application::Voip)?;
+    encoder.set_bitrate(Bitrate::Bits(i32::try_from(bitrate).unwrap_or(i32::MAX)))?;
+    encoder.set_complexity(COMPLEXITY)?;
+    encoder.set_signal(Signal::Voice)?;
+    Ok(encoder)
+}
+
+/// What a decoder leaves out at the begin: the encoder's look-ahead, in granules.
+pub(crate) fn pre_skip(encoder: &mut Encoder) -> Result<u64, opus::Error> {
+    let lookahead = u64::try_from(encoder.get_lookahead()?).unwrap_or(0);
+    Ok(lookahead * GRANULES_PER_SAMPLE)
+}
+
+/// The number of a recording's stream.
+pub(crate) const fn serial(id: RecordingId) -> u32 {
+    let [.., a, b, c, d] = *id.0.as_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
 /// As the codec counts them.
 pub(crate) const fn opus_channels(channels: Channels) -> opus::Channels {
     match channels {
@@ -185,7 +201,8 @@ pub(crate) const fn opus_channels(channels: Channels) -> opus::Channels {
 }
 
 /// Identification header (RFC 7845, 5.1).
-pub(crate) fn head(channels: Channels, pre_skip: u16) -> Vec<u8> {
+pub(crate) fn head(channels: Channels, pre_skip: u64) -> Vec<u8> {
+    let pre_skip = u16::try_from(pre_skip).unwrap_or(u16::MAX);
     let mut head = b"OpusHead\x01".to_vec();
     head.push(channels.count().to_le_bytes()[0]);
     head.extend_from_slice(&pre_skip.to_le_bytes());

@@ -91,8 +91,6 @@ impl<'q> Walk<'q> {
         let (first, last) = (stretch_of(from), stretch_of(to - 1));
         let order = self.query.order;
         let (mut next, step) = if order == Order::Newest { (last, -1) } else { (first, 1) };
-        // Most searches find a page full in the first stretch; for the others it tells what lists cost.
-        let mut one_only = true;
         while let Some(stretch) = self.tables.next_stretch(next, order)? {
             if stretch < first || stretch > last {
                 break;
@@ -102,13 +100,14 @@ impl<'q> Walk<'q> {
                 break;
             }
             let period = stretch.period();
-            let until = match (one_only, order) {
+            // Most searches find a page full in the first stretch; for the others it tells what lists cost.
+            let until = match (self.is_learning(), order) {
                 (true, _) => stretch,
                 (false, Order::Newest) => period.ends().0,
                 (false, Order::Oldest) => period.ends().1,
             };
             let among = Stretches::of(period).between(stretch.min(until), stretch.max(until));
-            let mut offsets = self.common(among.between(first, last), one_only)?;
+            let mut offsets = self.common(among.between(first, last))?;
             offsets.retain(|offset| (from..to).contains(&period.millis_at(*offset)));
             if order == Order::Newest {
                 offsets.reverse();
@@ -120,15 +119,15 @@ impl<'q> Walk<'q> {
                     return Ok(());
                 }
             }
-            (next, one_only) = (Stretch(until.0 + step), false);
+            next = Stretch(until.0 + step);
         }
         Ok(())
     }
 
     /// The offsets in a period that all lists of the plan have in common, as far as they lie in these stretches; or
-    /// some more, where it costs less to read their records than what is left of the lists. `learning`: it is not
-    /// known yet what each list costs.
-    fn common(&mut self, among: Stretches, learning: bool) -> Result<Vec<u32>, CatalogError> {
+    /// some more, where it costs less to read their records than what is left of the lists.
+    fn common(&mut self, among: Stretches) -> Result<Vec<u32>, CatalogError> {
+        let learning = self.is_learning();
         let (mut kept, mut wanted): (Option<Vec<u32>>, _) = (None, among);
         // The shortest goes first: most periods need no other then, or only those of a few stretches.
         self.tried.sort_by_key(Tried::a_stretch);
@@ -148,6 +147,11 @@ impl<'q> Walk<'q> {
             kept = Some(common);
         }
         Ok(kept.unwrap_or_default())
+    }
+
+    /// Whether it is not known yet what each list costs.
+    fn is_learning(&self) -> bool {
+        self.tried.iter().any(|tried| tried.stretches == 0)
     }
 }
 

@@ -413,12 +413,7 @@ impl Tables {
         sql: &str,
         mut visit: impl FnMut(&Row<'_>) -> Result<(), CatalogError>,
     ) -> Result<(), CatalogError> {
-        let mut statement = self.connection.prepare(sql).map_err(read_failed)?;
-        let mut rows = statement.query([]).map_err(read_failed)?;
-        while let Some(row) = rows.next().map_err(read_failed)? {
-            visit(row)?;
-        }
-        Ok(())
+        self.rows(sql, [], |row| visit(row).map(|()| true))
     }
 
     /// The first row of an answer, if there is one.

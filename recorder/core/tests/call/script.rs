@@ -188,6 +188,30 @@ impl Player {
             }
             ["switch"] => self.switch(now, tail),
             ["wait"] => {}
+            ["agent" | "supervisor", ..] => self.person(now, &words),
+            ["link", state] => self.site().calls.handle_link(now, *state == "up"),
+            ["resync", "begins"] => self.site().calls.begin_resync(now),
+            ["resync", "ends", "without", unseen @ ..] => {
+                let unseen: Vec<_> = unseen.iter().copied().map(Extension::from).collect();
+                self.site().calls.end_resync(now, &unseen);
+            }
+            ["resync", "ends"] => self.site().calls.end_resync(now, &[]),
+            ["phantom", number, state] => self.phantom(now, &receiver(number), state),
+            ["duty", duty, rest @ ..] => {
+                let mandate = mandate(duty, &args(&rest.join(" ")));
+                self.site().calls.set_mandate(now, mandate);
+            }
+            ["paused" | "node" | "claimed" | "closed" | "withdrawn" | "named" | "yield", ..] => {
+                self.group(now, &words);
+            }
+            ["drain"] => self.site().calls.drain(now),
+            _ => self.fail(&format!("cannot read {what:?}")),
+        }
+    }
+
+    /// What agents and supervisors do.
+    fn person(&mut self, now: Now, words: &[&str]) {
+        match words {
             ["agent", station, "logs", how, rest @ ..] => {
                 let agentid = (*how == "in").then(|| rest.last().copied().unwrap_or("").to_owned());
                 let station = Extension::from(*station);
@@ -200,43 +224,37 @@ impl Player {
                 self.site().calls.handle_request(now, &request);
             }
             [by @ ("agent" | "supervisor"), verb @ ("pauses" | "resumes"), rest @ ..] => {
-                let rest = rest.join(" ");
-                let told = args(&rest);
-                let seconds = told.get("s").map_or(300, |s| s.parse().expect("seconds"));
-                let most = (*verb == "pauses").then(|| Duration::from_secs(seconds));
-                let request =
-                    PauseRequest { target: self.target(&told), most, by: (*by).to_owned() };
-                let done = self.site().calls.pause(now, &request);
-                let line = match done {
-                    Ok(done) => {
-                        let hearers: Vec<_> =
-                            done.hearers.iter().map(ToString::to_string).collect();
-                        let (name, paused) = (self.writer.name(done.recording), done.pausedms);
-                        format!(
-                            "=> answer {name} pausedms={paused} hearers={}\n",
-                            hearers.join(",")
-                        )
-                    }
-                    Err(refusal) => format!("=> answer fails {refusal}\n"),
-                };
-                self.output += &line;
+                self.pause(now, by, *verb == "pauses", &rest.join(" "));
             }
+            _ => self.fail(&format!("cannot read {words:?}")),
+        }
+    }
+
+    /// A recording is paused, or goes on.
+    fn pause(&mut self, now: Now, by: &str, begins: bool, rest: &str) {
+        let told = args(rest);
+        let seconds = told.get("s").map_or(300, |s| s.parse().expect("seconds"));
+        let most = begins.then(|| Duration::from_secs(seconds));
+        let request = PauseRequest { target: self.target(&told), most, by: by.to_owned() };
+        let done = self.site().calls.pause(now, &request);
+        let line = match done {
+            Ok(done) => {
+                let hearers: Vec<_> = done.hearers.iter().map(ToString::to_string).collect();
+                let (name, paused) = (self.writer.name(done.recording), done.pausedms);
+                format!("=> answer {name} pausedms={paused} hearers={}\n", hearers.join(","))
+            }
+            Err(refusal) => format!("=> answer fails {refusal}\n"),
+        };
+        self.output += &line;
+    }
+
+    /// What other members tell, and the group.
+    fn group(&mut self, now: Now, words: &[&str]) {
+        match words {
             ["paused", number, rest @ ..] => {
                 let rest = rest.join(" ");
                 let word = self.pause_word(number.parse().expect("a number"), &args(&rest));
                 self.site().calls.handle_pause(now, &word);
-            }
-            ["link", state] => self.site().calls.handle_link(now, *state == "up"),
-            ["resync", "begins"] => self.site().calls.begin_resync(now),
-            ["resync", "ends", "without", unseen @ ..] => {
-                let unseen: Vec<_> = unseen.iter().copied().map(Extension::from).collect();
-                self.site().calls.end_resync(now, &unseen);
-            }
-            ["resync", "ends"] => self.site().calls.end_resync(now, &[]),
-            ["phantom", number, state] => self.phantom(now, &receiver(number), state),
-            ["duty", duty, rest @ ..] => {
-                let mandate = mandate(duty, &args(&rest.join(" ")));
-                self.site().calls.set_mandate(now, mandate);
             }
             ["node", number, state, rest @ ..] => {
                 let rest = rest.join(" ");
@@ -268,8 +286,7 @@ impl Player {
                 let number = segment.trim_start_matches('s').parse().expect("a segment");
                 self.site().calls.handle_yield(now, SegmentId(number));
             }
-            ["drain"] => self.site().calls.drain(now),
-            _ => self.fail(&format!("cannot read {what:?}")),
+            _ => self.fail(&format!("cannot read {words:?}")),
         }
     }
 
