@@ -6,12 +6,21 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use astlogger::demo::{Cti, Heard};
+use astlogger::demo::{Cti, Heard, Published};
 use common::{Bench, LIMIT};
 use serde_json::json;
 use simulator::SiteConfig;
 use storage_core::record::{Direction, GapCause, Scope};
 use tokio::time::sleep;
+
+/// What becomes of a call of so many frames.
+async fn one_call(bench: &Bench, frames: u32) -> Published {
+    let call = bench.answered_call("5551230001", "31001").await;
+    bench.recorded(call).await;
+    bench.frames(call, frames).await;
+    bench.site.switch().hangup_all(call);
+    bench.published(1).await.remove(0)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inbound_call_is_one_file_with_every_frame() {
@@ -39,12 +48,7 @@ async fn a_call_in_g729_is_heard_whole() {
     let mut config = SiteConfig::demo(2, 1);
     config.switches.codecs = vec!["g729A".to_owned()];
     let bench = Bench::start_with(config, "al_voiceformat = \"wav\"\n").await;
-    let call = bench.answered_call("5551230001", "31001").await;
-    bench.recorded(call).await;
-    bench.frames(call, 200).await;
-    bench.site.switch().hangup_all(call);
-    let published = bench.published(1).await;
-    let (path, record) = &published[0];
+    let (path, record) = &one_call(&bench, 200).await;
     let segment = &record.segments[0];
     assert_eq!((segment.codec.as_str(), segment.lost, record.gaps.len()), ("g729", 0, 0));
     assert!(segment.packets >= 190, "{segment:?}");
@@ -326,12 +330,7 @@ async fn fetched(cti: &mut Cti, request: serde_json::Value) -> (serde_json::Valu
 async fn voice_files_can_be_opus() {
     let settings = "al_voiceformat = \"opus\"\nal_opusbitrate = 16000\n";
     let bench = Bench::start_with(SiteConfig::demo(1, 1), settings).await;
-    let call = bench.answered_call("5551230001", "31001").await;
-    bench.recorded(call).await;
-    bench.frames(call, 150).await;
-    bench.site.switch().hangup_all(call);
-    let published = bench.published(1).await;
-    let (path, record) = &published[0];
+    let (path, record) = &one_call(&bench, 150).await;
     assert!(record.durationms >= 2_900, "{record:?}");
     let mut qa = bench.cti("qa").await;
     let (_, pcm) = fetch(&mut qa, &record.recordingid.to_string(), "wav").await;
@@ -347,12 +346,7 @@ async fn voice_files_can_be_opus() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_voice_file_can_be_fetched_as_opus() {
     let bench = Bench::start_with(SiteConfig::demo(1, 1), "").await;
-    let call = bench.answered_call("5551230001", "31001").await;
-    bench.recorded(call).await;
-    bench.frames(call, 150).await;
-    bench.site.switch().hangup_all(call);
-    let published = bench.published(1).await;
-    let (path, record) = &published[0];
+    let (path, record) = &one_call(&bench, 150).await;
     assert_eq!(path.extension().and_then(|ending| ending.to_str()), Some("wav"));
     let id = record.recordingid.to_string();
     let mut qa = bench.cti("qa").await;

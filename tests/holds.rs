@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use astlogger::demo::{Cti, Heard, Shape};
 use astlogger::users::{self, UserRole};
 use common::PASSWORD;
+use common::commands::key_file;
 use common::group::{GroupBench, ONE, TWO, WITNESS};
 use serde_json::{Value, json};
 use simulator::SiteConfig;
@@ -215,12 +216,7 @@ async fn one_admin_holds_and_two_release_and_only_then_it_can_be_deleted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_deletes_when_it_is_back_and_the_keys_go() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let keys = dir.path().join("keys");
-    let made = Command::new(env!("CARGO_BIN_EXE_astlogger"))
-        .args(["key", "new", "--name", "k1", "--file"])
-        .arg(&keys)
-        .output();
-    assert!(made.expect("it runs").status.success());
+    let keys = key_file(dir.path());
     let settings = format!("al_encryptionkeyfile = {:?}\n", keys.display().to_string());
     let (mut bench, ids) = with_recordings(2, &settings).await;
     let (id, other) = (ids[0].as_str(), ids[1].as_str());

@@ -5,10 +5,10 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use astlogger::demo::{Cti, Shape};
 use astlogger::users::{self, UserRole};
+use common::commands::check_finds;
 use common::group::{GroupBench, ONE, TWO};
 use common::postgres::{LOGIN_PASSWORD, Postgres};
 use common::{Bench, LIMIT, PASSWORD, page};
@@ -20,6 +20,9 @@ use storage_core::query::Query;
 use storage_core::scope::Scope;
 use storage_core::{Extension, Recording, RecordingId, WallTime};
 use tokio::time::{Instant, sleep};
+
+/// What `astlogger check` calls the database.
+const CHECKED: &str = "catalog's database";
 
 /// A server, or `None` where there is none: then the test is skipped, and says so.
 async fn server() -> Option<Postgres> {
@@ -488,26 +491,6 @@ async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone()
     bench.node.stop(LIMIT).await.expect("it ends");
 }
 
-/// What `astlogger check` finds of the database, and all that it says.
-fn checked(dir: &Path, lines: &str) -> (Value, String) {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/single.toml");
-    let text = std::fs::read_to_string(example).expect("the example");
-    let file = dir.join("astlogger.toml");
-    std::fs::write(&file, format!("{lines}\n{text}")).expect("writable");
-    let asked = Command::new(env!("CARGO_BIN_EXE_astlogger"))
-        .args(["check", "--json", "--config"])
-        .arg(&file)
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&asked.stdout).into_owned();
-    let complaint = String::from_utf8_lossy(&asked.stderr);
-    let report: Value =
-        said.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a report");
-    let of_it = |finding: &&Value| finding["check"] == "catalog's database";
-    let finding = report["findings"].as_array().into_iter().flatten().find(of_it).cloned();
-    (finding.unwrap_or_default(), format!("{said}{complaint}"))
-}
-
 /// A server that speaks TLS only, as `localhost`; its authority's certificate goes into `own`.
 async fn with_tls(plain: &Postgres, own: &Path) -> Postgres {
     let authority = rcgen::KeyPair::generate().expect("a key");
@@ -582,14 +565,14 @@ async fn check_says_what_is_wrong_with_the_database_and_never_the_password() {
         (url(&with("verify-ca").replace("localhost", "127.0.0.1"), &by(&own)), "ok", "TLS"),
         (url(&format!("{}?sslmode=require", plain.url()), ""), "warn", "TLS"),
     ] {
-        let (finding, all) = checked(dir.path(), &lines);
+        let (finding, all) = check_finds(dir.path(), &lines, CHECKED);
         let told = finding.to_string();
         assert_eq!(finding["verdict"], verdict, "{lines}\n{all}");
         assert!(told.contains(words), "{words} is not in {told}");
         assert!(!all.contains("s3cret"), "{all}");
     }
     plain.ask("ALTER DATABASE calls OWNER TO admin");
-    let (finding, all) = checked(dir.path(), &url(&plain.url(), ""));
+    let (finding, all) = check_finds(dir.path(), &url(&plain.url(), ""), CHECKED);
     assert!(finding["found"].to_string().contains("may not make any"), "{all}");
 }
 

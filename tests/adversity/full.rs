@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use astlogger::demo::{Shape, Sight};
+use astlogger::demo::{Shape, Sight, Verdict};
 use simulator::{CallRef, CallView, SiteConfig};
 use storage_core::NodeId;
 use storage_core::record::GapCause;
@@ -93,6 +93,20 @@ async fn out_of(bench: &GroupBench, calls: &[CallRef]) {
     }
 }
 
+/// None of all calls was without audio for long, and it says why.
+fn its_gaps_are_short(bench: &GroupBench, all: usize, verdict: &Verdict) {
+    // What the first lost before it left is a gap of its own; both together are what nobody recorded.
+    let recordings = bench.recordings();
+    let without = recordings
+        .iter()
+        .map(|(_, record)| record.gaps.iter().map(|gap| gap.endms - gap.startms).sum::<u64>());
+    let longest = without.max().unwrap_or(0);
+    eprintln!("a full disk: {all} calls, none without audio for more than {longest} ms");
+    assert!(longest <= HOLE_MAX_MS, "{verdict:?}\n{}", bench.log_tails());
+    let causes = recordings.iter().flat_map(|(_, record)| &record.gaps).map(|gap| gap.cause);
+    assert!(causes.into_iter().any(|cause| cause == GapCause::DiskFull), "{verdict:?}");
+}
+
 #[test]
 fn a_lead_whose_disk_is_full_leaves_its_calls_until_there_is_room_and_comes_back_by_itself() {
     with_disks("a full disk in a group", async |_| {
@@ -152,16 +166,7 @@ fn a_lead_whose_disk_is_full_leaves_its_calls_until_there_is_room_and_comes_back
         let (through, all) = (calls.len(), bench.group.site.history().len());
         assert_eq!(usize::try_from(verdict.calls_recorded)?, all, "{verdict:?}");
         assert!(all >= through + CALLS_MEANWHILE, "{verdict:?}");
-        // What the first lost before it left is a gap of its own; both together are what nobody recorded.
-        let recordings = bench.recordings();
-        let without = recordings
-            .iter()
-            .map(|(_, record)| record.gaps.iter().map(|gap| gap.endms - gap.startms).sum::<u64>());
-        let longest = without.max().unwrap_or(0);
-        eprintln!("a full disk: {all} calls, none without audio for more than {longest} ms");
-        assert!(longest <= HOLE_MAX_MS, "{verdict:?}\n{}", bench.log_tails());
-        let causes = recordings.iter().flat_map(|(_, record)| &record.gaps).map(|gap| gap.cause);
-        assert!(causes.into_iter().any(|cause| cause == GapCause::DiskFull), "{verdict:?}");
+        its_gaps_are_short(&bench, all, &verdict);
         assert_eq!(alarms(node(&bench, ONE)).await.len(), 0, "{}", bench.log_tails());
         Ok(())
     });

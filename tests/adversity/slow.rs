@@ -1,9 +1,10 @@
 //! A disk whose syncs, or writes, take seconds.
 
+use std::path::Path;
 use std::time::Duration;
 
-use astlogger::demo::{Shape, Verdict};
-use simulator::SiteConfig;
+use astlogger::demo::Shape;
+use simulator::{CallRef, SiteConfig};
 
 use crate::common::Bench;
 use crate::common::group::{GroupBench, ONE, TWO};
@@ -34,7 +35,33 @@ async fn nothing_is_lost(bench: &Bench, calls: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn its_holes_are_short(what: &str, bench: &GroupBench, verdict: &Verdict) {
+/// A node alone with such a disk.
+async fn a_node(folder: &Path) -> anyhow::Result<(Bench, Sluggish)> {
+    let bench = Bench::prepare(SiteConfig::demo(4, 1), "").await;
+    let disk = Sluggish::attach(folder, &bench.node.data_dir())?;
+    Ok((bench.started().await, disk))
+}
+
+/// A group whose lead has such a disk, and captures three calls.
+async fn a_lead_with_calls(folder: &Path) -> anyhow::Result<(GroupBench, Sluggish, Vec<CallRef>)> {
+    let shape = Shape { consoles: true, ..Shape::hot_standby(5) };
+    let mut bench = GroupBench::prepare(SiteConfig::demo(5, 2), &shape).await;
+    let disk = Sluggish::attach(folder, &node(&bench, ONE).data_dir())?;
+    bench.run().await;
+    bench.leads_steadily(ONE).await;
+    let calls = bench.calls(3).await;
+    bench.recorded_by(&calls, ONE).await;
+    bench.go_on(&calls, 60).await;
+    Ok((bench, disk, calls))
+}
+
+/// The disk is quick again: the calls go on, end, and each is recorded without a long hole.
+async fn all_are_whole(what: &str, bench: &GroupBench, calls: &[CallRef]) {
+    bench.somebody_leads().await;
+    bench.go_on(calls, 100).await;
+    bench.hang_up(calls);
+    let verdict = bench.assert_right(1).await;
+    assert_eq!(verdict.calls_recorded, 4, "{verdict:?}");
     let hole = verdict.takeover_gap_ms_max;
     eprintln!("{what}: {} takeovers, longest hole {hole} ms", verdict.takeovers);
     assert!(hole <= HOLE_MAX_MS, "{verdict:?}\n{}", bench.log_tails());
@@ -43,9 +70,7 @@ fn its_holes_are_short(what: &str, bench: &GroupBench, verdict: &Verdict) {
 #[test]
 fn a_disk_that_takes_seconds_for_a_sync_costs_no_packet_and_is_told() {
     with_disks("a slow disk", async |folder| {
-        let mut bench = Bench::prepare(SiteConfig::demo(4, 1), "").await;
-        let disk = Sluggish::attach(&folder, &bench.node.data_dir())?;
-        bench = bench.started().await;
+        let (bench, disk) = a_node(&folder).await?;
         let switch = bench.site.switch();
         let through = bench.answered_call("5551230001", "31001").await;
         bench.recorded(through).await;
@@ -70,14 +95,7 @@ fn a_disk_that_takes_seconds_for_a_sync_costs_no_packet_and_is_told() {
 #[test]
 fn the_lead_of_a_group_whose_disk_becomes_slow_loses_no_call() {
     with_disks("a slow disk", async |folder| {
-        let shape = Shape { consoles: true, ..Shape::hot_standby(5) };
-        let mut bench = GroupBench::prepare(SiteConfig::demo(5, 2), &shape).await;
-        let disk = Sluggish::attach(&folder, &node(&bench, ONE).data_dir())?;
-        bench.run().await;
-        bench.leads_steadily(ONE).await;
-        let mut calls = bench.calls(3).await;
-        bench.recorded_by(&calls, ONE).await;
-        bench.go_on(&calls, 60).await;
+        let (bench, disk, mut calls) = a_lead_with_calls(&folder).await?;
         disk.syncs_take(SLOW_MEMBER);
         told(node(&bench, ONE), "syncslow", "too slow").await;
         // Whoever leads: its word in the group comes late, and its packets do not.
@@ -85,12 +103,7 @@ fn the_lead_of_a_group_whose_disk_becomes_slow_loses_no_call() {
         bench.recorded_by_any(&calls, &[ONE, TWO]).await;
         bench.go_on(&calls, 100).await;
         disk.syncs_take(Duration::ZERO);
-        bench.somebody_leads().await;
-        bench.go_on(&calls, 100).await;
-        bench.hang_up(&calls);
-        let verdict = bench.assert_right(1).await;
-        assert_eq!(verdict.calls_recorded, 4, "{verdict:?}");
-        its_holes_are_short("a slow disk", &bench, &verdict);
+        all_are_whole("a slow disk", &bench, &calls).await;
         cleared(node(&bench, ONE), "syncslow", "").await;
         Ok(())
     });
@@ -99,9 +112,7 @@ fn the_lead_of_a_group_whose_disk_becomes_slow_loses_no_call() {
 #[test]
 fn a_write_that_takes_seconds_costs_no_packet() {
     with_disks("a disk with slow writes", async |folder| {
-        let mut bench = Bench::prepare(SiteConfig::demo(4, 1), "").await;
-        let disk = Sluggish::attach(&folder, &bench.node.data_dir())?;
-        bench = bench.started().await;
+        let (bench, disk) = a_node(&folder).await?;
         let switch = bench.site.switch();
         let through = bench.answered_call("5551230001", "31001").await;
         bench.recorded(through).await;
@@ -123,9 +134,7 @@ fn a_write_that_takes_seconds_costs_no_packet() {
 #[test]
 fn what_a_disk_that_hangs_for_longer_costs_is_declared() {
     with_disks("a disk that hangs", async |folder| {
-        let mut bench = Bench::prepare(SiteConfig::demo(4, 1), "").await;
-        let disk = Sluggish::attach(&folder, &bench.node.data_dir())?;
-        bench = bench.started().await;
+        let (bench, disk) = a_node(&folder).await?;
         let switch = bench.site.switch();
         let call = bench.answered_call("5551230001", "31001").await;
         bench.recorded(call).await;
@@ -151,14 +160,7 @@ fn what_a_disk_that_hangs_for_longer_costs_is_declared() {
 #[test]
 fn the_calls_of_a_lead_whose_writes_hang_are_taken_over() {
     with_disks("a disk that hangs in a group", async |folder| {
-        let shape = Shape { consoles: true, ..Shape::hot_standby(5) };
-        let mut bench = GroupBench::prepare(SiteConfig::demo(5, 2), &shape).await;
-        let disk = Sluggish::attach(&folder, &node(&bench, ONE).data_dir())?;
-        bench.run().await;
-        bench.leads_steadily(ONE).await;
-        let mut calls = bench.calls(3).await;
-        bench.recorded_by(&calls, ONE).await;
-        bench.go_on(&calls, 60).await;
+        let (bench, disk, mut calls) = a_lead_with_calls(&folder).await?;
         disk.writes_take(HANGS);
         // Nothing that it says gets into the group's log any more, and its silence is heard.
         bench.says_it_leads(TWO).await;
@@ -167,12 +169,7 @@ fn the_calls_of_a_lead_whose_writes_hang_are_taken_over() {
         bench.recorded_by(&calls, TWO).await;
         bench.go_on(&calls, 100).await;
         disk.writes_take(Duration::ZERO);
-        bench.somebody_leads().await;
-        bench.go_on(&calls, 100).await;
-        bench.hang_up(&calls);
-        let verdict = bench.assert_right(1).await;
-        assert_eq!(verdict.calls_recorded, 4, "{verdict:?}");
-        its_holes_are_short("writes that hang", &bench, &verdict);
+        all_are_whole("writes that hang", &bench, &calls).await;
         Ok(())
     });
 }

@@ -1,37 +1,16 @@
 //! `astlogger check` against real archives, whole and with everything that is commonly wrong with one.
 
 use std::path::Path;
-use std::process::Command;
 
-use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::common::commands::check_finds;
 use crate::server::Server;
 use crate::store::{SECRET, Store, files_in};
 
-/// What `check` finds of the archive, and all that it says.
-fn checked(dir: &Path, lines: &str) -> (Value, String) {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/single.toml");
-    let text = std::fs::read_to_string(example).expect("the example");
-    let file = dir.join("astlogger.toml");
-    std::fs::write(&file, format!("{lines}\n{text}")).expect("writable");
-    let asked = Command::new(env!("CARGO_BIN_EXE_astlogger"))
-        .args(["check", "--json", "--config"])
-        .arg(&file)
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&asked.stdout).into_owned();
-    let complaint = String::from_utf8_lossy(&asked.stderr);
-    let report: Value =
-        said.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a report");
-    let of_it = |finding: &&Value| finding["check"] == "archive";
-    let finding = report["findings"].as_array().into_iter().flatten().find(of_it).cloned();
-    (finding.unwrap_or_default(), format!("{said}{complaint}"))
-}
-
 /// Holds what is found against what is expected: verdict, setting, and words in it or in the remedy.
 pub fn assert_found(dir: &Path, lines: &str, verdict: &str, key: &str, words: &[&str]) {
-    let (finding, all) = checked(dir, lines);
+    let (finding, all) = check_finds(dir, lines, "archive");
     let told = finding.to_string();
     assert_eq!(finding["verdict"], verdict, "{lines}\n{all}");
     assert_eq!(finding["key"].as_str().unwrap_or_default(), key, "{told}");

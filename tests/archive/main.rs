@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use astlogger::demo::Shape;
 use astlogger::users::{self, UserRole};
+use common::commands::key_file;
 use common::group::{GroupBench, ONE, TWO, sha256};
 use common::{Bench, LIMIT, PASSWORD};
 use serde_json::{Value, json};
@@ -367,12 +368,7 @@ async fn what_was_altered_in_the_archive_is_put_there_anew_before_the_file_here_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encrypted_recordings_lie_encrypted_in_a_folder_and_their_keys_stay() {
     let share = TempDir::new().expect("a folder");
-    let keys = share.path().join("keys");
-    let made = Command::new(env!("CARGO_BIN_EXE_astlogger"))
-        .args(["key", "new", "--name", "k1", "--file"])
-        .arg(&keys)
-        .output();
-    assert!(made.expect("it runs").status.success());
+    let keys = key_file(share.path());
     let folder = share.path().join("recordings");
     std::fs::create_dir(&folder).expect("writable");
     let settings = format!(

@@ -9,6 +9,7 @@ use storage_core::Recording;
 use tempfile::TempDir;
 
 use crate::common::Bench;
+use crate::common::commands::key_file;
 use crate::common::group::sha256;
 use crate::store::files_in;
 use crate::{
@@ -55,6 +56,19 @@ async fn archived_in(share: &Path, more: &str) -> (Bench, PathBuf, PathBuf, Reco
     (bench, voice, object.clone(), record)
 }
 
+/// The same of a node that encrypts.
+async fn archived_encrypted_in(share: &Path) -> (Bench, PathBuf, PathBuf, Recording) {
+    let encrypted = format!("al_encryptionkeyfile = \"{}\"\n", key_file(share).display());
+    archived_in(share, &encrypted).await
+}
+
+/// The archive gives the recording as it was made.
+async fn is_had_whole(bench: &Bench, record: &Recording) {
+    let (head, body) = get(bench, record, "audio", "").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(sha256(&body), record.sha256);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bit_that_flips_is_mended_from_the_archive_unless_that_is_wrong_too() {
     let share = TempDir::new().expect("a folder");
@@ -89,14 +103,7 @@ async fn a_bit_that_flips_is_mended_from_the_archive_unless_that_is_wrong_too() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_encrypted_can_be_read_from_the_archive_after_it_was_mended_from_there() {
     let share = TempDir::new().expect("a folder");
-    let keys = share.path().join("keys");
-    let made = Command::new(env!("CARGO_BIN_EXE_astlogger"))
-        .args(["key", "new", "--name", "k1", "--file"])
-        .arg(&keys)
-        .output();
-    assert!(made.expect("it runs").status.success());
-    let encrypted = format!("al_encryptionkeyfile = \"{}\"\n", keys.display());
-    let (bench, voice, object, record) = archived_in(share.path(), &encrypted).await;
+    let (bench, voice, object, record) = archived_encrypted_in(share.path()).await;
     let before = std::fs::read(&object).expect("an object");
     rot(&voice);
     scrubs(&bench);
@@ -111,22 +118,13 @@ async fn what_is_encrypted_can_be_read_from_the_archive_after_it_was_mended_from
     edit(&bench, ROOMY, ALWAYS_LOW);
     let bench = restarted(bench).await;
     comes_true(&bench, "it makes room", || !voice.exists()).await;
-    let (head, body) = get(&bench, &record, "audio", "").await;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    assert_eq!(sha256(&body), record.sha256);
+    is_had_whole(&bench, &record).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_does_not_go_while_the_archive_has_it_under_a_data_key_that_is_gone() {
     let share = TempDir::new().expect("a folder");
-    let keys = share.path().join("keys");
-    let made = Command::new(env!("CARGO_BIN_EXE_astlogger"))
-        .args(["key", "new", "--name", "k1", "--file"])
-        .arg(&keys)
-        .output();
-    assert!(made.expect("it runs").status.success());
-    let encrypted = format!("al_encryptionkeyfile = \"{}\"\n", keys.display());
-    let (bench, voice, object, record) = archived_in(share.path(), &encrypted).await;
+    let (bench, voice, object, record) = archived_encrypted_in(share.path()).await;
     // The archive is away while it is mended, so nothing can be put there anew; then the node ends.
     let before = std::fs::read(&object).expect("an object");
     let (folder, hidden) = (share.path().join("recordings"), share.path().join("hidden"));
@@ -150,9 +148,7 @@ async fn a_file_does_not_go_while_the_archive_has_it_under_a_data_key_that_is_go
     let bench = bench.started().await;
     comes_true(&bench, "it makes room", || !voice.exists()).await;
     assert!(std::fs::read(&object).expect("an object") != before, "it was put there anew before");
-    let (head, body) = get(&bench, &record, "audio", "").await;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    assert_eq!(sha256(&body), record.sha256);
+    is_had_whole(&bench, &record).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,8 +14,15 @@ async fn told(page: &Page, words: &str) {
     page.until(&format!("document.querySelector('#outcome').innerText.includes('{words}')")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_administrators_release_what_one_holds_and_delete_it() {
+/// Asks for something that wants to be confirmed, and confirms it.
+async fn surely(page: &Page, button: &str) {
+    page.click(button).await;
+    page.until("document.querySelector('#sure')?.open").await;
+    page.click("#yes").await;
+}
+
+/// A node with two recordings, and two administrators.
+async fn site() -> Bench {
     let bench = Bench::prepare(SiteConfig::demo(2, 1), "").await;
     for number in [1, 2] {
         lay(&bench.node.data_dir(), number, &[tone(440.0, 2, 0..0)], &json!({}));
@@ -23,7 +30,12 @@ async fn two_administrators_release_what_one_holds_and_delete_it() {
     for name in ["adam", "berta"] {
         users::add(&bench.node.users_path(), name, UserRole::Admin, None, None, PASSWORD).unwrap();
     }
-    let bench = bench.started().await;
+    bench.started().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_administrators_release_what_one_holds_and_delete_it() {
+    let bench = site().await;
     let (web, browser) = (bench.node.web(), Browser::start().await);
     let player = browser.open(&address(web, &format!("/#{}", id(1)))).await;
     sign_in(&player, "qa", PASSWORD).await;
@@ -54,9 +66,7 @@ async fn two_administrators_release_what_one_holds_and_delete_it() {
     assert_eq!(page.barriers().await, Vec::<String>::new());
     page.click("#yes").await;
     told(&page, "is under legal hold by").await;
-    page.click("#release").await;
-    page.until("document.querySelector('#sure')?.open").await;
-    page.click("#yes").await;
+    surely(&page, "#release").await;
     told(&page, "adam wishes to release it").await;
     assert_open_to_all(&page, "custody").await;
     // What who listens sees of it.
@@ -67,18 +77,12 @@ async fn two_administrators_release_what_one_holds_and_delete_it() {
 
     let other = open_as(&browser, "berta", web, &format!("/custody#{}", id(1))).await;
     other.fill("#reason", "case closed").await;
-    other.click("#release").await;
-    other.until("document.querySelector('#sure')?.open").await;
-    other.click("#yes").await;
+    surely(&other, "#release").await;
     told(&other, "not under legal hold").await;
     other.until(&format!("{list}.includes('No recording is under legal hold')")).await;
-    other.click("#delete").await;
-    other.until("document.querySelector('#sure')?.open").await;
-    other.click("#yes").await;
+    surely(&other, "#delete").await;
     told(&other, "It was deleted").await;
-    other.click("#delete").await;
-    other.until("document.querySelector('#sure')?.open").await;
-    other.click("#yes").await;
+    surely(&other, "#delete").await;
     told(&other, "was deleted by").await;
     player.go(&address(web, "/?anew")).await;
     player.until("document.querySelector('#count')?.textContent.includes('1')").await;

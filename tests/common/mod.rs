@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod clear;
+pub mod commands;
 pub mod group;
 pub mod page;
 pub mod postgres;
