@@ -97,4 +97,5 @@ class Sluggish(fuse.Operations):
 
 
 folder, place, delays = sys.argv[1:]
-fuse.FUSE(Sluggish(folder, delays), place, foreground=True, use_ino=True)
+# One write is one, and not one for each 4 KiB, of which each would take its time.
+fuse.FUSE(Sluggish(folder, delays), place, foreground=True, use_ino=True, big_writes=True)
