@@ -9,11 +9,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use storage::audit_log::{AuditLog, AuditLogError, Wanted};
 use storage_core::audit::Entry;
 use storage_core::{NodeId, RecordingId, WallTime};
 
+use crate::audit_pages::{self, Filter, Lines, Listing, Question};
 use crate::web::backend::{Code, Failure};
 
 /// What nobody gets to see without a line in the log.
@@ -95,26 +96,28 @@ impl Clerk {
         self.append(&entries).map_err(|error| unwritten(&error.to_string()))
     }
 
-    /// `listaudit`: lines of this node's log, oldest first. Blocking.
+    /// Lines of this node's log, oldest first, behind the line of this number. Blocking.
     ///
     /// # Errors
     /// `unavailable` if the log cannot be read.
-    pub fn list(&self, mut wanted: Wanted) -> Result<Map<String, Value>, Failure> {
-        let limit = wanted.limit;
-        wanted.limit += 1;
-        let mut found = self.log.lock().unwrap_or_else(PoisonError::into_inner).read(&wanted);
-        let failed = |error: &dyn fmt::Display| Failure::new(Code::Unavailable, error.to_string());
-        let entries = found.as_mut().map_err(|error| failed(error))?;
-        let more = entries.len() > limit;
-        entries.truncate(limit);
-        let mut body = Map::new();
-        if let Some(last) = entries.last().filter(|_| more) {
-            body.insert("cursor".to_owned(), last.seq.to_string().into());
-        }
-        let entries = serde_json::to_value(entries).map_err(|error| failed(&error))?;
-        body.insert("entries".to_owned(), entries);
-        body.insert("node".to_owned(), self.node.0.into());
-        Ok(body)
+    pub fn lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure> {
+        let Filter { from, to, user, recording } = filter;
+        // One more tells whether there are more.
+        let wanted = Wanted { from, to, user, recording, after, limit: limit.saturating_add(1) };
+        let found = self.log.lock().unwrap_or_else(PoisonError::into_inner).read(&wanted);
+        let found = found.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
+        Ok(Lines::cut(found, limit))
+    }
+
+    /// What `listaudit` is answered by this node alone. Blocking.
+    ///
+    /// # Errors
+    /// As `lines`.
+    pub fn list(&self, question: &Question) -> Result<Listing, Failure> {
+        let Question { filter, places, limit } = question;
+        let lines = self.lines(filter.clone(), places.of(self.node), *limit)?;
+        let page = audit_pages::page(places, vec![(self.node, lines)], *limit);
+        Ok(Listing { node: self.node, page, unreachable: Vec::new() })
     }
 
     fn write(&self, asked: Asked, outcome: Option<Code>) -> Result<(), AuditLogError> {

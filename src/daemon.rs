@@ -175,6 +175,7 @@ impl Running {
             hub: Arc::clone(&hub),
             works,
             seen: CallLog::open(&config.datadir).map_err(Failure::fault)?,
+            clerk: Clerk::new(config.nodeid, &config.datadir),
             takeovers,
             scrubs: watch::Sender::new(0),
             syncs_told: Mutex::default(),
@@ -194,7 +195,7 @@ impl Running {
             NodeActions::new(Arc::clone(&node), Arc::<GroupBackend>::clone(&backend), config, live);
         let actions = Arc::new(actions);
         let drills = Drills::new(Arc::<NodeActions>::clone(&actions));
-        let web = web::serve(web_config(config, drills), backend).await;
+        let web = web::serve(web_config(config, Arc::clone(&node.clerk), drills), backend).await;
         let web = web.map_err(Failure::unavailable)?;
         let certificates = Certificates::new(config, web.certificate(), &group, aes, hub);
         tasks.push(tokio::spawn(certificates.watch(hangup)));
@@ -554,7 +555,7 @@ async fn open_console(
     }
 }
 
-fn web_config(config: &Config, drills: Drills) -> WebConfig {
+fn web_config(config: &Config, clerk: Arc<Clerk>, drills: Drills) -> WebConfig {
     let web = &config.web;
     let tls = web.tls.as_ref().map(|tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() });
     WebConfig {
@@ -563,7 +564,7 @@ fn web_config(config: &Config, drills: Drills) -> WebConfig {
         insecure: web.insecure,
         users_file: web.usersfile.clone(),
         oidc: web.oidc.clone(),
-        clerk: Clerk::new(config.nodeid, &config.datadir),
+        clerk,
         drills: Arc::new(drills),
         datadir: config.datadir.clone(),
         mindiskfree: config.storage.mindiskfree,

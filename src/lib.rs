@@ -10,6 +10,7 @@
 mod alarms;
 mod archive;
 pub mod audit;
+pub mod audit_pages;
 pub mod bridge;
 mod catalog;
 pub mod catalog_database;

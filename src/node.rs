@@ -44,6 +44,8 @@ use storage_core::{
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::spawn_blocking;
 
+use crate::audit::Clerk;
+use crate::audit_pages::{Filter, Lines, Listing as AuditListing, Question as AuditQuestion};
 use crate::bridge::people::Takeovers;
 use crate::completeness::SeenDay;
 use crate::hub::{Hub, call_body};
@@ -107,6 +109,8 @@ pub struct Node {
     pub works: Option<Works>,
     /// What it saw of calls.
     pub seen: CallLog,
+    /// Writes down what people ask of it.
+    pub clerk: Arc<Clerk>,
     /// What changes of the lead cost.
     pub takeovers: Arc<Takeovers>,
     /// Changes when somebody wants all voice files and logs read over.
@@ -247,6 +251,10 @@ impl Backend for Node {
         })?;
         let calls = read.calls.into_iter().chain(deleted.iter().map(Tombstone::seen)).collect();
         Ok(SeenDay { calls, unreachable: Vec::new() })
+    }
+
+    fn audit(&self, question: &AuditQuestion) -> Result<AuditListing, Failure> {
+        self.clerk.list(question)
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {
@@ -491,6 +499,10 @@ impl PeerService for Node {
             reached(&media).await?;
             Ok(done)
         })
+    }
+
+    fn audit_lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure> {
+        self.clerk.lines(filter, after, limit)
     }
 
     fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {

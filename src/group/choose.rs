@@ -9,55 +9,61 @@ use storage_core::{Duty, NodeId, Role};
 
 use crate::web::backend::{Code, Failure, Target, Unreachable};
 
-/// A member that records, as far as is known.
+/// A member, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Recorder {
+struct Member {
     node: NodeId,
     role: Option<Role>,
     duty: Duty,
     reachable: bool,
 }
 
-/// The recorders of the group as this node sees them.
+/// The members of the group that record, or all of them, as this node sees them.
 #[derive(Clone, Debug)]
 pub struct Sight {
     me: NodeId,
     lead: Option<NodeId>,
     /// By duty, then by number.
-    recorders: Vec<Recorder>,
+    members: Vec<Member>,
 }
 
 impl Sight {
-    /// Reads the group's view. Until the group has been heard, `configured` says who is in it.
+    /// Reads the group's view: those that record. Until the group has been heard, `configured` says who is in it.
     pub fn of(view: &GroupView, role: Role, configured: &[NodeId]) -> Self {
-        let mut recorders: Vec<Recorder> = view
+        let mut sight = Self::of_all(view, role, configured);
+        sight.members.retain(|member| member.role != Some(Role::Witness));
+        sight
+    }
+
+    /// The same with the witness, for what each member has, whether or not it records.
+    pub fn of_all(view: &GroupView, role: Role, configured: &[NodeId]) -> Self {
+        let mut members: Vec<Member> = view
             .members
             .iter()
-            .map(|member| Recorder {
+            .map(|member| Member {
                 node: member.node,
                 role: member.role.or((member.node == view.node).then_some(role)),
                 duty: member.duty,
                 reachable: member.reachable,
             })
             .collect();
-        if recorders.len() < 2 {
+        if members.len() < 2 {
             let unheard = configured.iter().filter(|node| **node != view.node);
-            recorders.extend(unheard.map(|node| Recorder {
+            members.extend(unheard.map(|node| Member {
                 node: *node,
                 role: None,
                 duty: Duty::None,
                 reachable: false,
             }));
         }
-        recorders.retain(|recorder| recorder.role != Some(Role::Witness));
-        recorders.sort_by_key(|recorder| (recorder.duty, recorder.node));
-        Self { me: view.node, lead: view.lead, recorders }
+        members.sort_by_key(|member| (member.duty, member.node));
+        Self { me: view.node, lead: view.lead, members }
     }
 
-    /// The recorders that cannot be reached, by number.
+    /// The members that cannot be reached, by number.
     pub fn unreachable(&self) -> Vec<Unreachable> {
-        let away = self.recorders.iter().filter(|recorder| !recorder.reachable);
-        let mut away: Vec<_> = away.map(|r| Unreachable { node: r.node, role: r.role }).collect();
+        let away = self.members.iter().filter(|member| !member.reachable);
+        let mut away: Vec<_> = away.map(|m| Unreachable { node: m.node, role: m.role }).collect();
         away.sort_unstable();
         away
     }
@@ -71,45 +77,45 @@ impl Sight {
 
     /// A member as people know it.
     pub fn name(&self, node: NodeId) -> Unreachable {
-        let role = self.recorders.iter().find(|recorder| recorder.node == node);
-        Unreachable { node, role: role.and_then(|recorder| recorder.role) }
+        let role = self.members.iter().find(|member| member.node == node);
+        Unreachable { node, role: role.and_then(|member| member.role) }
     }
 
-    /// Whether it is another member that records and can be reached.
+    /// Whether it is another of these members and can be reached.
     pub fn reaches(&self, node: NodeId) -> bool {
         self.peers().contains(&node)
     }
 
-    /// The other recorders that can be reached, by duty.
+    /// The other members that can be reached, by duty.
     pub fn peers(&self) -> Vec<NodeId> {
-        let others = self.recorders.iter().filter(|r| r.reachable && r.node != self.me);
-        others.map(|recorder| recorder.node).collect()
+        let others = self.members.iter().filter(|m| m.reachable && m.node != self.me);
+        others.map(|member| member.node).collect()
     }
 
-    /// Whether there is any other recorder at all.
+    /// Whether there is any other of them at all.
     pub fn has_peers(&self) -> bool {
-        self.recorders.iter().any(|recorder| recorder.node != self.me)
+        self.members.iter().any(|member| member.node != self.me)
     }
 
     /// Whether this node records.
     pub fn i_record(&self) -> bool {
-        self.recorders.iter().any(|recorder| recorder.node == self.me)
+        self.members.iter().any(|member| member.node == self.me)
     }
 
     /// Who is to start a recording, best first: whoever records the call already (he widens it, or
     /// says that it is being recorded), the lead, this node if it could record now, the others.
     pub fn start_order(&self, ready: bool, recording: &BTreeSet<NodeId>) -> Vec<NodeId> {
-        let mut order: Vec<_> = self.recorders.iter().filter(|r| r.reachable).collect();
-        order.sort_by_key(|recorder| {
-            let me = match (recorder.node == self.me, ready) {
+        let mut order: Vec<_> = self.members.iter().filter(|m| m.reachable).collect();
+        order.sort_by_key(|member| {
+            let me = match (member.node == self.me, ready) {
                 (true, true) => 0,
                 (false, _) => 1,
                 (true, false) => 2,
             };
-            let lead = self.lead == Some(recorder.node);
-            (!recording.contains(&recorder.node), !lead, me)
+            let lead = self.lead == Some(member.node);
+            (!recording.contains(&member.node), !lead, me)
         });
-        order.into_iter().map(|recorder| recorder.node).collect()
+        order.into_iter().map(|member| member.node).collect()
     }
 }
 
@@ -308,6 +314,16 @@ mod tests {
         let sight = Sight::of(&view, Role::Witness, &[]);
         assert!(!sight.i_record());
         assert_eq!(sight.peers(), nodes(&[1, 4, 2]));
+    }
+
+    #[test]
+    fn what_each_member_has_is_asked_of_the_witness_too_and_missed() {
+        let sight = Sight::of_all(&view(1, &[]), Role::Backup, &[]);
+        let mut peers = sight.peers();
+        peers.sort_unstable();
+        assert_eq!(peers, nodes(&[1, 3, 4]));
+        let sight = Sight::of_all(&view(1, &[3]), Role::Backup, &[]);
+        assert_eq!(names(&sight.unreachable()), "node 3 (witness)");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Whoever cannot be reached is named, never just missing. Whom to ask is decided in `choose`, what
 //! is asked and how long an answer may take here; `peers` carries it.
 
+mod audit;
 pub(crate) mod choose;
 mod levels;
 mod listen;
@@ -27,6 +28,7 @@ use tokio::sync::broadcast;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::audit_pages::{Listing as AuditListing, Question as AuditQuestion};
 use crate::completeness::SeenDay;
 use crate::peers::protocol::Held;
 use crate::peers::{PeerError, PeerService, Peers, RemoteAudio};
@@ -82,6 +84,11 @@ impl GroupBackend {
 
     fn sight(&self) -> Sight {
         Sight::of(&self.peers.group().view(), self.role, &self.configured)
+    }
+
+    /// The same with the witness.
+    fn sight_of_all(&self) -> Sight {
+        Sight::of_all(&self.peers.group().view(), self.role, &self.configured)
     }
 
     fn node(&self) -> NodeId {
@@ -455,6 +462,11 @@ impl Backend for GroupBackend {
         }
         seen.unreachable = sight.silent(silent);
         Ok(seen)
+    }
+
+    fn audit(&self, question: &AuditQuestion) -> Result<AuditListing, Failure> {
+        let (group, question) = (self.clone(), question.clone());
+        self.peers.wait(async move { group.audit_of_all(question).await })
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {

@@ -25,6 +25,7 @@ use super::protocol::{
     ANSWER_BYTES_MAX, Ask, AudioHead, FoundPage, Held, KeptHead, MirrorHead, MirrorPlace,
     OwnedPage, PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
 };
+use crate::audit_pages::{Filter, Lines};
 use crate::tidings::Tiding;
 use crate::web::backend::{
     Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
@@ -178,6 +179,21 @@ impl Peers {
                 return Ok(calls);
             }
         }
+    }
+
+    /// Lines of the peer's audit log.
+    ///
+    /// # Errors
+    /// [`PeerError`]; refused by one of an earlier version.
+    pub async fn audit_lines(
+        &self,
+        node: NodeId,
+        filter: Filter,
+        after: u64,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Lines, PeerError> {
+        self.ask(node, &Ask::Audit { filter, after, limit }, within).await
     }
 
     /// Whether the station is in the call, as the peer sees it.

@@ -23,6 +23,7 @@ use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, Ucid, W
 
 use recorder_core::call::PauseWord;
 
+use crate::audit_pages::Filter;
 use crate::tidings::Tiding;
 use crate::web::backend::{
     Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
@@ -101,6 +102,15 @@ pub enum Ask {
         day: WallTime,
         /// Calls to leave out at the begin.
         from: usize,
+    },
+    /// What people asked of the asked member, behind the line of a number: [`crate::audit_pages::Lines`] of its audit log.
+    Audit {
+        /// Which lines.
+        filter: Filter,
+        /// Behind the line of this number.
+        after: u64,
+        /// Lines at most, 1 to 1000.
+        limit: usize,
     },
     /// Whether the station is in the call: true or false.
     Concerns {
@@ -383,7 +393,9 @@ pub fn decode_ask(bytes: &[u8]) -> Result<Ask, ProtocolError> {
         Ask::Capture { segments, .. } | Ask::Kept { segments, .. } => {
             (segments.len(), SEGMENTS_MAX)
         }
-        Ask::RecordsSince { limit, .. } => (*limit, storage_core::query::LIMIT_MAX),
+        Ask::RecordsSince { limit, .. } | Ask::Audit { limit, .. } => {
+            (*limit, storage_core::query::LIMIT_MAX)
+        }
         _ => return Ok(question.ask),
     };
     if (1..=most).contains(&count) { Ok(question.ask) } else { Err(ProtocolError::Count(count)) }
@@ -592,6 +604,11 @@ mod tests {
         }
     }
 
+    fn filter() -> Filter {
+        let Query { from, to, .. } = query();
+        Filter { from, to, user: Some("anna".to_owned()), recording: Some(id(1)) }
+    }
+
     fn marking() -> Marking {
         let made =
             Marking::new(vec!["vip".to_owned()], Vec::new(), Some("call back".to_owned())).unwrap();
@@ -693,6 +710,8 @@ mod tests {
             Ask::Audio { recording: id(1), format, part: Some(part), unhashed: false },
             Ask::Calls,
             Ask::Listen { ucid: "00001012071700000000".parse().unwrap() },
+            Ask::Audit { filter: Filter::default(), after: 0, limit: 1 },
+            Ask::Audit { filter: filter(), after: u64::MAX, limit: 1000 },
             Ask::Concerns { target: Target::Recording(id(1)), extension: Extension::from("2611") },
             Ask::Start(StartRequest { target: ucid, scope: Scope::Trunk, by: by.clone() }),
             Ask::Stop(StopRequest {
@@ -770,8 +789,11 @@ mod tests {
         let none = Ask::Records { ids: Vec::new() };
         assert_eq!(decode_ask(&encode_ask(&none)), Err(ProtocolError::Count(0)));
         for limit in [0, 1001, usize::MAX] {
-            let ask = Ask::RecordsSince { cursor: None, limit, all: false };
-            assert_eq!(decode_ask(&encode_ask(&ask)), Err(ProtocolError::Count(limit)));
+            let since = Ask::RecordsSince { cursor: None, limit, all: false };
+            let audit = Ask::Audit { filter: Filter::default(), after: 0, limit };
+            for ask in [since, audit] {
+                assert_eq!(decode_ask(&encode_ask(&ask)), Err(ProtocolError::Count(limit)));
+            }
         }
         let long = vec![b' '; ASK_BYTES_MAX + 1];
         assert_eq!(decode_ask(&long), Err(ProtocolError::TooLong(ASK_BYTES_MAX + 1)));
@@ -797,11 +819,11 @@ mod tests {
 
         #[test]
         fn a_question_with_a_byte_changed_is_read_or_refused(
-            which in 0..19_usize,
+            which in any::<proptest::sample::Index>(),
             at in any::<proptest::sample::Index>(),
             byte in any::<u8>(),
         ) {
-            let mut bytes = encode_ask(&asks()[which]);
+            let mut bytes = encode_ask(which.get(&asks()));
             let at = at.index(bytes.len());
             bytes[at] = byte;
             if let Ok(ask) = decode_ask(&bytes) {

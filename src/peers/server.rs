@@ -25,6 +25,7 @@ use super::protocol::{
     Ask, AudioHead, AudioKind, FoundPage, Held, KeptHead, MirrorHead, MirrorPlace, OwnedPage,
     PIECE_BYTES_MAX, Part, ProtocolError, SEEN_MAX, SeenPage, decode_ask, encode_answer,
 };
+use crate::audit_pages::{Filter, Lines};
 use crate::mirror::Feed;
 use crate::tidings::Tiding;
 use crate::web::backend::{Audio, Backend, Code, Failure, Heard, PauseRequest};
@@ -76,6 +77,12 @@ pub trait PeerService: Backend {
         drop(request);
         Box::pin(async { Err(Failure::new(Code::Unavailable, "this node captures nothing")) })
     }
+
+    /// Lines of this node's audit log, behind the line of a number. May block.
+    ///
+    /// # Errors
+    /// `unavailable` if it cannot be read.
+    fn audit_lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure>;
 
     /// How loud the calls are that this node records, dBFS by recording.
     fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {
@@ -219,6 +226,10 @@ impl Serving<'_> {
             Ask::Levels => whole(reply, Ok(self.service.levels().await)).await,
             Ask::Seen { day, from } => {
                 whole(reply, self.blocking(move |service| seen(service, day, from)).await).await
+            }
+            Ask::Audit { filter, after, limit } => {
+                let lines = self.blocking(move |service| service.audit_lines(filter, after, limit));
+                whole(reply, lines.await).await
             }
             Ask::Concerns { target, extension } => {
                 whole(reply, Ok(self.service.concerns(&target, &extension).await)).await

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use storage::audit_log::Wanted;
 use storage_core::hold::{self, Holding};
 use storage_core::marks::Marking;
 use storage_core::query::Query;
@@ -13,6 +12,7 @@ use storage_core::record::Scope;
 use storage_core::{Extension, RecordingId, Ucid, WallTime};
 
 use super::backend::{Code, Failure, FetchFormat, Target, Topic};
+use crate::audit_pages::{Filter, Question};
 use crate::completeness::{day_named, today};
 use crate::exports::ExportId;
 
@@ -145,17 +145,20 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `badvalue`, naming the argument.
-    pub fn audit(&self) -> Result<Wanted, Failure> {
+    pub fn audit(&self) -> Result<Question, Failure> {
         let limit = self.number("limit")?.unwrap_or(50);
         let limit = usize::try_from(limit).ok().filter(|limit| (1..=1000).contains(limit));
-        Ok(Wanted {
+        let limit = limit.ok_or_else(|| bad("`limit` must be a number from 1 to 1000"))?;
+        let filter = Filter {
             from: self.time("from")?,
             to: self.time("to")?,
             user: self.word("user")?,
             recording: self.optional_recording()?,
-            after: self.number("cursor")?.unwrap_or(0),
-            limit: limit.ok_or_else(|| bad("`limit` must be a number from 1 to 1000"))?,
-        })
+        };
+        let places = self.word("cursor")?.map(|cursor| cursor.parse()).transpose();
+        let wrong =
+            |_| bad("`cursor` must be one that `listaudit` answered; leave it out to begin");
+        Ok(Question { filter, places: places.map_err(wrong)?.unwrap_or_default(), limit })
     }
 
     fn time(&self, name: &str) -> Result<Option<WallTime>, Failure> {

@@ -111,8 +111,7 @@ pub async fn list(
 ) -> Result<Json<Map<String, Value>>, Refusal> {
     permitted(&web, &headers, "listaudit")?;
     let members = members_of_query(pairs);
-    let wanted = Arguments::new(&members).audit()?;
-    Ok(Json(web.node.audit(&web.clerk, wanted).await?))
+    Ok(Json(web.node.audit(Arguments::new(&members).audit()?).await?))
 }
 
 /// What could not be done, if anything.

@@ -23,6 +23,7 @@ use tokio::sync::broadcast;
 
 use std::sync::Arc;
 
+use crate::audit_pages::{Listing as AuditListing, Question as AuditQuestion};
 use crate::completeness::SeenDay;
 use crate::users::UserRole;
 
@@ -213,8 +214,7 @@ pub struct PauseReply {
     pub pausedms: u64,
 }
 
-/// A member that records and cannot be reached now: what it made last may be missing from an
-/// answer.
+/// A member that cannot be reached now: what only it has is missing from an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Unreachable {
     /// Its number.
@@ -448,6 +448,12 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// `internal` if it cannot be read.
     fn seen(&self, day: WallTime) -> Result<SeenDay, Failure>;
+
+    /// `listaudit`: what people asked of whom, and what came of it.
+    ///
+    /// # Errors
+    /// `unavailable` if the node's own log cannot be read.
+    fn audit(&self, question: &AuditQuestion) -> Result<AuditListing, Failure>;
 
     /// The calls in progress.
     fn calls(&self) -> BoxFuture<'static, CallList>;

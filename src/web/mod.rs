@@ -73,6 +73,7 @@ use crate::audit::Clerk;
 use crate::config::DiskShare;
 use crate::config::Oidc;
 use crate::exports::Exports;
+pub(crate) use outbox::REPLY_BYTES_MAX;
 pub use server::{Running, WebError, serve};
 pub use tls::Certificate;
 

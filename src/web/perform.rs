@@ -137,7 +137,7 @@ pub async fn answer(
         }
         Verb::ListCalls => node.calls(session.scope()).await,
         Verb::Completeness => node.completeness(session.scope(), arguments.day()?).await,
-        Verb::ListAudit => node.audit(&web.clerk, arguments.audit()?).await,
+        Verb::ListAudit => node.audit(arguments.audit()?).await,
         Verb::SignOut => {
             web.desk.sign_out(session);
             Ok(Map::new())

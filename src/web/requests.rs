@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
-use storage::audit_log::Wanted;
 use storage_core::hold::RELEASE_WITHIN;
 use storage_core::marks::{Marking, Score, Scoring};
 use storage_core::query::Query;
@@ -26,7 +25,7 @@ use super::fetch::Fetch;
 use super::outbox::REPLY_BYTES_MAX;
 use super::session::Session;
 use super::waveform::waveform;
-use crate::audit::Clerk;
+use crate::audit_pages::{Listing as AuditListing, Question as AuditQuestion};
 use crate::completeness::{self, truncate};
 use crate::group::choose::is_meant;
 use crate::users::UserRole;
@@ -263,21 +262,17 @@ impl Node {
     ///
     /// # Errors
     /// `unavailable` if the log cannot be read.
-    pub async fn audit(
-        &self,
-        clerk: &Arc<Clerk>,
-        mut wanted: Wanted,
-    ) -> Result<Map<String, Value>, Failure> {
-        let clerk = Arc::clone(clerk);
-        let question = move |_: &dyn Backend| loop {
-            let body = clerk.list(wanted.clone())?;
-            // A line is at most as long as a request, so halving ends.
-            if wanted.limit == 1 || json(&body)?.to_string().len() <= REPLY_BYTES_MAX {
-                return Ok(body);
-            }
-            wanted.limit /= 2;
-        };
-        self.ask(question).await
+    pub async fn audit(&self, question: AuditQuestion) -> Result<Map<String, Value>, Failure> {
+        let listed = self.ask(move |backend| backend.audit(&question)).await?;
+        let AuditListing { node, page, unreachable } = listed;
+        let mut body = Map::new();
+        body.insert("node".to_owned(), node.0.into());
+        body.insert("entries".to_owned(), json(page.entries)?);
+        if page.more {
+            body.insert("cursor".to_owned(), page.places.to_string().into());
+        }
+        name_unreachable(&mut body, &unreachable)?;
+        Ok(body)
     }
 
     /// `startrecording`.

@@ -4,8 +4,8 @@
 use storage_core::audit::{Entry, Numbered};
 use storage_core::{WallTime, chain};
 
-use crate::chain_log::ChainLog;
 pub use crate::chain_log::{ChainFault as AuditFault, ChainLogError as AuditLogError};
+use crate::chain_log::{ChainLog, file_name};
 
 /// The log of a data folder; one writer.
 pub type AuditLog = ChainLog<Entry>;
@@ -34,7 +34,13 @@ impl AuditLog {
     /// [`AuditLogError`].
     pub fn read(&self, wanted: &Wanted) -> Result<Vec<Numbered>, AuditLogError> {
         let mut found = Vec::new();
-        for name in self.names().map_err(|source| self.failed("list", source))? {
+        let mut names =
+            self.names_behind(wanted.after).map_err(|source| self.failed("list", source))?;
+        if let Some(from) = wanted.from {
+            let first = file_name(from);
+            names.retain(|name| *name >= first);
+        }
+        for name in names {
             let text = self.text(&name).map_err(|source| self.failed("read", source))?;
             for numbered in text.lines().filter_map(chain::entry::<Entry>) {
                 if found.len() == wanted.limit {
@@ -126,6 +132,29 @@ mod tests {
         let from = Some(WallTime::from_millis(NOON_MS + DAY_MS));
         let wanted = Wanted { from, limit: 1, after: 3, ..Wanted::default() };
         assert_eq!(log.read(&wanted).unwrap()[0].entry.user, "e");
+    }
+
+    #[test]
+    fn lines_are_found_behind_any_number_and_from_any_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = AuditLog::new(dir.path());
+        // The clock is set back after the third day.
+        let days = [0, 0, 0, 1, 2, 2, 0, 4, 5];
+        for day in days {
+            log.append(&entry("a", day)).unwrap();
+        }
+        for (after, from) in (0..=10).flat_map(|after| (0..7).map(move |from| (after, from))) {
+            let at = WallTime::from_millis(NOON_MS + from * DAY_MS);
+            let wanted = Wanted { from: Some(at), after, limit: 100, ..Wanted::default() };
+            let found = log.read(&wanted).unwrap().into_iter().map(|line| line.seq);
+            let all = (1..).zip(days).filter(|(seq, day)| *seq > after && *day >= from);
+            let all: Vec<u64> = all.map(|(seq, _)| seq).collect();
+            assert_eq!(found.collect::<Vec<_>>(), all, "after {after}, from {from}");
+        }
+        // What is wholly before is not even read; what cannot be read is not passed over.
+        std::fs::write(&files(dir.path())[0], [0xff; 99]).unwrap();
+        let behind = |after| log.names_behind(after).unwrap().len();
+        assert_eq!([0, 3, 4, 6, 7, 8, 9].map(behind), [5, 4, 3, 3, 2, 1, 1]);
     }
 
     #[test]

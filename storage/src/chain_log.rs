@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_core::WallTime;
-use storage_core::chain::{Chained, Head, Verifier};
+use storage_core::chain::{self, Chained, Head, Verifier};
 
 use crate::disk::{Disk, DiskFile, RealDisk, read_whole, write_all_at};
 use crate::voice_file::VoiceError;
@@ -23,6 +23,8 @@ const HEAD_FILE: &str = "head";
 const ENDING: &str = ".jsonl";
 /// A day of a million requests has some 400 MB; a longer file is not one of ours.
 const FILE_BYTES_MAX: usize = 1 << 30;
+/// A request's line is not much longer than the request, which has 64 KiB at most.
+const LINE_BYTES_MAX: usize = 128 << 10;
 
 /// Why an entry cannot be written down, or the log not be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +61,8 @@ struct Open {
     length: u64,
 }
 
-/// The file of a day.
-fn file_name(at: WallTime) -> String {
+/// The file of a day. It has lines of that day and, after the clock was set back, of earlier ones.
+pub(crate) fn file_name(at: WallTime) -> String {
     let at = at.to_string();
     format!("{}{ENDING}", at.get(..10).unwrap_or("1970-01-01"))
 }
@@ -213,6 +215,29 @@ impl<E: Chained> ChainLog<E> {
             listed => listed?,
         };
         Ok(listed.into_iter().map(|file| file.name).filter(|name| name.ends_with(ENDING)).collect())
+    }
+
+    /// The files, oldest first, from the one on that has the line behind this number.
+    pub(crate) fn names_behind(&self, number: u64) -> io::Result<Vec<String>> {
+        let mut names = self.names()?;
+        let (mut low, mut high) = (0, names.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match self.first_number(&names[middle])? {
+                Some(first) if first <= number.saturating_add(1) => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(names.split_off(low.saturating_sub(1)))
+    }
+
+    /// The number of a file's first line, if that can be read.
+    fn first_number(&self, name: &str) -> io::Result<Option<u64>> {
+        let mut begin = vec![0; LINE_BYTES_MAX];
+        let read = self.disk.open(&self.folder.join(name))?.read_at(&mut begin, 0)?;
+        let text = String::from_utf8_lossy(&begin[..read]);
+        let line = text.split_once('\n').map(|(line, _)| line);
+        Ok(line.and_then(chain::entry::<E>).map(|numbered| numbered.seq))
     }
 
     /// The whole lines of a file.

@@ -2,6 +2,7 @@
 
 mod acting;
 mod audio;
+mod auditing;
 mod listening;
 mod listing;
 mod node;

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use astlogger::audit_pages::{Filter, Lines, Listing as AuditListing, Question, page};
 use astlogger::completeness::SeenDay;
 use astlogger::peers::{CaptureChunks, PeerService};
 use astlogger::web::backend::{
@@ -17,6 +18,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use recorder_core::call::{PauseDone, PauseWord};
 use serde_json::{Map, Value, json};
 use storage::{Catalog, MemoryCatalog};
+use storage_core::audit::Numbered;
 use storage_core::completeness::SeenCall;
 use storage_core::query::Query;
 use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, Ucid, WallTime};
@@ -32,6 +34,8 @@ pub struct FakeNode {
     pub calls: Mutex<Vec<Value>>,
     pub levels: Mutex<BTreeMap<RecordingId, f64>>,
     pub seen: Mutex<Vec<SeenCall>>,
+    /// Its audit log; none if it cannot be read.
+    pub audit: Mutex<Option<Vec<Numbered>>>,
     pub concerned: Mutex<Vec<String>>,
     pub start_answer: Mutex<Result<RecordingId, Failure>>,
     /// A start takes a permit of these.
@@ -62,6 +66,7 @@ impl FakeNode {
             copies: Mutex::default(),
             lost: Mutex::default(),
             seen: Mutex::default(),
+            audit: Mutex::new(Some(Vec::new())),
             calls: Mutex::default(),
             levels: Mutex::default(),
             concerned: Mutex::default(),
@@ -191,6 +196,13 @@ impl Backend for FakeNode {
         Ok(SeenDay { calls, unreachable: Vec::new() })
     }
 
+    fn audit(&self, question: &Question) -> Result<AuditListing, Failure> {
+        let Question { filter, places, limit } = question;
+        let lines = self.audit_lines(filter.clone(), places.of(self.node), *limit)?;
+        let page = page(places, vec![(self.node, lines)], *limit);
+        Ok(AuditListing { node: self.node, page, unreachable: Vec::new() })
+    }
+
     fn calls(&self) -> BoxFuture<'static, CallList> {
         let calls = self.calls.lock().unwrap().clone();
         async { CallList { calls, unreachable: Vec::new() } }.boxed()
@@ -286,6 +298,14 @@ impl Backend for FakeNode {
 }
 
 impl PeerService for FakeNode {
+    fn audit_lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure> {
+        let log = self.audit.lock().unwrap().clone();
+        let mut entries = log.ok_or_else(|| no::<()>(Code::Unavailable).unwrap_err())?;
+        entries.retain(|line| line.seq > after);
+        entries.retain(|line| filter.user.as_ref().is_none_or(|user| *user == line.entry.user));
+        Ok(Lines::cut(entries, limit))
+    }
+
     fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {
         let levels = self.levels.lock().unwrap().clone();
         Box::pin(async { levels })

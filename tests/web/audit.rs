@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use astlogger::users::UserRole;
+use astlogger::web::backend::Unreachable;
 use serde_json::{Value, json};
 use storage::audit_log::AuditLog;
+use storage_core::{NodeId, Role};
 use tokio::time::{Instant, sleep};
 
 use super::client::{Client, bearer, get, http};
@@ -91,6 +93,33 @@ async fn what_people_do_on_either_way_is_written_down() {
     let listed = otto.ask(json!({"request": "listaudit", "user": "quentin", "limit": 1000})).await;
     assert_eq!(of(&listed, "getrecording").len(), 1);
     assert_sound_and_silent(&site);
+}
+
+#[tokio::test]
+async fn a_page_goes_on_by_its_cursor_and_by_no_other_word() {
+    let site = Site::new().await;
+    let away = Unreachable { node: NodeId(2), role: Some(Role::Backup) };
+    *site.node.unreachable.lock().unwrap() = vec![away];
+    let begun = entries(&site, "?limit=1").await;
+    assert_eq!((&begun["node"], &begun["cursor"]), (&json!(1), &Value::Null));
+    assert_eq!(begun["unreachable"], json!([{"node": 2, "role": "backup"}]));
+    let first = entries(&site, "?limit=1").await;
+    assert_eq!((&first["entries"], &first["cursor"]), (&begun["entries"], &json!("1:1")));
+    let second = entries(&site, "?limit=1&cursor=1:1").await;
+    assert_eq!((&second["entries"][0]["seq"], &second["cursor"]), (&json!(2), &json!("1:2")));
+    let bearer = bearer(&site, UserRole::Auditor).await;
+    let mut otto = Client::signed_in(&site, UserRole::Auditor).await;
+    for wrong in ["1", "1:1,1:2", "1:x", "0:1"] {
+        let path = format!("/api/audit?cursor={wrong}");
+        let refused = get(&site, &path, &[("Authorization", &bearer)]).await;
+        assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("badvalue")));
+        assert!(refused.text().contains("`cursor`"), "{}", refused.text());
+        let refused = otto.ask(json!({"request": "listaudit", "cursor": wrong})).await;
+        assert_eq!(refused["error"], "badvalue", "{wrong}");
+    }
+    // The number that it was before is said to be none.
+    let refused = otto.ask(json!({"request": "listaudit", "cursor": 1})).await;
+    assert_eq!(refused["error"], "badvalue");
 }
 
 /// The log is whole, and no secret is in it.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use argon2::password_hash::{PasswordHasher, SaltString};
 use astlogger::audit::Clerk;
+use astlogger::audit_pages::{Listing as AuditListing, Question};
 use astlogger::completeness::SeenDay;
 use astlogger::config::{DiskShare, Oidc};
 use astlogger::users::UserRole;
@@ -39,6 +40,8 @@ pub const OTHER_UCID: &str = "00001000021700000002";
 type Stored = (Recording, Arc<Vec<u8>>);
 
 pub struct FakeNode {
+    /// Who writes down what is asked of it, once it serves people.
+    clerk: Mutex<Option<Arc<Clerk>>>,
     pub recordings: Mutex<BTreeMap<RecordingId, Stored>>,
     pub started: Mutex<Vec<StartRequest>>,
     pub stopped: Mutex<Vec<StopRequest>>,
@@ -111,6 +114,7 @@ impl Audio for Memory {
 impl FakeNode {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
+            clerk: Mutex::default(),
             recordings: Mutex::default(),
             started: Mutex::default(),
             stopped: Mutex::default(),
@@ -222,6 +226,12 @@ impl Backend for FakeNode {
 
     fn seen(&self, _: WallTime) -> Result<SeenDay, Failure> {
         Ok(SeenDay::default())
+    }
+
+    fn audit(&self, question: &Question) -> Result<AuditListing, Failure> {
+        let clerk = self.clerk.lock().unwrap().clone().expect("it serves people");
+        let unreachable = self.unreachable.lock().unwrap().clone();
+        Ok(AuditListing { unreachable, ..clerk.list(question)? })
     }
 
     fn calls(&self) -> BoxFuture<'static, CallList> {
@@ -414,13 +424,15 @@ impl Site {
         mindiskfree: DiskShare,
     ) -> Self {
         let users_file = folder.path().join("users.toml");
+        let clerk = Clerk::new(NodeId(1), folder.path());
+        *node.clerk.lock().unwrap() = Some(Arc::clone(&clerk));
         let config = WebConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: None,
             insecure: false,
             users_file: users_file.clone(),
             oidc,
-            clerk: Clerk::new(NodeId(1), folder.path()),
+            clerk,
             drills: node.clone(),
             datadir: folder.path().to_owned(),
             mindiskfree,

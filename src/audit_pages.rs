@@ -1,0 +1,427 @@
+//! The audit logs of all members as one, page by page: which lines come next, and how a page says where the next
+//! one begins. Pure: the members' answers go in. Who is asked is `group`'s matter, what a log answers the
+//! clerk's.
+//!
+//! Each log keeps its own order; among several the earlier line comes first, by the clocks of those who wrote
+//! them. A member that does not answer keeps its place: its lines come when it answers again, behind what was
+//! told meanwhile.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use storage_core::audit::Numbered;
+use storage_core::{NodeId, RecordingId, WallTime};
+
+use crate::web::REPLY_BYTES_MAX;
+use crate::web::backend::Unreachable;
+
+/// Lines told at once, as JSON; what else is in a reply has room beside them. One line alone may be longer.
+const LINES_BYTES_MAX: usize = REPLY_BYTES_MAX - 4096;
+/// Members that a cursor may name: twice as many as a group has, since some may have left it between two pages.
+const PLACES_MAX: usize = 32;
+
+/// Which lines are asked for. All of it must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// At this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<WallTime>,
+    /// Before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<WallTime>,
+    /// By this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// About this recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingId>,
+}
+
+/// `listaudit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// Which lines.
+    pub filter: Filter,
+    /// Behind these.
+    pub places: Places,
+    /// So many lines at most, 1 or more.
+    pub limit: usize,
+}
+
+/// Up to which line each member's log was told; of a member that is not named nothing was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places(BTreeMap<NodeId, u64>);
+
+impl Places {
+    /// The number of the last line told of this member's log.
+    #[must_use]
+    pub fn of(&self, node: NodeId) -> u64 {
+        self.0.get(&node).copied().unwrap_or(0)
+    }
+}
+
+/// As a cursor: `1:120,2:45`.
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (node, seq)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{node}:{seq}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A cursor that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not a cursor")]
+pub struct NotPlaces;
+
+impl FromStr for Places {
+    type Err = NotPlaces;
+
+    fn from_str(text: &str) -> Result<Self, NotPlaces> {
+        let place = |text: &str| {
+            let (node, seq) = text.split_once(':')?;
+            Some((NodeId(node.parse().ok().filter(|node| *node > 0)?), seq.parse().ok()?))
+        };
+        let places: Option<BTreeMap<_, _>> =
+            text.split(',').take(PLACES_MAX + 1).map(place).collect();
+        let places = Self(places.filter(|all| all.len() <= PLACES_MAX).ok_or(NotPlaces)?);
+        // One form only: no sign, no zero in front, each member once.
+        if places.to_string() == text { Ok(places) } else { Err(NotPlaces) }
+    }
+}
+
+/// What one member's log answers: lines in its order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lines {
+    /// The lines.
+    pub entries: Vec<Numbered>,
+    /// Whether there are more behind them.
+    pub more: bool,
+}
+
+impl Lines {
+    /// As many of these as may be told at once.
+    #[must_use]
+    pub fn cut(entries: Vec<Numbered>, limit: usize) -> Self {
+        Self::cut_within(entries, Room::new(limit, LINES_BYTES_MAX))
+    }
+
+    fn cut_within(mut entries: Vec<Numbered>, mut room: Room) -> Self {
+        let told = entries.iter().take_while(|line| room.takes(line)).count();
+        let more = told < entries.len();
+        entries.truncate(told);
+        Self { entries, more }
+    }
+}
+
+/// A page.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// The lines, oldest first.
+    pub entries: Vec<Numbered>,
+    /// Where the next page begins.
+    pub places: Places,
+    /// Whether those who answered have more.
+    pub more: bool,
+}
+
+/// What `listaudit` is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listing {
+    /// Who answers.
+    pub node: NodeId,
+    /// The lines.
+    pub page: Page,
+    /// Whose lines are not in it.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// The page behind these places, of what each member's log answered.
+#[must_use]
+pub fn page(places: &Places, told: Vec<(NodeId, Lines)>, limit: usize) -> Page {
+    page_within(places, told, Room::new(limit, LINES_BYTES_MAX))
+}
+
+fn page_within(places: &Places, told: Vec<(NodeId, Lines)>, mut room: Room) -> Page {
+    let log = |(node, lines)| Log::new(node, lines, places.of(node));
+    let mut logs: Vec<Log> = told.into_iter().map(log).collect();
+    let mut page = Page { places: places.clone(), ..Page::default() };
+    while let Some(log) = next(&mut logs)
+        && let Some(line) = log.take(&mut room)
+    {
+        page.places.0.insert(log.node, line.seq);
+        page.entries.push(line);
+    }
+    page.more = logs.iter().any(|log| log.more || !log.lines.is_empty());
+    page
+}
+
+/// The log with the earliest line. None where one has more lines than it told: any of them may be earlier.
+fn next(logs: &mut [Log]) -> Option<&mut Log> {
+    if logs.iter().any(|log| log.lines.is_empty() && log.more) {
+        return None;
+    }
+    let begun = logs.iter_mut().filter(|log| !log.lines.is_empty());
+    begun.min_by_key(|log| (log.lines.front().map(|line| line.entry.at), log.node))
+}
+
+struct Log {
+    node: NodeId,
+    lines: VecDeque<Numbered>,
+    more: bool,
+}
+
+impl Log {
+    /// Lines that were told before, or twice, are none: a page that ended with one would be told again and again.
+    fn new(node: NodeId, Lines { mut entries, more }: Lines, mut place: u64) -> Self {
+        entries.retain(|line| {
+            let is_new = line.seq > place;
+            place = place.max(line.seq);
+            is_new
+        });
+        let more = more && !entries.is_empty();
+        Self { node, lines: entries.into(), more }
+    }
+
+    fn take(&mut self, room: &mut Room) -> Option<Numbered> {
+        if room.takes(self.lines.front()?) { self.lines.pop_front() } else { None }
+    }
+}
+
+/// How much more may be told at once.
+struct Room {
+    lines: usize,
+    bytes: usize,
+    is_begun: bool,
+}
+
+impl Room {
+    const fn new(lines: usize, bytes: usize) -> Self {
+        Self { lines, bytes, is_begun: false }
+    }
+
+    /// Whether this line may be told, too; the first may always, however long it is.
+    fn takes(&mut self, line: &Numbered) -> bool {
+        // What cannot be written as JSON is not told either.
+        let bytes = serde_json::to_string(line).map_or(0, |text| text.len() + 1);
+        if self.lines == 0 || (self.is_begun && bytes > self.bytes) {
+            return false;
+        }
+        self.lines -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.is_begun = true;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use storage_core::audit::Entry;
+
+    use super::*;
+
+    /// When each line of each member's log was written, in the log's order.
+    type Logs = Vec<Vec<i64>>;
+
+    fn line(node: NodeId, seq: u64, at: i64) -> Numbered {
+        let entry = Entry {
+            at: WallTime::from_millis(at),
+            node,
+            user: "anna".to_owned(),
+            role: None,
+            address: "10.0.0.9".to_owned(),
+            action: "listrecordings".to_owned(),
+            recordingid: None,
+            arguments: serde_json::Value::Null,
+            outcome: "success".to_owned(),
+        };
+        Numbered { seq, entry }
+    }
+
+    fn members(logs: &Logs) -> impl Iterator<Item = (NodeId, &Vec<i64>)> {
+        (1..).map(NodeId).zip(logs)
+    }
+
+    fn lines_of((node, log): (NodeId, &Vec<i64>)) -> Vec<Numbered> {
+        (1..).zip(log).map(|(seq, at)| line(node, seq, *at)).collect()
+    }
+
+    /// A page of what those who are there answer; the places go through their cursor.
+    fn asked(logs: &Logs, away: &[bool], places: &Places, limit: usize, bytes: usize) -> Page {
+        let answers = |(member, _): &(usize, _)| !away.get(*member).copied().unwrap_or(false);
+        let told = members(logs).enumerate().filter(answers).map(|(_, (node, log))| {
+            let mut lines = lines_of((node, log));
+            lines.retain(|line| line.seq > places.of(node));
+            lines.truncate(limit + 1);
+            (node, Lines::cut_within(lines, Room::new(limit, bytes)))
+        });
+        let page = page_within(places, told.collect(), Room::new(limit, bytes));
+        assert!(page.entries.len() <= limit);
+        assert!(!page.more || !page.entries.is_empty(), "the next page would be this one");
+        let cursor = page.places.to_string();
+        let kept = if cursor.is_empty() { Ok(Places::default()) } else { cursor.parse() };
+        assert_eq!(kept.as_ref(), Ok(&page.places));
+        page
+    }
+
+    fn is_sorted(entries: &[Numbered]) -> bool {
+        entries.is_sorted_by_key(|line| (line.entry.at, line.entry.node, line.seq))
+    }
+
+    /// Logs whose clocks never go back.
+    fn steady() -> impl Strategy<Value = Logs> {
+        let log = proptest::collection::vec(0..4_i64, 0..12).prop_map(|steps| {
+            let mut at = 0;
+            steps.into_iter().map(|step| (at += step, at).1).collect()
+        });
+        proptest::collection::vec(log, 1..5)
+    }
+
+    /// Between two pages: lines that are written, by whom and when; and who is away.
+    type Between = (Vec<(usize, i64)>, Vec<bool>, usize);
+
+    fn between() -> impl Strategy<Value = Between> {
+        let written = proptest::collection::vec((0..4_usize, 0..60_i64), 0..6);
+        (written, proptest::collection::vec(any::<bool>(), 4), 1..6_usize)
+    }
+
+    proptest! {
+        #[test]
+        fn pages_of_any_length_give_all_lines_in_order(
+            logs in steady(),
+            limits in proptest::collection::vec(1..7_usize, 1..5),
+            bytes in 0..900_usize,
+        ) {
+            let mut all: Vec<_> = members(&logs).flat_map(lines_of).collect();
+            all.sort_by_key(|line| (line.entry.at, line.entry.node, line.seq));
+            let (mut told, mut places) = (Vec::new(), Places::default());
+            for limit in limits.into_iter().cycle() {
+                let page = asked(&logs, &[], &places, limit, bytes);
+                told.extend(page.entries);
+                places = page.places;
+                if !page.more {
+                    break;
+                }
+            }
+            prop_assert_eq!(told, all);
+        }
+
+        /// Whatever is written between the pages, whoever is away for some, whatever the clocks say.
+        #[test]
+        fn each_line_is_told_once(
+            mut logs in proptest::collection::vec(proptest::collection::vec(0..60_i64, 0..12), 4),
+            pages in proptest::collection::vec(between(), 0..8),
+        ) {
+            let (mut told, mut places) = (Vec::new(), Places::default());
+            for (written, away, limit) in pages {
+                let page = asked(&logs, &away, &places, limit, usize::MAX);
+                let is_away = |line: &Numbered| away[usize::from(line.entry.node.0) - 1];
+                prop_assert!(!page.entries.iter().any(is_away));
+                told.extend(page.entries);
+                places = page.places;
+                written.into_iter().for_each(|(member, at)| logs[member].push(at));
+            }
+            loop {
+                let page = asked(&logs, &[], &places, 3, usize::MAX);
+                told.extend(page.entries);
+                places = page.places;
+                if !page.more {
+                    break;
+                }
+            }
+            for member in members(&logs) {
+                let of = told.iter().filter(|line| line.entry.node == member.0).cloned();
+                prop_assert_eq!(of.collect::<Vec<_>>(), lines_of(member));
+            }
+        }
+
+        #[test]
+        fn a_page_is_in_order_whoever_is_away(
+            logs in steady(),
+            away in proptest::collection::vec(any::<bool>(), 4),
+            limit in 1..30_usize,
+        ) {
+            prop_assert!(is_sorted(&asked(&logs, &away, &Places::default(), limit, 900).entries));
+        }
+
+        #[test]
+        fn any_text_is_a_cursor_or_none(text in "[0-9:,+ ]{0,24}|.{0,24}") {
+            if let Ok(places) = text.parse::<Places>() {
+                prop_assert_eq!(places.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cursor_has_one_form() {
+        let places: Places = "1:120,2:45".parse().unwrap();
+        assert_eq!([1, 2, 3].map(|node| places.of(NodeId(node))), [120, 45, 0]);
+        let most: Vec<_> = (1..=33).map(|node| format!("{node}:1")).collect();
+        assert!(most[..32].join(",").parse::<Places>().is_ok());
+        let too_many = most.join(",");
+        for wrong in [
+            "",
+            "120",
+            "1:",
+            ":1",
+            "1:120,",
+            ",1:120",
+            "0:1",
+            "65536:1",
+            "1:18446744073709551616",
+            "2:45,1:120",
+            "1:1,1:2",
+            "1:+1",
+            "+1:1",
+            "01:1",
+            "1:01",
+            "1:1 ",
+            "1:-1",
+            "1:1:1",
+            "1;1",
+            &too_many,
+        ] {
+            assert_eq!(wrong.parse::<Places>(), Err(NotPlaces), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_before_what_a_member_has_not_told_yet() {
+        let (one, two) = (NodeId(1), NodeId(2));
+        let short = Lines { entries: vec![line(one, 1, 10)], more: true };
+        let long = Lines { entries: vec![line(two, 1, 5), line(two, 2, 90)], more: false };
+        let page = page(&Places::default(), vec![(one, short), (two, long)], 50);
+        let told: Vec<_> = page.entries.iter().map(|line| (line.entry.node, line.seq)).collect();
+        assert_eq!((told, page.more), (vec![(two, 1), (one, 1)], true));
+        assert_eq!(page.places.to_string(), "1:1,2:1");
+    }
+
+    #[test]
+    fn a_member_that_repeats_itself_ends_no_paging() {
+        let node = NodeId(1);
+        let places: Places = "1:2".parse().unwrap();
+        let again = vec![line(node, 2, 1), line(node, 4, 1), line(node, 4, 1), line(node, 3, 1)];
+        let told = page(&places, vec![(node, Lines { entries: again, more: false })], 50);
+        assert_eq!((told.entries, told.more), (vec![line(node, 4, 1)], false));
+        let nothing_new = Lines { entries: vec![line(node, 1, 1)], more: true };
+        let told = page(&places, vec![(node, nothing_new)], 50);
+        assert_eq!((told.entries, told.places, told.more), (Vec::new(), places, false));
+    }
+
+    #[test]
+    fn a_long_line_is_told_alone() {
+        let (node, mut long) = (NodeId(1), line(NodeId(1), 1, 1));
+        long.entry.user = "x".repeat(LINES_BYTES_MAX);
+        let lines = Lines::cut(vec![long.clone(), line(node, 2, 2)], 50);
+        assert_eq!((lines.entries.len(), lines.more), (1, true));
+        let page = page(&Places::default(), vec![(node, lines)], 50);
+        assert_eq!((page.entries, page.more), (vec![long], true));
+        let short = vec![line(node, 1, 1); 3];
+        assert_eq!(Lines::cut(short, 2).entries.len(), 2);
+    }
+}
