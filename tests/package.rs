@@ -46,6 +46,10 @@ fn the_package_holds_what_belongs_to_it_and_lintian_finds_no_error() {
     ] {
         assert!(listed.lines().any(|line| line.ends_with(file)), "{file} is missing:\n{listed}");
     }
+    let field = ["--field", package.to_str().expect("UTF-8"), "Recommends"];
+    let recommended = Command::new("dpkg-deb").args(field).output().expect("dpkg");
+    // An archive behind SFTP is written by it.
+    assert_eq!(said(&recommended).trim(), "openssh-client");
     let judged = Command::new("lintian")
         .args(["--allow-root", "--fail-on", "error", "--tag-display-limit", "0"])
         .arg(&package)

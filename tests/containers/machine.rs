@@ -6,12 +6,14 @@
 //! that thread's namespace.
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns};
 
 /// Within this a machine has booted.
 const BOOT_MAX: Duration = Duration::from_secs(90);
@@ -175,6 +177,17 @@ impl Machine {
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {script}\n{said}{complaint}", self.name);
         said
+    }
+
+    /// A connection from itself to what listens on its own loopback.
+    pub fn connect(&self, port: u16) -> TcpStream {
+        let network = File::open(&self.network).expect("a network");
+        let connected = std::thread::spawn(move || {
+            setns(network, CloneFlags::CLONE_NEWNET)?;
+            // Where it was made, there it stays.
+            anyhow::Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?)
+        });
+        connected.join().expect("it does not panic").expect("it listens")
     }
 
     fn last_words(&self) -> String {

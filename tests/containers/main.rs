@@ -1,7 +1,8 @@
 //! The package on machines that systemd has booted: three containers in which it is installed, configured and
 //! started with nothing but the commands of `docs/install.md`, beside the simulated switch. Then what
 //! befalls a service: killed, hanging, stopped, its machine without power or network, upgraded. Whatever
-//! happens, each call has exactly one recording, with each 20 ms in the file or in a declared gap.
+//! happens, each call has exactly one recording, with each 20 ms in the file or in a declared gap. And an archive behind
+//! SFTP, on one of them, from within the unit's sandbox.
 //!
 //! With `EARLIER_PROGRAM=FILE` an earlier build is installed first, upgraded to this one, and this one back to
 //! it; otherwise it is this one under three numbers.
@@ -16,6 +17,7 @@ mod common;
 #[allow(dead_code, reason = "these machines have one cable each")]
 mod lan;
 
+mod archived;
 mod machine;
 mod site;
 
@@ -70,6 +72,14 @@ fn installed_by_the_page_it_survives_what_befalls_a_service() {
         upgraded(&mut machines, "2.0.0-1", "").await;
         upgraded(&mut machines, "1.0.0-1", "--allow-downgrades").await;
         machines.assert_right().await;
+    });
+}
+
+#[test]
+fn under_its_unit_it_archives_by_sftp_and_plays_from_there() {
+    on_machines(async |mut machines| {
+        installed_by_the_page(&mut machines).await;
+        archived::archived(&mut machines).await;
     });
 }
 

@@ -26,6 +26,8 @@ pub const ONE: NodeId = NodeId(1);
 pub const TWO: NodeId = NodeId(2);
 /// The witness.
 pub const WITNESS: NodeId = NodeId(3);
+/// The same machine, where a server for an archive is needed.
+pub const NAS: NodeId = WITNESS;
 const ALL: [NodeId; 3] = [ONE, TWO, WITNESS];
 
 /// Within this everything that is waited for must have happened.
@@ -42,6 +44,8 @@ const HOLE_MAX_MS: u64 = 3_000;
 /// How the page calls its machines, and how this network does.
 const PAGE_NETWORK: &str = "10.0.0.";
 const TEST_NETWORK: &str = "10.77.2.";
+/// Where pages make what other machines are to be given.
+const MADE: [&str; 2] = ["/root/pki", "/root/sftp"];
 
 /// Machines, and, once it runs, the switch.
 pub struct Machines {
@@ -69,16 +73,25 @@ impl Machines {
             for aes in 0..2 {
                 hosts += &format!("{} aes{}.example.com\n", lan::aes_address(aes), aes + 1);
             }
+            hosts += &format!("{} nas\n", Leg::Site.address(NAS));
             std::fs::write(machine.file("/etc/hosts"), hosts)?;
-            // Their disk is the tester's, who may have little room on a large one.
-            let unit = machine.file("/etc/systemd/system/astlogger.service.d");
-            std::fs::create_dir_all(&unit)?;
-            let room = format!("[Service]\nEnvironment=\"AL_MINDISKFREE={ROOM}\"\n");
-            std::fs::write(unit.join("room.conf"), room)?;
             machines.insert(node, machine);
         }
         let begun = Instant::now();
-        Ok(Self { machines, lan, site: None, next: 0, answered: 0, begun, folder })
+        let all = Self { machines, lan, site: None, next: 0, answered: 0, begun, folder };
+        // Their disk is the tester's, who may have little room on a large one.
+        for node in ALL {
+            all.keep_free(node, ROOM);
+        }
+        Ok(all)
+    }
+
+    /// From its next start on, the service is to leave so much of its disk free.
+    pub fn keep_free(&self, node: NodeId, room: &str) {
+        let unit = self.at(node).file("/etc/systemd/system/astlogger.service.d");
+        std::fs::create_dir_all(&unit).expect("a disk");
+        let room = format!("[Service]\nEnvironment=\"AL_MINDISKFREE={room}\"\n");
+        std::fs::write(unit.join("room.conf"), room).expect("a disk");
     }
 
     /// The same with the switch, and its AES behind TLS.
@@ -105,16 +118,19 @@ impl Machines {
         for block in page::commands(name) {
             let text = told.clone() + &block.text.replace(PAGE_NETWORK, TEST_NETWORK);
             for node in ALL {
-                if block.is_for("each") || block.is_for(&format!("node{node}")) {
+                let is_nas = node == NAS && block.is_for("nas");
+                if is_nas || block.is_for("each") || block.is_for(&format!("node{node}")) {
                     eprintln!("node {node}, {name}:{}", block.line);
                     self.at(node).run(&text);
                 }
             }
+            // What the page says to copy by hand.
             if block.is_for("made") {
-                // What the page says to copy by hand.
-                let made = self.at(ONE).file("/root/pki");
-                for node in [TWO, WITNESS] {
-                    copy_folder(&made, &self.at(node).file("/root/pki")).expect("a disk");
+                for folder in MADE.into_iter().filter(|made| self.at(ONE).file(made).is_dir()) {
+                    let made = self.at(ONE).file(folder);
+                    for node in [TWO, WITNESS] {
+                        copy_folder(&made, &self.at(node).file(folder)).expect("a disk");
+                    }
                 }
             }
         }
@@ -315,6 +331,12 @@ impl Machines {
         let folder =
             |(node, machine): (&NodeId, &Machine)| (*node, machine.file("/var/lib/astlogger"));
         demo::recordings_of(self.machines.iter().map(folder)).expect("records can be read")
+    }
+
+    /// What is on one machine's.
+    pub fn recordings_at(&self, node: NodeId) -> Vec<Published> {
+        let folder = self.at(node).file("/var/lib/astlogger");
+        demo::recordings_of([(node, folder)]).expect("records can be read")
     }
 
     /// Waits until so many recordings are published.
