@@ -1,10 +1,12 @@
 //! Pauses, asked of any member: a success only when everybody who may hear the call has confirmed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use astlogger::users::UserRole;
 use astlogger::web::backend::{Backend, By, Code, Failure, PauseReply, PauseRequest, Target};
-use recorder_core::call::{PauseDone, PauseId, PauseWord};
+use recorder_core::call::{PauseDone, PauseWord};
+use storage_core::draft::PauseId;
 use storage_core::{Extension, NodeId, Role};
 use tokio::sync::Semaphore;
 
@@ -14,7 +16,8 @@ use super::site::{Member, Site, loses, within};
 fn word() -> PauseWord {
     let id_of_pause = PauseId { node: NodeId(1), at: 7 };
     let (callid, by) = ("1207".to_owned(), "susan".to_owned());
-    PauseWord { id: id_of_pause, recording: id(1), ucid: None, callid, by, leftms: 60_000 }
+    let joined = BTreeSet::new();
+    PauseWord { id: id_of_pause, recording: id(1), ucid: None, joined, callid, by, leftms: 60_000 }
 }
 
 fn done(hearers: &[u16]) -> Result<PauseDone, Failure> {

@@ -44,9 +44,21 @@ pub enum Resumed {
     End,
 }
 
+/// Names a pause in the whole group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PauseId {
+    /// Where it was asked for.
+    pub node: NodeId,
+    /// When, by that node's clock, microseconds.
+    pub at: i64,
+}
+
 /// A stretch in which nothing was to be captured, on whatever node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
+    /// Which, or of several at one time the one that lasts longest; absent in what an earlier build wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<PauseId>,
     /// When.
     #[serde(flatten)]
     pub stretch: Stretch,

@@ -20,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 impl Calls {
     /// Takes over the recordings that the journal holds open. To be called before the first event.
     pub fn adopt(&mut self, now: Now, drafts: Vec<Draft>) {
-        let open = drafts.into_iter().filter(|draft| draft.ended.is_none());
-        self.adoptable.extend(open.map(|draft| (draft.recordingid, draft)));
+        let open: Vec<_> = drafts.into_iter().filter(|draft| draft.ended.is_none()).collect();
+        self.restore_pauses(now, &open);
+        self.adoptable.extend(open.into_iter().map(|draft| (draft.recordingid, draft)));
         if !self.adoptable.is_empty() {
             self.timers.set(Timer::Adoption, now.mono + PATIENCE);
         }

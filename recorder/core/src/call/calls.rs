@@ -619,6 +619,7 @@ impl Calls {
             false => Ending::Over,
         };
         self.part_with(now, call, ending);
+        self.end_pauses_of(now, call.key, lost_sight || end == CallEnd::Replaced);
         for phantom in self.phantoms_at(call.key) {
             self.take_out(now, &phantom);
         }
@@ -638,7 +639,6 @@ impl Calls {
             self.orders.extend(self.missed_order(call, &work));
         }
         self.bury_claimed(now, call);
-        self.end_pauses_of(now, call.key);
         self.timers.stop(&Timer::Call(call.key));
         self.touched.remove(&call.key);
         self.orders.extend(work.shown.map(|view| Order::Live(LiveEvent::CallEnded(view))));

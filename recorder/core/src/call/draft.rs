@@ -1,7 +1,7 @@
 //! What a recording's draft says of its call. The tracker knows the call; here it is put into the
 //! form that is written down.
 
-use storage_core::draft::{Draft, Pause, Presence, Resumed};
+use storage_core::draft::{Draft, Presence, Resumed};
 use storage_core::record::Direction;
 use storage_core::{Extension, WallTime};
 
@@ -126,17 +126,6 @@ pub(super) fn end_pause(draft: &mut Draft, at: WallTime) {
         let why = if timeout { Resumed::Timeout } else { Resumed::End };
         pause.end(at.min(pause.until), why);
     }
-}
-
-/// The pause in which a recording is; one that should have ended meanwhile has.
-pub(super) fn pause_left(draft: &mut Draft, now: WallTime) -> Option<Pause> {
-    let open = draft.pauses.iter_mut().find(|pause| pause.stretch.to.is_none())?;
-    if open.until <= now {
-        let until = open.until;
-        open.end(until, Resumed::Timeout);
-        return None;
-    }
-    Some(open.clone())
 }
 
 /// After a restart a party that is found in the call was there all the time.

@@ -47,6 +47,6 @@ pub use order::{
     Alarm, Claim, JoinRefusal, MissedReason, Order, PauseChange, PauseOrder, RingChange, RingOrder,
 };
 pub use party::{Party, PartyKind};
-pub use pause::{PauseDone, PauseId, PauseRequest, PauseWord};
+pub use pause::{PauseDone, PauseRequest, PauseWord};
 pub use request::{Action, Refusal, Request, Requester, Target};
 pub use view::{CallView, LiveEvent};

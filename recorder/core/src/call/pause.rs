@@ -12,12 +12,16 @@
 //! A pause is named by the node on which it was asked for and that node's time then, so telling it again
 //! changes nothing, and one that has ended is not begun anew by a node that has not heard so. Nobody's clock
 //! is compared with another's: what is told is how long it still lasts.
+//!
+//! What is told names all that the call was joined with, too. So a node that hears nothing from its switch, to which
+//! these are still several calls, discards what it hears of each. For the same reason that a call is over is not
+//! told: who says so may only have lost sight of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use storage_core::draft::{Pause, Resumed, Stretch};
+use storage_core::draft::{Draft, Pause, PauseId, Resumed, Stretch};
 use storage_core::{CallId, Extension, MonoTime, NodeId, Now, RecordingId, Ucid, WallTime};
 
 use super::calls::Calls;
@@ -33,15 +37,6 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// Pauses held at one time; more are refused, as are more words of others.
 const PAUSES_MAX: usize = 10_000;
 
-/// Names a pause in the whole group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PauseId {
-    /// Where it was asked for.
-    pub node: NodeId,
-    /// When, by that node's clock, microseconds.
-    pub at: i64,
-}
-
 /// What nodes tell each other of a pause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseWord {
@@ -52,6 +47,9 @@ pub struct PauseWord {
     /// The call's identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ucid: Option<Ucid>,
+    /// Identities of what it was joined with since.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub joined: BTreeSet<Ucid>,
     /// The call's number.
     pub callid: String,
     /// Who asked for it.
@@ -88,8 +86,8 @@ pub struct PauseDone {
 #[derive(Debug)]
 pub(super) struct Held {
     word: PauseWord,
-    /// The call, once it is seen.
-    call: Option<CallKey>,
+    /// The call, once it is seen; several if the switch has not said here that they are one.
+    calls: BTreeSet<CallKey>,
     /// When it began, by this node's clock.
     from: WallTime,
     /// When it ends by itself.
@@ -98,6 +96,8 @@ pub(super) struct Held {
     until: WallTime,
     /// When it did end.
     ended: Option<MonoTime>,
+    /// It ended with the call, as this node sees it, which is not for others to believe.
+    unsaid: bool,
 }
 
 /// All pauses that this node knows of.
@@ -132,7 +132,7 @@ impl Calls {
     /// What this node knows of pauses, for a node that may not.
     #[must_use]
     pub fn pauses(&self, now: Now) -> Vec<PauseWord> {
-        self.pauses.values().map(|held| held.told(now)).collect()
+        self.pauses.values().filter(|held| !held.unsaid).map(|held| self.told(now, held)).collect()
     }
 
     /// How many pauses this node knows of.
@@ -148,41 +148,61 @@ impl Calls {
 
     /// A call that is seen for the first time, or has learned who it is, may be paused already.
     pub(super) fn find_pauses(&mut self, now: Now, key: CallKey) {
-        if self.pauses.values().all(|held| held.call.is_some() || held.ended.is_some()) {
-            return;
-        }
         let Some(call) = self.tracker.call(key) else { return };
-        let loose = self.pauses.values().filter(|held| held.call.is_none() && held.ended.is_none());
-        let its: Vec<PauseId> =
-            loose.filter(|held| self.is_meant(call, &held.word)).map(|held| held.word.id).collect();
+        let its = |held: &&Held| {
+            held.ended.is_none() && !held.calls.contains(&key) && self.is_meant(call, &held.word)
+        };
+        let its: Vec<PauseId> = self.pauses.values().filter(its).map(|held| held.word.id).collect();
         for id in its {
             self.attach_pause(now, id, key);
         }
     }
 
-    /// A recording that a crash left open was paused: it is, for as long as is left.
-    pub(super) fn restore_pause(
-        &mut self,
-        now: Now,
-        key: CallKey,
-        recording: RecordingId,
-        pause: &Pause,
-    ) {
-        // A clock that was set back meanwhile makes no pause longer than it was to be.
-        let most = pause.until.micros_since(pause.stretch.from);
-        let left = pause.until.micros_since(now.wall).min(most);
-        let (Ok(left), None) = (u64::try_from(left), self.paused_since(key)) else { return };
-        let id = PauseId { node: self.node, at: pause.stretch.from.as_micros() };
-        let Some(word) = self.word_of(key, id, recording, &pause.by, left / 1000) else { return };
-        self.hold_pause(now, word, pause.stretch.from);
-        self.attach_pause(now, id, key);
+    /// Recordings that a crash left open were paused: they are, for as long as is left, whatever their calls are called
+    /// now. Each pause goes on under its own name, so that whoever was told meanwhile that it is over ends it here,
+    /// too.
+    pub(super) fn restore_pauses(&mut self, now: Now, drafts: &[Draft]) {
+        for draft in drafts {
+            for pause in &draft.pauses {
+                let left = match (pause.stretch.to, pause.resumed) {
+                    (None, _) => left_of(pause, now.wall),
+                    (_, Some(Resumed::Person | Resumed::Timeout)) => 0,
+                    _ => continue,
+                };
+                let word = PauseWord {
+                    id: self.id_of(pause),
+                    recording: draft.groupname(),
+                    ucid: draft.ucid.clone(),
+                    joined: draft.formerucids.iter().cloned().collect(),
+                    callid: draft.callids.last().cloned().unwrap_or_default(),
+                    by: pause.by.clone(),
+                    leftms: left,
+                };
+                self.hold_pause(now, word, pause.stretch.from);
+            }
+        }
+    }
+
+    /// The pause of a recording that goes on after a crash, if it goes on, too. One that has ended meanwhile is ended in the
+    /// draft.
+    pub(super) fn pause_left(&self, now: Now, draft: &mut Draft) -> Option<PauseId> {
+        let open = draft.pauses.iter_mut().find(|pause| pause.stretch.to.is_none())?;
+        let id = self.id_of(open);
+        if self.pauses.get(&id).is_some_and(|held| held.ended.is_none()) {
+            return Some(id);
+        }
+        let why = if open.until <= now.wall { Resumed::Timeout } else { Resumed::Person };
+        open.end(now.wall.min(open.until), why);
+        None
     }
 
     /// Two calls are one: what either of them was paused for, that is.
     pub(super) fn move_pauses(&mut self, now: Now, from: CallKey, into: CallKey) {
         let was_paused = self.paused_since(into).is_some();
-        for held in self.pauses.values_mut().filter(|held| held.call == Some(from)) {
-            held.call = Some(into);
+        for held in self.pauses.values_mut() {
+            if held.calls.remove(&from) {
+                held.calls.insert(into);
+            }
         }
         if self.paused_since(into).is_none() {
             return;
@@ -194,20 +214,24 @@ impl Calls {
         }
     }
 
-    /// A call is over, and its pauses with it.
-    pub(super) fn end_pauses_of(&mut self, now: Now, key: CallKey) {
-        for held in self.pauses.values_mut().filter(|held| held.call == Some(key)) {
-            held.ended.get_or_insert(now.mono);
+    /// A call is over, and its pauses with it. One that may go on elsewhere, or under another number, stays paused, if it
+    /// can be told from others.
+    pub(super) fn end_pauses_of(&mut self, now: Now, key: CallKey, may_go_on: bool) {
+        for held in self.pauses.values_mut().filter(|held| held.calls.contains(&key)) {
+            held.calls.remove(&key);
+            let stays = may_go_on && held.word.ucid.is_some();
+            if held.calls.is_empty() && held.ended.is_none() && !stays {
+                (held.ended, held.unsaid) = (Some(now.mono), true);
+            }
         }
     }
 
     /// Ends what has lasted as long as it may, and forgets what is long over.
     pub(super) fn pauses_due(&mut self, now: Now) {
         let due = |held: &&Held| held.ended.is_none() && held.ends <= now.mono;
-        let over: Vec<_> =
-            self.pauses.values().filter(due).map(|held| (held.word.id, held.call)).collect();
-        for (id, call) in over {
-            self.end_pause(now, id, call, Resumed::Timeout);
+        let over: Vec<_> = self.pauses.values().filter(due).map(|held| held.word.id).collect();
+        for id in over {
+            self.end_pause(now, id, Resumed::Timeout);
         }
         self.pauses.retain(|_, held| held.ended.is_none_or(|at| now.mono < at + REMEMBERED));
         self.arm_pauses();
@@ -233,12 +257,16 @@ impl Calls {
     pub(super) fn note_pause(&mut self, key: CallKey) {
         let Some(held) = self.active_pauses(key).max_by_key(|held| held.ends) else { return };
         let (from, until, by) = (held.from, held.until, held.word.by.clone());
+        let which = Some(held.word.id);
         let id = self.work.get(&key).and_then(|work| work.recording);
         let Some(active) = id.and_then(|id| self.recordings.get_mut(&id)) else { return };
         let pauses = &mut active.draft.pauses;
-        if pauses.last().is_none_or(|last| last.stretch.to.is_some()) {
-            let stretch = Stretch { from, to: None };
-            pauses.push(Pause { stretch, until, by, resumed: None });
+        match pauses.last_mut().filter(|last| last.stretch.to.is_none()) {
+            Some(open) => (open.id, open.until) = (which, until),
+            None => {
+                let stretch = Stretch { from, to: None };
+                pauses.push(Pause { id: which, stretch, until, by, resumed: None });
+            }
         }
     }
 
@@ -268,27 +296,44 @@ impl Calls {
     fn resume_call(&mut self, now: Now, key: CallKey) {
         let active: Vec<PauseId> = self.active_pauses(key).map(|held| held.word.id).collect();
         for id in active {
-            self.end_pause(now, id, Some(key), Resumed::Person);
+            self.end_pause(now, id, Resumed::Person);
         }
     }
 
     fn learn_pause(&mut self, now: Now, word: &PauseWord) {
-        if let Some(held) = self.pauses.get(&word.id) {
-            if word.leftms == 0 && held.ended.is_none() {
-                let call = held.call;
-                self.end_pause(now, word.id, call, Resumed::Person);
+        let Some(held) = self.pauses.get_mut(&word.id) else {
+            if self.pauses.len() < PAUSES_MAX {
+                self.hold_pause(now, word.clone(), now.wall);
+                self.find_calls(now, word.id);
             }
             return;
-        }
-        if self.pauses.len() >= PAUSES_MAX {
-            return;
-        }
-        self.hold_pause(now, word.clone(), now.wall);
-        if word.leftms > 0 {
-            let meant = self.tracker.calls().find(|call| self.is_meant(call, word));
-            if let Some(key) = meant.map(|call| call.key) {
-                self.attach_pause(now, word.id, key);
+        };
+        match (held.ended, word.leftms) {
+            (Some(_), 0) => held.unsaid = false,
+            (Some(_), _) => {}
+            (None, 0) => self.end_pause(now, word.id, Resumed::Person),
+            (None, _) => {
+                let known = held.word.joined.len();
+                held.word.joined.extend(word.joined.iter().chain(&word.ucid).cloned());
+                if held.word.joined.len() > known {
+                    self.find_calls(now, word.id);
+                }
             }
+        }
+    }
+
+    /// Pauses the calls that are meant by that, also one that is lost sight of while its phantom is yet to be taken out.
+    fn find_calls(&mut self, now: Now, id: PauseId) {
+        let Some(held) = self.pauses.get(&id).filter(|held| held.ended.is_none()) else { return };
+        let meant = self.tracker.calls().filter(|call| self.is_meant(call, &held.word));
+        let fading = self.recordings.values().filter(|active| {
+            let mut ucids = active.draft.ucid.iter().chain(&active.draft.formerucids);
+            active.end.is_some() && ucids.any(|ucid| held.word.names(ucid))
+        });
+        let meant = meant.map(|call| call.key).chain(fading.map(|active| active.call));
+        let meant: BTreeSet<_> = meant.filter(|key| !held.calls.contains(key)).collect();
+        for key in meant {
+            self.attach_pause(now, id, key);
         }
     }
 
@@ -296,14 +341,15 @@ impl Calls {
         let left = Duration::from_millis(word.leftms);
         let (ends, until) = (now.mono + left, now.wall + left);
         let ended = (word.leftms == 0).then_some(now.mono);
-        self.pauses.insert(word.id, Held { word, call: None, from, ends, until, ended });
+        let (calls, unsaid) = (BTreeSet::new(), false);
+        self.pauses.insert(word.id, Held { word, calls, from, ends, until, ended, unsaid });
         self.arm_pauses();
     }
 
-    fn attach_pause(&mut self, now: Now, id: PauseId, key: CallKey) {
+    pub(super) fn attach_pause(&mut self, now: Now, id: PauseId, key: CallKey) {
         let was_paused = self.paused_since(key).is_some();
         if let Some(held) = self.pauses.get_mut(&id) {
-            held.call = Some(key);
+            held.calls.insert(key);
         }
         self.mute_taps(key);
         self.write_down(key);
@@ -313,19 +359,18 @@ impl Calls {
         self.touched.insert(key);
     }
 
-    fn end_pause(&mut self, now: Now, id: PauseId, call: Option<CallKey>, why: Resumed) {
-        if let Some(held) = self.pauses.get_mut(&id) {
-            held.ended = Some(now.mono);
-        }
-        let Some(key) = call.filter(|key| self.paused_since(*key).is_none()) else { return };
-        for tap in self.taps.values().filter(|tap| tap.call == key) {
-            if tap.muted.is_some() {
-                let change = PauseChange::Until(now.wall);
-                let device = tap.phantom.clone();
-                self.orders.push_back(Order::Pause(PauseOrder { device, change }));
+    fn end_pause(&mut self, now: Now, id: PauseId, why: Resumed) {
+        let Some(held) = self.pauses.get_mut(&id) else { return };
+        held.ended = Some(now.mono);
+        for key in held.calls.clone() {
+            if self.paused_since(key).is_none() {
+                self.unmute_taps(now, key);
+                self.end_in_draft(now, key, why);
             }
         }
-        self.taps.values_mut().filter(|tap| tap.call == key).for_each(|tap| tap.muted = None);
+    }
+
+    fn end_in_draft(&mut self, now: Now, key: CallKey, why: Resumed) {
         let recording = self.work.get(&key).and_then(|work| work.recording);
         if let Some(active) = recording.and_then(|id| self.recordings.get_mut(&id)) {
             active.draft.pauses.iter_mut().for_each(|pause| pause.end(now.wall, why));
@@ -333,6 +378,15 @@ impl Calls {
         self.write_down(key);
         self.tell_pause(now, key, false);
         self.touched.insert(key);
+    }
+
+    fn unmute_taps(&mut self, now: Now, key: CallKey) {
+        let muted = self.taps.values_mut().filter(|tap| tap.call == key && tap.muted.is_some());
+        for tap in muted {
+            tap.muted = None;
+            let (device, change) = (tap.phantom.clone(), PauseChange::Until(now.wall));
+            self.orders.push_back(Order::Pause(PauseOrder { device, change }));
+        }
     }
 
     /// Has all devices in a paused call discard what they hear.
@@ -375,7 +429,7 @@ impl Calls {
     }
 
     fn active_pauses(&self, key: CallKey) -> impl Iterator<Item = &Held> {
-        let active = move |held: &&Held| held.call == Some(key) && held.ended.is_none();
+        let active = move |held: &&Held| held.calls.contains(&key) && held.ended.is_none();
         self.pauses.values().filter(active)
     }
 
@@ -407,9 +461,10 @@ impl Calls {
     fn is_meant(&self, call: &TrackedCall, word: &PauseWord) -> bool {
         let by_name =
             || self.group.matches(call).any(|claimed| claimed.recording == word.recording);
-        match &word.ucid {
-            Some(ucid) if call.is(ucid) => true,
-            Some(_) if call.ucid.is_some() => by_name(),
+        let mut known = call.ucid.iter().chain(&call.former);
+        match (&word.ucid, &call.ucid) {
+            _ if known.any(|ucid| word.names(ucid)) => true,
+            (Some(_), Some(_)) => by_name(),
             _ => call.ids.contains(&CallId::new(&word.callid)) || by_name(),
         }
     }
@@ -424,12 +479,13 @@ impl Calls {
     ) -> Option<PauseWord> {
         let call = self.tracker.call(key)?;
         let (ucid, callid) = (call.ucid.clone(), call.id().to_string());
-        Some(PauseWord { id, recording, ucid, callid, by: by.to_owned(), leftms })
+        let joined = call.former.iter().cloned().collect();
+        Some(PauseWord { id, recording, ucid, joined, callid, by: by.to_owned(), leftms })
     }
 
     fn words_of(&self, now: Now, key: CallKey) -> Vec<PauseWord> {
-        let its = self.pauses.values().filter(|held| held.call == Some(key));
-        its.map(|held| held.told(now)).collect()
+        let its = self.pauses.values().filter(|held| held.calls.contains(&key));
+        its.map(|held| self.told(now, held)).collect()
     }
 
     fn paused_ms(&self, now: Now, key: CallKey) -> u64 {
@@ -466,15 +522,35 @@ impl Calls {
         };
         self.group.peers.keys().copied().filter(|node| hears(*node)).collect()
     }
-}
 
-impl Held {
-    fn told(&self, now: Now) -> PauseWord {
-        let left = match self.ended {
+    /// What others are told of a pause: all that its calls were joined with is named.
+    fn told(&self, now: Now, held: &Held) -> PauseWord {
+        let mut word = held.word.clone();
+        word.leftms = match held.ended {
             Some(_) => 0,
             // One that is due in this moment is told to be over when it is.
-            None => u64::try_from(self.ends.since(now.mono).as_millis()).unwrap_or(u64::MAX).max(1),
+            None => u64::try_from(held.ends.since(now.mono).as_millis()).unwrap_or(u64::MAX).max(1),
         };
-        PauseWord { leftms: left, ..self.word.clone() }
+        for call in held.calls.iter().filter_map(|key| self.tracker.call(*key)) {
+            word.joined.extend(call.ucid.iter().chain(&call.former).cloned());
+        }
+        word
     }
+
+    /// What an earlier build wrote down has no name.
+    fn id_of(&self, pause: &Pause) -> PauseId {
+        pause.id.unwrap_or(PauseId { node: self.node, at: pause.stretch.from.as_micros() })
+    }
+}
+
+impl PauseWord {
+    fn names(&self, ucid: &Ucid) -> bool {
+        self.ucid.as_ref() == Some(ucid) || self.joined.contains(ucid)
+    }
+}
+
+/// How much of a pause is left, milliseconds. A clock that was set back meanwhile makes none longer than it was to be.
+fn left_of(pause: &Pause, now: WallTime) -> u64 {
+    let left = pause.until.micros_since(now).min(pause.until.micros_since(pause.stretch.from));
+    u64::try_from(left).map_or(0, |left| left / 1000)
 }

@@ -96,14 +96,13 @@ impl Calls {
         self.tracker.teach(now, key, &draft::known_of(&draft));
         // Until it is heard again nobody knows what came after the crash.
         let mut draft = Draft { cutshort: true, resumed: true, ..draft };
-        let paused = draft::pause_left(&mut draft, now.wall);
+        let paused = self.pause_left(now, &mut draft);
         let mut active = Active::new(key, draft, Some(draft::close(before, now.wall)));
         active.captured = true;
         self.work_of(key).recorded = true;
-        let name = active.draft.groupname();
         self.follow(active);
         if let Some(pause) = paused {
-            self.restore_pause(now, key, name, &pause);
+            self.attach_pause(now, pause, key);
         }
         id
     }

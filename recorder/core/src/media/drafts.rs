@@ -228,7 +228,13 @@ mod tests {
     }
 
     fn pause(from: i64, to: Option<i64>) -> Pause {
-        Pause { stretch: stretch(from, to), until: at(from), by: String::new(), resumed: None }
+        Pause {
+            id: None,
+            stretch: stretch(from, to),
+            until: at(from),
+            by: String::new(),
+            resumed: None,
+        }
     }
 
     fn party(who: &str, from: i64, to: Option<i64>) -> Presence {

@@ -34,7 +34,7 @@ fn captured(but: &Range<u32>) -> Index {
 fn draft(pauses: &[(i64, Option<i64>)], ended: i64) -> Draft {
     let pause = |(from, to): &(i64, Option<i64>)| {
         let stretch = Stretch { from: at(ms(*from)), to: to.map(|to| at(ms(to))) };
-        Pause { stretch, until: at(ms(300_000)), by: "susan".to_owned(), resumed: None }
+        Pause { id: None, stretch, until: at(ms(300_000)), by: "susan".to_owned(), resumed: None }
     };
     let id = RecordingId::new(at(0), [7; 10]);
     Draft {

@@ -287,6 +287,7 @@ pub fn draft_of(record: &Recording) -> Draft {
         holds: spans(&party.holds),
     };
     let paused = |pause: &Pause| draft::Pause {
+        id: None,
         stretch: Stretch { from: wall(pause.startms), to: Some(wall(pause.endms)) },
         until: wall(pause.endms),
         by: pause.by.clone(),

@@ -698,8 +698,13 @@ fn an_end_that_nobody_heard_is_missing_unless_the_call_was_held_or_paused_then()
         stretch: stretch(0, to),
         holds: holds.to_vec(),
     };
-    let paused =
-        |stretch: Stretch| Pause { stretch, until: stretch.from, by: String::new(), resumed: None };
+    let paused = |stretch: Stretch| Pause {
+        id: None,
+        stretch,
+        until: stretch.from,
+        by: String::new(),
+        resumed: None,
+    };
     let id = RecordingId::new(at(0), [1; 10]);
     let complete = |ends: [i64; 3], holds: &[Stretch], pauses: &[Stretch]| {
         let [one, two, ended] = ends;

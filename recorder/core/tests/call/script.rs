@@ -16,11 +16,11 @@ use recorder_core::call::event::{
 };
 use recorder_core::call::rule::RuleConfig;
 use recorder_core::call::{
-    Action, Claimed, Holder, JoinRefusal, Mandate, Method, Over, PauseId, PauseRequest, PauseWord,
-    Peer, Request, Requester, Target,
+    Action, Claimed, Holder, JoinRefusal, Mandate, Method, Over, PauseRequest, PauseWord, Peer,
+    Request, Requester, Target,
 };
 use recorder_core::media::MediaNotice;
-use storage_core::draft::{Draft, Pause, Presence, Stretch};
+use storage_core::draft::{Draft, Pause, PauseId, Presence, Stretch};
 use storage_core::record::{Scope, Side, TriggerKind};
 use storage_core::{CallId, Duty, Extension, MonoTime, NodeId, Now, RecordingId, SegmentId};
 
@@ -442,6 +442,7 @@ impl Player {
             id: PauseId { node: NodeId(2), at: number },
             recording: self.named(told.get("recording").copied().unwrap_or("g1")),
             ucid: told.get("ucid").map(|text| ucid(text)),
+            joined: told.get("joined").into_iter().map(|text| ucid(text)).collect(),
             callid: call(told).to_string(),
             by: "supervisor".to_owned(),
             leftms: told.get("left").map_or(0, |left| left.parse().expect("milliseconds")),
@@ -647,12 +648,14 @@ fn draft(told: &Args) -> Draft {
     }
 }
 
-/// A pause that goes on, by when it began and when it ends by itself.
+/// A pause that goes on, by when it began and when it ends by itself; `#` gives the number that it has from node 2.
 fn paused_before(text: &str) -> Pause {
+    let (text, number) = text.split_once('#').map_or((text, None), |(text, at)| (text, Some(at)));
+    let id = number.map(|at| PauseId { node: NodeId(2), at: at.parse().expect("a number") });
     let (from, until) = text.split_once('-').expect("from-until");
     let [from, until] = [from, until].map(|ms| at(ms.parse().expect("milliseconds")).wall);
     let stretch = Stretch { from, to: None };
-    Pause { stretch, until, by: "supervisor".to_owned(), resumed: None }
+    Pause { id, stretch, until, by: "supervisor".to_owned(), resumed: None }
 }
 
 /// The name of a recording that a crash left open; a scenario calls it `before`.
