@@ -45,6 +45,8 @@ pub enum Kind {
     Panic = 16,
     /// A takeover left a hole although a ring had heard it.
     Hole = 17,
+    /// Something was kept of a paused call, or a pause did not end.
+    Pause = 18,
 }
 
 /// A promise that was broken.

@@ -6,6 +6,7 @@
 
 mod capture;
 mod member;
+mod pause;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,7 +24,9 @@ use recorder_core::call::order::Ticket;
 use recorder_core::call::pool::PhantomState;
 use recorder_core::call::roster::Roster;
 use recorder_core::call::rule::Rules;
-use recorder_core::call::{Calls, JoinRefusal, Mandate, Order, Peer, Request, TriggerConfig};
+use recorder_core::call::{
+    Calls, JoinRefusal, Mandate, Order, PauseRequest, PauseWord, Peer, Request, TriggerConfig,
+};
 use recorder_core::controller::GroupWord;
 use recorder_core::media::{MediaNotice, Writing};
 use storage_core::journal::Fact;
@@ -80,6 +83,9 @@ pub enum Input {
     ListOwn(RecordingId, u32, [u8; 32]),
     Listed(RecordingId, u32, bool, [u8; 32]),
     Ask(Box<Request>),
+    Pause(Box<PauseRequest>),
+    Words(Vec<PauseWord>),
+    Spread,
     Command(Box<Command>),
     Stop,
     StopStep,
@@ -123,6 +129,10 @@ pub enum Out {
     Dropped(RecordingId, Vec<(SegmentId, Frames)>),
     Applied(Vec<Applied>),
     Acknowledged(ProposalId),
+    /// What this node has learnt of pauses, or decided.
+    Learnt(Vec<PauseWord>),
+    /// What all others are told of pauses.
+    Words(Vec<PauseWord>),
     EndSession,
     Exit,
     Trace(String),
@@ -165,6 +175,8 @@ pub struct Port {
     ring: Option<Ring>,
     /// Which call it hears, since when.
     pub hearing: Option<(u64, Time, WallTime)>,
+    /// Which call it would hear, since when, if that were not paused.
+    pub hidden: Option<(u64, Time)>,
 }
 
 impl Port {
@@ -192,6 +204,8 @@ pub struct Recorder {
     staged: BTreeMap<(RecordingId, u32), Voice>,
     facts: VecDeque<Fact>,
     pub ports: BTreeMap<Extension, Port>,
+    /// The phantoms that discard what they hear.
+    muted: BTreeSet<Extension>,
     pub timer: Option<Time>,
     writing: Writing,
     /// When the media thread looks at its disk again.
@@ -256,6 +270,8 @@ pub struct Host {
     pub quorum_since: Option<Time>,
     pub out: Vec<Out>,
     pub removed: bool,
+    /// All that was ever written down or kept in a ring: which call, from when to when.
+    pub captured: Vec<(u64, Time, Time)>,
 }
 
 impl Host {
@@ -277,6 +293,7 @@ impl Host {
             quorum_since: None,
             out: Vec::new(),
             removed: false,
+            captured: Vec::new(),
         }
     }
 
@@ -410,6 +427,7 @@ impl Host {
             staged: self.disk.staged.clone(),
             facts: VecDeque::new(),
             ports: self.phantoms.iter().map(|p| (p.clone(), Port::default())).collect(),
+            muted: BTreeSet::new(),
             timer: None,
             writing: Writing::starting(self.phantoms.len(), self.disk.free()),
             look_at: now + SECOND,
@@ -551,6 +569,9 @@ impl Host {
                 calls.handle_media_started(at, &phantom, None, "g711a", 20);
             }
             Input::Ask(request) => calls.handle_request(at, &request),
+            Input::Pause(request) => self.pause(now, &request),
+            Input::Words(words) => self.learn_pauses(now, words),
+            Input::Spread => self.spread_pauses(now),
             other => self.take_media(now, other),
         }
     }
@@ -575,7 +596,8 @@ impl Host {
             }
             Input::Silence { phantom, segment } => {
                 let Some(port) = recorder.ports.get_mut(&phantom) else { return };
-                let quiet = port.hearing.is_none() && now >= port.quiet_since + SILENT_AFTER;
+                let heard = port.hearing.is_some() || port.hidden.is_some();
+                let quiet = !heard && now >= port.quiet_since + SILENT_AFTER;
                 if port.segment == Some(segment) && quiet && !port.silent {
                     port.silent = true;
                     calls.handle_media_notice(at, &MediaNotice::Silent { segment });
@@ -634,6 +656,7 @@ impl Host {
                 Order::SnapshotCall { call, .. } => self.out.push(Out::SnapshotCall { call }),
                 Order::Capture(fact) => self.capture(now, fact),
                 Order::Ring(order) => self.ring(now, &order),
+                Order::Pause(order) => self.mute(now, &order),
                 Order::Claim(claim) => recorder.bridge.captured(&claim),
                 Order::SegmentEnded { segment, at } => recorder.bridge.ended(segment, at),
                 Order::RecordingOver { name, stopped } => recorder.bridge.over(name, stopped),

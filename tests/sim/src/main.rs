@@ -1,6 +1,6 @@
 //! `sim SEED [--trace]` runs one seed again and tells what happened; `sim --campaign FROM COUNT
 //! [--jobs N]` runs many; with `--rings` whoever stands by keeps a ring, with `--loss` a recorder is lost
-//! with its disk. The first line of a failure is the seed; the exit code tells which kind of
+//! with its disk, with `--pauses` people pause recordings. The first line of a failure is the seed; the exit code tells which kind of
 //! promise was broken.
 
 use std::process::ExitCode;
@@ -14,9 +14,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
     let said = |flag: &str| words.iter().any(|word| word == flag);
-    let (rings, loses) = (said("--rings"), said("--loss"));
+    let (rings, loses, pauses) = (said("--rings"), said("--loss"), said("--pauses"));
     let plan = |seed| {
         let plan = if loses { Plan::losing(seed) } else { Plan::of(seed) };
+        let plan = if pauses { plan.with_pauses() } else { plan };
         if rings { plan.with_rings() } else { plan }
     };
     if words.first().is_some_and(|word| word == "--campaign") {
@@ -30,8 +31,8 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: sim SEED [--trace] [--rings] [--loss] | \
-         sim --campaign FROM COUNT [--jobs N] [--rings] [--loss]"
+        "usage: sim SEED [--trace] [--rings] [--loss] [--pauses] | \
+         sim --campaign FROM COUNT [--jobs N] [--rings] [--loss] [--pauses]"
     );
     ExitCode::from(2)
 }
@@ -78,6 +79,7 @@ fn attempt(plan: Plan, trace: bool) -> Report {
             crowded: 0,
             doubled: 0,
             ringed: 0,
+            paused_ms: 0,
             lasted: 0,
         }
     })
@@ -86,7 +88,7 @@ fn attempt(plan: Plan, trace: bool) -> Report {
 fn campaign(from: u64, count: u64, jobs: u64, plan: impl Fn(u64) -> Plan + Sync) -> ExitCode {
     let next = AtomicU64::new(from);
     let failed = Mutex::new(Vec::new());
-    let totals = [const { AtomicU64::new(0) }; 6];
+    let totals = [const { AtomicU64::new(0) }; 7];
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -99,8 +101,9 @@ fn campaign(from: u64, count: u64, jobs: u64, plan: impl Fn(u64) -> Plan + Sync)
                     let report = attempt(plan(seed), false);
                     let (calls, published) = (report.calls as u64, report.published as u64);
                     let ringed = report.ringed as u64;
-                    let of =
-                        [report.steps, calls, published, report.crowded, report.doubled, ringed];
+                    let (steps, paused) = (report.steps, report.paused_ms);
+                    let (crowded, doubled) = (report.crowded, report.doubled);
+                    let of = [steps, calls, published, crowded, doubled, ringed, paused];
                     for (total, value) in totals.iter().zip(of) {
                         total.fetch_add(value, Ordering::Relaxed);
                     }
@@ -116,14 +119,17 @@ fn campaign(from: u64, count: u64, jobs: u64, plan: impl Fn(u64) -> Plan + Sync)
         }
     });
     let seconds = began.elapsed().as_secs_f64();
-    let [steps, calls, published, crowded, doubled, ringed] = totals.map(AtomicU64::into_inner);
+    let [steps, calls, published, crowded, doubled, ringed, paused] =
+        totals.map(AtomicU64::into_inner);
     let failed = failed.into_inner().unwrap_or_default();
     println!(
         "{count} seeds in {seconds:.1} s ({:.1} a second), {} failed; {calls} calls, {published} \
          recordings, {steps} events, {crowded} conferences without room, \
-         {doubled} recordings doubled by merges, {ringed} stretches that only a ring heard",
+         {doubled} recordings doubled by merges, {ringed} stretches that only a ring heard, {} s of \
+         what phantoms heard discarded",
         count as f64 / seconds,
-        failed.len()
+        failed.len(),
+        paused / 1_000
     );
     failed.into_iter().min().map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind as u8))
 }

@@ -32,6 +32,8 @@ pub struct Plan {
     pub loses: bool,
     /// Whoever stands by keeps a ring of so many seconds; 0: none.
     pub ring_s: u64,
+    /// Whether people pause recordings, and resume them.
+    pub pauses: bool,
 }
 
 impl Flavour {
@@ -56,7 +58,8 @@ impl Plan {
             4..=6 => (Flavour::ActiveActive, 8),
             _ => (Flavour::MixedFive, 6),
         };
-        Self { seed, flavour, identities: true, calls, faults_ms: 14_000, loses: false, ring_s: 0 }
+        let (loses, ring_s, pauses) = (false, 0, false);
+        Self { seed, flavour, identities: true, calls, faults_ms: 14_000, loses, ring_s, pauses }
     }
 
     /// The same with a recorder that is lost; mostly of a group of three. In the larger one the recorder that
@@ -75,5 +78,11 @@ impl Plan {
     #[must_use]
     pub const fn with_rings(self) -> Self {
         Self { ring_s: 30, ..self }
+    }
+
+    /// The same with people who pause recordings.
+    #[must_use]
+    pub const fn with_pauses(self) -> Self {
+        Self { pauses: true, ..self }
     }
 }

@@ -5,6 +5,7 @@ mod aes;
 mod audit;
 mod failing;
 mod files;
+mod pauses;
 mod rings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,6 +104,8 @@ pub enum Event {
     DiskBack(NodeId),
     Fault,
     Audit,
+    /// Somebody pauses a recording, or resumes it.
+    Pause,
 }
 
 /// How often what the switch is asked for goes wrong, percent.
@@ -151,6 +154,7 @@ pub struct World {
     removals_lost: BTreeMap<Extension, u8>,
     past: Vec<Past>,
     rings: rings::Rings,
+    pauses: pauses::Pauses,
     doubled: u64,
     verbose: bool,
     lines: Vec<String>,
@@ -181,6 +185,8 @@ pub struct Report {
     pub doubled: u64,
     /// Stretches that only a ring heard, and that had to be published.
     pub ringed: usize,
+    /// For how long phantoms discarded what they heard of paused calls, milliseconds.
+    pub paused_ms: u64,
     /// Simulated microseconds.
     pub lasted: u64,
 }
@@ -202,6 +208,7 @@ pub fn run(plan: Plan, verbose: bool) -> Report {
         crowded: world.switch.crowded,
         doubled: world.doubled,
         ringed: world.rings.owed(),
+        paused_ms: world.pauses.hidden_ms(),
         lasted: world.now,
     }
 }
@@ -233,6 +240,7 @@ impl World {
             removals_lost: BTreeMap::new(),
             past: Vec::new(),
             rings: rings::Rings::default(),
+            pauses: pauses::Pauses::default(),
             doubled: 0,
             verbose,
             lines: Vec::new(),
@@ -266,6 +274,9 @@ impl World {
         self.schedule(2 * SECOND, Event::Fault);
         self.schedule(AUDIT, Event::Audit);
         self.schedule(AUDIT, Event::Mirror);
+        if self.plan.pauses {
+            self.schedule(2 * SECOND, Event::Pause);
+        }
     }
 
     fn go_on(&mut self) {
@@ -321,6 +332,7 @@ impl World {
         host.start(now, seed, &stations, self.plan.ring_s);
         let (boot, role) = (host.boot, host.role);
         self.trace(format!("{id}: starts as {} ({boot})", role.as_str()));
+        self.find_pauses(id);
         for (event, period) in [
             (Event::Beat(id, boot), BEAT),
             (Event::Ping(id, boot), PING),
@@ -374,6 +386,7 @@ impl World {
                     self.schedule(self.now + LOOK, Event::Look(id, boot));
                     if !self.hosts[&id].hung {
                         self.give(id, Input::Look);
+                        self.give(id, Input::Spread);
                     }
                 }
             }
@@ -392,6 +405,7 @@ impl World {
             Event::Spawn => self.spawn(),
             Event::Fault => self.fault(),
             Event::Audit => self.audit(),
+            Event::Pause => self.ask_for_pause(),
             Event::Mirror => self.mirror(),
             Event::GiveUp => self.give_up(),
             Event::Restart(id) => self.start(id),
@@ -591,6 +605,8 @@ impl World {
             }
             Out::Applied(applied) => self.applied(id, &applied),
             Out::Acknowledged(proposal) => self.check.acknowledged(proposal),
+            Out::Learnt(words) => self.learnt(id, &words),
+            Out::Words(words) => self.tell_of_pauses(id, &words),
             Out::EndSession => {
                 let session = self.hosts[&id].aes.session;
                 self.later(15 * MS, 50 * MS, Event::EndSession(id, session));
@@ -766,6 +782,15 @@ impl World {
     fn person(&mut self, uid: u64, step: Step) {
         let next = people::step(&mut self.switch, &mut self.rng, self.now, uid, step);
         self.trace(format!("people: call {uid} {step:?}"));
+        if let Step::Join(second) = step {
+            let is_up = |uid: u64| self.switch.calls.contains_key(&uid);
+            let merged = |uid: u64| self.switch.calls.get(&uid).is_some_and(|call| call.merged);
+            match (is_up(uid), is_up(second)) {
+                (false, true) if merged(second) => self.pauses_merged(uid, second),
+                (true, false) if merged(uid) => self.pauses_merged(second, uid),
+                _ => {}
+            }
+        }
         self.tell_all();
         if let Some((uid, step, delay)) = next {
             self.schedule(self.now + delay, Event::Person(uid, step));

@@ -183,7 +183,11 @@ impl Host {
             self.out.push(Out::After(5 * MS, Input::Writing(false)));
         }
         let keeps = in_memory || (!full && port.known);
-        let hears = call.filter(|_| !hung && keeps && port.segment.is_some());
+        let comes = call.filter(|_| !hung && keeps && port.segment.is_some());
+        let muted = recorder.muted.contains(phantom);
+        let hears = comes.filter(|_| !muted);
+        self.hide(now, phantom, comes.filter(|_| muted));
+        let Some(port) = self.port(phantom) else { return };
         if hears == port.hearing.map(|(call, ..)| call) {
             return;
         }
@@ -220,6 +224,8 @@ impl Host {
             && from < to
         {
             let heard = Heard1 { call, from, to, first, last };
+            self.captured.push((call, from, to));
+            let Some(port) = self.port(phantom) else { return };
             if let Some(ring) = &mut port.ring {
                 ring.keep(heard);
                 return;
@@ -256,9 +262,11 @@ impl Ring {
 }
 
 impl Recorder {
-    /// Whether this phantom's segment hears something.
+    /// Whether this phantom's segment hears something, or would if that were not paused.
     pub fn records_by(&self, phantom: &Extension) -> bool {
-        self.ports.get(phantom).is_some_and(|port| port.hearing.is_some() && port.ring.is_none())
+        self.ports.get(phantom).is_some_and(|port| {
+            (port.hearing.is_some() || port.hidden.is_some()) && port.ring.is_none()
+        })
     }
 
     /// Since when this phantom's ring hears what it hears now.

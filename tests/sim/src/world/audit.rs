@@ -37,6 +37,7 @@ impl World {
             self.audit_phantoms(uid);
         }
         self.audit_rings();
+        self.audit_pauses(AUDIT);
         if self.switch.most_parties > PARTIES_MAX {
             self.check.fail(Kind::Phantoms, "a seventh party is in a call".to_owned());
         }
@@ -269,7 +270,7 @@ impl World {
                 let Some(from) = past.from else { continue };
                 let recorder = NodeId(u16::from(copy));
                 let owed = self.plan.flavour == Flavour::ActiveActive
-                    && past.to > from + 2 * SECOND
+                    && self.pauses.unpaused(recorder, past.uid, from, past.to) > 2 * SECOND
                     && past.able.contains(&recorder)
                     && lost != Some(recorder)
                     && !self.excused.contains_key(&(past.uid, recorder));
@@ -282,6 +283,7 @@ impl World {
             self.check.fail(Kind::Published, what);
         }
         self.judge_rings();
+        self.judge_pauses();
     }
 }
 

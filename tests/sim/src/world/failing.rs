@@ -33,6 +33,7 @@ impl World {
     /// The process is no more.
     pub(crate) fn gone(&mut self, id: NodeId) {
         let cleanup = self.now + self.cleanup;
+        self.forget_pauses(id);
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.process = None;
         host.hung = false;
