@@ -350,7 +350,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_cursor_or_none(text in "[0-9:,+ ]{0,24}|.{0,24}") {
+        fn any_text_is_a_cursor_or_none(text in "([+0]?[0-9]{1,2}:[+0]?[0-9]{1,3},?){0,3}|.{0,24}") {
             if let Ok(places) = text.parse::<Places>() {
                 prop_assert_eq!(places.to_string(), text);
             }

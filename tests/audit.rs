@@ -15,6 +15,9 @@ use storage::audit_log::{AuditLog, Wanted};
 use storage_core::NodeId;
 use tokio::time::{Instant, sleep};
 
+/// More lines than these nobody has written.
+const LINES_MAX: usize = 200;
+
 /// A line, by the member that wrote it and its number there.
 type Line = (u64, u64);
 
@@ -89,6 +92,7 @@ async fn each_member_tells_what_was_asked_of_all() {
         let mut replies = vec![page(&mut otto, &Value::Null).await];
         while let Some(cursor) = replies.last().and_then(|reply| reply.get("cursor")) {
             replies.push(page(&mut otto, &cursor.clone()).await);
+            assert!(replies.len() < LINES_MAX, "it never ends");
         }
         let lines: Vec<Line> = replies.iter().flat_map(lines).collect();
         let once: BTreeSet<Line> = lines.iter().copied().collect();
@@ -123,6 +127,7 @@ async fn a_member_that_is_away_is_named_and_told_when_it_is_back() {
         assert!(lines(&reply).iter().all(|(node, _)| *node != 2), "{reply}");
         let Some(next) = reply.get("cursor") else { break };
         told.extend(lines(&reply));
+        assert!(told.len() < LINES_MAX, "it never ends: {told:?}");
         cursor = next.clone();
     }
     assert!(told.len() > 3, "{told:?}");
@@ -131,6 +136,7 @@ async fn a_member_that_is_away_is_named_and_told_when_it_is_back() {
     loop {
         let reply = whole_page(&mut otto, &cursor).await;
         told.extend(lines(&reply));
+        assert!(told.len() < LINES_MAX, "it never ends: {told:?}");
         let Some(next) = reply.get("cursor") else { break };
         cursor = next.clone();
     }
