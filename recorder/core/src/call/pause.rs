@@ -108,7 +108,8 @@ impl Calls {
     /// out.
     ///
     /// # Errors
-    /// [`Refusal::NoCall`] where nothing is recorded; [`Refusal::Unavailable`] if impossibly many are paused.
+    /// [`Refusal::NoCall`] where no call is answered; [`Refusal::NotFound`] where nobody records it, or the recording named is not
+    /// in progress, as for a stop; [`Refusal::Unavailable`] if impossibly many are paused.
     pub fn pause(&mut self, now: Now, request: &PauseRequest) -> Result<PauseDone, Refusal> {
         let (key, recording) = self.recorded_call(&request.target)?;
         let paused = self.paused_since(key).is_some();
@@ -442,11 +443,10 @@ impl Calls {
                 let claims = |call: &&TrackedCall| {
                     self.group.matches(call).any(|claimed| claimed.recording == *name)
                 };
-                own.or_else(|| self.tracker.calls().find(claims))
+                own.or_else(|| self.tracker.calls().find(claims)).ok_or(Refusal::NotFound)?
             }
-            target => self.find_call(target),
+            target => self.find_call(target).ok_or(Refusal::NoCall)?,
         };
-        let call = call.ok_or(Refusal::NoCall)?;
         let own = self.work.get(&call.key).and_then(|work| work.recording);
         let own =
             own.and_then(|id| self.recordings.get(&id)).map(|active| active.draft.groupname());
@@ -454,7 +454,7 @@ impl Calls {
             let mut claims = self.group.matches(call).filter(|claimed| claimed.over.is_none());
             claims.next().map(|claimed| claimed.recording)
         };
-        let recording = own.or_else(open).ok_or(Refusal::NoCall)?;
+        let recording = own.or_else(open).ok_or(Refusal::NotFound)?;
         Ok((call.key, recording))
     }
 
