@@ -38,6 +38,11 @@ async fn all_are_told_wherever_it_is_asked() {
     for member in &members {
         assert_eq!(ask(member, true).await.unwrap_err().code, Code::NoCall);
     }
+    // One knows the call, and that nobody records it.
+    *active.node.pause_answer.lock().unwrap() = no(Code::NotFound);
+    for member in &members {
+        assert_eq!(ask(member, true).await.unwrap_err().code, Code::NotFound);
+    }
     *active.node.pause_answer.lock().unwrap() = done(&[2]);
     for (asked, member) in members.iter().enumerate() {
         let reply = PauseReply { recordingid: id(1), pausedms: 40 };
