@@ -365,6 +365,53 @@ fn users_are_added_listed_and_removed() {
     assert_eq!(run(&["user", "list", "--file", "/nowhere/users.toml"]).status.code(), Some(78));
 }
 
+#[test]
+fn what_is_done_to_users_and_keys_is_told_to_programs_too() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (users, keys) = (path("users.toml"), path("keys"));
+    let add = ["user", "add", "--json", "--file", &users, "--name", "anna", "--role", "qa"];
+    let remove = ["user", "remove", "--json", "--file", &users, "--name", "anna"];
+    let new = ["key", "new", "--json", "--file", &keys, "--name", "k1"];
+    let next = ["key", "add", "--json", "--file", &keys, "--name", "k2"];
+    let user = || serde_json::json!({ "ok": true, "name": "anna" });
+    let key = |name: &str| serde_json::json!({ "ok": true, "key": name, "file": keys });
+    for (arguments, done) in
+        [(&add[..], user()), (&remove, user()), (&new, key("k1")), (&next, key("k2"))]
+    {
+        let output = run_with_input(arguments, "correct horse\n");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!((json(&output), stdout(&output).lines().count()), (done, 1));
+        let again = match arguments[1] {
+            "add" if arguments[0] == "user" => run_with_input(arguments, "correct horse\n"),
+            _ => run(arguments),
+        };
+        assert_eq!((again.status.code(), &json(&again)["ok"]), (Some(1), &false.into()));
+    }
+}
+
+#[test]
+fn a_cause_is_told_once() {
+    let dir = TempDir::new().unwrap();
+    let none = dir.path().join("none").to_str().unwrap().to_owned();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let inside = file.join("inside").to_str().unwrap().to_owned();
+    for arguments in [
+        &["user", "list", "--file", &none][..],
+        &["user", "remove", "--name", "anna", "--file", &inside],
+        &["key", "add", "--file", &inside],
+        &["key", "new", "--file", &inside],
+        &["cluster", "init", "--dir", &inside, "--nodes", "1=10.0.0.1"],
+        &["run", "--config", &none],
+    ] {
+        let output = run(arguments);
+        let said = stderr(&output);
+        assert_ne!(output.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(said.matches("(os error ").count(), 1, "{arguments:?}: {said}");
+    }
+}
+
 /// The completion is asked as bash asks it; the pages are read by man where it is installed (lintian,
 /// see `tests/package.rs`).
 #[test]

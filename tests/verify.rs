@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use storage::audit_log::AuditLog;
 use storage::wav::Channels;
-use storage::{Keys, VoiceForm, VoiceStore};
+use storage::{Keys, Manifest, VoiceForm, VoiceStore};
 use storage_core::audit::Entry;
 use storage_core::g711::Law;
 use storage_core::{NodeId, Recording, RecordingId, WallTime};
@@ -95,6 +95,38 @@ fn a_sound_folder_ends_with_0_and_each_fault_is_a_line_and_ends_with_1() {
     fs::remove_file(two.with_extension("json")).unwrap();
     let (code, out, _) = verify(&[inside, inside]);
     assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn what_is_named_twice_is_counted_once() {
+    let dir = TempDir::new().unwrap();
+    let file = published(dir.path(), Keys::default(), 1, &[1; 100]);
+    audited(dir.path());
+    assert!(Manifest::open(dir.path(), NodeId(1)).unwrap().checkpoint().unwrap());
+    let (place, audit) = (dir.path(), dir.path().join("audit"));
+    let link = dir.path().with_extension("link");
+    std::os::unix::fs::symlink(place, &link).unwrap();
+    let (voice, inside, dotted) = (place.join("voice"), file.parent().unwrap(), place.join("."));
+    let counts = |places: &[&Path]| {
+        let places: Vec<&str> = places.iter().map(|place| path(place)).collect();
+        let (_, out, _) = verify(&[&["--json"], &places[..]].concat());
+        let said: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+        ["recordings", "auditlines", "manifestlines", "added"].map(|name| said[name].as_u64())
+    };
+    let alone = counts(&[place]);
+    assert_eq!(alone[..2], [Some(1), Some(3)]);
+    assert!(alone[2] > Some(0), "{alone:?}");
+    let cases: [&[&Path]; 4] = [
+        &[place, place],
+        &[place, &link, &dotted],
+        &[place, &voice, inside, &audit],
+        &[inside, &audit, place],
+    ];
+    for places in cases {
+        assert_eq!(counts(places), alone, "{places:?}");
+    }
+    fs::remove_file(link).unwrap();
+    assert_eq!(counts(&[inside, &voice])[..2], [Some(1), Some(0)]);
 }
 
 #[test]

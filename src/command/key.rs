@@ -37,7 +37,11 @@ pub(super) struct Options {
 impl Options {
     /// Whether one JSON object is to be the last line of standard output.
     pub(super) const fn json(&self) -> bool {
-        matches!(self.action, Action::Rewrap { json: true, .. })
+        match self.action {
+            Action::New { json, .. } | Action::Add { json, .. } | Action::Rewrap { json, .. } => {
+                json
+            }
+        }
     }
 }
 
@@ -54,6 +58,9 @@ enum Action {
         /// What the key is called; the UTC date if left out
         #[arg(long)]
         name: Option<KeyName>,
+        /// Print one JSON object as the last line
+        #[arg(long)]
+        json: bool,
     },
     /// Put a new key in front of a key file; the others stay below it
     #[command(after_help = "Example:\n  astlogger key add --file /etc/astlogger/keys\n\n\
@@ -66,6 +73,9 @@ enum Action {
         /// What the new key is called; the UTC date if left out
         #[arg(long)]
         name: Option<KeyName>,
+        /// Print one JSON object as the last line
+        #[arg(long)]
+        json: bool,
     },
     /// Wrap the data keys of all voice files with the active key, while no node runs on the folder
     #[command(
@@ -87,8 +97,8 @@ enum Action {
 
 pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
     match &options.action {
-        Action::New { file, name } => make(file, name.clone()),
-        Action::Add { file, name } => add(file, name.clone()),
+        Action::New { file, name, json } => make(file, name.clone(), *json),
+        Action::Add { file, name, json } => add(file, name.clone(), *json),
         Action::Rewrap { dir, key_file, json } => rewrap_all(dir, key_file, *json),
     }
 }
@@ -104,7 +114,7 @@ pub(super) fn load(file: &Path) -> Result<Keys, Failure> {
     })
 }
 
-fn make(file: &Path, name: Option<KeyName>) -> Result<Exit, Failure> {
+fn make(file: &Path, name: Option<KeyName>, json: bool) -> Result<Exit, Failure> {
     let key = fresh(name)?;
     let text = Zeroizing::new(format!("{HEAD}{}", *key_file::line(&key)));
     let mut options = OpenOptions::new();
@@ -125,11 +135,11 @@ fn make(file: &Path, name: Option<KeyName>) -> Result<Exit, Failure> {
         let _ = fs::remove_file(file);
         return Err(anyhow!("cannot write {}: {error}", file.display()).into());
     }
-    println!("key {} is in {}: keep a copy in a safe place", key.name, file.display());
-    Ok(Exit::Done)
+    let words = format!("key {} is in {}: keep a copy in a safe place", key.name, file.display());
+    print_done(file, key.name, &words, json)
 }
 
-fn add(file: &Path, name: Option<KeyName>) -> Result<Exit, Failure> {
+fn add(file: &Path, name: Option<KeyName>, json: bool) -> Result<Exit, Failure> {
     let known = load(file)?;
     let key = fresh(name)?;
     if known.names().any(|name| *name == key.name) {
@@ -148,7 +158,24 @@ fn add(file: &Path, name: Option<KeyName>) -> Result<Exit, Failure> {
     let (head, rest) = before.split_at(head);
     let text = Zeroizing::new(format!("{head}{}{rest}", *key_file::line(&key)));
     replace(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
-    println!("key {} is the first in {}: restart the node", key.name, file.display());
+    let words = format!("key {} is the first in {}: restart the node", key.name, file.display());
+    print_done(file, key.name, &words, json)
+}
+
+/// Which key is the active one of a file now.
+#[derive(Serialize)]
+struct Made<'a> {
+    ok: bool,
+    key: String,
+    file: &'a Path,
+}
+
+fn print_done(file: &Path, name: KeyName, words: &str, json: bool) -> Result<Exit, Failure> {
+    if json {
+        print_json(&Made { ok: true, key: name.into(), file })?;
+    } else {
+        println!("{words}");
+    }
     Ok(Exit::Done)
 }
 

@@ -92,8 +92,22 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error)
+        f.write_str(&in_words(&self.error))
     }
+}
+
+/// An error with its causes, each said once: many errors tell their cause in their own words, because they are told alone
+/// as well.
+pub(crate) fn in_words(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = cause;
+        } else if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
 }
 
 impl From<ConfigError> for Failure {
@@ -251,13 +265,32 @@ fn explain(error: &clap::Error) -> Exit {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use clap::CommandFactory;
 
     use super::*;
+    use crate::users::UsersError;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "it is gone");
+        let read = || UsersError::Read { path: "users.toml".into(), source: gone() };
+        let told = "cannot read users file users.toml: it is gone";
+        for (error, said) in [
+            (anyhow::Error::new(gone()), "it is gone"),
+            (anyhow::Error::new(gone()).context("no list"), "no list: it is gone"),
+            (anyhow::Error::new(read()), told),
+            (anyhow::Error::new(read()).context("no list"), &format!("no list: {told}")),
+            (anyhow::Error::new(gone()).context("b").context("a"), "a: b: it is gone"),
+        ] {
+            assert_eq!(Failure::fault(error).to_string(), said);
+        }
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub(super) struct Options {
 impl Options {
     /// Whether one JSON object is to be the last line of standard output.
     pub(super) const fn json(&self) -> bool {
-        matches!(self.action, Action::List { json: true, .. })
+        match self.action {
+            Action::Add { json, .. } | Action::Remove { json, .. } | Action::List { json, .. } => {
+                json
+            }
+        }
     }
 }
 
@@ -54,6 +58,9 @@ enum Action {
         /// Team
         #[arg(long)]
         team: Option<String>,
+        /// Print one JSON object as the last line
+        #[arg(long)]
+        json: bool,
     },
     /// Remove a user
     #[command(after_help = "Example:\n  astlogger user remove --name anna")]
@@ -64,6 +71,9 @@ enum Action {
         /// Who
         #[arg(long)]
         name: String,
+        /// Print one JSON object as the last line
+        #[arg(long)]
+        json: bool,
     },
     /// List the users
     #[command(after_help = "Example:\n  astlogger user list --file /etc/astlogger/users.toml")]
@@ -79,12 +89,16 @@ enum Action {
 
 pub(super) fn execute(options: Options) -> Result<Exit, Failure> {
     match options.action {
-        Action::Add { file, name, role, extension, team } => {
+        Action::Add { file, name, role, extension, team, json } => {
             let password = read_password().context("cannot read the password")?;
             users::add(&file, &name, role, extension.as_deref(), team.as_deref(), &password)
                 .map_err(failure)?;
+            print_done(&name, json)?;
         }
-        Action::Remove { file, name } => users::remove(&file, &name).map_err(failure)?,
+        Action::Remove { file, name, json } => {
+            users::remove(&file, &name).map_err(failure)?;
+            print_done(&name, json)?;
+        }
         Action::List { file, json } => {
             let users = users::list(&file).map_err(failure)?;
             print(&users, json).context("cannot write to standard output")?;
@@ -121,6 +135,17 @@ fn failure(error: UsersError) -> Failure {
         UsersError::Hash(_) => Exit::Fault,
     };
     Failure::new(exit, error)
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    name: &'a str,
+}
+
+/// People are told by the exit code.
+fn print_done(name: &str, json: bool) -> anyhow::Result<()> {
+    if json { print_json(&Report { ok: true, name }) } else { Ok(()) }
 }
 
 /// A user as he is listed: without his password's hash.

@@ -1,7 +1,7 @@
 //! `astlogger verify`: checks voice files against their records, and names each that is not as it should
 //! be. What is checked is in [`storage::verify`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -174,12 +174,21 @@ fn verify_audit(
     let inside = others.iter().map(PathBuf::as_path);
     let has_log = |dir: &&Path| dir.join(AUDIT_FOLDER).is_dir();
     let (mut lines, mut faults) = (0, Vec::new());
-    for dir in own.chain(inside.filter(has_log)) {
+    for dir in once(own.chain(inside.filter(has_log))) {
         let (count, mut found) = AuditLog::new(dir).verify()?;
         lines += count;
         faults.append(&mut found);
     }
     Ok((lines, faults))
+}
+
+/// Each folder by the first of its names.
+fn once<'a>(dirs: impl Iterator<Item = &'a Path>) -> impl Iterator<Item = &'a Path> {
+    let mut seen = BTreeSet::new();
+    // `audit` alone lies in a folder without a name.
+    let whole =
+        |dir: &Path| fs::canonicalize(Path::new(".").join(dir)).unwrap_or_else(|_| dir.into());
+    dirs.filter(move |dir| seen.insert(whole(dir)))
 }
 
 fn public_key(text: &str) -> Result<PublicKey, String> {
@@ -215,7 +224,8 @@ fn expected(options: &Options) -> Result<Expected, Failure> {
 /// Checks the manifests of data folders.
 fn verify_manifests(paths: &[PathBuf], expected: &Expected) -> Result<Checked, Failure> {
     let mut sum = Checked::default();
-    for dir in paths.iter().filter(|path| path.join(MANIFEST_FOLDER).is_dir()) {
+    let dirs = paths.iter().map(PathBuf::as_path);
+    for dir in once(dirs.filter(|path| path.join(MANIFEST_FOLDER).is_dir())) {
         let checked = check(dir, expected).map_err(|error| Failure::new(Exit::Fault, error))?;
         sum.lines += checked.lines;
         sum.checkpoints += checked.checkpoints;

@@ -10,7 +10,7 @@ use storage_core::Role;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::command::{DemoOptions, Scenario};
+use crate::command::{DemoOptions, Scenario, in_words};
 
 use super::due::{due_calls, due_to_the_end};
 use super::sight::{Eyes, Sight};
@@ -57,10 +57,10 @@ pub async fn play(
     let mut show = Show { eyes: group.eyes(), site: group.site.clone(), table, calls };
     let mut faults = Vec::new();
     watch(&mut group, scenario, Duration::from_secs(seconds), &mut show, &mut faults).await?;
-    faults.extend(wait_quiet(&group, &mut show).await.err().map(|error| format!("{error:#}")));
+    faults.extend(wait_quiet(&group, &mut show).await.err().map(|error| in_words(&error)));
     let account = own_account(&show.eyes.look().await);
     // A node that stops seals what it has; only then is everything on the disk.
-    faults.extend(group.stop(STOP_LIMIT).await.err().map(|error| format!("{error:#}")));
+    faults.extend(group.stop(STOP_LIMIT).await.err().map(|error| in_words(&error)));
     let published = group.recordings()?;
     let stuck = group.site.stuck_phantoms();
     if !stuck.is_empty() {
@@ -168,7 +168,7 @@ async fn watch(
     loop {
         tokio::select! {
             (played, broken) = &mut both => {
-                faults.extend(broken.err().map(|error| format!("{error:#}")));
+                faults.extend(broken.err().map(|error| in_words(&error)));
                 return played;
             }
             Some(line) = said.recv() => show.say(begin, &line),

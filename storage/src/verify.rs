@@ -130,7 +130,7 @@ pub enum VerifyError {
     Folder(VoiceError),
 }
 
-/// Goes through a data folder, a voice folder, or a folder inside one. Without `keys` encrypted files
+/// Goes through data folders, voice folders, or folders inside one, each once, however it is named. Without `keys` encrypted files
 /// are checked as far as that goes, and named as not checked. `tell` hears of each fault.
 ///
 /// # Errors
@@ -140,7 +140,15 @@ pub fn verify(
     keys: &Keys,
     tell: &mut dyn FnMut(Told<'_>),
 ) -> Result<Verified, VerifyError> {
-    let places = paths.iter().map(|path| Place::of(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut places: Vec<Place> = Vec::new();
+    for path in paths {
+        let place = Place::of(path)?;
+        // What is named twice, or lies inside another, is gone through once.
+        if !places.iter().any(|other| place.folder.starts_with(&other.folder)) {
+            places.retain(|other| !other.folder.starts_with(&place.folder));
+            places.push(place);
+        }
+    }
     let mut verifier =
         Verifier { keys: keys.clone(), done: Verified::default(), altered: BTreeMap::new(), tell };
     for place in &places {
