@@ -199,6 +199,7 @@ fn check_names_what_is_wrong_with_the_machine_and_the_key() {
     let key = format!("AL_TLSKEY={}", dir.path().join("none.key").display());
     for (aes_port, environment, code, check, al_key) in [
         (closed, &[][..], 69, "AES", "al_aeshost"),
+        (aes_port, &["AL_SWITCHNAME=cm2"], 69, "AES", "al_switchname"),
         (aes_port, &[web.as_str()], 1, "web port", "al_listen"),
         (closed, &[web.as_str()], 1, "web port", "al_listen"),
         (aes_port, &[console.as_str()], 1, "console port", "al_consolelisten"),

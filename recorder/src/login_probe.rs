@@ -1,9 +1,10 @@
-//! Tries the login at an AES and ends the session again, for preflight. No device is asked for, so
-//! nothing on the switch changes.
+//! Tries the login at an AES, asks what it calls a number at the switch, and ends the session again, for preflight. No
+//! device is registered or watched, so nothing on the switch changes.
 
 use std::time::Duration;
 
-use recorder_core::dmcc::{Link, LinkConfig, Notice, Output};
+use recorder_core::dmcc::{CstaError, ErrorCategory, Link, LinkConfig, Notice, Output};
+use storage_core::Extension;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::aes_link::{AesEndpoint, AesLink, SocketEvent};
@@ -27,13 +28,20 @@ pub enum LoginError {
     /// It does not speak DMCC, or not in time.
     #[error("no answer to the login within {} s", LIMIT.as_secs())]
     NoAnswer,
+    /// The login is taken; what a number at this switch is called is not told.
+    #[error(transparent)]
+    NoName(CstaError),
 }
 
-/// Logs in with the configuration's user and password, and out again.
+/// Logs in with the configuration's user and password, asks for the name of this number, and logs out again.
 ///
 /// # Errors
 /// [`LoginError`].
-pub async fn login(endpoint: AesEndpoint, config: &LinkConfig) -> Result<(), LoginError> {
+pub async fn login(
+    endpoint: AesEndpoint,
+    config: &LinkConfig,
+    number: &Extension,
+) -> Result<(), LoginError> {
     let mut watched = LinkConfig::new(&config.switch_name, &config.user, config.password.clone());
     watched.application_id.clone_from(&config.application_id);
     // Nothing is left behind if this process ends in the middle.
@@ -45,13 +53,20 @@ pub async fn login(endpoint: AesEndpoint, config: &LinkConfig) -> Result<(), Log
         deadline: Instant::now() + LIMIT,
     };
     probe.link.start(probe.clock.mono());
-    let outcome = probe.drive().await;
-    if outcome.is_ok() {
-        probe.link.stop(probe.clock.mono());
-        // The session is known to be good; whether its end is confirmed does not matter.
-        let _ = probe.drive().await;
-    }
-    outcome
+    probe.drive().await?;
+    probe.link.name(probe.clock.mono(), number);
+    let named = match probe.drive().await {
+        Err(LoginError::NoAnswer) => {
+            let words = "no answer in time";
+            Err(LoginError::NoName(CstaError::new(ErrorCategory::Unanswered, words)))
+        }
+        named => named,
+    };
+    probe.deadline = Instant::now() + LIMIT;
+    probe.link.stop(probe.clock.mono());
+    // The session is known to be good; whether its end is confirmed does not matter.
+    let _ = probe.drive().await;
+    named
 }
 
 struct Probe {
@@ -62,7 +77,7 @@ struct Probe {
 }
 
 impl Probe {
-    /// Until there is a session, or no hope of one, or it has ended.
+    /// Until there is a session, or no hope of one, or the number's name is told or not, or the session has ended.
     async fn drive(&mut self) -> Result<(), LoginError> {
         loop {
             while let Some(output) = self.link.poll_output() {
@@ -91,7 +106,10 @@ impl Probe {
             Output::Connect => self.socket.connect(),
             Output::Close => self.socket.close(),
             Output::Send(bytes) => drop(self.socket.send(bytes)),
-            Output::Notice(Notice::SessionUp { .. }) => return Some(Ok(())),
+            Output::Notice(Notice::SessionUp { .. } | Notice::Named) => return Some(Ok(())),
+            Output::Notice(Notice::NameRefused { error }) => {
+                return Some(Err(LoginError::NoName(error)));
+            }
             Output::Notice(Notice::CredentialsRefused { detail }) => {
                 return Some(Err(LoginError::Refused(detail)));
             }

@@ -14,7 +14,7 @@ use crate::preflight::{self, Finding, Verdict};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  astlogger check --config /etc/astlogger/astlogger.toml\n\n\
     Ends with 0 if a node could run, 78 if the configuration is wrong, 69 if only the AES does not \
-    answer, 1 if something on this machine is wrong.")]
+    answer or refuses something, 1 if something on this machine is wrong.")]
 pub(super) struct Options {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]

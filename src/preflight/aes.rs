@@ -1,9 +1,10 @@
-//! Asks the AES: does it answer, is it who it says, does it take the login.
+//! Asks the AES: does it answer, is it who it says, does it take the login, does it know the switch.
 
 use recorder::login_probe::{LoginError, login};
+use recorder_core::dmcc::{CstaError, ErrorCategory};
 
 use super::{AES, Finding};
-use crate::config::Config;
+use crate::config::{Aes, Config};
 use crate::wiring::{aes_endpoint, link_config};
 
 /// Logs in at the AES as the recorder would, and out again.
@@ -20,8 +21,14 @@ pub async fn aes_login(config: &Config) -> Finding {
         }
     };
     let over = if aes.tls { "TLS" } else { "TCP" };
-    match login(endpoint, &link_config(config, recorder)).await {
+    let link = link_config(config, recorder);
+    // Whichever: the name of a number says nothing of the number itself.
+    let Some(number) = link.phantoms.first().map(|phantom| phantom.extension.clone()) else {
+        return Finding::fail(AES, "there is no phantom", "name some").of("al_phantoms");
+    };
+    match login(endpoint, &link, &number).await {
         Ok(()) => Finding::ok(AES, format!("{} takes the login over {over}", aes.place)),
+        Err(LoginError::NoName(error)) => no_name(aes, &error),
         Err(LoginError::Connect(error)) => {
             let found = format!("{} does not answer over {over}: {error}", aes.place);
             let (key, remedy) = connect_remedy(&error);
@@ -40,6 +47,21 @@ pub async fn aes_login(config: &Config) -> Finding {
             Finding::fail(AES, error.to_string(), remedy).of("al_aesport")
         }
     }
+}
+
+/// It takes the login, and gives no name for a number at the switch. That something asked for does not exist it says by the
+/// category `operation`; which value of it is meant, no document says (dossier 6.9).
+fn no_name(aes: &Aes, error: &CstaError) -> Finding {
+    let found = format!(
+        "{} takes the login, and names no device of switch connection {:?}: {error}",
+        aes.place, aes.switchname
+    );
+    let remedy = "write the name that the switch connection has on the AES (Communication Manager Interface, Switch \
+                  Connections) into al_switchname";
+    if error.category == ErrorCategory::Operation {
+        return Finding::fail(AES, found, remedy).of("al_switchname");
+    }
+    Finding::warn(AES, found, "look at the AES: DMCC service, licences").of("al_switchname")
 }
 
 /// Which parameter is to blame that no connection to the AES comes about, and what to do.

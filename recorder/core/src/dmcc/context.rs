@@ -24,6 +24,8 @@ pub(super) enum Purpose {
     Device(DeviceKey, Step),
     /// Something that the trigger asked for.
     Tap(Tap),
+    /// Whether the switch's name is known.
+    Name,
     /// Cleaning up: the answer changes nothing.
     Nothing,
 }

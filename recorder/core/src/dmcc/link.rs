@@ -18,6 +18,7 @@ use super::notice::{Counters, Fault, Notice, Output};
 use super::request::Request;
 use super::response::{Response, SystemStatus};
 use super::session::{Change, Session};
+use super::setup::refusal;
 use super::taps::{Taps, Wish};
 use super::wire::Wire;
 use super::xml;
@@ -174,6 +175,16 @@ impl Link {
     /// Asks for the UCID of a call whose events told none. The outcome is `Linkage`.
     pub fn call_linkage(&mut self, now: MonoTime, call: &CallId, party: Extension) {
         self.wish(now, Wish::Linkage { call: call.clone(), party });
+    }
+
+    /// Asks what the AES calls a number at the configuration's switch, as before each monitor: it changes nothing there, and
+    /// needs no licence (dossier 3.3). The outcome is `Named` or `NameRefused`.
+    pub fn name(&mut self, now: MonoTime, extension: &Extension) {
+        let switch_name = self.config.switch_name.as_str();
+        let request = Request::GetThirdPartyDeviceId { switch_name, extension };
+        if let Err(error) = self.wire.send(now, &request, PATIENCE, Purpose::Name) {
+            self.wire.tell(Notice::NameRefused { error });
+        }
     }
 
     /// Takes a new configuration. Devices come and go, refused phantoms and a refused login are
@@ -352,6 +363,13 @@ impl Link {
                 if let Ok(Response::SystemStatus(status)) = answer {
                     self.system_status(now, &status);
                 }
+            }
+            Purpose::Name => {
+                let notice = match answer {
+                    Ok(Response::DeviceId(_)) => Notice::Named,
+                    other => Notice::NameRefused { error: refusal(&mut cx, other) },
+                };
+                cx.wire.tell(notice);
             }
             Purpose::Nothing => {}
         }

@@ -270,6 +270,13 @@ pub enum Notice {
         /// Its UCID, if the switch gives it one.
         ucid: Option<Ucid>,
     },
+    /// Answer to `name`: the AES has a name for the number at the switch.
+    Named,
+    /// It has none.
+    NameRefused {
+        /// Why.
+        error: CstaError,
+    },
     /// The link between AES and switch came up or went down. Media goes on without it.
     CtiLink {
         /// Up.

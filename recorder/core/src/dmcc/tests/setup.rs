@@ -37,6 +37,23 @@ fn a_session_and_its_devices_are_set_up() {
 }
 
 #[test]
+fn whether_the_aes_knows_the_switch_is_told_by_the_name_of_a_number() {
+    let mut rig = Rig::up(config(0, 0));
+    let now = rig.now;
+    rig.link.name(now, &"31001".into());
+    rig.serve();
+    assert_eq!(steps_of(&rig, "31001"), ["GetThirdPartyDeviceId"], "and nothing else is asked");
+    assert!(rig.notices.contains(&Notice::Named));
+    let refusal = error("operation", "invalidParameterValue");
+    rig.aes.instead.push(("GetThirdPartyDeviceId", String::new(), refusal));
+    rig.link.name(now, &"31002".into());
+    rig.serve();
+    let refused = rig.position(|notice| matches!(notice, Notice::NameRefused { .. }));
+    let Notice::NameRefused { error } = &rig.notices[refused] else { panic!() };
+    assert_eq!(error.category, ErrorCategory::Operation);
+}
+
+#[test]
 fn vdns_and_skills_are_monitored_by_their_calls() {
     let mut config = config(0, 0);
     config.vdns = vec!["50100".into()];
