@@ -39,6 +39,29 @@ pub struct Report {
     /// Whose calls and recordings may be missing from this.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreachable: Vec<Unreachable>,
+    /// Whose calls these are, where people look for recordings of all sites.
+    #[serde(flatten)]
+    pub only: Option<OwnSite>,
+}
+
+/// That a report is of one site among others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OwnSite {
+    /// Which.
+    pub site: String,
+    searchedsites: &'static str,
+    allsitesfailure: &'static str,
+}
+
+impl OwnSite {
+    /// This one. The database of all sites has recordings; a call that was missed has none, so what other sites
+    /// lack is not in it.
+    #[must_use]
+    pub const fn of(site: String) -> Self {
+        let allsitesfailure = "the database of all sites does not know the calls that were seen, so neither what was \
+                               missed: ask a node of each other site";
+        Self { site, searchedsites: "own", allsitesfailure }
+    }
 }
 
 impl Report {
@@ -108,7 +131,7 @@ pub fn of_day(backend: &dyn Backend, day: WallTime, scope: &Scope) -> Result<Rep
     unreachable.dedup();
     let completeness = reconcile(within, Clock::wall(), seen, &recordings, scope);
     let day = day.to_string().chars().take(10).collect();
-    Ok(Report { day, completeness, unreachable })
+    Ok(Report { day, completeness, unreachable, only: backend.own_site().map(OwnSite::of) })
 }
 
 fn before(day: WallTime) -> WallTime {

@@ -2,6 +2,8 @@
 //! find in it.
 
 mod common;
+#[path = "common/zip_of.rs"]
+mod zip_of;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,6 +12,7 @@ use astlogger::demo::{Cti, Shape};
 use astlogger::users::{self, UserRole};
 use common::commands::check_finds;
 use common::group::{GroupBench, ONE, TWO};
+use common::http::{http, token};
 use common::postgres::{LOGIN_PASSWORD, Postgres};
 use common::{Bench, LIMIT, PASSWORD, page};
 use serde_json::{Map, Value, json};
@@ -466,7 +469,6 @@ async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone()
         (&json!("south"), &json!("4711"))
     );
     is_to_be_had_there_only(&mut qa, id).await;
-    // The day's completeness is this group's matter.
     let unknown = qa.ask(
         json!({"request": "getrecording", "recordingid": "018bcfe5-6800-7fff-bfff-ffffffffffff"}),
     );
@@ -489,6 +491,85 @@ async fn an_older_database_is_brought_up_to_date_and_a_later_one_is_left_alone()
     server.ask("UPDATE astlogger.database SET version = 3");
     comes_true("what waited is written", || rows(&server).len() == 2).await;
     bench.node.stop(LIMIT).await.expect("it ends");
+}
+
+/// An export of this filter once it is complete, what is in it, and what the reply to the request was.
+async fn exported(bench: &Bench, qa: &mut Cti, filter: Value) -> (Value, Value) {
+    let mut request = filter;
+    request["request"] = "exportrecordings".into();
+    let reply = qa.ask(request).await.expect("a reply");
+    assert_eq!(reply["result"], "success", "{reply}");
+    let deadline = Instant::now() + LIMIT;
+    let address = loop {
+        let all = qa.ask(json!({"request": "listexports"})).await.expect("a reply");
+        let all = all["exports"].as_array().expect("a list").clone();
+        let own =
+            all.into_iter().find(|own| own["export"] == reply["export"]).expect("it is there");
+        for told in ["othersites", "allsitesfailure"] {
+            assert_eq!(own[told], reply[told], "{own}");
+        }
+        if own["state"] == "complete" {
+            break own["address"].as_str().expect("an address").to_owned();
+        }
+        assert!(Instant::now() < deadline, "{own}");
+        sleep(std::time::Duration::from_millis(50)).await;
+    };
+    let token = token(bench).await;
+    let line = format!("GET {address} HTTP/1.1\r\nAuthorization: Bearer {token}");
+    let (head, body) = http(bench, &line, "").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), body).expect("writable");
+    (reply, zip_of::read(file.path()))
+}
+
+/// What Python finds in the table of recordings.
+fn named(zip: &Value, table: &str) -> Vec<String> {
+    let rows = zip[table].as_array().expect("a table").iter();
+    rows.map(|row| row["recordingid"].as_str().expect("text").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_names_what_lies_at_other_sites_and_a_report_says_whose_calls_it_is_of() {
+    let Some(mut server) = server().await else { return };
+    let mut dice = Dice(0x5eed_0003);
+    let far = of_the_first_form(&server, recording(1, &mut dice)).to_string();
+    let settings = format!("{}al_mindiskfree = \"1 MB\"\n", server.settings("north"));
+    let bench = Bench::start_with(SiteConfig::demo(1, 1), &settings).await;
+    let near = recorded_at(&bench, "31001", 1).await;
+    comes_true("both are there", || rows(&server) == BTreeSet::from([near.clone(), far.clone()]))
+        .await;
+    let mut qa = bench.cti("qa").await;
+    let (reply, zip) = exported(&bench, &mut qa, json!({})).await;
+    assert_eq!((&reply["total"], &reply["othersites"]), (&json!(2), &json!({"south": 1})));
+    assert_eq!(named(&zip, "recordings"), [near.as_str()]);
+    assert_eq!(named(&zip, "missing"), [far.as_str()]);
+    let missing = &zip["missing"][0];
+    assert_eq!(missing["error"], "unavailable", "{missing}");
+    assert!(missing["message"].as_str().expect("text").contains("site \"south\""), "{missing}");
+    // Nothing of this one.
+    let refused = json!({"request": "exportrecordings", "scorecard": "sales"});
+    let refused = qa.ask(refused).await.expect("a reply");
+    assert_eq!(refused["error"], "unavailable", "{refused}");
+    assert!(
+        refused["message"].as_str().expect("text").contains("1 at site \"south\""),
+        "{refused}"
+    );
+    let (reply, _) = exported(&bench, &mut qa, json!({"extension": "31001"})).await;
+    assert_eq!((&reply["total"], &reply["othersites"]), (&json!(1), &json!(null)), "{reply}");
+
+    let day = qa.ask(json!({"request": "completeness"})).await.expect("a reply");
+    assert_eq!((&day["site"], &day["searchedsites"]), (&json!("north"), &json!("own")), "{day}");
+    assert!(day["allsitesfailure"].as_str().expect("a reason").contains("missed"), "{day}");
+    assert_eq!(day["calls"], 1, "{day}");
+
+    server.crash();
+    let (reply, zip) = exported(&bench, &mut qa, json!({})).await;
+    let told = reply["allsitesfailure"].as_str().expect("a reason");
+    assert!(told.contains("127.0.0.1"), "{told}");
+    assert_eq!(named(&zip, "recordings"), [near.as_str()]);
+    let missing = zip["missing"][0]["message"].as_str().expect("text");
+    assert!(missing.starts_with("other sites could not be asked"), "{missing}");
 }
 
 /// A server that speaks TLS only, as `localhost`; its authority's certificate goes into `own`.

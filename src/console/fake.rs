@@ -183,7 +183,7 @@ impl Actions for Fake {
     fn report(&self, day: WallTime) -> BoxFuture<'_, Result<Report, Failure>> {
         let day = day.to_string().chars().take(10).collect();
         let completeness = Completeness { calls: 3, recorded: 3, ..Completeness::default() };
-        Box::pin(async { Ok(Report { day, completeness, unreachable: Vec::new() }) })
+        Box::pin(async { Ok(Report { day, completeness, unreachable: Vec::new(), only: None }) })
     }
 
     fn recordings(&self) -> usize {

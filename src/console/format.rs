@@ -79,6 +79,9 @@ pub(super) fn report(report: &Report) -> Vec<String> {
         let names: Vec<_> = report.unreachable.iter().map(ToString::to_string).collect();
         lines.push(format!("{:<24} {}", "cannot be reached", names.join(", ")));
     }
+    if let Some(only) = &report.only {
+        lines.push(format!("{:<24} {}; others are told by their own nodes", "site", only.site));
+    }
     for call in all.lacking.iter().take(ROWS_MAX) {
         let outcome = if call.outcome == Outcome::Missed { "missed" } else { "in part" };
         let ucid = call.ucid.as_ref().map_or("-", |ucid| ucid.as_str());

@@ -7,9 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use storage_core::{Extension, RecordingId, Scope, WallTime};
 
+use super::choice::Elsewhere;
 use crate::web::backend::Unreachable;
 
 /// The form that this program writes; another one is left alone.
@@ -136,6 +137,9 @@ pub struct Job {
     /// Members that could not be asked which recordings they have.
     #[serde(default)]
     pub unreachable: Vec<Unreachable>,
+    /// What lies at other sites.
+    #[serde(flatten)]
+    pub elsewhere: Elsewhere,
     /// How far it is.
     pub state: State,
     /// Once it is complete.
@@ -151,6 +155,19 @@ impl Job {
     #[must_use]
     pub fn scope(&self) -> Scope {
         self.stations.clone().map_or(Scope::ALL, Scope::of)
+    }
+
+    /// What people are told of it that is not, or may not be, in it; nothing where there is none.
+    #[must_use]
+    pub fn lacks(&self) -> Map<String, Value> {
+        let mut told = match serde_json::to_value(&self.elsewhere) {
+            Ok(Value::Object(told)) => told,
+            _ => Map::new(),
+        };
+        if !self.unreachable.is_empty() {
+            told.insert("unreachable".to_owned(), json!(self.unreachable));
+        }
+        told
     }
 }
 
@@ -332,6 +349,10 @@ mod tests {
             expires: WallTime::from_millis(2),
             total: 3,
             unreachable: vec![Unreachable { node: storage_core::NodeId(2), role: None }],
+            elsewhere: Elsewhere {
+                othersites: [("south".to_owned(), 2)].into(),
+                allsitesfailure: Some("away".to_owned()),
+            },
             state: State::Running,
             done: None,
             error: None,

@@ -1,5 +1,5 @@
 //! Exports: many recordings as one ZIP file (`exportrecordings`). Here it is decided who may have which export,
-//! how many there are at once, and how long they stay; `work` goes through the recordings, `parcel` is the
+//! how many there are at once, and how long they stay; `choice` finds the recordings, `work` goes through the recordings, `parcel` is the
 //! ZIP file as it is downloaded, `folder` and `job` say what lies on the disk, `zip` and `table` which
 //! bytes come out.
 //!
@@ -16,6 +16,7 @@
 //! recording has changed or was deleted since, the export is gone through again before it is given out, so
 //! it never holds what the site has deleted.
 
+mod choice;
 mod folder;
 mod job;
 mod parcel;
@@ -33,12 +34,13 @@ use axum::extract::ws::Utf8Bytes;
 use recorder::clock::Clock;
 use serde_json::{Map, Value, json};
 use storage::FetchFormat;
+use storage_core::Scope;
 use storage_core::naming::EXPORTS_FOLDER;
-use storage_core::query::{LIMIT_MAX, Position, Query};
-use storage_core::{RecordingId, Scope};
+use storage_core::query::Query;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::spawn_blocking;
 
+use self::choice::{Chosen, choose};
 use self::folder::{Folder, Found};
 pub use self::job::ExportId;
 use self::job::{Done, Job, Progress, State};
@@ -46,14 +48,12 @@ pub use self::parcel::Parcel;
 use self::work::{Bench, Stop};
 use crate::audit::Clerk;
 use crate::config::DiskShare;
-use crate::web::backend::{Backend, By, Code, Failure, Unreachable};
+use crate::web::backend::{Backend, By, Code, Failure};
 
 /// How long an export can be downloaded.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How often it is looked whether one is to be removed.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Recordings in one export.
-const RECORDINGS_MAX: usize = 50_000;
 /// Exports that go on at once on this node: each reads as fast as it can.
 const AT_ONCE: usize = 2;
 /// Exports that one user may have running or waiting, and have at all; and the node.
@@ -212,8 +212,7 @@ impl Exports {
     /// Finds out which recordings it is of, and writes that down. Blocking.
     ///
     /// # Errors
-    /// `busy`; `badvalue` if there are too many or none; `unavailable` without room on the disk, and what
-    /// the search says.
+    /// `busy`; `unavailable` without room on the disk, and as [`choose`].
     pub fn prepare(self: &Arc<Self>, owner: &Owner, wanted: Wanted) -> Result<Prepared, Failure> {
         let export = ExportId::new(random()?);
         self.table().admit(&owner.by.user)?;
@@ -221,7 +220,8 @@ impl Exports {
         let folder = Folder::of(&self.folder, &export);
         let user = owner.by.user.clone();
         let mut prepared = Prepared { exports: Arc::clone(self), job: None, user, folder };
-        let (ids, unreachable) = self.search(owner, wanted.query)?;
+        let query = Query { scope: owner.scope.clone(), ..wanted.query };
+        let Chosen { ids, unreachable, elsewhere } = choose(&*self.backend, query)?;
         let bytes = BYTES_PER_RECORDING * ids.len() as u64;
         if !work::leaves_room(&self.folder, self.room, bytes) {
             let message = "there is no room for an export: less would be free below al_datadir than \
@@ -242,6 +242,7 @@ impl Exports {
             expires: begun + LIFETIME,
             total: ids.len(),
             unreachable,
+            elsewhere,
             state: State::Running,
             done: None,
             error: None,
@@ -249,41 +250,6 @@ impl Exports {
         prepared.job = Some(job);
         prepared.folder.make(&ids).map_err(|error| not_written(&error))?;
         Ok(prepared)
-    }
-
-    fn search(
-        &self,
-        owner: &Owner,
-        query: Query,
-    ) -> Result<(Vec<RecordingId>, Vec<Unreachable>), Failure> {
-        let mut query =
-            Query { scope: owner.scope.clone(), limit: LIMIT_MAX, cursor: None, ..query };
-        let (mut ids, mut unreachable) = (Vec::new(), Vec::new());
-        loop {
-            let listing = self.backend.search(&query)?;
-            // A peer of an earlier version may not know one of the filters.
-            let seen = listing.page.recordings.iter().filter(|found| query.matches(found));
-            ids.extend(seen.map(|found| found.recordingid));
-            unreachable.extend(listing.unreachable);
-            if ids.len() > RECORDINGS_MAX {
-                let message = format!(
-                    "these are more than {RECORDINGS_MAX} recordings, the most for one export: narrow \
-                     the filter, by `from` and `to` perhaps"
-                );
-                return Err(Failure::new(Code::BadValue, message));
-            }
-            let Some(cursor) = listing.page.cursor else { break };
-            let behind = Position::from_cursor(&cursor);
-            let broken = || Failure::new(Code::Internal, "a search gave a cursor that is none");
-            query.cursor = Some(behind.ok_or_else(broken)?);
-        }
-        if ids.is_empty() {
-            let message = "no recording is found by this filter, so there is nothing to export";
-            return Err(Failure::new(Code::NotFound, message));
-        }
-        unreachable.sort_unstable();
-        unreachable.dedup();
-        Ok((ids, unreachable))
     }
 
     /// Begins what was prepared; the members of the reply. Blocking.
@@ -299,9 +265,7 @@ impl Exports {
         body.insert("export".to_owned(), job.export.to_string().into());
         body.insert("total".to_owned(), job.total.into());
         body.insert("expires".to_owned(), job.expires.to_string().into());
-        if !job.unreachable.is_empty() {
-            body.insert("unreachable".to_owned(), json!(job.unreachable));
-        }
+        body.extend(job.lacks());
         let export = job.export.clone();
         self.table().jobs.insert(export.clone(), Entry::new(job, Progress::default()));
         self.go(export);
@@ -549,9 +513,7 @@ impl Entry {
             ("begun".to_owned(), json!(job.begun)),
             ("expires".to_owned(), json!(job.expires)),
         ]);
-        if !job.unreachable.is_empty() {
-            told.insert("unreachable".to_owned(), json!(job.unreachable));
-        }
+        told.extend(job.lacks());
         if let Some(done) = &job.done {
             told.insert("size".to_owned(), done.bytes.into());
             told.insert("address".to_owned(), format!("/api/exports/{}", job.export).into());

@@ -174,8 +174,10 @@ impl Bench<'_> {
         let mut audio = match self.backend.open_audio(id, format) {
             Ok(audio) => audio,
             Err(failure) => {
-                let again =
+                let away =
                     failure.code == Code::Unavailable && Playback::is_had_of(format, record.format);
+                // What lies at another site does not come here by waiting.
+                let again = away && !matches!(self.backend.other_site(id), Ok(Some(_)));
                 return Ok(missing(&failure, again));
             }
         };
@@ -297,6 +299,11 @@ impl Bench<'_> {
         }
         for member in &self.job.unreachable {
             let why = format!("{member} could not be asked which recordings it has");
+            table.line(&table::missing(None, Code::Unavailable.as_str(), &why))?;
+        }
+        if let Some(because) = &self.job.elsewhere.allsitesfailure {
+            let why =
+                format!("other sites could not be asked which recordings they have: {because}");
             table.line(&table::missing(None, Code::Unavailable.as_str(), &why))?;
         }
         table.end()

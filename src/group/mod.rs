@@ -394,6 +394,10 @@ impl Backend for GroupBackend {
         self.find_in_all_sites(query)
     }
 
+    fn own_site(&self) -> Option<String> {
+        self.own_site_name()
+    }
+
     fn other_site(&self, id: RecordingId) -> Result<Option<String>, Failure> {
         if !is_unknown(&self.own_recording(id)) {
             return Ok(None);

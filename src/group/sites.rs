@@ -40,6 +40,11 @@ impl GroupBackend {
         self
     }
 
+    /// `al_site`, where there is such a database.
+    pub(super) fn own_site_name(&self) -> Option<String> {
+        self.sites.as_ref().map(|sites| sites.own.to_string())
+    }
+
     /// A page of the recordings of all sites. Blocks.
     pub(super) fn find_in_all_sites(&self, query: &Query) -> Result<Listing, Failure> {
         let Some(sites) = &self.sites else { return self.search(query) };

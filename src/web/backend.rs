@@ -422,6 +422,11 @@ pub trait Backend: Send + Sync + 'static {
         self.search(query)
     }
 
+    /// What this group's site is called in the database of all sites; `None` where people's searches do not go there.
+    fn own_site(&self) -> Option<String> {
+        None
+    }
+
     /// Whose a recording is that this group does not list; `None` if it does, or nobody knows it.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use astlogger::demo::Shape;
 use astlogger::users::{self, UserRole};
 use common::commands::key_file;
 use common::group::{GroupBench, ONE, TWO, sha256};
+use common::http::{http, token};
 use common::{Bench, LIMIT, PASSWORD};
 use serde_json::{Value, json};
 use server::Server;
@@ -30,8 +31,6 @@ use storage_core::g711::Law;
 use storage_core::{Recording, RecordingId, WallTime};
 use store::{SECRET, Store, files_in};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 /// Frames of a call.
@@ -126,28 +125,6 @@ fn assert_lies(objects: &Path, record: &Recording) {
     assert_eq!(sha256(&lying), noted.record);
     let lying: Recording = serde_json::from_slice(&lying).expect("a record");
     assert_eq!(lying, Recording { archived: None, ..record.clone() });
-}
-
-async fn http(bench: &Bench, head: &str, body: &str) -> (String, Vec<u8>) {
-    let web = bench.node.web();
-    let mut stream = TcpStream::connect(web).await.expect("it listens");
-    let length = body.len();
-    let request = format!(
-        "{head}\r\nHost: {web}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).await.expect("it reads");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.expect("an answer");
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
-    (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end + 4..].to_vec())
-}
-
-async fn token(bench: &Bench) -> String {
-    let body = json!({"user": "qa", "password": PASSWORD}).to_string();
-    let (head, body) =
-        http(bench, "POST /api/signin HTTP/1.1\r\nContent-Type: application/json", &body).await;
-    let said: Value = serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{head}"));
-    said["token"].as_str().expect("a token").to_owned()
 }
 
 /// What is asked of a recording by HTTP.

@@ -6,6 +6,7 @@
 pub mod clear;
 pub mod commands;
 pub mod group;
+pub mod http;
 pub mod page;
 pub mod postgres;
 pub mod skipped;

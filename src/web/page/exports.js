@@ -125,7 +125,7 @@ export class Exports {
 
 /** Whether something that was asked for is not in it. */
 function lacks(found) {
-  return found.missing > 0 || (found.unreachable ?? []).length > 0;
+  return found.missing > 0 || (found.unreachable ?? []).length > 0 || found.allsitesfailure !== undefined;
 }
 
 /** How far an export is, in words. */
@@ -135,5 +135,7 @@ export function words(found) {
   const away = found.unreachable ?? [];
   const names = away.map((member) => (member.role === undefined ? String(member.node) : t("list.awayrole", member)));
   const nodes = away.length > 0 ? ` ${t("export.away", { nodes: names.join(", ") })}` : "";
-  return said + missing + nodes;
+  const there = Object.entries(found.othersites ?? {}).map(([site, count]) => ` ${t("export.elsewhere", { site, count })}`);
+  const ownonly = found.allsitesfailure === undefined ? "" : ` ${t("export.ownonly")}`;
+  return said + missing + there.join("") + nodes + ownonly;
 }

@@ -240,6 +240,7 @@ function completeness(day) {
   const away = day.unreachable ?? [];
   return el("div", {},
     away.length === 0 ? null : el("p", { class: "notice bad", text: t("live.away", { nodes: away.map((m) => m.node).join(", ") }) }),
+    day.site === undefined ? null : el("p", { class: "notice", text: t("day.site", { site: day.site }) }),
     facts(["calls", "recorded", "partial", "missed", "excluded", "pending"].map((name) => [t(`day.${name}`), day[name]])),
     missing.length === 0 ? null : el("ul", { class: "sentences" }, missing),
     lacking.length === 0 ? null : el("h3", { text: t("day.lacking", { count: day.lackingtotal }) }),

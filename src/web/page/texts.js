@@ -131,6 +131,8 @@ const english = {
   "export.is.failed": "Broke off: {message}",
   "export.missing": "{missing} could not be had: missing.csv in it names them.",
   "export.away": "Node {nodes} could not be reached: what it made last may be missing.",
+  "export.elsewhere": "{count} of them at site {site}: to be exported there.",
+  "export.ownonly": "The database of all sites does not answer: what other sites have may be missing.",
   "export.download": "Download ZIP",
   "export.cancel": "Cancel",
   "export.remove": "Remove",
@@ -404,6 +406,7 @@ const english = {
   "day.missing": "{length} missing: {cause}",
   "day.lacking": "{count} calls that are not wholly recorded",
   "day.listen": "listen",
+  "day.site": "The calls of site {site}. Recorders of other sites tell of theirs.",
   "day.again": "Count again",
 
   "cancel": "Cancel",
