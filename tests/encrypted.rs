@@ -248,3 +248,38 @@ fn list(folder: &Path, into: &mut Vec<PathBuf>) {
         if path.is_dir() { list(&path, into) } else { into.push(path) }
     }
 }
+
+/// What hears a station in all its calls: a registration there, one for each side, an observer.
+const LISTENING: [&str; 3] = [
+    "al_method = \"mr\"\n",
+    "al_method = \"mr\"\nal_stereo = true\n",
+    "al_method = \"so\"\nal_observecode = \"*55\"\n",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_listens_at_a_station_decrypts_each_call_of_it() {
+    for method in LISTENING {
+        let settings = format!("al_mediaencryption = [\"srtp-aescm128-hmac80\"]\n{method}");
+        let mut config = site(&[HMAC80], |_| {});
+        if method.contains("al_observecode") {
+            config.phantoms[0].extensions = "78001-78002".to_owned();
+        }
+        let bench = Bench::start_with(config, &settings).await;
+        bench.metric("astlogger_phantoms{state=\"free\"}", |free| free == 2.0).await;
+        for (round, caller) in (1..).zip(["5551230001", "5551230002"]) {
+            let call = bench.answered_call(caller, "31001").await;
+            bench.metric("astlogger_recordings_active", |count| count == 1.0).await;
+            bench.frames(call, 60).await;
+            bench.site.switch().hold("31001").expect("an active call");
+            bench.frames(call, 100).await;
+            bench.site.switch().retrieve("31001").expect("a held call");
+            bench.frames(call, 160).await;
+            bench.site.switch().hangup_all(call);
+            bench.published(round).await;
+        }
+        let verdict = bench.assert_right();
+        assert_eq!((verdict.calls, verdict.packets_unaccounted), (2, 0), "{method}: {verdict:?}");
+        bench.metric(AUTHENTICATION, |count| count == 0.0).await;
+        assert_untold(&bench);
+    }
+}

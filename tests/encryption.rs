@@ -4,13 +4,14 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use astlogger::demo::{self, Cti, Heard, Published, Shape};
 use common::clear::in_clear;
 use common::group::{GroupBench, ONE, TWO, WITNESS, sha256};
+use common::keys::{astlogger, decrypted, key_file, setting, text};
 use common::{Bench, LIMIT};
 use serde_json::{Value, json};
 use simulator::SiteConfig;
@@ -19,44 +20,6 @@ use tokio::time::{Instant, sleep};
 
 /// Frames of a call before and after something happens.
 const SOME: u32 = 60;
-
-fn astlogger(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_astlogger")).args(arguments).output().expect("it runs")
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
-}
-
-/// A key file that the command has made.
-fn key_file(dir: &Path, name: &str) -> PathBuf {
-    let file = dir.join(format!("{name}.keys"));
-    let place = file.to_str().expect("UTF-8");
-    let output = astlogger(&["key", "new", "--file", place, "--name", name]);
-    assert!(output.status.success(), "{}", text(&output));
-    file
-}
-
-fn setting(file: &Path) -> String {
-    format!("al_encryptionkeyfile = \"{}\"\n", file.display())
-}
-
-/// Plain copies of what is published, as a person makes them.
-fn decrypted(published: &[Published], keys: &[&Path], out: &Path) -> Vec<Published> {
-    let decrypt = |(path, record): &Published| {
-        assert!(record.encrypted, "{record:?}");
-        for key in keys {
-            let [key, out, path] = [key, &out, &path.as_path()].map(|p| p.to_str().expect("UTF-8"));
-            let output = astlogger(&["decrypt", "--key-file", key, "--out", out, path]);
-            if output.status.success() {
-                let plain = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-                return (plain, record.clone());
-            }
-        }
-        panic!("no key fits {}", path.display());
-    };
-    published.iter().map(decrypt).collect()
-}
 
 async fn fetch(cti: &mut Cti, record: &storage_core::Recording) -> Result<Vec<u8>, Value> {
     let request = json!({"request": "fetchrecording", "recordingid": record.recordingid});

@@ -4,13 +4,13 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use astlogger::demo::{self, Node, Published, Shape, Verdict};
 use common::LIMIT;
 use common::clear::in_clear;
 use common::group::{GroupBench, ONE, TWO, WITNESS};
+use common::keys;
 use common::small_disk::{SmallDisk, skipped};
 use simulator::tone::{self, Law};
 use simulator::{CallRef, SiteConfig};
@@ -260,16 +260,12 @@ async fn what_is_mirrored_is_encrypted_with_the_keys_of_whoever_keeps_it() {
     bench.quiet().await;
     drop(bench);
 
-    let keys = tempfile::tempdir().expect("a folder");
+    let keys_folder = tempfile::tempdir().expect("a folder");
     let mut bench = GroupBench::prepare(SiteConfig::demo(2, 2), &Shape::hot_standby(2)).await;
     for node in [ONE, TWO] {
-        let file = keys.path().join(format!("{node}.keys"));
-        let place = file.to_str().expect("UTF-8");
-        let arguments = ["key", "new", "--file", place, "--name", &format!("k{node}")];
-        let made = Command::new(env!("CARGO_BIN_EXE_astlogger")).args(arguments).output();
-        assert!(made.expect("it runs").status.success());
+        let file = keys::key_file(keys_folder.path(), &format!("k{node}"));
         let id = format!("al_nodeid = {node}\n");
-        bench.edit(node, &id, &format!("{id}al_encryptionkeyfile = \"{place}\"\n"));
+        bench.edit(node, &id, &format!("{id}{}", keys::setting(&file)));
     }
     bench.run().await;
     bench.leads_steadily(ONE).await;

@@ -4,14 +4,14 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use astlogger::demo::{Cti, Heard, Shape};
 use common::group::{GroupBench, ONE, TWO};
+use common::pauses::{NEAR, ask, assert_declared, pause, resume};
+use common::traces::{each_file, each_memory};
 use common::{Bench, LIMIT};
 use serde_json::{Value, json};
 use simulator::tone::{self, Law};
@@ -22,8 +22,6 @@ use tokio::time::{Instant, sleep};
 
 /// Frames of a call before, in and after a pause: 1.2 s.
 const SOME: u32 = 60;
-/// A frame on its way when somebody asks.
-const NEAR: u32 = 2;
 
 /// Numbers of the frames of a call that can be read anywhere in these bytes, whatever they are.
 fn codes_in(bytes: &[u8], call: CallRef) -> BTreeSet<u32> {
@@ -34,35 +32,14 @@ fn codes_in(bytes: &[u8], call: CallRef) -> BTreeSet<u32> {
 /// The same of all files below a folder.
 fn codes_below(dir: &Path, call: CallRef) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir(dir).expect("a folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(codes_below(&path, call));
-        } else if let Ok(bytes) = fs::read(&path) {
-            found.extend(codes_in(&bytes, call));
-        }
-    }
+    each_file(dir, &mut |_, bytes| found.extend(codes_in(bytes, call)));
     found
 }
 
 /// The same of everything that a process can write to.
 fn codes_in_memory(pid: u32, call: CallRef) -> BTreeSet<u32> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("a process");
-    let mut memory = File::open(format!("/proc/{pid}/mem")).expect("a process of ours");
     let mut found = BTreeSet::new();
-    for line in maps.lines().filter(|line| line.contains(" rw")) {
-        let (from, to) =
-            line.split_whitespace().next().and_then(|r| r.split_once('-')).expect("a range");
-        let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).expect("an address"));
-        let mut bytes = Vec::new();
-        memory.seek(SeekFrom::Start(from)).expect("an address");
-        // What is mapped from a device cannot be read.
-        if (&memory).take(to - from).read_to_end(&mut bytes).is_ok()
-            && bytes.iter().any(|b| *b != 0)
-        {
-            found.extend(codes_in(&bytes, call));
-        }
-    }
+    each_memory(pid, |bytes| found.extend(codes_in(bytes, call)));
     found
 }
 
@@ -75,11 +52,6 @@ fn assert_absent(found: &BTreeSet<u32>, paused: &Range<u32>, what: &str) {
 
 fn sent(bench: &Bench, call: CallRef) -> u32 {
     bench.site.switch().call(call).expect("it is up").frames
-}
-
-async fn ask(cti: &mut Cti, request: &str, station: &str) -> Value {
-    let request = json!({ "request": request, "extension": station });
-    cti.ask(request).await.expect("a reply")
 }
 
 /// The next event of this type.
@@ -104,31 +76,6 @@ async fn level(cti: &mut Cti, is_wanted: impl Fn(f64) -> bool) -> f64 {
         }
         assert!(Instant::now() < deadline, "{calls}");
     }
-}
-
-async fn pause(cti: &mut Cti, station: &str) {
-    let reply = ask(cti, "pauserecording", station).await;
-    assert_eq!((&reply["result"], &reply["pausedms"]), (&json!("success"), &json!(0)), "{reply}");
-}
-
-/// Resumes, and tells how long it was paused.
-async fn resume(cti: &mut Cti, station: &str) -> u64 {
-    let reply = ask(cti, "resumerecording", station).await;
-    assert_eq!(reply["result"], "success", "{reply}");
-    reply["pausedms"].as_u64().expect("a time")
-}
-
-/// The recording has this one pause, which is a gap of it and no fault.
-#[track_caller]
-fn assert_declared(record: &Recording, by: &str, length: Range<u64>) {
-    let [pause] = &record.pauses[..] else { panic!("{record:#?}") };
-    let gaps: Vec<_> = record.gaps.iter().filter(|gap| gap.cause == GapCause::Paused).collect();
-    let [gap] = gaps[..] else { panic!("{record:#?}") };
-    assert_eq!(pause.by, by);
-    assert!(length.contains(&(pause.endms - pause.startms)), "{record:#?}");
-    assert!(gap.startms.abs_diff(pause.startms) <= 100, "{record:#?}");
-    assert!(gap.endms.abs_diff(pause.endms) <= 100, "{record:#?}");
-    assert!(record.complete, "{record:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -310,8 +310,8 @@ impl Task {
                     }
                 }
                 Action::Capture(fact) => self.outlet.capture(fact),
-                Action::Protect { phantom, at, protection } => {
-                    self.outlet.protect(Protected { phantom, at, protection });
+                Action::Protect { phantom, at, protection, stands } => {
+                    self.outlet.protect(Protected { phantom, at, protection, stands });
                 }
                 Action::Ring(order) => self.outlet.ring(order),
                 Action::Pause(order) => self.outlet.pause(order),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use recorder_core::Receiver;
-use recorder_core::media::srtp::{Arrival, Decryptor};
+use recorder_core::media::srtp::{Arrival, Decryptor, Protection};
 use recorder_core::media::{Admission, Intake, Mute, Verdict};
 use storage_core::journal::{BlockWriter, Channel};
 use storage_core::{MonoTime, RecordingId, Redacted, SegmentId, WallTime};
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::clock::Clock;
 use crate::media_ring::Ring;
 use crate::media_stats::MediaStats;
+use crate::media_thread::Protected;
 use crate::rtp_socket::{Batch, BindError, Datagram, PhantomSockets, RtpSocket};
 
 /// A socket gives way to the next one after so many batches (2,048 datagrams, seven times what
@@ -35,6 +36,8 @@ pub(crate) struct Port {
     pub intake: Intake,
     /// Between the sockets and the intake, where media may be encrypted.
     pub decryptor: Decryptor,
+    /// How what it is sent is protected, and since when, where that is sent on from segment to segment.
+    standing: Option<(WallTime, Protection)>,
     /// When what comes is discarded.
     mute: Mute,
     /// When the first packet came that belonged to the open segment and was discarded.
@@ -166,6 +169,7 @@ impl Port {
             phantom,
             intake: Intake::default(),
             decryptor: Decryptor::new(encrypted),
+            standing: None,
             mute: Mute::default(),
             hidden: None,
             recording: None,
@@ -320,6 +324,27 @@ impl Port {
         }
     }
 
+    /// Decrypts by other terms from now on. Without a segment nothing is captured, and each begins with terms of its
+    /// own or with those that stand.
+    pub(crate) fn protect(&mut self, now: MonoTime, protected: Protected) {
+        let Protected { at, protection, stands, .. } = protected;
+        self.standing = protection.clone().filter(|_| stands).map(|protection| (at, protection));
+        if let Some(protection) = protection {
+            self.take_terms(now, at, protection);
+        }
+    }
+
+    fn take_terms(&mut self, now: MonoTime, at: WallTime, protection: Protection) {
+        let Some(segment) = self.intake.segment() else { return };
+        if let Err(fault) = self.decryptor.terms(now, at, protection) {
+            let phantom = Redacted(self.phantom.device.as_str());
+            tracing::error!(
+                %phantom, %segment, %fault,
+                "a call's media cannot be decrypted: look at al_mediaencryption and at the codec set"
+            );
+        }
+    }
+
     /// Says, once a segment, that nothing of what comes can be decrypted, if that is so.
     pub(crate) fn tell_undecryptable(&mut self, segment: SegmentId) {
         let Some(reason) = self.decryptor.failing().filter(|_| !self.undecryptable_told) else {
@@ -356,6 +381,9 @@ impl Port {
     pub(crate) fn begin(&mut self, since: WallTime, sweep: &mut Sweep<'_>) {
         self.early.clear();
         self.decryptor.begin();
+        if let Some((at, protection)) = self.standing.clone() {
+            self.take_terms(sweep.now, at, protection);
+        }
         self.undecryptable_told = false;
         self.count_refused(sweep.stats);
         let unclaimed = self.unclaimed.drain(..).filter(|held| held.at >= since);

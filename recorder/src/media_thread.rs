@@ -75,8 +75,10 @@ pub struct Protected {
     pub phantom: Receiver,
     /// When the switch said so.
     pub at: WallTime,
-    /// How. Keys may be in it.
-    pub protection: Protection,
+    /// How; `None`: it is sent nothing any more. Keys may be in it.
+    pub protection: Option<Protection>,
+    /// It holds for each segment that begins until it is said otherwise, and not for the open one only.
+    pub stands: bool,
 }
 
 /// What the thread is sent.

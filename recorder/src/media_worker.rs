@@ -311,17 +311,10 @@ impl Worker {
     }
 
     /// Decrypts by other terms from now on.
-    fn protect(&mut self, Protected { phantom, at, protection }: Protected) {
-        let number = self.by_phantom.get(&phantom);
-        let Some(port) = number.map(|number| &mut self.ports[*number]) else { return };
-        // Without a segment nothing is captured, and each begins with terms of its own.
-        let Some(segment) = port.intake.segment() else { return };
-        if let Err(fault) = port.decryptor.terms(self.clock.mono(), at, protection) {
-            let phantom = Redacted(phantom.device.as_str());
-            tracing::error!(
-                %phantom, %segment, %fault,
-                "a call's media cannot be decrypted: look at al_mediaencryption and at the codec set"
-            );
+    fn protect(&mut self, protected: Protected) {
+        let number = self.by_phantom.get(&protected.phantom);
+        if let Some(port) = number.map(|number| &mut self.ports[*number]) {
+            port.protect(self.clock.mono(), protected);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::media::{Intrusion, RtpFaults};
 use crate::server::Inner;
 use crate::switch::{Extension, Switch};
 use crate::time::Time;
-use crate::tone::Part;
+use crate::tone::{Part, Sine};
 use crate::world::World;
 
 /// Breaks things. Every method acts at once.
@@ -169,6 +169,16 @@ impl FaultHandle {
     /// From now on nobody says anything in what is sent to a terminal of this part.
     pub fn hush(&self, extension: &str, part: Part) {
         self.inner.sender.table().hush(&Extension::from(extension), part);
+    }
+
+    /// From now on whoever hears this part of any call hears a plain tone; `None`: the tune again.
+    pub fn say(&self, part: Part, sine: Option<Sine>) {
+        self.inner.sender.table().say(part, sine);
+    }
+
+    /// Keeps each frame that is sent from now on: see [`Site::sent`](crate::Site::sent).
+    pub fn keep_sent(&self) {
+        self.inner.sender.table().keep();
     }
 
     /// The stream to a phantom goes on with another SSRC, sequence and timestamp.

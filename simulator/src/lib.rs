@@ -55,7 +55,7 @@ pub use config::{AesConfig, SiteConfig, Switches, TlsConfig};
 pub use faults::FaultHandle;
 pub use handle::{CallRef, SwitchHandle};
 pub use link::WireFaults;
-pub use media::{KeyText, RtpFaults, StreamRecord, base64_text};
+pub use media::{KeyText, RtpFaults, SentFrame, StreamRecord, base64_text};
 pub use secret::Secret;
 pub use server::{Site, StartError};
 pub use switch::{AgentState, ConnectionState, Direction, Refusal};

@@ -235,6 +235,12 @@ impl Site {
         })
     }
 
+    /// The frames that were sent since they are kept, whole, for who looks for traces of them.
+    #[must_use]
+    pub fn sent(&self) -> Vec<crate::media::SentFrame> {
+        self.inner.sender.table().kept()
+    }
+
     /// All keys and salts of media that were ever given out, for who looks for traces of them.
     #[must_use]
     pub fn media_secrets(&self) -> Vec<Vec<u8>> {

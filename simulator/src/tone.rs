@@ -77,19 +77,40 @@ pub struct Code {
     pub frame: u32,
 }
 
+/// What is said in a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// Nobody says anything.
+    Nothing,
+    /// Those whose turn it is sing the call's tune.
+    Tune,
+    /// A plain tone, all the time: for who measures what becomes of it.
+    Sine(Sine),
+}
+
+/// A plain tone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sine {
+    /// Its pitch, below 4000.
+    pub hertz: u16,
+    /// Its highest sample.
+    pub peak: u16,
+}
+
 /// One frame of a call, with all voices.
 #[must_use]
 pub fn frame(law: Law, serial: u32, frame_no: u32) -> [u8; FRAME_LEN] {
-    coded(law, Code { part: Part::Whole, serial, frame: frame_no }, true)
+    coded(law, Code { part: Part::Whole, serial, frame: frame_no }, Said::Tune)
 }
 
-/// One frame of a call. Without `speaks` nobody says anything in it, and it is coded all the same.
+/// One frame of a call, coded whatever is said in it.
 #[must_use]
-pub fn coded(law: Law, code: Code, speaks: bool) -> [u8; FRAME_LEN] {
-    let sounds = speaks && code.part.has_turn(code.frame / SYLLABLE_FRAMES / TURN);
-    let mut words = match sounds {
-        true => tune(law, code.serial, code.frame),
-        false => [law.encode(0); FRAME_LEN],
+pub fn coded(law: Law, code: Code, said: Said) -> [u8; FRAME_LEN] {
+    let has_turn = code.part.has_turn(code.frame / SYLLABLE_FRAMES / TURN);
+    let mut words = match said {
+        Said::Tune if has_turn => tune(law, code.serial, code.frame),
+        Said::Sine(sine) => plain(law, sine, code.frame),
+        Said::Tune | Said::Nothing => [law.encode(0); FRAME_LEN],
     };
     let code = code_word(code);
     for (position, word) in words.iter_mut().take(CODE_BITS).enumerate() {
@@ -253,6 +274,17 @@ fn tune(law: Law, serial: u32, frame_no: u32) -> [u8; FRAME_LEN] {
     words
 }
 
+/// A tone without seams between frames.
+fn plain(law: Law, tone: Sine, frame_no: u32) -> [u8; FRAME_LEN] {
+    let step = ((u64::from(tone.hertz) << 32) / 8000) as u32;
+    let start = frame_no.wrapping_mul(FRAME_LEN as u32);
+    std::array::from_fn(|offset| {
+        let level = sine(start.wrapping_add(offset as u32).wrapping_mul(step));
+        // The table goes to 1024.
+        law.encode((level * i32::from(tone.peak) / 1024).min(i32::from(i16::MAX)) as i16)
+    })
+}
+
 fn sine(phase: u32) -> i32 {
     SINE[(phase >> 24) as usize]
 }
@@ -293,8 +325,9 @@ mod tests {
                 assert_eq!(read_at(law, &words), Some(code));
                 for part in [Part::Station, Part::Others] {
                     let code = Code { part, ..code };
-                    for speaks in [true, false] {
-                        assert_eq!(read_at(law, &coded(law, code, speaks)), Some(code));
+                    let sine = Sine { hertz: 1100, peak: 9000 };
+                    for said in [Said::Tune, Said::Nothing, Said::Sine(sine)] {
+                        assert_eq!(read_at(law, &coded(law, code, said)), Some(code));
                     }
                 }
             }
@@ -304,7 +337,7 @@ mod tests {
     #[test]
     fn each_part_has_one_of_the_two_voices() {
         let level = |part, frame| {
-            let words = coded(Law::A, Code { part, serial: 5, frame }, true);
+            let words = coded(Law::A, Code { part, serial: 5, frame }, Said::Tune);
             words.iter().map(|word| u32::from(Law::A.decode(*word).unsigned_abs())).sum::<u32>()
         };
         let turn = SYLLABLE_FRAMES * TURN;
@@ -320,6 +353,18 @@ mod tests {
             assert!(whole.abs_diff(speaks) <= 160 * 130, "{number}: {whole} {speaks}");
             assert!(listens <= 160 * 24, "{number}: {listens}");
         }
+    }
+
+    #[test]
+    fn a_plain_tone_is_as_high_and_as_loud_as_it_is_told_to_be() {
+        let said = Said::Sine(Sine { hertz: 1000, peak: 8000 });
+        let words = (0..50)
+            .flat_map(|frame| coded(Law::A, Code { part: Part::Others, serial: 5, frame }, said));
+        let samples: Vec<_> = words.map(|word| Law::A.decode(word)).collect();
+        let rises = samples.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+        assert!(rises.abs_diff(1000) <= 1, "{rises}");
+        let highest = samples.iter().max().copied().unwrap_or_default();
+        assert!(highest.abs_diff(8000) <= 400, "{highest}");
     }
 
     #[test]

@@ -7,10 +7,14 @@ pub mod clear;
 pub mod commands;
 pub mod group;
 pub mod http;
+pub mod keys;
 pub mod page;
+pub mod pauses;
+pub mod pitch;
 pub mod postgres;
 pub mod skipped;
 pub mod small_disk;
+pub mod traces;
 
 use std::path::Path;
 use std::time::Duration;

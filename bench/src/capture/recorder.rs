@@ -87,7 +87,8 @@ impl Recorder {
                 && !media.protect(Protected {
                     phantom: (&phantom).into(),
                     at,
-                    protection: protection.clone(),
+                    protection: Some(protection.clone()),
+                    stands: false,
                 })
             {
                 pause(deadline)?;

@@ -42,8 +42,10 @@ pub enum Action {
         phantom: Receiver,
         /// When the switch said so.
         at: WallTime,
-        /// How.
-        protection: Protection,
+        /// How; `None`: it is sent nothing any more.
+        protection: Option<Protection>,
+        /// One stream carries several segments in turn, so this holds for each of them.
+        stands: bool,
     },
     /// Something of calls for people, metrics or the asker.
     Tell(Order),
@@ -291,11 +293,22 @@ impl Controller {
             Notice::Left { phantom, .. } => calls.handle_left(now, &phantom),
             Notice::MediaStarted { phantom, source, codec, packet_ms, protection } => {
                 calls.handle_media_started(now, &phantom, source, &codec, packet_ms);
-                let at = now.wall;
-                self.actions.push_back(Action::Protect { phantom, at, protection });
+                let (at, protection, stands) = (now.wall, Some(protection), calls.listens());
+                self.actions.push_back(Action::Protect { phantom, at, protection, stands });
             }
-            Notice::MediaStopped { phantom } => calls.handle_media_stopped(now, &phantom),
+            Notice::MediaStopped { phantom } => {
+                calls.handle_media_stopped(now, &phantom);
+                self.forget_keys(now, phantom);
+            }
             watched => self.take_watched(now, watched),
+        }
+    }
+
+    /// What a device that listens is sent next has keys of its own.
+    fn forget_keys(&mut self, now: Now, phantom: Receiver) {
+        if self.calls.listens() {
+            let (at, protection, stands) = (now.wall, None, true);
+            self.actions.push_back(Action::Protect { phantom, at, protection, stands });
         }
     }
 
@@ -306,7 +319,10 @@ impl Controller {
             Notice::SessionUp { .. } => calls.handle_link(now, true),
             Notice::SessionDown { .. } => calls.handle_link(now, false),
             Notice::PhantomReady { phantom } => calls.handle_phantom_ready(now, phantom),
-            Notice::PhantomLost { phantom, .. } => calls.handle_phantom_lost(now, phantom),
+            Notice::PhantomLost { phantom, .. } => {
+                calls.handle_phantom_lost(now, phantom);
+                self.forget_keys(now, phantom.clone());
+            }
             Notice::PhantomRefused { phantom, .. } => calls.handle_phantom_refused(now, phantom),
             // What is not there need not be taken out; of anything else the calls' watchdog asks
             // again.

@@ -14,7 +14,7 @@ pub use plan::{Change, Notice, Plan, Started};
 pub use record::StreamRecord;
 pub use sender::{Sender, media_socket};
 pub use srtp::{KeyText, MadeStream, Protection, Scheme, base64_text, made_stream};
-pub use stream::{Intrusion, RtpFaults, Table};
+pub use stream::{Intrusion, RtpFaults, SentFrame, Table};
 
 use std::net::SocketAddr;
 

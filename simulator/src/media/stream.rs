@@ -12,13 +12,15 @@ use super::{Play, rtp};
 use crate::rng::Rng;
 use crate::switch::{Extension, RegistrationKey};
 use crate::time::{FRAME_NS, Time};
-use crate::tone::{self, Code, FRAME_LEN, Law, Part};
+use crate::tone::{self, Code, FRAME_LEN, Law, Part, Said, Sine};
 
 /// A frame that was made, and of what: the next stream may need the same.
-type Made = ((Law, Code, bool), [u8; FRAME_LEN]);
+type Words = ((Law, Code, Said), [u8; FRAME_LEN]);
 
 /// Records of finished streams remembered.
 const RECORDS_MAX: usize = 200_000;
+/// Frames kept: ten minutes of ten streams.
+const KEPT_MAX: usize = 300_000;
 /// Packets held back by a delay.
 const DELAYED_MAX: usize = 100_000;
 
@@ -31,6 +33,17 @@ pub struct Packet {
     pub to: SocketAddr,
     /// Header and payload.
     pub bytes: Vec<u8>,
+}
+
+/// A coded frame as it was sent, for who looks for traces of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SentFrame {
+    /// Which.
+    pub code: Code,
+    /// What its packet carries, before it is encrypted.
+    pub payload: Vec<u8>,
+    /// The packet behind its header.
+    pub on_wire: Vec<u8>,
 }
 
 /// What may be put onto a terminal's port.
@@ -81,6 +94,14 @@ struct Stream {
     record: StreamRecord,
 }
 
+/// A packet that was made.
+struct Made {
+    bytes: Vec<u8>,
+    /// What its frame says, if it is coded.
+    code: Option<Code>,
+    payload: Vec<u8>,
+}
+
 /// All streams.
 #[derive(Debug)]
 pub struct Table {
@@ -91,6 +112,10 @@ pub struct Table {
     extra: Vec<Packet>,
     /// Of which terminals nobody says anything in this part.
     dumb: BTreeSet<(Extension, Part)>,
+    /// Which tone is said in a part, instead of the tune.
+    sines: BTreeMap<Part, Sine>,
+    /// Frames sent, if they are kept.
+    kept: Option<Vec<SentFrame>>,
     rng: Rng,
     /// Faults of the network.
     pub faults: RtpFaults,
@@ -109,6 +134,8 @@ impl Table {
             finished: VecDeque::new(),
             extra: Vec::new(),
             dumb: BTreeSet::new(),
+            sines: BTreeMap::new(),
+            kept: None,
             rng: Rng::new(seed),
             faults: RtpFaults {
                 drop: 0.0,
@@ -192,8 +219,20 @@ impl Table {
                 continue;
             }
             let name = (stream.play.key.0.clone(), stream.play.part);
-            let speaks = !self.dumb.contains(&name);
-            let Some((bytes, frame)) = stream.make(beat, speaks, &mut last) else { continue };
+            let said = match self.sines.get(&stream.play.part) {
+                _ if self.dumb.contains(&name) => Said::Nothing,
+                Some(sine) => Said::Sine(*sine),
+                None => Said::Tune,
+            };
+            let Some(made) = stream.make(beat, said, &mut last) else { continue };
+            let Made { bytes, code, payload } = made;
+            let frame = code.map(|code| code.frame);
+            if let (Some(kept), Some(code)) = (&mut self.kept, code)
+                && kept.len() < KEPT_MAX
+            {
+                let on_wire = bytes[rtp::HEADER_LEN..].to_vec();
+                kept.push(SentFrame { code, payload, on_wire });
+            }
             self.packets += 1;
             packets.extend(stream.report());
             let muted = stream.muted > 0;
@@ -255,6 +294,25 @@ impl Table {
         self.dumb.insert((extension.clone(), part));
     }
 
+    /// From now on whoever hears this part hears a plain tone; `None`: the tune again.
+    pub fn say(&mut self, part: Part, sine: Option<Sine>) {
+        match sine {
+            Some(sine) => self.sines.insert(part, sine),
+            None => self.sines.remove(&part),
+        };
+    }
+
+    /// Keeps what is sent from now on.
+    pub fn keep(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// What was kept.
+    #[must_use]
+    pub fn kept(&self) -> Vec<SentFrame> {
+        self.kept.clone().unwrap_or_default()
+    }
+
     /// A new SSRC, sequence and timestamp in the middle of the stream.
     pub fn change_ssrc(&mut self, extension: &Extension) {
         let random = self.rng.next();
@@ -300,13 +358,8 @@ impl Table {
 }
 
 impl Stream {
-    /// The packet of this beat and its frame number, if it is coded. `None` if there is nothing.
-    fn make(
-        &mut self,
-        beat: Time,
-        speaks: bool,
-        last: &mut Option<Made>,
-    ) -> Option<(Vec<u8>, Option<u32>)> {
+    /// The packet of this beat. `None` if there is nothing.
+    fn make(&mut self, beat: Time, said: Said, last: &mut Option<Words>) -> Option<Made> {
         let first = *self.first_beat.get_or_insert(beat);
         let beats = beat.since(first).as_nanos() as u64 / FRAME_NS;
         let timestamp = self.timestamp.wrapping_add((beats as u32).wrapping_mul(FRAME_LEN as u32));
@@ -321,12 +374,12 @@ impl Stream {
         };
         let code = frame.map(|frame| Code { part: self.play.part, serial, frame });
         let words = match (code, &last) {
-            (Some(code), Some((of, words))) if *of == (law, code, speaks) => *words,
-            (Some(code), _) => tone::coded(law, code, speaks),
+            (Some(code), Some((of, words))) if *of == (law, code, said) => *words,
+            (Some(code), _) => tone::coded(law, code, said),
             (None, _) => tone::uncoded(law, beats as u32),
         };
         if let Some(code) = code {
-            *last = Some(((law, code, speaks), words));
+            *last = Some(((law, code, said), words));
         }
         let marker = std::mem::take(&mut self.fresh);
         let payload = self.coder.payload(coding, &words);
@@ -338,7 +391,7 @@ impl Stream {
         }
         self.index += 1;
         self.made += 1;
-        Some((bytes, frame))
+        Some(Made { bytes, code, payload })
     }
 
     /// A sender report, if one is due after the packet just made. It goes to the next port.

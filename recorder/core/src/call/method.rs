@@ -64,7 +64,7 @@ impl Method {
 
 impl Calls {
     /// Whether devices hear their stations' calls without being put into them.
-    pub(super) fn listens(&self) -> bool {
+    pub(crate) fn listens(&self) -> bool {
         !self.ears.is_empty()
     }
 

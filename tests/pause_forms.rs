@@ -1,0 +1,283 @@
+//! Pauses in each form in which audio comes and is kept: on two channels, as G.729, encrypted on the wire, encrypted on
+//! the disk of each recorder and its mirror, as Opus. Who speaks in the pause does so in tones of their own: their
+//! packets are in no file, capture, mirror or memory, and their tones in no voice file as `ffmpeg` decodes it.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use astlogger::demo::{Published, Shape};
+use common::group::{GroupBench, ONE, TWO};
+use common::keys::{decrypted, key_file, setting};
+use common::pauses::{NEAR, assert_declared, pause, resume};
+use common::pitch::{LEVEL, Pitches, WINDOW, channels, level_of, loudness, say};
+use common::traces::{Frame, Traces};
+use simulator::SiteConfig;
+use simulator::tone::Part;
+use storage::Keys;
+use storage_core::{NodeId, Recording, Role};
+use tempfile::TempDir;
+
+/// Frames of a call before, in and after a pause: 1.2 s.
+const SOME: u32 = 60;
+const BEFORE: Pitches = [500, 700, 900];
+const PAUSED: Pitches = [1910, 2330, 2630];
+const AFTER: Pitches = [600, 800, 1000];
+/// A tone that was not taken out is far louder; what a codec makes of others is far less loud.
+const UNHEARD: f64 = LEVEL - 25.0;
+/// Silence, as G.711 has it, or less.
+const SILENT: f64 = -65.0;
+/// Samples around a pause's ends that may be of either side.
+const EDGE: usize = 640;
+
+const TWO_SIDES: &str = "al_method = \"mr\"\nal_stereo = true\n";
+const SRTP: &str = "1-srtp-aescm128-hmac80";
+
+/// A form in which a call comes and is kept.
+#[derive(Default)]
+struct Form {
+    /// Two recorders make a file each, and mirror each other.
+    twice: bool,
+    settings: &'static str,
+    /// Of the switch; none: G.711.
+    codec: Option<&'static str>,
+    srtp: bool,
+    /// Each recorder has a key of its own.
+    keys: bool,
+}
+
+impl Form {
+    fn has_two_sides(&self) -> bool {
+        self.settings.contains("al_stereo")
+    }
+
+    /// By how much a tone may be louder or softer than it was, in dB: G.729 and Opus code voices.
+    fn apart_max(&self) -> f64 {
+        match self.codec {
+            Some(_) => 7.0,
+            None if self.settings.contains("opus") => 4.0,
+            None => 1.5,
+        }
+    }
+
+    fn recorders(&self) -> &'static [NodeId] {
+        if self.twice { &[ONE, TWO] } else { &[ONE] }
+    }
+
+    /// Whose voices are on which channel.
+    fn parts(&self) -> &'static [Part] {
+        if self.has_two_sides() { &[Part::Station, Part::Others] } else { &[Part::Whole] }
+    }
+
+    fn site(&self) -> SiteConfig {
+        let mut config = SiteConfig::demo(2, self.recorders().len());
+        config.switches.codecs.splice(.., [self.codec.unwrap_or("g711A").to_owned()]);
+        if self.srtp {
+            config.switches.encryption = vec![SRTP.to_owned()];
+        }
+        config
+    }
+
+    fn shape(&self) -> Shape {
+        let mut settings = self.settings.to_owned();
+        if self.srtp {
+            settings += "al_mediaencryption = [\"srtp-aescm128-hmac80\"]\n";
+        }
+        match self.twice {
+            true => Shape { settings, ..Shape::active_active(2) },
+            false => Shape { settings, roles: vec![Role::Active], ..Shape::hot_standby(2) },
+        }
+    }
+}
+
+/// A running group that records in a form, and the keys of its recorders.
+struct Pausing<'a> {
+    form: &'a Form,
+    bench: GroupBench,
+    keys: Vec<PathBuf>,
+    _folder: TempDir,
+}
+
+impl<'a> Pausing<'a> {
+    async fn start(form: &'a Form) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let mut bench = GroupBench::prepare(form.site(), &form.shape()).await;
+        let mut keys = Vec::new();
+        if form.keys {
+            for node in form.recorders() {
+                let file = key_file(folder.path(), &format!("k{node}"));
+                let id = format!("al_nodeid = {node}\n");
+                bench.edit(*node, &id, &format!("{id}{}", setting(&file)));
+                keys.push(file);
+            }
+        }
+        bench.run().await;
+        bench.leads_steadily(ONE).await;
+        Self { form, bench, keys, _folder: folder }
+    }
+
+    /// Frames whose packets are in the captures and mirrors that are not sealed, decrypted.
+    fn captured(&self, traces: &Traces) -> BTreeSet<Frame> {
+        let mut found = BTreeSet::new();
+        for (at, node) in self.form.recorders().iter().enumerate() {
+            let key = self.keys.get(at).map(|file| Keys::load(file).expect("a key file"));
+            let data = self.bench.group.members[node].node.data_dir();
+            found.extend(traces.in_captures(&data, *node, &key.unwrap_or_default()));
+        }
+        found
+    }
+
+    /// The same of all files of all members as they are, and of their memory.
+    fn lying(&self, traces: &Traces) -> BTreeSet<Frame> {
+        let nodes = self.bench.group.members.values().map(|member| &member.node);
+        nodes.flat_map(|node| traces.below(&node.data_dir())).collect()
+    }
+
+    fn in_memory(&self, traces: &Traces) -> BTreeSet<Frame> {
+        let pids = self.bench.group.members.values().filter_map(|member| member.node.pid());
+        pids.flat_map(|pid| traces.in_memory(pid)).collect()
+    }
+
+    /// What is published, in the clear.
+    fn voices(&self, out: &TempDir) -> Vec<Published> {
+        let published = self.bench.recordings();
+        if self.keys.is_empty() {
+            return published;
+        }
+        let keys: Vec<_> = self.keys.iter().map(PathBuf::as_path).collect();
+        decrypted(&published, &keys, out.path())
+    }
+
+    /// One call with a pause, from its begin to its file.
+    async fn goes_through(&self) {
+        let (bench, site) = (&self.bench, &self.bench.group.site);
+        site.faults().keep_sent();
+        say(site, BEFORE);
+        let call = bench.call(0).await;
+        for node in self.form.recorders() {
+            bench.metric(*node, "astlogger_recordings_active", |count| count == 1.0).await;
+        }
+        bench.go_on(&[call], SOME).await;
+        let mut cti = bench.cti(ONE, "supervisor").await;
+        let frames = || site.switch().call(call).expect("it is up").frames;
+        pause(&mut cti, "31001").await;
+        let from = frames() + NEAR;
+        say(site, PAUSED);
+        bench.go_on(&[call], SOME).await;
+        let traces = Traces::of(&site.sent());
+        let all = from..u32::MAX;
+        assert_absent(&self.in_memory(&traces), &all, "memory");
+        assert_absent(&self.lying(&traces), &all, "files");
+        assert_absent(&self.captured(&traces), &all, "captures");
+        say(site, AFTER);
+        let to = frames();
+        let lasted = resume(&mut cti, "31001").await;
+        bench.go_on(&[call], SOME).await;
+        let traces = Traces::of(&site.sent());
+        let paused = from..to;
+        let captured = self.captured(&traces);
+        assert_absent(&captured, &paused, "captures");
+        assert_absent(&self.lying(&traces), &paused, "files");
+        for part in self.form.parts() {
+            for heard in [20..SOME, to + NEAR + 5..to + SOME - 20] {
+                let lacks = heard.clone().find(|frame| !captured.contains(&(*part, *frame)));
+                assert_eq!(lacks, None, "{part:?} of {heard:?} is not captured: {captured:?}");
+            }
+        }
+        bench.hang_up(&[call]);
+        bench.published(self.form.recorders().len()).await;
+        bench.quiet().await;
+        assert_absent(&self.lying(&traces), &paused, "files");
+        let out = TempDir::new().expect("a folder");
+        for (path, record) in self.voices(&out) {
+            assert_declared(&record, "supervisor", lasted.saturating_sub(100)..lasted + 100);
+            let sides = channels(&path, self.form.parts().len());
+            for (samples, part) in sides.iter().zip(self.form.parts()) {
+                assert_heard(samples, *part, &record, self.form.apart_max());
+            }
+        }
+    }
+}
+
+/// Nothing of these frames is among the others.
+#[track_caller]
+fn assert_absent(found: &BTreeSet<Frame>, paused: &Range<u32>, what: &str) {
+    let heard: Vec<_> = found.iter().filter(|(_, frame)| paused.contains(frame)).collect();
+    assert!(heard.is_empty(), "{what}: {heard:?} of {paused:?}");
+}
+
+/// On a channel the part's tones are heard before and after the pause, in it nothing, and its tones nowhere.
+#[track_caller]
+fn assert_heard(samples: &[i16], part: Part, record: &Recording, apart_max: f64) {
+    let at = part as usize;
+    let ends = [record.pauses[0].startms, record.pauses[0].endms];
+    let [from, to] = ends.map(|ms| usize::try_from(ms * 8).expect("short"));
+    let level = |range: Range<usize>, hertz| {
+        samples[range].chunks_exact(WINDOW).map(move |window| level_of(window, hertz))
+    };
+    for (range, hertz) in [(2_400..from - EDGE, BEFORE[at]), (to + EDGE..to + 6_400, AFTER[at])] {
+        let levels: Vec<_> = level(range, hertz).collect();
+        assert!(levels.len() >= 5, "{levels:?}: {record:#?}");
+        let apart = levels.iter().map(|level| (level - LEVEL).abs()).fold(0.0, f64::max);
+        assert!(apart < apart_max, "{part:?}, {hertz} Hz: {levels:?} instead of {LEVEL}");
+    }
+    let silence = &samples[from + EDGE..to - EDGE];
+    assert!(silence.len() > 4_000 && loudness(silence) < SILENT, "{}", loudness(silence));
+    for (start, window) in samples.windows(WINDOW).enumerate().step_by(WINDOW / 4) {
+        for hertz in PAUSED {
+            let found = level_of(window, hertz);
+            assert!(found < UNHEARD, "{part:?}: {hertz} Hz at {} ms: {found}", start / 8);
+        }
+    }
+}
+
+async fn stays_unheard(form: Form) {
+    Pausing::start(&form).await.goes_through().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_of_a_call_are_silent_in_a_pause() {
+    stays_unheard(Form { settings: TWO_SIDES, ..Form::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_are_silent_encrypted_on_the_wire_and_on_the_disk() {
+    stays_unheard(Form { settings: TWO_SIDES, srtp: true, keys: true, ..Form::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_recorders_with_keys_and_their_mirrors_have_nothing_of_a_pause() {
+    stays_unheard(Form { twice: true, keys: true, ..Form::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_recorders_with_keys_have_nothing_of_a_pause_in_encrypted_g729() {
+    let codec = Some("g729a");
+    stays_unheard(Form { twice: true, keys: true, srtp: true, codec, ..Form::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_in_g729_is_in_no_file() {
+    stays_unheard(Form { codec: Some("g729a"), ..Form::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_in_encrypted_media_is_in_no_file() {
+    stays_unheard(Form { srtp: true, ..Form::default() }).await;
+}
+
+#[cfg(feature = "opus")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_in_opus_files_of_both_sides_is_silent() {
+    let settings = "al_method = \"mr\"\nal_stereo = true\nal_voiceformat = \"opus\"\n";
+    stays_unheard(Form { settings, keys: true, ..Form::default() }).await;
+}
+
+#[cfg(feature = "opus")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_in_g729_that_becomes_opus_is_silent() {
+    let settings = "al_voiceformat = \"opus\"\n";
+    stays_unheard(Form { settings, codec: Some("g729a"), twice: true, ..Form::default() }).await;
+}
