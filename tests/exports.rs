@@ -10,13 +10,12 @@ mod made_up;
 mod zip_of;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use astlogger::demo::{Cti, Heard};
-use common::{Bench, LIMIT, PASSWORD};
-use serde_json::{Value, json};
+use astlogger::demo::Cti;
+use common::export::{self, event, fetch};
+use common::{Bench, LIMIT};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use simulator::SiteConfig;
 use tokio::time::{Instant, timeout};
@@ -38,17 +37,6 @@ fn peak_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
-/// The next event of this type, or of any export.
-async fn event(cti: &mut Cti) -> Value {
-    loop {
-        if let Heard::Text(value) = cti.next().await.expect("an event")
-            && value["eventtype"].as_str().is_some_and(|name| name.starts_with("export"))
-        {
-            return value;
-        }
-    }
-}
-
 /// Waits until the catalog has all that was laid down.
 async fn listed(cti: &mut Cti) {
     let deadline = Instant::now() + LIMIT * 4;
@@ -60,31 +48,6 @@ async fn listed(cti: &mut Cti) {
         assert!(Instant::now() < deadline, "not all are listed: {reply}");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-}
-
-/// Fetches from `from` on, `most` bytes at most, and appends them to a file. The whole length.
-fn fetch(web: SocketAddr, token: &str, address: &str, file: &Path, most: u64) -> u64 {
-    let from = std::fs::metadata(file).map_or(0, |meta| meta.len());
-    let mut tcp = TcpStream::connect(web).expect("it listens");
-    write!(
-        tcp,
-        "GET {address} HTTP/1.1\r\nHost: {web}\r\nAuthorization: Bearer {token}\r\nRange: bytes={from}-\r\n\
-         Connection: close\r\n\r\n"
-    )
-    .expect("it reads");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        tcp.read_exact(&mut byte).expect("a head");
-        head.extend(byte);
-    }
-    let head = String::from_utf8(head).expect("text").to_ascii_lowercase();
-    assert!(head.starts_with("http/1.1 206"), "{head}");
-    let range = head.lines().find(|line| line.starts_with("content-range: ")).expect("a range");
-    let whole = range.rsplit('/').next().expect("a length").trim().parse().expect("a number");
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).expect("there");
-    std::io::copy(&mut tcp.take(most), &mut file).expect("it goes on");
-    whole
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,8 +98,7 @@ async fn five_thousand_recordings_are_exported_over_a_kill_and_a_broken_download
     println!("{} recordings after the kill in {:?}", told["done"], begun.elapsed());
     assert_eq!((&told["done"], &told["missing"]), (&json!(RECORDINGS), &json!(0)));
 
-    let request = json!({ "request": "authenticate", "user": "qa", "password": PASSWORD });
-    let token = cti.ask(request).await.expect("a reply")["token"].as_str().expect("one").to_owned();
+    let token = export::token(&mut cti).await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("export.zip");
     let (path, address) = (file.clone(), told["address"].as_str().expect("one").to_owned());

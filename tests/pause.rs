@@ -16,7 +16,6 @@ use common::{Bench, LIMIT};
 use serde_json::{Value, json};
 use simulator::tone::{self, Law};
 use simulator::{CallRef, SiteConfig};
-use storage_core::Recording;
 use storage_core::record::GapCause;
 use tokio::time::{Instant, sleep};
 

@@ -8,16 +8,16 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use astlogger::demo::{Published, Shape};
-use common::group::{GroupBench, ONE, TWO};
-use common::keys::{decrypted, key_file, setting};
+use astlogger::demo::Published;
+use common::forms::{Form, Running, TWO_SIDES};
+use common::group::ONE;
+use common::keys::decrypted;
 use common::pauses::{NEAR, assert_declared, pause, resume};
 use common::pitch::{LEVEL, Pitches, WINDOW, channels, level_of, loudness, say};
 use common::traces::{Frame, Traces};
-use simulator::SiteConfig;
 use simulator::tone::Part;
 use storage::Keys;
-use storage_core::{NodeId, Recording, Role};
+use storage_core::Recording;
 use tempfile::TempDir;
 
 /// Frames of a call before, in and after a pause: 1.2 s.
@@ -32,98 +32,19 @@ const SILENT: f64 = -65.0;
 /// Samples around a pause's ends that may be of either side.
 const EDGE: usize = 640;
 
-const TWO_SIDES: &str = "al_method = \"mr\"\nal_stereo = true\n";
-const SRTP: &str = "1-srtp-aescm128-hmac80";
-
-/// A form in which a call comes and is kept.
-#[derive(Default)]
-struct Form {
-    /// Two recorders make a file each, and mirror each other.
-    twice: bool,
-    settings: &'static str,
-    /// Of the switch; none: G.711.
-    codec: Option<&'static str>,
-    srtp: bool,
-    /// Each recorder has a key of its own.
-    keys: bool,
-}
-
-impl Form {
-    fn has_two_sides(&self) -> bool {
-        self.settings.contains("al_stereo")
-    }
-
-    /// By how much a tone may be louder or softer than it was, in dB: G.729 and Opus code voices.
-    fn apart_max(&self) -> f64 {
-        match self.codec {
-            Some(_) => 7.0,
-            None if self.settings.contains("opus") => 4.0,
-            None => 1.5,
-        }
-    }
-
-    fn recorders(&self) -> &'static [NodeId] {
-        if self.twice { &[ONE, TWO] } else { &[ONE] }
-    }
-
-    /// Whose voices are on which channel.
-    fn parts(&self) -> &'static [Part] {
-        if self.has_two_sides() { &[Part::Station, Part::Others] } else { &[Part::Whole] }
-    }
-
-    fn site(&self) -> SiteConfig {
-        let mut config = SiteConfig::demo(2, self.recorders().len());
-        config.switches.codecs.splice(.., [self.codec.unwrap_or("g711A").to_owned()]);
-        if self.srtp {
-            config.switches.encryption = vec![SRTP.to_owned()];
-        }
-        config
-    }
-
-    fn shape(&self) -> Shape {
-        let mut settings = self.settings.to_owned();
-        if self.srtp {
-            settings += "al_mediaencryption = [\"srtp-aescm128-hmac80\"]\n";
-        }
-        match self.twice {
-            true => Shape { settings, ..Shape::active_active(2) },
-            false => Shape { settings, roles: vec![Role::Active], ..Shape::hot_standby(2) },
-        }
-    }
-}
-
-/// A running group that records in a form, and the keys of its recorders.
+/// A running group that records in a form.
 struct Pausing<'a> {
     form: &'a Form,
-    bench: GroupBench,
-    keys: Vec<PathBuf>,
-    _folder: TempDir,
+    running: Running,
 }
 
-impl<'a> Pausing<'a> {
-    async fn start(form: &'a Form) -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let mut bench = GroupBench::prepare(form.site(), &form.shape()).await;
-        let mut keys = Vec::new();
-        if form.keys {
-            for node in form.recorders() {
-                let file = key_file(folder.path(), &format!("k{node}"));
-                let id = format!("al_nodeid = {node}\n");
-                bench.edit(*node, &id, &format!("{id}{}", setting(&file)));
-                keys.push(file);
-            }
-        }
-        bench.run().await;
-        bench.leads_steadily(ONE).await;
-        Self { form, bench, keys, _folder: folder }
-    }
-
+impl Pausing<'_> {
     /// Frames whose packets are in the captures and mirrors that are not sealed, decrypted.
     fn captured(&self, traces: &Traces) -> BTreeSet<Frame> {
         let mut found = BTreeSet::new();
         for (at, node) in self.form.recorders().iter().enumerate() {
-            let key = self.keys.get(at).map(|file| Keys::load(file).expect("a key file"));
-            let data = self.bench.group.members[node].node.data_dir();
+            let key = self.running.keys.get(at).map(|file| Keys::load(file).expect("a key file"));
+            let data = self.running.bench.group.members[node].node.data_dir();
             found.extend(traces.in_captures(&data, *node, &key.unwrap_or_default()));
         }
         found
@@ -131,28 +52,28 @@ impl<'a> Pausing<'a> {
 
     /// The same of all files of all members as they are, and of their memory.
     fn lying(&self, traces: &Traces) -> BTreeSet<Frame> {
-        let nodes = self.bench.group.members.values().map(|member| &member.node);
+        let nodes = self.running.bench.group.members.values().map(|member| &member.node);
         nodes.flat_map(|node| traces.below(&node.data_dir())).collect()
     }
 
     fn in_memory(&self, traces: &Traces) -> BTreeSet<Frame> {
-        let pids = self.bench.group.members.values().filter_map(|member| member.node.pid());
+        let pids = self.running.bench.group.members.values().filter_map(|member| member.node.pid());
         pids.flat_map(|pid| traces.in_memory(pid)).collect()
     }
 
     /// What is published, in the clear.
     fn voices(&self, out: &TempDir) -> Vec<Published> {
-        let published = self.bench.recordings();
-        if self.keys.is_empty() {
+        let published = self.running.bench.recordings();
+        if self.running.keys.is_empty() {
             return published;
         }
-        let keys: Vec<_> = self.keys.iter().map(PathBuf::as_path).collect();
+        let keys: Vec<_> = self.running.keys.iter().map(PathBuf::as_path).collect();
         decrypted(&published, &keys, out.path())
     }
 
     /// One call with a pause, from its begin to its file.
     async fn goes_through(&self) {
-        let (bench, site) = (&self.bench, &self.bench.group.site);
+        let (bench, site) = (&self.running.bench, &self.running.bench.group.site);
         site.faults().keep_sent();
         say(site, BEFORE);
         let call = bench.call(0).await;
@@ -234,7 +155,8 @@ fn assert_heard(samples: &[i16], part: Part, record: &Recording, apart_max: f64)
 }
 
 async fn stays_unheard(form: Form) {
-    Pausing::start(&form).await.goes_through().await;
+    let running = form.start().await;
+    Pausing { form: &form, running }.goes_through().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,8 @@
 
 pub mod clear;
 pub mod commands;
+pub mod export;
+pub mod forms;
 pub mod group;
 pub mod http;
 pub mod keys;
