@@ -166,9 +166,11 @@ impl Audio for Parcel {
                 }
                 Some(Piece::Data { member, offset, left }) => {
                     let most = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-                    match self.read_member(member, offset, &mut rest[..most])? {
-                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                        count => count,
+                    match self.read_member(member, offset, &mut rest[..most]) {
+                        // What comes before it is given out all the same; the next reading fails.
+                        Err(_) if filled > 0 => break,
+                        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        count => count?,
                     }
                 }
             };

@@ -101,14 +101,27 @@ impl Fetch {
 pub fn read_exact_at(audio: &mut dyn Audio, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match audio.read_at(offset + filled as u64, &mut buffer[filled..]) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+        filled += read_far_at(audio, offset + filled as u64, &mut buffer[filled..])?;
     }
     Ok(())
+}
+
+/// Reads as much of it as can be read, and fails only if that is nothing.
+pub fn read_far_at(audio: &mut dyn Audio, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let failed = match audio.read_at(offset + filled as u64, &mut buffer[filled..]) {
+            Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+            Ok(count) => {
+                filled += count;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        return if filled > 0 { Ok(filled) } else { Err(failed) };
+    }
+    Ok(filled)
 }
 
 /// What the sender is to send next.
