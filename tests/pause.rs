@@ -210,6 +210,8 @@ async fn paused_in_a_group(mut bench: GroupBench, kill: bool, copies: usize) {
     let to = sent_in(&bench, call);
     let lasted = resume(&mut cti, "31001").await;
     assert!(lasted >= u64::from(to - from) * 20, "{lasted} ms from {from} to {to}");
+    // On a busy machine the answer takes a while.
+    let on = sent_in(&bench, call) + 10;
     bench.go_on(&[call], SOME).await;
     let end = sent_in(&bench, call);
     if kill {
@@ -224,7 +226,8 @@ async fn paused_in_a_group(mut bench: GroupBench, kill: bool, copies: usize) {
         assert_absent(&files, &(from..to), &dir.display().to_string());
         heard.extend(files);
     }
-    assert!((to + 10..end - 5).all(|frame| heard.contains(&frame)), "{to}-{end}: {heard:?}");
+    let lacks: Vec<_> = (on..end - 5).filter(|frame| !heard.contains(frame)).collect();
+    assert!(lacks.is_empty(), "{from}-{to}, {on}-{end}: {lacks:?}");
     for (_, record) in bench.recordings() {
         assert_declared(&record, "supervisor", lasted.saturating_sub(100)..lasted + 100);
     }
