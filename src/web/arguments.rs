@@ -323,7 +323,7 @@ impl<'a> Arguments<'a> {
             .map(|word| word.as_str().and_then(Topic::from_word))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| {
-                bad("`events` knows the topics `calls`, `recordings`, `cluster`, `alarms` and `exports`")
+                bad("`events` knows the topics `calls`, `recordings`, `cluster`, `alarms`, `exports` and `levels`")
             })
     }
 

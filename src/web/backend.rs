@@ -327,12 +327,14 @@ pub enum Topic {
     Alarms,
     /// `exportprogress`, `exportcomplete`: of one's own exports.
     Exports,
+    /// `levels`: how loud the calls are, once a second.
+    Levels,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Calls, Self::Recordings, Self::Cluster, Self::Alarms, Self::Exports];
+    pub const ALL: [Self; 6] =
+        [Self::Calls, Self::Recordings, Self::Cluster, Self::Alarms, Self::Exports, Self::Levels];
 
     /// Reads the word of the wire.
     #[must_use]
@@ -349,6 +351,7 @@ impl Topic {
             Self::Cluster => "cluster",
             Self::Alarms => "alarms",
             Self::Exports => "exports",
+            Self::Levels => "levels",
         }
     }
 }

@@ -40,6 +40,7 @@ mod describe;
 mod exports;
 mod fetch;
 mod http;
+mod levels;
 mod listen;
 mod oidc;
 mod outbox;
@@ -158,6 +159,7 @@ struct Web {
     clerk: Arc<Clerk>,
     drills: Arc<dyn backend::Drill>,
     exports: Arc<Exports>,
+    levels: levels::Levels,
     scorecards: Vec<Scorecard>,
     stats: Arc<stats::Stats>,
     limits: Limits,

@@ -284,13 +284,14 @@ pub fn signed_in(token: &str, session: &Session) -> Map<String, Value> {
 }
 
 /// Topics by role: recordings are for those who may list them, calls for those who may list or
-/// record them.
+/// record them, levels for those who may list calls.
 pub fn may_hear(session: &Session, topic: Topic) -> bool {
     match topic {
         Topic::Calls => matches!(session.role(), UserRole::Supervisor | UserRole::Agent),
         Topic::Recordings => matches!(session.role(), UserRole::Supervisor | UserRole::Qa),
         Topic::Cluster | Topic::Alarms => true,
         Topic::Exports => session.role() == UserRole::Qa,
+        Topic::Levels => session.role() == UserRole::Supervisor,
     }
 }
 

@@ -202,7 +202,7 @@ impl Node {
     /// # Errors
     /// `unavailable` if the node does not answer.
     pub async fn calls(&self, scope: &Scope) -> Result<Map<String, Value>, Failure> {
-        let CallList { mut calls, unreachable } = answer(self.backend.calls()).await?;
+        let CallList { mut calls, unreachable } = self.calls_in_progress().await?;
         calls.retain(|call| is_seen(scope, call));
         let mut body = Map::new();
         body.insert("total".to_owned(), calls.len().into());
@@ -210,6 +210,14 @@ impl Node {
         body.insert("calls".to_owned(), calls.into());
         name_unreachable(&mut body, &unreachable)?;
         Ok(body)
+    }
+
+    /// All calls in progress, whoever asks.
+    ///
+    /// # Errors
+    /// `unavailable` if the node does not answer.
+    pub async fn calls_in_progress(&self) -> Result<CallList, Failure> {
+        answer(self.backend.calls()).await
     }
 
     /// `listen`.
@@ -232,7 +240,7 @@ impl Node {
     /// # Errors
     /// `unavailable` if the node does not answer.
     pub async fn own_calls(&self, session: &Session) -> Result<Map<String, Value>, Failure> {
-        let CallList { mut calls, unreachable } = answer(self.backend.calls()).await?;
+        let CallList { mut calls, unreachable } = self.calls_in_progress().await?;
         let own = session.extension().map(Extension::as_str);
         calls.retain(|call| {
             let stations = call["extensions"].as_array().into_iter().flatten();
@@ -523,7 +531,8 @@ pub fn scorecards(cards: &[Scorecard]) -> Result<Map<String, Value>, Failure> {
 }
 
 /// Whether one of the call's stations may be seen.
-fn is_seen(scope: &Scope, call: &Value) -> bool {
+/// Whether somebody with this scope sees that call.
+pub fn is_seen(scope: &Scope, call: &Value) -> bool {
     let stations = call["extensions"].as_array().into_iter().flatten();
     scope.is_all() || stations.filter_map(Value::as_str).any(|station| scope.has(station))
 }

@@ -25,6 +25,7 @@ use tower::ServiceExt;
 use super::backend::Backend;
 use super::conn::{Conn, Seat};
 use super::http;
+use super::levels::Levels;
 use super::oidc::Door;
 use super::requests::Node;
 use super::seats::Seats;
@@ -136,6 +137,7 @@ pub async fn serve(config: WebConfig, backend: Arc<dyn Backend>) -> Result<Runni
         clerk: config.clerk,
         drills: config.drills,
         exports,
+        levels: Levels::default(),
         scorecards: config.scorecards,
         stats,
         limits: config.limits,

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::stream::{SplitSink, SplitStream};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use futures_util::stream::{BoxStream, SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
@@ -36,6 +36,7 @@ use super::arguments::Credentials;
 use super::backend::{Code, Event, Failure, Topic};
 use super::board::Kind;
 use super::fetch::{Fetches, Step};
+use super::levels;
 use super::listen::{self, Ears};
 use super::outbox::{Begins, IN_PROGRESS_BYTES_MAX, Item};
 use super::perform::{self, Link};
@@ -166,6 +167,8 @@ struct Reader {
     events: Option<broadcast::Receiver<Arc<Event>>>,
     /// What is told of exports, to whomever.
     exports: Option<broadcast::Receiver<Arc<Told>>>,
+    /// How loud the calls are, second by second.
+    levels: Option<BoxStream<'static, Utf8Bytes>>,
     /// Each gives back the bytes of its frame.
     requests: JoinSet<usize>,
     bytes_in_progress: usize,
@@ -185,6 +188,7 @@ impl Reader {
             topics: BTreeSet::new(),
             events: None,
             exports: None,
+            levels: None,
             requests: JoinSet::new(),
             bytes_in_progress: 0,
             bad_frames: 0,
@@ -202,6 +206,10 @@ impl Reader {
                 () = outbox.room(), if !readable => Flow::Continue(()),
                 event = next_event(&mut self.events) => self.event(event),
                 told = next_event(&mut self.exports) => self.told(told),
+                text = next_levels(&mut self.levels) => {
+                    self.link.outbox.event(&text);
+                    Flow::Continue(())
+                }
                 Some(done) = self.requests.join_next() => self.finished(done),
                 _ = pings.tick() => self.ping(),
                 end = &mut self.deadline => Flow::Break(end),
@@ -292,6 +300,7 @@ impl Reader {
         self.topics.clear();
         self.events = None;
         self.exports = None;
+        self.levels = None;
         // Whoever it is now, he asks for himself.
         self.link.board.end_all(Kind::Listen);
         self.deadline = Box::pin(over(Arc::clone(&session)));
@@ -338,21 +347,29 @@ impl Reader {
     /// Events of a topic are heard from now on.
     fn hear(&mut self, topic: Topic) {
         self.topics.insert(topic);
-        if topic == Topic::Exports {
-            self.exports.get_or_insert_with(|| self.link.web.exports.subscribe());
-        } else {
-            self.events.get_or_insert_with(|| self.link.web.node.backend.subscribe());
+        match topic {
+            Topic::Exports => {
+                self.exports.get_or_insert_with(|| self.link.web.exports.subscribe());
+            }
+            Topic::Levels => {}
+            _ => {
+                self.events.get_or_insert_with(|| self.link.web.node.backend.subscribe());
+            }
         }
     }
 
     fn subscribe(
         &mut self,
         frame: &Frame,
-        session: &Session,
+        session: &Arc<Session>,
     ) -> Result<Map<String, Value>, Failure> {
         let wanted = frame.arguments().topics()?;
         let (granted, refused): (Vec<Topic>, Vec<Topic>) =
             wanted.into_iter().partition(|topic| perform::may_hear(session, *topic));
+        if granted.contains(&Topic::Levels) && self.levels.is_none() {
+            let web = Arc::clone(&self.link.web);
+            self.levels = Some(levels::told_to(web, Arc::clone(session)));
+        }
         granted.into_iter().for_each(|topic| self.hear(topic));
         let mut body = self.subscribed();
         if !refused.is_empty() {
@@ -368,7 +385,10 @@ impl Reader {
         if !self.topics.contains(&Topic::Exports) {
             self.exports = None;
         }
-        if self.topics.iter().all(|topic| *topic == Topic::Exports) {
+        if !self.topics.contains(&Topic::Levels) {
+            self.levels = None;
+        }
+        if self.topics.iter().all(|topic| matches!(topic, Topic::Exports | Topic::Levels)) {
             self.events = None;
         }
         Ok(self.subscribed())
@@ -453,6 +473,14 @@ async fn next_event<T>(
 ) -> Result<Arc<T>, broadcast::error::RecvError> {
     match events {
         Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_levels(levels: &mut Option<BoxStream<'static, Utf8Bytes>>) -> Utf8Bytes {
+    match levels.as_mut() {
+        // It has no end.
+        Some(levels) => levels.next().await.unwrap_or_default(),
         None => std::future::pending().await,
     }
 }

@@ -203,7 +203,7 @@ async def hear():
     heard = {}
     headers = {"Authorization": f"Bearer {TOKENS['supervisor']}"}
     async with websockets.connect(f"ws://{NODE}/ws", extra_headers=headers, max_size=None) as socket:
-        topics = ["calls", "recordings", "cluster", "alarms"]
+        topics = ["calls", "recordings", "cluster", "alarms", "levels"]
         await socket.send(json.dumps({"request": "subscribe", "events": topics}))
         assert sorted(json.loads(await socket.recv())["events"]) == sorted(topics)
         print("watching", flush=True)

@@ -140,6 +140,7 @@ async fn what_is_described_is_what_is_served() {
         "recordingpublished",
         "takeover",
         "rolechanged",
+        "levels",
     ] {
         assert!(result["heard"][event].as_u64() > Some(0), "{event} was not heard: {result}");
     }

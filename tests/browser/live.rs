@@ -51,6 +51,11 @@ async fn a_supervisor_sees_all_calls_and_records_them_with_one_click() {
     bench.recorded(always).await;
     says(&page, "5551230001", "Nobody").await;
     says(&page, "5551230003", "Node 1, phantom").await;
+    // It sounds, and the other is heard by nobody.
+    let meter = |caller: &str| format!("{}.querySelector('meter')", row(caller));
+    let loud = meter("5551230003");
+    page.until(&format!("!{loud}.hidden && {loud}.value > -40 && {loud}.value < 0")).await;
+    page.until(&format!("{}.hidden", meter("5551230001"))).await;
     press(&page, "5551230001", "starttrunk").await;
     bench.recorded(asked).await;
     says(&page, "5551230001", "Trunk").await;

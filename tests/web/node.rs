@@ -238,7 +238,9 @@ impl Backend for FakeNode {
         let unreachable = self.unreachable.lock().unwrap().clone();
         let parties = ["2611", "85212345678"];
         let stations = self.stations.lock().unwrap().clone();
-        let calls = vec![json!({ "ucid": UCID, "extensions": stations, "parties": parties })];
+        let calls = vec![json!({
+            "ucid": UCID, "callid": "7", "extensions": stations, "parties": parties, "level": -20.5
+        })];
         async { CallList { calls, unreachable } }.boxed()
     }
 

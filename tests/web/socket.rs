@@ -300,6 +300,27 @@ async fn requests_in_progress_are_bounded_and_those_beyond_are_busy() {
 }
 
 #[tokio::test]
+async fn a_supervisor_hears_how_loud_his_teams_calls_are_second_by_second() {
+    let site = Site::new().await;
+    let mut client = Client::signed_in(&site, UserRole::Supervisor).await;
+    let levels = |verb: &str| json!({ "request": verb, "events": ["levels"] });
+    assert_eq!(client.ask(levels("subscribe")).await["events"], json!(["levels"]));
+    let loud = json!([{ "ucid": UCID, "callid": "7", "level": -20.5 }]);
+    for _ in 0..2 {
+        let told = client.event().await;
+        assert_eq!(told, json!({ "eventtype": "levels", "levels": loud }));
+    }
+    let mut other = Client::signed_in(&site, UserRole::Qa).await;
+    assert_eq!(other.ask(levels("subscribe")).await["refused"], json!(["levels"]));
+    assert_eq!(client.ask(levels("unsubscribe")).await["events"], json!([]));
+    client.events.clear();
+    // Another event, behind which none may be waiting.
+    client.ask(json!({ "request": "subscribe", "events": ["alarms"] })).await;
+    site.node.tell(Topic::Alarms, "alarm", &[]);
+    assert_eq!(client.event().await["eventtype"], "alarm");
+}
+
+#[tokio::test]
 async fn who_hears_of_what() {
     let site = Site::new().await;
     let everything = json!(["calls", "recordings", "cluster", "alarms"]);

@@ -95,6 +95,11 @@ async fn other_teams_calls_are_not_there() {
                 assert_eq!(reply["error"], expected, "{request}: {reply}");
             }
         }
+        client.ask(json!({ "request": "subscribe", "events": ["levels"] })).await;
+        let levels = client.event().await["levels"].as_array().unwrap().len();
+        assert_eq!(levels, count, "how loud another team's call is");
+        client.ask(json!({ "request": "unsubscribe", "events": ["levels"] })).await;
+        client.events.clear();
         let asked = json!({ "request": "subscribe", "events": ["calls", "recordings", "alarms"] });
         client.ask(asked).await;
         site.node.tell(Topic::Calls, "callended", &["2612"]);

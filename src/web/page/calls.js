@@ -48,7 +48,8 @@ export class Calls {
   }
 }
 
-function key(call) {
+/** By which name a call is known here. */
+export function key(call) {
   return call.ucid ?? `callid ${call.callid}`;
 }
 

@@ -2,7 +2,7 @@
 // click. A supervisor sees all calls that he may; an agent those at his own station.
 
 import { get } from "./api.js";
-import { Calls, wanted } from "./calls.js";
+import { Calls, key, wanted } from "./calls.js";
 import { button, el, fill } from "./dom.js";
 import { Feed } from "./feed.js";
 import { clock } from "./format.js";
@@ -15,6 +15,8 @@ import { t } from "./texts.js";
 const LIST_AFTER_MS = 1500;
 /** … but no more often than this: each time is written into the audit log. */
 const LIST_EVERY_MS = 15_000;
+/** What is no louder than this is an empty meter, dB below the loudest there can be. */
+const QUIET_DB = -60;
 const COLUMNS = ["parties", "extension", "direction", "since", "who", "recorded", "actions"];
 
 class Live {
@@ -74,7 +76,8 @@ class Live {
     this.#lost = null;
     try {
       // Told first, so that nothing that happens meanwhile is missed.
-      await this.#socket.ask("subscribe", { events: ["calls", "recordings", "cluster", "alarms"] });
+      const levels = this.#isAgent() ? [] : ["levels"];
+      await this.#socket.ask("subscribe", { events: ["calls", "recordings", "cluster", "alarms", ...levels] });
       this.#node = (await this.#socket.ask("clusterstatus")).node;
       await this.#list();
     } catch (error) {
@@ -109,12 +112,24 @@ class Live {
       this.#told(event);
       return;
     }
+    if (event.eventtype === "levels") {
+      this.#loud(event.levels);
+      return;
+    }
     this.#feed.take(event);
     const uncertain = this.#calls.take(event, this.#node);
     if (uncertain || ["takeover", "eventslost"].includes(event.eventtype)) {
       this.#listSoon();
     }
     this.#show();
+  }
+
+  /** How loud the calls are now; one that is not named is not heard. */
+  #loud(levels) {
+    const told = new Map(levels.map((call) => [key(call), call.level]));
+    for (const [name, row] of this.#rows) {
+      row.loud(told.get(name));
+    }
   }
 
   /** Something of the call that is listened to. */
@@ -227,6 +242,7 @@ class Live {
 class Row {
   element = el("tr");
   #cells = Object.fromEntries(COLUMNS.map((name) => [name, el("td", { class: `c-${name}` })]));
+  #level = el("meter", { class: "level", min: QUIET_DB, max: 0, "aria-label": t("live.level"), hidden: true });
   #act;
   #one = null;
   #told = "";
@@ -253,13 +269,19 @@ class Row {
     fill(cells.direction, el("span", { text: t(`direction.${call.direction}`) }));
     fill(cells.who, call.parties.map((party) =>
       el("div", { text: t("live.party", { who: party.who, state: t(`live.state.${party.state}`) }) })));
-    fill(cells.recorded, recorded.length === 0
-      ? el("span", { class: "badge warn", text: t("live.nobody") }) : recorded.map(recordedBy));
+    fill(cells.recorded, [...(recorded.length === 0
+      ? [el("span", { class: "badge warn", text: t("live.nobody") })] : recorded.map(recordedBy)), this.#level]);
     // Buttons are made anew only where others are due: the focus stays.
     if (before === null || actions(before).join() !== actions(one).join()) {
       this.#buttons();
     }
     this.tick();
+  }
+
+  loud(level) {
+    this.#level.hidden = level === undefined;
+    this.#level.value = level ?? QUIET_DB;
+    this.#level.title = level === undefined ? "" : t("live.loud", { level: Math.round(level) });
   }
 
   tick() {

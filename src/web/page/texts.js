@@ -289,6 +289,8 @@ const english = {
   "live.station": "Station",
   "live.paused": "Paused",
   "live.nobody": "Nobody",
+  "live.level": "Loudness",
+  "live.loud": "{level} dB",
   "live.start": "Record",
   "live.starttrunk": "Record trunk",
   "live.pause": "Pause",
