@@ -2,6 +2,7 @@
 //! Absolute figures drift with the machine and with what else runs on it: read the ratios. What
 //! is measured, how, and what came out is in `README.md`.
 
+mod archive;
 mod capture;
 mod decode;
 mod facts;
@@ -56,6 +57,8 @@ enum Command {
     Fetch(fetch::Options),
     /// Checking voice files, beside bare hashing; what the manifest adds to publishing.
     Verify(verify::Options),
+    /// Archiving and fetching back from the archive, beside the bare way of moving the same bytes.
+    Archive(archive::Options),
     /// Capture, sealing and decoding, with the defaults.
     All,
     /// The bare file server, started by `fetch` as a process of its own.
@@ -83,6 +86,7 @@ fn main() -> anyhow::Result<()> {
         Command::Search(options) => search::run(&options),
         Command::Fetch(options) => fetch::run(&options),
         Command::Verify(options) => verify::run(&options),
+        Command::Archive(options) => archive::run(&options),
         Command::Serve(options) => fetch::serve(&options),
         Command::All => {
             capture::run(&capture::Options::parse_from(["capture"]))?;

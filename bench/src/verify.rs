@@ -197,7 +197,7 @@ fn read(path: &Path, mut take: impl FnMut(&[u8])) -> Result<()> {
 }
 
 /// Publishes a recording of so many samples.
-fn publish(store: &VoiceStore, number: u16, samples: usize) -> Result<Recording> {
+pub fn publish(store: &VoiceStore, number: u16, samples: usize) -> Result<Recording> {
     let id = RecordingId::new(WallTime::from_millis(MADE_MS + i64::from(number)), [7; 10]);
     let form = VoiceForm::G711(Law::A);
     let mut state = u32::from(number) | 1;

@@ -1,6 +1,7 @@
 //! Those who fetch: HTTP/1.1 by hand, so that reading costs as little as it can and is the same for both servers.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -81,7 +82,8 @@ pub async fn load(target: &Target, fetches: usize, length: Duration) -> Result<L
 
 /// Fetches one file, up to the deadline.
 async fn fetch(target: &Target, path: &str, bytes: &AtomicU64, deadline: Instant) -> Result<()> {
-    let (mut stream, length, first) = ask(target, path, None).await?;
+    let (mut stream, length, first) = ask(target, path, "").await?;
+    let first = first.len() as u64;
     let mut left = length - first;
     bytes.fetch_add(first, Ordering::Relaxed);
     let mut piece = vec![0; PIECE_BYTES];
@@ -98,17 +100,30 @@ async fn fetch(target: &Target, path: &str, bytes: &AtomicU64, deadline: Instant
 /// Milliseconds from asking, connection included, to the first byte of audio from this offset on.
 pub async fn first_byte(target: &Target, path: &str, offset: u64) -> Result<f64> {
     let begun = Instant::now();
-    let (mut stream, _, first) = ask(target, path, Some(offset)).await?;
-    if first == 0 {
+    let (mut stream, _, first) = ask(target, path, &range_line(&format!("{offset}-"))).await?;
+    if first.is_empty() {
         stream.read_u8().await.context("no audio comes")?;
     }
     Ok(begun.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// The connection behind an answer's head, the length of its body, and how much of that came with the head.
-async fn ask(target: &Target, path: &str, from: Option<u64>) -> Result<(TcpStream, u64, u64)> {
+/// The bytes of a range of a file.
+pub async fn range(target: &Target, path: &str, range: Range<u64>) -> Result<Vec<u8>> {
+    let bytes = format!("{}-{}", range.start, range.end - 1);
+    let (mut stream, length, mut read) = ask(target, path, &range_line(&bytes)).await?;
+    ensure!(length == range.end - range.start, "{path}: {length} bytes for {bytes}");
+    stream.read_to_end(&mut read).await?;
+    ensure!(read.len() as u64 == length, "{path} ends early");
+    Ok(read)
+}
+
+fn range_line(bytes: &str) -> String {
+    format!("Range: bytes={bytes}\r\n")
+}
+
+/// The connection behind an answer's head, the length of its body, and what of that came with the head.
+async fn ask(target: &Target, path: &str, range: &str) -> Result<(TcpStream, u64, Vec<u8>)> {
     let mut stream = TcpStream::connect(target.address).await?;
-    let range = from.map(|from| format!("Range: bytes={from}-\r\n")).unwrap_or_default();
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\n{range}Connection: close\r\n\r\n",
         target.address, target.bearer
@@ -123,7 +138,7 @@ async fn ask(target: &Target, path: &str, from: Option<u64>) -> Result<(TcpStrea
             ensure!(matches!(status, "200" | "206"), "{path}: {head}");
             let line = head.lines().find_map(|line| line.strip_prefix("content-length:"));
             let length = line.context("no length")?.trim().parse()?;
-            return Ok((stream, length, (read.len() - end - 4) as u64));
+            return Ok((stream, length, read.split_off(end + 4)));
         }
         ensure!(read.len() < HEAD_BYTES_MAX, "the head of {path} does not end");
     }

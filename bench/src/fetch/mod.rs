@@ -18,9 +18,11 @@ use crate::stats::{median, percentile};
 use crate::table::Table;
 use browser::Waits;
 use client::Loaded;
+pub use client::{Target, range};
 pub use reference::ServeOptions;
 pub use reference::run as serve;
 use site::Stage;
+pub use site::{PASSWORD, token};
 
 /// How often the beginning of audio is timed, at each place.
 const STARTS: usize = 30;

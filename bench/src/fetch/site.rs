@@ -21,7 +21,8 @@ use super::client::{self, Loaded, Target};
 use super::reference::Serving;
 
 const LIMIT: Duration = Duration::from_secs(120);
-const PASSWORD: &str = "only for this bench";
+/// Password of the user `qa`.
+pub const PASSWORD: &str = "only for this bench";
 const MINUTE_SAMPLES: u32 = 60 * SAMPLE_RATE;
 const MINUTES: u32 = 10;
 /// The middle of an hour of 16-bit PCM, bytes.
@@ -185,7 +186,8 @@ fn lay(data: &Path, number: usize, minutes: u32) -> Result<(RecordingId, PathBuf
     Ok((id, path))
 }
 
-async fn token(node: &Node) -> Result<String> {
+/// A session of the user `qa`.
+pub async fn token(node: &Node) -> Result<String> {
     let mut cti = demo::Cti::sign_in(node.web(), "qa", PASSWORD).await?;
     let request = json!({"request": "authenticate", "user": "qa", "password": PASSWORD});
     let reply: Value = cti.ask(request).await?;
