@@ -212,6 +212,7 @@ fn time_of(millis: i64) -> SystemTime {
 mod tests {
     use std::collections::BTreeSet;
 
+    use storage_core::record::Direction;
     use storage_core::scope::Scope;
 
     use super::*;
@@ -231,6 +232,45 @@ mod tests {
         let Statement { sql, values } = rows(&query, None, 51);
         assert!(!sql.contains("DROP") && !sql.contains("drop"), "{sql}");
         assert_eq!(sql.matches('$').count(), values.len() + 1, "the scorecard stands twice: {sql}");
+    }
+
+    /// What the database does not sort out is sorted out afterwards, so an answer would not tell that a condition is
+    /// missing: only how long it takes, once there are millions of rows.
+    #[test]
+    fn each_filter_is_a_condition() {
+        let filters: [fn(&mut Query); 18] = [
+            |query| query.from = Some(WallTime::from_millis(0)),
+            |query| query.to = Some(WallTime::from_millis(0)),
+            |query| query.extension = Some("1".to_owned()),
+            |query| query.agentid = Some("1".to_owned()),
+            |query| query.party = Some("1".to_owned()),
+            |query| query.ucid = "00001000011700000001".parse().ok(),
+            |query| query.direction = Some(Direction::Inbound),
+            |query| query.trunkgroup = Some("1".to_owned()),
+            |query| query.vdn = Some("1".to_owned()),
+            |query| query.split = Some("1".to_owned()),
+            |query| query.tag = Some("a".to_owned()),
+            |query| query.scorecard = Some("a".to_owned()),
+            |query| query.minscore = Some(1),
+            |query| query.maxscore = Some(1),
+            |query| query.mindurationms = Some(1),
+            |query| query.incomplete = Some(true),
+            |query| query.hold = Some(true),
+            |query| query.text = Some("a".to_owned()),
+        ];
+        let mut all = BTreeSet::new();
+        for filter in filters {
+            let mut query = Query::default();
+            filter(&mut query);
+            let Statement { sql, .. } = rows(&query, None, 51);
+            assert!(sql.contains(" WHERE "), "{query:?}: {sql}");
+            all.insert(sql);
+        }
+        assert_eq!(all.len(), filters.len(), "each is another");
+        for (held, condition) in [(true, " WHERE hold "), (false, " WHERE NOT hold ")] {
+            let query = Query { hold: Some(held), ..Query::default() };
+            assert!(rows(&query, None, 51).sql.contains(condition), "{held}");
+        }
     }
 
     #[test]

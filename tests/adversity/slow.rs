@@ -11,7 +11,9 @@ use crate::common::group::{GroupBench, ONE, TWO};
 use crate::disks::{Sluggish, with_disks};
 use crate::sees::{cleared, node, told};
 
-/// Twice `al_syncms` is slow, and this is slower; it is also longer than what a socket's buffer holds.
+/// Twice `al_syncms` is slow, and this is slower. The file systems of these tests let nobody write into a file that they sync (FUSE holds
+/// its lock), so packets wait at the sockets all the while. That a sync alone is in no packet's way is shown with the media
+/// thread.
 const SLOW: Duration = Duration::from_secs(5);
 /// The same for a member of a group, whose word has to be waited for.
 const SLOW_MEMBER: Duration = Duration::from_secs(3);
