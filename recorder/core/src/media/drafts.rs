@@ -7,12 +7,14 @@
 //! | scope | the widest |
 //! | numbers, trunk, VDN, split, user data | the draft opened first of those that have it |
 //! | UCIDs, call ids, parties, pauses | all; each once |
-//! | end of a presence, a hold or a pause | the draft that ended last, of those that saw the end |
+//! | end of a presence or a hold | the draft that ended last, of those that saw the end |
+//! | end of a pause | whoever ended it first: others hear of that later, or not at all, and have nothing of it |
 //! | end of the call | the latest, and whether it was cut short is said by that draft |
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use storage_core::draft::{Ending, Presence, Stretch};
+use storage_core::draft::{Ending, Pause, PauseId, Presence, Resumed, Stretch};
 use storage_core::record::Scope;
 use storage_core::{Draft, WallTime};
 
@@ -53,8 +55,10 @@ pub fn merge_drafts(primary: Draft, others: impl IntoIterator<Item = Draft>) -> 
     let mut drafts: Vec<Draft> = std::iter::once(primary).chain(others).collect();
     drafts.sort_by_key(|draft| draft.opened);
     let parties = parties(&drafts);
+    let ends = ends_of_pauses(&drafts);
     let pauses = by_knowledge(&drafts).fold(Vec::new(), |known, draft| {
-        join(known, draft.pauses.clone(), |pause| &mut pause.stretch, |_, later| later)
+        let its = draft.pauses.iter().map(|pause| as_ended(pause, &ends)).collect();
+        join(known, its, |pause| &mut pause.stretch, |_, later| later)
     });
     let (ended, cutshort) = end(&drafts);
     let mut drafts = drafts.into_iter();
@@ -69,6 +73,30 @@ pub fn merge_drafts(primary: Draft, others: impl IntoIterator<Item = Draft>) -> 
     let ucid = merged.ucid.clone();
     merged.formerucids.retain(|former| Some(former) != ucid.as_ref());
     Draft { recordingid, name: None, node, copy, take, parties, pauses, ended, cutshort, ..merged }
+}
+
+/// When each pause that has a name was ended first, and why.
+fn ends_of_pauses(drafts: &[Draft]) -> BTreeMap<PauseId, (WallTime, Resumed)> {
+    let mut ends = BTreeMap::new();
+    for pause in drafts.iter().flat_map(|draft| &draft.pauses) {
+        // With a node's recording it does not end on others.
+        if let (Some(id), Some(to), Some(why)) = (pause.id, pause.stretch.to, pause.resumed)
+            && why != Resumed::End
+        {
+            let first = ends.entry(id).or_insert((to, why));
+            *first = if to < first.0 { (to, why) } else { *first };
+        }
+    }
+    ends
+}
+
+fn as_ended(pause: &Pause, ends: &BTreeMap<PauseId, (WallTime, Resumed)>) -> Pause {
+    let mut pause = pause.clone();
+    if let Some((to, why)) = pause.id.and_then(|id| ends.get(&id)) {
+        pause.stretch.to = Some((*to).max(pause.stretch.from));
+        pause.resumed = Some(*why);
+    }
+    pause
 }
 
 /// Adds to a draft what one that was opened later has beyond it.
@@ -208,7 +236,6 @@ fn touch(a: Stretch, b: Stretch) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use storage_core::draft::Pause;
     use storage_core::record::TriggerKind;
     use storage_core::{NodeId, RecordingId};
 
@@ -228,13 +255,8 @@ mod tests {
     }
 
     fn pause(from: i64, to: Option<i64>) -> Pause {
-        Pause {
-            id: None,
-            stretch: stretch(from, to),
-            until: at(from),
-            by: String::new(),
-            resumed: None,
-        }
+        let stretch = stretch(from, to);
+        Pause { id: None, stretch, until: at(from), by: String::new(), resumed: None }
     }
 
     fn party(who: &str, from: i64, to: Option<i64>) -> Presence {
@@ -355,6 +377,27 @@ mod tests {
             merged.pauses.iter().map(|pause| pause.stretch).collect::<Vec<_>>(),
             [stretch(3, Some(6)), stretch(9, Some(11))]
         );
+    }
+
+    #[test]
+    fn a_pause_ended_when_it_was_ended_first_whoever_did_not_hear_so() {
+        let id = Some(PauseId { node: NodeId(2), at: 3 });
+        let ended = |to, resumed| Pause { id, resumed, ..pause(3, to) };
+        let mut ended_it = draft(2, 2, Some(20));
+        ended_it.pauses = vec![ended(Some(6), Some(Resumed::Person))];
+        // It was away when that was so, and came back before the call was over.
+        for (to, resumed) in
+            [(None, None), (Some(9), Some(Resumed::Person)), (Some(4), Some(Resumed::End))]
+        {
+            let mut was_away = draft(1, 0, Some(21));
+            was_away.pauses = vec![ended(to, resumed)];
+            for merged in [
+                merge_drafts(ended_it.clone(), [was_away.clone()]),
+                merge_drafts(was_away, [ended_it.clone()]),
+            ] {
+                assert_eq!(merged.pauses, ended_it.pauses, "{to:?}");
+            }
+        }
     }
 
     #[test]
