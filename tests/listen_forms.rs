@@ -11,19 +11,14 @@ use common::LIMIT;
 use common::forms::{Form, Running, TWO_SIDES};
 use common::group::{ONE, TWO, WITNESS};
 use common::pauses::{ask, resume};
-use common::pitch::{LEVEL, PEAK, Pitches, WINDOW, level_of, loudness, say};
+use common::pitch::{
+    AFTER, BEFORE, LEVEL, PAUSED, PEAK, Pitches, SILENT, UNHEARD, WINDOW, level_of, loudness, say,
+};
 use serde_json::json;
 use simulator::CallRef;
 use storage_core::NodeId;
 use tokio::time::Instant;
 
-const BEFORE: Pitches = [500, 700, 900];
-const PAUSED: Pitches = [1910, 2330, 2630];
-const AFTER: Pitches = [600, 800, 1000];
-/// A tone that was not taken out is far louder; what a codec makes of others is far less loud.
-const UNHEARD: f64 = LEVEL - 25.0;
-/// Silence, as G.711 has it, or less.
-const SILENT: f64 = -65.0;
 /// By 40 ms it is told which tone is heard.
 const GLANCE: usize = 320;
 /// How late what is said may be heard.

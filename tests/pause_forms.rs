@@ -13,7 +13,9 @@ use common::forms::{Form, Running, TWO_SIDES};
 use common::group::ONE;
 use common::keys::decrypted;
 use common::pauses::{NEAR, assert_declared, pause, resume};
-use common::pitch::{LEVEL, Pitches, WINDOW, channels, level_of, loudness, say};
+use common::pitch::{
+    AFTER, BEFORE, LEVEL, PAUSED, SILENT, UNHEARD, WINDOW, channels, level_of, loudness, say,
+};
 use common::traces::{Frame, Traces};
 use simulator::tone::Part;
 use storage::Keys;
@@ -22,13 +24,6 @@ use tempfile::TempDir;
 
 /// Frames of a call before, in and after a pause: 1.2 s.
 const SOME: u32 = 60;
-const BEFORE: Pitches = [500, 700, 900];
-const PAUSED: Pitches = [1910, 2330, 2630];
-const AFTER: Pitches = [600, 800, 1000];
-/// A tone that was not taken out is far louder; what a codec makes of others is far less loud.
-const UNHEARD: f64 = LEVEL - 25.0;
-/// Silence, as G.711 has it, or less.
-const SILENT: f64 = -65.0;
 /// Samples around a pause's ends that may be of either side.
 const EDGE: usize = 640;
 

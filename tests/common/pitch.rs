@@ -17,6 +17,17 @@ pub const WINDOW: usize = 800;
 /// The tones of all parts at one time, in the order of [`Part`]: each part has one of its own.
 pub type Pitches = [u16; 3];
 
+/// What is sung before a pause, in it and behind it.
+pub const BEFORE: Pitches = [500, 700, 900];
+/// See [`BEFORE`].
+pub const PAUSED: Pitches = [1910, 2330, 2630];
+/// See [`BEFORE`].
+pub const AFTER: Pitches = [600, 800, 1000];
+/// A tone that was not taken out is far louder; what a codec makes of others is far less loud.
+pub const UNHEARD: f64 = LEVEL - 25.0;
+/// Silence, as G.711 has it, or less.
+pub const SILENT: f64 = -65.0;
+
 /// Has all sing these tones from now on.
 pub fn say(site: &Site, pitches: Pitches) {
     for (part, hertz) in [Part::Whole, Part::Station, Part::Others].into_iter().zip(pitches) {

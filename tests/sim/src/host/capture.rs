@@ -194,24 +194,33 @@ impl Host {
         self.flush(now, phantom, 0);
         let Some(port) = self.port(phantom) else { return };
         let Some(segment) = port.segment else { return };
-        match hears {
-            Some(call) => {
-                port.hearing = Some((call, now, wall));
-                let (told, silent) = (port.told, port.silent);
-                (port.told, port.silent) = (true, false);
-                if !told {
-                    self.out.push(Out::After(12 * MS, Input::Heard { segment, received: wall }));
-                }
-                if silent {
-                    self.out.push(Out::After(60 * MS, Input::Audible(segment)));
-                }
+        port.hearing = hears.map(|call| (call, now, wall));
+        self.tell_of_sound(now, phantom, segment, hears.is_some());
+    }
+
+    /// Something reaches a segment from now on, or nothing any more: the call machine is told as the media thread tells it.
+    pub(super) fn tell_of_sound(
+        &mut self,
+        now: Time,
+        phantom: &Extension,
+        segment: SegmentId,
+        sounds: bool,
+    ) {
+        let received = self.wall(now);
+        let Some(port) = self.port(phantom) else { return };
+        if sounds {
+            let (told, silent) = (port.told, port.silent);
+            (port.told, port.silent) = (true, false);
+            if !told {
+                self.out.push(Out::After(12 * MS, Input::Heard { segment, received }));
             }
-            None => {
-                port.hearing = None;
-                port.quiet_since = now;
-                let check = Input::Silence { phantom: phantom.clone(), segment };
-                self.out.push(Out::After(SILENT_AFTER + 100 * MS, check));
+            if silent {
+                self.out.push(Out::After(60 * MS, Input::Audible(segment)));
             }
+        } else {
+            port.quiet_since = now;
+            let check = Input::Silence { phantom: phantom.clone(), segment };
+            self.out.push(Out::After(SILENT_AFTER + 100 * MS, check));
         }
     }
 

@@ -6,9 +6,9 @@ use recorder_core::call::{PauseChange, PauseOrder, PauseRequest, PauseWord};
 use storage_core::draft::Draft;
 use storage_core::{Extension, WallTime};
 
-use super::{Host, Input, Out, Port, Ring, SILENT_AFTER};
+use super::{Host, Out, Port, Ring};
+use crate::Time;
 use crate::disk::Heard1;
-use crate::{MS, Time};
 
 impl Host {
     /// Somebody asks this node, which tells all others at once.
@@ -92,27 +92,13 @@ impl Host {
 
     /// What a muted phantom would hear has changed, or may have. It is heard, but nothing is kept of it.
     pub(super) fn hide(&mut self, now: Time, phantom: &Extension, call: Option<u64>) {
-        let wall = self.wall(now);
         let Some(port) = self.port(phantom) else { return };
         if call == port.hidden.map(|(call, _)| call) {
             return;
         }
         port.hidden = call.map(|call| (call, now));
         let Some(segment) = port.segment else { return };
-        if call.is_some() {
-            let (told, silent) = (port.told, port.silent);
-            (port.told, port.silent) = (true, false);
-            if !told {
-                self.out.push(Out::After(12 * MS, Input::Heard { segment, received: wall }));
-            }
-            if silent {
-                self.out.push(Out::After(60 * MS, Input::Audible(segment)));
-            }
-        } else {
-            port.quiet_since = now;
-            let check = Input::Silence { phantom: phantom.clone(), segment };
-            self.out.push(Out::After(SILENT_AFTER + 100 * MS, check));
-        }
+        self.tell_of_sound(now, phantom, segment, call.is_some());
     }
 }
 
