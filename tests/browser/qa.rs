@@ -83,6 +83,26 @@ async fn people_sign_in_and_out_and_others_do_not() {
     }
 }
 
+/// In one and the same frame, so that the end of the list is in sight before and after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_at_the_end_again_as_soon_as_a_page_comes_gets_the_next_one() {
+    let bench = site().await;
+    let browser = Browser::start().await;
+    let page = listed(&bench, &browser, "/").await;
+    page.eval(
+        "(() => {
+            const end = () => window.scrollTo(0, 1e6);
+            const body = document.querySelector('.results tbody');
+            new MutationObserver(end).observe(body, { childList: true });
+            end();
+            return true;
+        })()",
+    )
+    .await;
+    page.until(&format!("document.querySelectorAll('tbody tr').length === {}", PLAIN + 2)).await;
+    assert_quiet(&page);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recordings_are_found_page_after_page() {
     let bench = site().await;

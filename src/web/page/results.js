@@ -16,6 +16,7 @@ export class Results {
   #count = el("p", { id: "count", role: "status" });
   #away = el("p", { id: "away", class: "notice bad", hidden: true });
   #more;
+  #near;
   #search = null;
   #cursor = null;
   #stop = null;
@@ -30,12 +31,12 @@ export class Results {
       el("h2", { id: "listhead", text: t("list") }), this.#away, this.#count,
       el("table", {}, el("thead", {}, el("tr", {}, heads)), this.#body), this.#more);
     // Endless: what is below comes before it is seen.
-    const near = new IntersectionObserver((seen) => {
+    this.#near = new IntersectionObserver((seen) => {
       if (seen.some((entry) => entry.isIntersecting) && !this.#more.hidden) {
         this.#next();
       }
     }, { rootMargin: "600px" });
-    near.observe(this.#more);
+    this.#near.observe(this.#more);
   }
 
   /** Searches anew. */
@@ -77,18 +78,15 @@ export class Results {
       }
       this.#count.textContent = "";
       this.#more.hidden = this.#cursor === null;
+      // Whoever wants it again presses the button: it may fail as soon.
+      this.#stop = null;
       failed(error);
+      return;
     }
     this.#stop = null;
-    this.#goOn();
-  }
-
-  /** The observer tells of changes only: where a short page has left the end in sight, nothing changes. */
-  #goOn() {
-    const { top } = this.#more.getBoundingClientRect();
-    if (!this.#more.hidden && top < window.innerHeight && this.#more.isConnected) {
-      setTimeout(() => this.#next());
-    }
+    // The observer tells of changes only. Where the end is in sight still, or again, there is none: asked anew, it tells.
+    this.#near.unobserve(this.#more);
+    this.#near.observe(this.#more);
   }
 
   #tell(found) {
