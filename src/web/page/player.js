@@ -233,7 +233,7 @@ function held(record) {
   }
   const { by = "", at, reason } = record.holdmark ?? {};
   const text = by === "" ? t("player.heldonly") : t("player.held", { by, at: moment(at), reason });
-  return el("p", { id: "held", class: "held", text });
+  return el("p", { id: "held", class: "underhold", text });
 }
 
 async function hasCopy(record) {

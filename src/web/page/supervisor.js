@@ -269,8 +269,8 @@ class Row {
     fill(cells.direction, el("span", { text: t(`direction.${call.direction}`) }));
     fill(cells.who, call.parties.map((party) =>
       el("div", { text: t("live.party", { who: party.who, state: t(`live.state.${party.state}`) }) })));
-    fill(cells.recorded, [...(recorded.length === 0
-      ? [el("span", { class: "badge warn", text: t("live.nobody") })] : recorded.map(recordedBy)), this.#level]);
+    fill(cells.recorded, recorded.length === 0
+      ? el("span", { class: "badge warn", text: t("live.nobody") }) : recorded.map(recordedBy), this.#level);
     // Buttons are made anew only where others are due: the focus stays.
     if (before === null || actions(before).join() !== actions(one).join()) {
       this.#buttons();

@@ -40,6 +40,8 @@ pub mod weave;
 pub mod writing;
 
 #[cfg(test)]
+mod ends_tests;
+#[cfg(test)]
 mod node_tests;
 #[cfg(test)]
 mod pauses_tests;
