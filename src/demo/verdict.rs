@@ -4,6 +4,7 @@
 //! declares, and those are held against what is really missing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -19,6 +20,20 @@ const ONE_TAKEOVER_MS: i64 = 1_500;
 /// A declared takeover may be so much longer than what is missing: two segments are placed by two
 /// machines' receive times.
 const HOLE_TOLERANCE_MS: u64 = PLACE_TOLERANCE_MS + 2 * FRAME_MS;
+
+/// When a recording that declares no takeover went over to the node that ended it, milliseconds since
+/// 1970; none if one node began and ended it.
+fn handed_on_without_a_hole(recording: &Recording) -> Option<i64> {
+    if recording.gaps.iter().any(|gap| gap.cause == GapCause::Takeover) {
+        return None;
+    }
+    let (first, last) = (recording.segments.first()?.node, recording.segments.last()?.node);
+    let seam = recording
+        .seams
+        .iter()
+        .rfind(|seam| first != last && seam.to == last && seam.from != last)?;
+    Some((recording.started + Duration::from_millis(seam.atms)).as_millis())
+}
 
 /// What was found, as `demo --json` prints it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -267,11 +282,13 @@ impl Verdict {
         }));
     }
 
-    /// Counts takeovers by the holes that they left, and holds each against what is missing.
+    /// Counts takeovers by the holes that they left, and holds each against what is missing. One that
+    /// was faster than a packet left no hole: it is counted by where another node's capture goes on.
     fn add_takeovers(&mut self, files: &[File<'_>], copies: u8) {
         let mut begins = Vec::new();
         for file in files {
             let recording = file.recording();
+            begins.extend(handed_on_without_a_hole(recording));
             for gap in recording.gaps.iter().filter(|gap| gap.cause == GapCause::Takeover) {
                 let hole = file.placed.hole(gap);
                 begins.push(hole.at.as_millis());
@@ -385,11 +402,20 @@ mod tests {
         frames: Vec<(u32, u32)>,
         /// Takeovers that the record declares, as frames of the call.
         declared: Vec<(u32, u32)>,
+        /// Where another node's capture goes on.
+        seam: Option<u32>,
     }
 
     impl Made {
         fn whole() -> Self {
-            Self { id: 1, copy: 1, phantom: "78001", frames: vec![(0, 200)], declared: Vec::new() }
+            Self {
+                id: 1,
+                copy: 1,
+                phantom: "78001",
+                frames: vec![(0, 200)],
+                declared: Vec::new(),
+                seam: None,
+            }
         }
 
         fn write(&self, folder: &Path) -> Published {
@@ -407,6 +433,20 @@ mod tests {
                 .iter()
                 .map(|gap| json!({"startms": ms(gap.0), "endms": ms(gap.1), "cause": "takeover"}))
                 .collect();
+            let segment = |node: u32, phantom: &str, from: u32, to: u32| {
+                json!({"node": node, "phantom": phantom, "startms": ms(from), "endms": ms(to),
+                    "codec": "g711a", "packets": to - from, "lost": 0, "late": 0, "duplicate": 0,
+                    "ssrcs": []})
+            };
+            let (segments, seams) = match self.seam {
+                None => (vec![segment(1, self.phantom, first, last)], vec![]),
+                Some(at) => (
+                    vec![segment(1, self.phantom, first, at), segment(2, "78501", at, last)],
+                    vec![
+                        json!({"atms": ms(at), "from": 1, "to": 2, "method": "time", "shiftms": 0.0}),
+                    ],
+                ),
+            };
             let record = json!({
                 "recordingid": format!("01a21915-b2ca-782d-a3c8-{:012}", self.id),
                 "ucid": "00001000010000000001", "callids": [], "extension": "31001",
@@ -416,9 +456,7 @@ mod tests {
                 "started": "2026-01-01T00:00:00.000Z", "ended": "2026-01-01T00:00:04.000Z",
                 "durationms": 4000, "scope": "station", "trigger": "rule", "rule": "",
                 "copy": self.copy, "node": 1,
-                "segments": [{"node": 1, "phantom": self.phantom, "startms": 0, "endms": 4000,
-                    "codec": "g711a", "packets": 200, "lost": 0, "late": 0, "duplicate": 0,
-                    "ssrcs": []}],
+                "segments": segments, "seams": seams,
                 "gaps": gaps, "pauses": [], "complete": true,
                 "quality": {"lossratio": 0.0, "jitterms": 0.0, "clockdriftppm": 0.0},
                 "format": "wavg711", "bytes": 0, "sha256": "", "tags": [], "notes": [],
@@ -459,6 +497,15 @@ mod tests {
         assert!(generous.faults.iter().any(|fault| fault.contains("800 ms")), "{generous:?}");
         let stingy = taken_over(&[(80, 85)]);
         assert!(stingy.packets_unaccounted > 0, "{stingy:?}");
+    }
+
+    #[test]
+    fn a_takeover_without_a_hole_is_one_all_the_same() {
+        let faster_than_a_packet = Made { seam: Some(80), ..Made::whole() };
+        let verdict = judged(&call([0, 80]), &[faster_than_a_packet], 1);
+        assert!(verdict.is_exactly_right(), "{verdict:?}");
+        assert_eq!((verdict.takeovers, verdict.takeover_gap_ms_max), (1, 0));
+        assert_eq!(judged(&call([0, 0]), &[Made::whole()], 1).takeovers, 0);
     }
 
     #[test]
