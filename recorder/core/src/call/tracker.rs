@@ -352,10 +352,16 @@ impl Tracker {
         Some(key)
     }
 
-    /// Notes that this monitor sees the call, and what its event says of it.
+    /// Notes that this monitor sees the call, and what its event says of it. While the link is in doubt, a
+    /// recorder that comes or goes does not tell that anybody talks there: that is asked for.
     pub(super) fn view(&mut self, key: CallKey, event: &CallEvent) {
+        let kind = connection_of(&event.change).map(|it| self.roster.kind(&it.device));
         let Some(call) = self.calls.get_mut(&key) else { return };
-        call.confirmed = true;
+        if call.confirmed || !matches!(kind, Some(PartyKind::Phantom | PartyKind::PeerPhantom)) {
+            call.confirmed = true;
+        } else {
+            self.changes.push_back(Change::Doubt(key));
+        }
         call.viewers.insert(event.monitor.clone());
         call.learn(&event.facts);
     }
