@@ -5,8 +5,9 @@
 //! for coarsely at 2 kHz first, over all lags, then finely around the highest peaks. Talk is found
 //! again without doubt: its pitch and its sounds change all the time. What repeats itself (a tone, steady
 //! music) has many peaks of one height, silence has none, and another talk has none that is high: then there
-//! is no answer, because a wrong one is worse. A clock that runs 50 ppm fast moves the peak by a sample
-//! in two and a half seconds, which does no harm.
+//! is no answer, because a wrong one is worse. Nor is there one where by the clocks the two have nothing in
+//! common: then the right lag cannot compete, and what is said twice would do. A clock that runs 50 ppm fast
+//! moves the peak by a sample in two and a half seconds, which does no harm.
 
 /// Lags are searched so far to either side of what the clocks say: 500 ms.
 pub const SEARCH_SAMPLES: u64 = 4000;
@@ -58,6 +59,9 @@ pub struct Aligned {
 pub fn align(a: &[i16], b: &[i16], expected: i64) -> Option<Aligned> {
     let a = &a[..a.len().min(COMPARED_SAMPLES_MAX)];
     let b = &b[..b.len().min(COMPARED_SAMPLES_MAX)];
+    if Common::at(expected, a.len(), b.len()).len() < COMPETING_SAMPLES_MIN {
+        return None;
+    }
     let [linear_a, linear_b] = [a, b].map(shaped);
     let [coarse_a, coarse_b] = [&linear_a, &linear_b].map(|fine| Signal::new(decimated(fine)));
     let [fine_a, fine_b] = [linear_a, linear_b].map(Signal::new);
@@ -282,6 +286,18 @@ mod tests {
             }
         }
         assert!(found >= 39, "{found} of 40");
+    }
+
+    #[test]
+    fn what_is_said_twice_does_not_tell_where_the_clocks_leave_a_hole() {
+        // A word of 480 ms, again and again, each time through another noise.
+        let word = heard(&ear(0.0, 3), &talk(3, 4_000), 3_840);
+        let noises = noise(4, 16_000);
+        let again = |n: usize| word[n % word.len()] + noises[n] / 400;
+        let said: Vec<i16> = (0..16_000).map(again).collect();
+        for begin in [8_640, 8_000] {
+            assert_eq!(align(&said[..8_000], &said[begin..], begin as i64), None, "from {begin}");
+        }
     }
 
     #[test]
