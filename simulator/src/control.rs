@@ -90,6 +90,10 @@ enum Request {
         #[serde(default)]
         reason: u16,
     },
+    LogOn {
+        agent: String,
+        station: String,
+    },
     Traffic {
         calls: u32,
         concurrent: usize,
@@ -129,7 +133,7 @@ enum Fault {
 const HELP: &str = "call from to [userdata]; dial station to; answer station; answeroutside call; \
     hold, retrieve, transfer, conference, hangup station; consult, sendon station to; \
     pickup station from; divert from to; hangupoutside, hangupall call; \
-    agent agent state(ready notready aftercall loggedoff) [reason]; \
+    agent agent state(ready notready aftercall loggedoff) [reason]; logon agent station; \
     traffic calls concurrent [seed talkms inboundonly]; calls; history; status; \
     cut, restart, hang, delay aes ms; endsessions aes; tlink aes up; \
     loseevents, refuserequests aes name count; refuseregistrations aes count; droprtp share; \
@@ -226,6 +230,7 @@ fn answer(site: &Site, request: Request) -> Value {
         Request::Agent { agent, state, reason } => {
             done(switch.set_agent(&agent, state.with(reason)))
         }
+        Request::LogOn { agent, station } => done(switch.log_on(&agent, &station)),
         Request::Traffic { calls, concurrent, seed, talkms, inboundonly } => {
             let usual = TrafficPlan::default();
             let mix = if inboundonly { Mix::INBOUND } else { Mix::EVERYTHING };

@@ -186,6 +186,14 @@ impl SwitchHandle {
         self.act(|switch, now| switch.set_agent(now, agent, state))
     }
 
+    /// An agent who is logged out logs in at this telephone.
+    ///
+    /// # Errors
+    /// No such agent or telephone, he is logged in already, or somebody else is there.
+    pub fn log_on(&self, agent: &str, station: &str) -> Result<(), Refusal> {
+        self.act(|switch, now| switch.log_on(now, agent, &station.into()))
+    }
+
     /// Telephones without any call.
     #[must_use]
     pub fn free_telephones(&self) -> Vec<String> {

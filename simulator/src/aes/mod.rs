@@ -225,6 +225,7 @@ impl Aes {
             "SnapshotDevice" => self.snapshot_device(switch, session, request),
             "SnapshotCall" => self.snapshot_call(switch, request),
             "GetCallLinkageData" => self.call_linkage(switch, request),
+            "GetAgentLogin" => self.agent_logins(switch, session, request),
             "GetAgentState" => self.agent_state(switch, session, request),
             "SystemRegister" => Ok(self.system_register(session)),
             "RequestSystemStatus" => Ok(self.system_status_now()),

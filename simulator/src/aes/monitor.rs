@@ -238,6 +238,16 @@ impl Aes {
             .maybe(reason)
     }
 
+    /// Cross-references of a session's monitors on a skill that want to be told who is logged in.
+    pub(super) fn monitors_of_skill(&self, session: u32, skill: &Extension) -> Vec<u32> {
+        let monitors = self.sessions.get(&session).into_iter().flat_map(|held| &held.monitors);
+        let wants = |monitor: &Monitor| {
+            matches!(&monitor.target, Target::Via { extension } if extension == skill)
+                && monitor.filter.wants("logicalDeviceFeaturePrivate", "agentLoginExtension")
+        };
+        monitors.filter(|(_, monitor)| wants(monitor)).map(|(number, _)| *number).collect()
+    }
+
     /// Sessions and cross-references of device monitors on an extension that want a first-party
     /// event; `owner` restricts to one session and one device instance.
     pub(super) fn device_monitors(

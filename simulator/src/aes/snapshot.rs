@@ -7,6 +7,9 @@ use super::{Aes, CstaError};
 use crate::switch::{AgentState, Call, ConnectionState, Device, Extension, Switch};
 use crate::wire::{Element, Node, av, csta};
 
+/// Longer lists of agents come in parts.
+const LOGINS_IN_ONE_EVENT: usize = 8;
+
 impl Aes {
     pub(super) fn snapshot_device(
         &self,
@@ -131,6 +134,43 @@ impl Aes {
         Ok(csta("GetAgentStateResponse")
             .with(csta("agentStateList").with(entry))
             .with(private(details)))
+    }
+
+    /// The answer is empty: the skill's monitors of this session that asked for it are told who is logged in, in
+    /// parts as long lists are.
+    pub(super) fn agent_logins(
+        &mut self,
+        switch: &Switch,
+        session: u32,
+        request: &Element,
+    ) -> Result<Node, CstaError> {
+        let skill = self.owned(session, request.text_at(&["device"]))?.extension;
+        self.check_link()?;
+        if !switch.is_skill(&skill) {
+            return Err(CstaError::Operation("invalidDeviceID"));
+        }
+        let stations = switch.logged_on(&skill);
+        let mut parts: Vec<_> = stations.chunks(LOGINS_IN_ONE_EVENT).collect();
+        if parts.is_empty() {
+            parts.push(&[]);
+        }
+        let mut events = Vec::new();
+        for monitor in self.monitors_of_skill(session, &skill) {
+            for (number, part) in parts.iter().enumerate() {
+                let name = |station: &&Extension| self.naming.id(station.as_str());
+                let entries = part.iter().map(|station| av("agentExtension").text(name(station)));
+                events.push(
+                    av("AgentLoginExtensionEvent")
+                        .leaf(csta("monitorCrossRefID"), monitor)
+                        .with(av("agentLoginExtensionList").with_all(entries))
+                        .leaf(av("isFinalResponse"), number + 1 == parts.len()),
+                );
+            }
+        }
+        for event in events {
+            self.send_event(session, event);
+        }
+        Ok(av("GetAgentLoginResponse"))
     }
 
     pub(super) fn system_register(&mut self, session: u32) -> Node {

@@ -1,6 +1,6 @@
 //! Agents: who is logged in where, in which state, and who has been idle the longest.
 
-use super::{ConnectionState, Extension, Refusal, Switch};
+use super::{ConnectionState, Extension, Refusal, StationKind, Switch};
 use crate::config::AgentConfig;
 use crate::time::Time;
 
@@ -86,6 +86,36 @@ impl Switch {
         self.agent_events.extend(events);
         self.serve_queues();
         Ok(())
+    }
+
+    /// An agent logs in at a telephone, and is ready.
+    ///
+    /// # Errors
+    /// No such agent or telephone, he is logged in already, or somebody else is there.
+    pub fn log_on(&mut self, now: Time, id: &str, station: &Extension) -> Result<(), Refusal> {
+        if self.station_kind(station) != Some(StationKind::Telephone) {
+            return Err(Refusal::NotAStation(station.clone()));
+        }
+        if self.agent_at(station).is_some() {
+            return Err(Refusal::Busy(station.clone()));
+        }
+        let agent = self.agents.get_mut(id).ok_or_else(|| Refusal::NoSuchNumber(id.to_owned()))?;
+        if agent.state != AgentState::LoggedOff {
+            return Err(Refusal::WrongState(id.to_owned()));
+        }
+        agent.station = station.clone();
+        self.set_agent(now, id, AgentState::Ready)
+    }
+
+    /// The telephones at which agents of a skill are logged in, in order.
+    #[must_use]
+    pub fn logged_on(&self, skill: &Extension) -> Vec<&Extension> {
+        let there =
+            |agent: &&Agent| agent.state != AgentState::LoggedOff && agent.skills.contains(skill);
+        let mut stations: Vec<_> =
+            self.agents.values().filter(there).map(|agent| &agent.station).collect();
+        stations.sort();
+        stations
     }
 
     /// The agent at a station.

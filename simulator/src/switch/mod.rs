@@ -244,6 +244,12 @@ impl Switch {
         self.vdns.contains_key(extension) || self.skills.contains(extension)
     }
 
+    /// Whether that is a skill.
+    #[must_use]
+    pub fn is_skill(&self, extension: &Extension) -> bool {
+        self.skills.contains(extension)
+    }
+
     /// Telephones without any call, in order.
     pub fn free_telephones(&self) -> impl Iterator<Item = &Extension> {
         self.stations
