@@ -144,7 +144,7 @@ impl Calls {
 
     /// An agent logged in or out.
     pub fn handle_agent(&mut self, now: Now, event: &AgentEvent) {
-        self.tracker.handle_agent(event);
+        self.tracker.handle_agent(now, event);
         self.settle(now);
     }
 

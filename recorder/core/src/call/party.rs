@@ -253,6 +253,16 @@ impl Parties {
         }
     }
 
+    /// The calls of this station are recorded from now on: whoever it is to us in a call that is up.
+    pub fn make_station(&mut self, number: &Extension) -> bool {
+        let of = |party: &&mut Party| {
+            party.is(number) && matches!(party.kind, PartyKind::Inside | PartyKind::Outside)
+        };
+        let Some(party) = self.present.iter_mut().find(of) else { return false };
+        party.kind = PartyKind::Station;
+        true
+    }
+
     /// Ends a party's hold.
     pub fn retrieve(&mut self, at: WallTime, name: &Identity, kind: PartyKind) {
         self.arrive(at, name, kind, PartyState::Connected);

@@ -1,5 +1,5 @@
 //! Who is who: the numbers that the configuration names, and what a device in an event is because
-//! of them. It knows lists, not calls.
+//! of them. It knows lists, not calls; of one of them the agents who log in make the entries.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,13 @@ pub struct Roster {
     /// The other nodes' phantoms (`al_peerphantoms`).
     pub peer_phantoms: BTreeSet<Extension>,
     /// Stations whose calls are recorded (`al_stations`). Empty: every station that a monitored
-    /// VDN or skill leads a call to.
+    /// VDN or skill leads a call to, if no agents are named.
     pub stations: BTreeSet<Extension>,
+    /// Agents whose calls are recorded, by login ID (`al_agents`), at whichever station. Where some are named and
+    /// no station is, nobody else's are.
+    pub agents: BTreeSet<Extension>,
+    /// Where they are logged in now.
+    pub followed: BTreeSet<Extension>,
     /// VDNs that are monitored (`al_vdns`).
     pub vdns: BTreeSet<Extension>,
     /// Skills that are monitored (`al_skills`).
@@ -38,11 +43,11 @@ impl Roster {
             PartyKind::PeerPhantom
         } else if self.vdns.contains(number) || self.skills.contains(number) {
             PartyKind::Queue
-        } else if self.stations.contains(number) {
+        } else if self.stations.contains(number) || self.followed.contains(number) {
             PartyKind::Station
         } else if !self.is_extension_like(number) {
             PartyKind::Outside
-        } else if self.stations.is_empty() {
+        } else if self.stations.is_empty() && self.agents.is_empty() {
             PartyKind::Station
         } else {
             PartyKind::Inside
@@ -53,14 +58,24 @@ impl Roster {
     #[must_use]
     pub fn is_listed_inside(&self, number: &Extension) -> bool {
         self.stations.contains(number)
+            || self.followed.contains(number)
             || self.phantoms.contains(number)
             || self.peer_phantoms.contains(number)
+    }
+
+    /// Notes who is logged in at a station. `true` if its calls are recorded from now on, because of him.
+    pub fn note_agent(&mut self, station: &Extension, agentid: Option<&str>) -> bool {
+        let follows = agentid.is_some_and(|id| self.agents.contains(&Extension::new(id)));
+        if !follows {
+            self.followed.remove(station);
+        }
+        follows && self.followed.insert(station.clone())
     }
 
     fn is_extension_like(&self, number: &Extension) -> bool {
         let text = number.as_str();
         text.bytes().all(|b| b.is_ascii_digit())
-            && [&self.stations, &self.vdns, &self.skills, &self.phantoms]
+            && [&self.stations, &self.followed, &self.vdns, &self.skills, &self.phantoms]
                 .into_iter()
                 .any(|list| list.iter().any(|listed| listed.as_str().len() == text.len()))
     }
@@ -79,6 +94,7 @@ mod tests {
             stations: set(&["31002", "78001"]),
             vdns: set(&["50100"]),
             skills: set(&["60001"]),
+            ..Roster::default()
         };
         let cases = [
             ("78001", PartyKind::Phantom),
@@ -97,5 +113,28 @@ mod tests {
         }
         roster.stations.clear();
         assert_eq!(roster.kind(&Device::parse("32000")), PartyKind::Station);
+    }
+
+    #[test]
+    fn a_station_is_recorded_while_an_agent_who_is_named_is_logged_in() {
+        let mut roster = Roster::default();
+        roster.skills.insert("60001".into());
+        roster.agents.insert("7002".into());
+        let kind = |roster: &Roster, number: &str| roster.kind(&Device::parse(number));
+        assert_eq!(kind(&roster, "32000"), PartyKind::Inside, "nobody is there");
+        let steps = [
+            ("32000", Some("7001"), false, PartyKind::Inside),
+            ("32000", Some("7002"), true, PartyKind::Station),
+            ("32000", Some("7002"), false, PartyKind::Station),
+            ("32000", Some("7001"), false, PartyKind::Inside),
+            // As long as nothing else, and it is a station all the same.
+            ("320", Some("7002"), true, PartyKind::Station),
+            ("320", None, false, PartyKind::Outside),
+            ("60001", Some("7002"), true, PartyKind::Queue),
+        ];
+        for (station, agent, begins, becomes) in steps {
+            assert_eq!(roster.note_agent(&station.into(), agent), begins, "{station} {agent:?}");
+            assert_eq!(kind(&roster, station), becomes, "{station} {agent:?}");
+        }
     }
 }

@@ -117,11 +117,13 @@ impl Tracker {
         self.merge(now, event, merge, transfer);
     }
 
-    /// Notes who is logged in where.
-    pub fn handle_agent(&mut self, event: &AgentEvent) {
+    /// Notes who is logged in where. If he is one whose calls are recorded, those that are up at his station are
+    /// from now on; when he has logged out, those that have begun stay what they are.
+    pub fn handle_agent(&mut self, now: Now, event: &AgentEvent) {
         match &event.agentid {
-            Some(agentid) => self.log_in(&event.station, agentid),
+            Some(agentid) => self.log_in(now, &event.station, agentid),
             None => {
+                self.roster.note_agent(&event.station, None);
                 self.agents.remove(&event.station);
             }
         }
@@ -291,7 +293,7 @@ impl Tracker {
         let Some(key) = self.locate(now, &connection.call, &event.facts, start) else { return };
         self.with_phantoms_noted(key, |tracker| {
             tracker.view(key, event);
-            tracker.note_agent(event, change);
+            tracker.note_agent(now, event, change);
             tracker.apply(now, key, event, change);
         });
         self.conclude(now, key);
@@ -434,19 +436,32 @@ impl Tracker {
         self.calls.get(&key).map(|call| call.phantoms().cloned().collect()).unwrap_or_default()
     }
 
-    fn log_in(&mut self, station: &Extension, agentid: &str) {
+    fn log_in(&mut self, now: Now, station: &Extension, agentid: &str) {
+        if self.roster.note_agent(station, Some(agentid)) {
+            self.record_from_now(now, station);
+        }
         let device = Device::Number(station.clone());
         if self.roster.kind(&device) != PartyKind::Outside {
             self.agents.insert(station.clone(), agentid.to_owned());
         }
     }
 
+    fn record_from_now(&mut self, now: Now, station: &Extension) {
+        let found = self.calls.values_mut().filter_map(|call| {
+            let made = call.parties.make_station(station);
+            made.then_some(call.key)
+        });
+        for key in found.collect::<Vec<_>>() {
+            self.conclude(now, key);
+        }
+    }
+
     /// A station that dials names the agent who is logged in there (dossier 6.3).
-    fn note_agent(&mut self, event: &CallEvent, change: &CallChange) {
+    fn note_agent(&mut self, now: Now, event: &CallEvent, change: &CallChange) {
         if let (CallChange::Originated(connection), Some(agentid)) = (change, &event.facts.agentid)
             && let Some(station) = connection.device.number()
         {
-            self.log_in(&station.clone(), agentid);
+            self.log_in(now, &station.clone(), agentid);
         }
     }
 

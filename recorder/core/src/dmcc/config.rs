@@ -1,6 +1,7 @@
 //! What the link must know to begin. It is plain values: where they come from and whether they
 //! make sense together is the business of the configuration file's reader.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -147,6 +148,8 @@ pub struct LinkConfig {
     pub phantoms: Vec<PhantomConfig>,
     /// Stations to watch.
     pub stations: Vec<Extension>,
+    /// Agents, by login ID: the stations at which they are logged in are watched for as long.
+    pub agents: BTreeSet<Extension>,
     /// VDNs to watch.
     pub vdns: Vec<Extension>,
     /// Skills to watch, by the number of their hunt group.
@@ -181,6 +184,7 @@ impl LinkConfig {
             cleanup_seconds: register::CLEANUP_SECONDS,
             phantoms: Vec::new(),
             stations: Vec::new(),
+            agents: BTreeSet::new(),
             vdns: Vec::new(),
             skills: Vec::new(),
             codecs: ["g711a", "g711u", "g729a", "g729"].map(str::to_owned).into(),

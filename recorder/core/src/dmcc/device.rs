@@ -7,14 +7,19 @@
 //! further registration on a station: device ID of an instance, media monitor, registration
 //! station: device ID, call monitor, snapshot, agent
 //! VDN:     device ID, monitor of calls via it
-//! skill:   device ID, monitor of calls via it, monitor of its agents
+//! skill:   device ID, monitor of calls via it, monitor of its agents, list of who is logged in
 //! ```
+//!
+//! Why a station that no list of the configuration names is watched, is the business of `logins`.
+
+use std::collections::BTreeSet;
 
 use storage_core::record::Side;
 use storage_core::{CallId, Extension, MonoTime};
 
 use super::config::{Attachment, LinkConfig};
 use super::fields::{CrossRef, DeviceId};
+use super::logins::{LoginList, Reason};
 use super::observe::{Act, Observation};
 use super::request::MonitorKind;
 use super::terminal::{Terminal, TerminalStep};
@@ -93,6 +98,7 @@ pub(super) enum Step {
     CheckRegistration,
     Register,
     AskAgent,
+    AskLogins,
     Observe(Act),
 }
 
@@ -149,6 +155,12 @@ pub(super) struct Device {
     /// When to ask for the agent; stations only.
     pub agent_at: Option<MonoTime>,
     pub agent: Option<String>,
+    /// The skills in which he is, as far as they told so.
+    pub skills: BTreeSet<Extension>,
+    /// Why it is here.
+    pub reason: Reason,
+    /// Who is logged in; of skills whose agents are followed.
+    pub logins: Option<LoginList>,
     /// A request of this device is open.
     pub open: bool,
     pub failures: u32,
@@ -185,6 +197,9 @@ impl Device {
             place: 0,
             agent_at: None,
             agent: None,
+            skills: BTreeSet::new(),
+            reason: Reason::Named,
+            logins: None,
             open: false,
             failures: 0,
             retry_at: None,
@@ -192,6 +207,7 @@ impl Device {
             wake: None,
         };
         device.want_snapshot(key);
+        device.follow_agents(key, config);
         device
     }
 
@@ -202,6 +218,9 @@ impl Device {
         }
         if self.id.is_none() {
             return Some(Step::AskId);
+        }
+        if self.reason == Reason::Asked {
+            return Some(Step::AskAgent);
         }
         for watch in &self.watches {
             match &watch.state {
@@ -223,7 +242,13 @@ impl Device {
                     return Some(Step::SnapshotCall(call.clone()));
                 }
             }
+            Snapshot::Done { .. } if self.reason.is_looked_at(now) => {
+                return Some(Step::SnapshotDevice);
+            }
             Snapshot::Done { .. } => {}
+        }
+        if self.logins.as_ref().is_some_and(|list| list.is_due(now)) && self.hears_of_agents() {
+            return Some(Step::AskLogins);
         }
         match self.terminal.as_ref().and_then(|terminal| terminal.step(now)) {
             Some(TerminalStep::Check) => return Some(Step::CheckRegistration),
@@ -245,8 +270,50 @@ impl Device {
         let terminal = self.terminal.as_ref().and_then(Terminal::next_time);
         let observation = self.observation.as_ref().and_then(Observation::next_time);
         let times = waiting.chain(self.retry_at).chain(terminal).chain(observation);
-        let times = times.chain(self.agent_at);
+        let times = times.chain(self.agent_at).chain(self.reason.next_time());
+        let times = times.chain(self.logins.as_ref().and_then(LoginList::next_time));
         times.filter(|at| *at > now).min()
+    }
+
+    /// Whether its calls have been found, and all of them; `None` while they are looked for. Of a skill,
+    /// whether those who are logged in have.
+    pub fn found(&self) -> Option<bool> {
+        match (&self.logins, &self.snapshot) {
+            (Some(list), _) => list.is_known().then_some(true),
+            (None, Snapshot::Done { complete }) if self.reason != Reason::Asked => Some(*complete),
+            (None, _) => None,
+        }
+    }
+
+    /// Whether something is looked for at it after an outage: its calls, or who is logged in.
+    pub fn is_searched(&self, key: &DeviceKey) -> bool {
+        self.logins.is_some() || (key.is_asked_for_calls() && self.reason != Reason::Asked)
+    }
+
+    /// Whether one of these agents is logged in there.
+    pub fn is_for_one_of(&self, agents: &BTreeSet<Extension>) -> bool {
+        let agent = self.agent.as_deref().map(Extension::new);
+        agent.is_some_and(|agent| agents.contains(&agent))
+    }
+
+    /// Of a skill: who is logged in matters if any agents are followed.
+    pub fn follow_agents(&mut self, key: &DeviceKey, config: &LinkConfig) {
+        let follows = key.role == Role::Skill && !config.agents.is_empty();
+        self.logins = follows.then(|| self.logins.take().unwrap_or_default());
+    }
+
+    /// The monitor that tells of the skill's agents stands.
+    fn hears_of_agents(&self) -> bool {
+        self.watches.iter().any(|watch| {
+            watch.kind == MonitorKind::Agents && matches!(watch.state, WatchState::Standing { .. })
+        })
+    }
+
+    /// Some monitor of its calls may stand.
+    pub fn is_watched(&self) -> bool {
+        self.watches.iter().any(|watch| {
+            matches!(watch.state, WatchState::Standing { .. } | WatchState::Doubtful(_))
+        })
     }
 
     pub fn watch_mut(&mut self, kind: MonitorKind) -> Option<&mut Watch> {

@@ -10,11 +10,12 @@ use storage_core::{Extension, MonoTime};
 use super::backoff::doubling;
 use super::config::{Attachment, LinkConfig};
 use super::context::{Answer, Context, Purpose};
-use super::device::{Device, DeviceKey, Role, Snapshot, Step, Watch, WatchState};
+use super::device::{Device, DeviceKey, Role, Step, Watch, WatchState};
 use super::error::CstaError;
 use super::event::MonitorEvent;
 use super::fields::{CrossRef, DeviceId};
 use super::governor::Governor;
+use super::logins::{LoginList, Reason};
 use super::notice::{LostCause, Notice};
 use super::register;
 use super::request::{MonitorKind, Request};
@@ -45,6 +46,8 @@ pub(super) struct Devices {
     /// `MonitorStart` requests that are open.
     pub(super) monitors_open: usize,
     pub(super) resync: Resync,
+    /// Stations at which agents that are followed are logged in.
+    pub(super) present: BTreeSet<Extension>,
     todo: BTreeSet<DeviceKey>,
     timers: BTreeSet<(MonoTime, DeviceKey)>,
     governor: Governor,
@@ -72,6 +75,7 @@ impl Devices {
             strays: BTreeSet::new(),
             monitors_open: 0,
             resync: Resync::default(),
+            present: BTreeSet::new(),
             todo: BTreeSet::new(),
             timers: BTreeSet::new(),
             governor: Governor::new(config.registration_window, config.registration_rate),
@@ -93,6 +97,7 @@ impl Devices {
         self.look_around_at = None;
         self.steps_open = 0;
         self.monitors_open = 0;
+        self.table.retain(|_, device| device.reason != Reason::Asked);
         for device in self.table.values_mut() {
             device.open = false;
             device.wake = None;
@@ -146,11 +151,12 @@ impl Devices {
         self.begin_resync(cx);
     }
 
-    /// Asks all stations and phantoms for their calls.
+    /// Asks all stations and phantoms for their calls, and all skills for who is logged in.
     pub fn begin_resync(&mut self, cx: &mut Context) {
         self.last_resync = cx.now;
-        let asked = self.table.keys().filter(|key| key.is_asked_for_calls());
-        if self.resync.begin(asked.cloned()) {
+        self.doubt_logins(cx.now);
+        let asked = self.table.iter().filter(|(key, device)| device.is_searched(key));
+        if self.resync.begin(asked.map(|(key, _)| key.clone())) {
             cx.wire.tell(Notice::ResyncBegan);
         }
         let keys: Vec<DeviceKey> = self.table.keys().cloned().collect();
@@ -256,13 +262,21 @@ impl Devices {
     pub fn reload(&mut self, cx: &mut Context) {
         self.governor.set_limits(cx.config.registration_window, cx.config.registration_rate);
         let wanted: BTreeSet<DeviceKey> = keys(cx.config).collect();
-        let gone: Vec<_> = self.table.keys().filter(|key| !wanted.contains(key)).cloned().collect();
+        let mut gone = Vec::new();
+        for (key, device) in self.table.iter_mut().filter(|(key, _)| !wanted.contains(*key)) {
+            match device.is_for_one_of(&cx.config.agents) {
+                true => device.reason = Reason::Followed,
+                false => gone.push(key.clone()),
+            }
+        }
         for key in gone {
             self.remove(cx, &key);
         }
         for key in wanted {
             let device = self.table.entry(key.clone());
             let device = device.or_insert_with(|| Device::new(&key, cx.config));
+            device.reason = Reason::Named;
+            device.follow_agents(&key, cx.config);
             device.retry_at = None;
             device.told = false;
             if let Some(terminal) = &mut device.terminal {
@@ -279,14 +293,15 @@ impl Devices {
         for extension in stations {
             let key = DeviceKey { role: Role::Station, extension };
             let device = self.table.entry(key.clone());
-            device.or_insert_with(|| Device::new(&key, cx.config));
+            let device = device.or_insert_with(|| Device::new(&key, cx.config));
+            device.reason = Reason::Named;
             if self.live {
                 self.settle(cx.now, &key);
             }
         }
     }
 
-    fn remove(&mut self, cx: &mut Context, key: &DeviceKey) {
+    pub(super) fn remove(&mut self, cx: &mut Context, key: &DeviceKey) {
         let Some(device) = self.table.remove(key) else { return };
         self.todo.remove(key);
         if let Some(at) = device.wake {
@@ -326,13 +341,12 @@ impl Devices {
             }
         }
         if self.resync.waits_for(key) {
-            let blocked = !device.open && matches!(step, None | Some(Step::Register));
-            match device.snapshot {
-                Snapshot::Done { complete } => self.resync.settled(key, complete),
-                Snapshot::Wanted | Snapshot::Calls(_) if blocked => {
-                    self.resync.settled(key, false);
-                }
-                Snapshot::Wanted | Snapshot::Calls(_) => {}
+            let told = device.logins.as_ref().is_some_and(LoginList::is_open);
+            let blocked = !device.open && !told && matches!(step, None | Some(Step::Register));
+            match device.found() {
+                Some(complete) => self.resync.settled(key, complete),
+                None if blocked => self.resync.settled(key, false),
+                None => {}
             }
         }
     }
@@ -351,6 +365,10 @@ impl Devices {
             Step::StartMonitor(_) => {
                 self.steps_open += 1;
                 self.monitors_open += 1;
+            }
+            Step::AskLogins => {
+                self.steps_open += 1;
+                self.list_asked(cx, key);
             }
             _ => self.steps_open += 1,
         }
@@ -389,6 +407,7 @@ impl Devices {
             Step::CheckRegistration => self.check_answered(cx, key, answer),
             Step::Register => self.registration_answered(cx, key, answer),
             Step::AskAgent => self.agent_answered(cx, key, answer),
+            Step::AskLogins => self.logins_answered(cx, key, answer),
             Step::Observe(_) => self.observing_answered(cx, key, answer),
         }
         self.settle(cx.now, key);

@@ -3,8 +3,11 @@
 
 use std::net::SocketAddr;
 
+use storage_core::Extension;
+
 use super::config::Secret;
 use super::fields::{self, CrossRef, MessageError};
+use super::register;
 use super::response::{self, RegistrationAnswer};
 use super::xml::Element;
 use crate::call::event::{
@@ -35,6 +38,13 @@ pub enum Event {
     Call(Box<CallChange>, Box<CallFacts>),
     /// An agent logged in or out, or showed that he is logged in.
     Agent(AgentEvent),
+    /// A part of the list of those who are logged in at a skill.
+    LoggedIn {
+        /// The stations at which they are (register no. 27).
+        stations: Vec<Extension>,
+        /// No more parts follow.
+        last: bool,
+    },
     /// Media started, or changed.
     MediaStarted(MediaStart),
     /// Media stopped.
@@ -99,6 +109,7 @@ fn parse_event(message: &Element) -> Result<Option<Event>, MessageError> {
             Some(agent) => Event::Agent(agent),
             None => return Ok(None),
         },
+        "AgentLoginExtensionEvent" => logged_in(message),
         _ => match call_change(message)? {
             Some(change) => Event::Call(Box::new(change), Box::new(call_facts(message))),
             None => return Ok(None),
@@ -132,6 +143,17 @@ fn agent_event(message: &Element) -> Result<Option<AgentEvent>, MessageError> {
         (_, Some(agentid)) => Some(AgentEvent { station, agentid: Some(agentid), split }),
         (_, None) => None,
     })
+}
+
+/// A list that does not say whether more follows is taken for the whole.
+fn logged_in(message: &Element) -> Event {
+    let list = message.child("agentLoginExtensionList").into_iter();
+    let entries = list.flat_map(|list| list.children_named("agentExtension"));
+    let stations =
+        entries.map(fields::device).filter_map(|entry| register::station_of_login(&entry));
+    let stations = stations.collect();
+    let last = message.text_of("isFinalResponse").is_none_or(fields::is_true);
+    Event::LoggedIn { stations, last }
 }
 
 fn call_change(message: &Element) -> Result<Option<CallChange>, MessageError> {

@@ -245,6 +245,12 @@ impl Link {
         self.session.is_off()
     }
 
+    /// Of the agents that are followed, those who are logged in: at how many stations.
+    #[must_use]
+    pub fn agents_present(&self) -> usize {
+        self.devices.present.len()
+    }
+
     /// Counts since `new`.
     #[must_use]
     pub fn counters(&self) -> &Counters {

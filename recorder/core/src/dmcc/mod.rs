@@ -4,7 +4,7 @@
 //! ```text
 //! bytes ─▶ frame ─▶ xml ─▶ message {response, event, error} ─▶ link ─▶ Output, Notice
 //!                                                               │
-//!        session ── devices (device, terminal, observe, governor, resync) ── taps
+//!        session ── devices (device, logins, terminal, observe, governor, resync) ── taps
 //!                                                               │
 //! bytes ◀─ frame ◀─ xml ◀───────────── request ◀─────────────── wire
 //! ```
@@ -23,6 +23,7 @@ pub mod fields;
 pub mod frame;
 mod governor;
 mod link;
+mod logins;
 pub mod message;
 pub mod notice;
 mod observe;

@@ -9,12 +9,14 @@
 
 use std::collections::BTreeMap;
 
+use storage_core::Extension;
 use storage_core::record::Side;
 use zeroize::Zeroizing;
 
 use super::config::Secret;
 use super::error::{CstaError, ErrorCategory};
 use super::response::{RegistrationAnswer, SessionRefusal};
+use crate::call::event::Device;
 use crate::media::srtp::{
     KEY_BYTES, KeyFault, MediaKeys, Protection, SALT_BYTES, SessionKeys, Suite,
 };
@@ -32,6 +34,9 @@ pub struct Dialect {
     /// No. 17: seconds between two `GetAgentState` of a station, for releases that send no agent
     /// events; 0 to rely on events.
     pub agent_poll_seconds: u64,
+    /// No. 27: seconds between two `GetAgentLogin` of a skill, so that a log-on that was not told is found;
+    /// 0 to ask only after each loss of the link.
+    pub login_poll_seconds: u64,
     /// No. 22: ask for devices that other sessions may use, too. After a crash the old session
     /// still owns its devices until its clean-up delay is over; this lets the new one have them.
     pub shared_devices: bool,
@@ -52,6 +57,7 @@ impl Default for Dialect {
             type_attributes: false,
             version_as_namespace: false,
             agent_poll_seconds: 60,
+            login_poll_seconds: 180,
             shared_devices: true,
             requests_reset_timer: false,
         }
@@ -328,6 +334,15 @@ pub fn button(digit: char) -> String {
         '#' => "11".to_owned(),
         digit => digit.to_string(),
     }
+}
+
+/// No. 27: log-ons are told by a monitor on the skill only, and its list names the telephones at which agents
+/// are logged in rather than the agents: the older reference of the switch says so of its "agent login
+/// audit", and the schema's word is `agentExtension`. Who is at each of them is therefore asked for
+/// (`GetAgentState`).
+#[must_use]
+pub fn station_of_login(entry: &Device) -> Option<Extension> {
+    entry.number().cloned()
 }
 
 /// No. 24: user-to-user information is kept as the raw bytes, protocol discriminator included.

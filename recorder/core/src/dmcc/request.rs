@@ -199,6 +199,11 @@ pub enum Request<'a> {
         /// The station.
         device: &'a DeviceId,
     },
+    /// `GetAgentLogin`: the skill's monitor of agents is told who is logged in.
+    GetAgentLogin {
+        /// The skill.
+        device: &'a DeviceId,
+    },
     /// `SetHookswitchStatus`.
     SetHookswitch {
         /// The phantom.
@@ -295,6 +300,9 @@ impl Body<'_> {
             Request::GetCallLinkage { party, call } => self.get_call_linkage(party, call),
             Request::GetAgentState { device } => {
                 self.about("GetAgentState", self.csta, "device", device);
+            }
+            Request::GetAgentLogin { device } => {
+                self.about("GetAgentLogin", AVAYA, "device", device);
             }
             Request::SetHookswitch { device, off } => {
                 self.about("SetHookswitchStatus", self.csta, "device", device);
@@ -441,6 +449,9 @@ impl Body<'_> {
             self.flags("terminalUnregisteredEvent", &["unregistered", "reregistered"]);
             self.flags("mediaControl", &["mediaStarted", "mediaStopped"]);
             self.flags("endpointRegistrationStateEvents", &["registered", "unregistered"]);
+        }
+        if kind == MonitorKind::Agents {
+            self.flags("logicalDeviceFeaturePrivate", &["agentLoginExtension"]);
         }
     }
 

@@ -170,6 +170,7 @@ impl Response {
             | "MonitorStopResponse"
             | "UnregisterTerminalResponse"
             | "ReleaseDeviceIdResponse"
+            | "GetAgentLoginResponse"
             | "SetHookswitchStatusResponse"
             | "ButtonPressResponse"
             | "SystemRegisterResponse" => Self::Done,

@@ -1,6 +1,6 @@
 //! Knows when all calls have been asked for: after each (re)connect, and when the switch link or a
 //! monitor came back, every station and phantom is asked once, and what could not be asked is
-//! named. The asking itself is the business of `devices`.
+//! named; where agents are followed, the stations that the skills name, too. The asking itself is the business of `devices`.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +21,13 @@ impl Resync {
         self.outstanding = devices.collect();
         self.unseen.clear();
         !std::mem::replace(&mut self.running, true)
+    }
+
+    /// One device has named another that is to be asked, too.
+    pub fn also(&mut self, because: &DeviceKey, device: &DeviceKey) {
+        if self.running && self.waits_for(because) {
+            self.outstanding.insert(device.clone());
+        }
     }
 
     /// The connection is gone: what began will not be finished.

@@ -10,6 +10,7 @@ use super::context::{Answer, Context};
 use super::device::{Device, DeviceKey, Role, Snapshot, WatchState};
 use super::devices::{Devices, RETRY_MAX, RETRY_MIN};
 use super::error::{CstaError, ErrorCategory};
+use super::logins::Reason;
 use super::notice::{Fault, LostCause, Notice};
 use super::observe::Observation;
 use super::register;
@@ -61,8 +62,12 @@ impl Devices {
         if let Some(device) = self.table.get_mut(key) {
             device.failures = 0;
             device.told = false;
-            if key.role == Role::Station {
+            // Who is followed is known to be there.
+            if key.role == Role::Station && device.reason == Reason::Named {
                 device.agent_at = Some(cx.now);
+            }
+            if kind == MonitorKind::Agents {
+                device.logins.iter_mut().for_each(|list| list.want(cx.now));
             }
             if let Some(watch) = device.watch_mut(kind) {
                 watch.told = false;
@@ -83,8 +88,11 @@ impl Devices {
         watch.failures = watch.failures.saturating_add(1);
         let delay = cx.spread.lengthened(doubling(RETRY_MIN, RETRY_MAX, watch.failures));
         watch.state = WatchState::Waiting { until: cx.now + delay };
-        let needed = watch.needed;
-        if !std::mem::replace(&mut watch.told, true) {
+        let (needed, told) = (watch.needed, std::mem::replace(&mut watch.told, true));
+        if needed && self.is_lost_to_sight(cx, key) {
+            return;
+        }
+        if !told {
             let (device, error) = (key.monitor(), error.clone());
             cx.wire.tell(Notice::MonitorRefused { device, error });
         }
@@ -105,6 +113,9 @@ impl Devices {
             Ok(Response::DeviceCalls(calls)) => Ok(calls),
             other => Err(refusal(cx, other)),
         };
+        if self.is_let_go(cx, key, answer.as_deref()) {
+            return;
+        }
         let Some(device) = self.table.get_mut(key) else { return };
         match answer {
             Ok(mut calls) => {
@@ -296,33 +307,31 @@ impl Devices {
 
     pub(super) fn agent_answered(&mut self, cx: &mut Context, key: &DeviceKey, answer: Answer) {
         let answer = match answer {
-            Ok(Response::Agent(agent)) => Some(agent),
-            other => {
-                refusal(cx, other);
-                None
-            }
+            Ok(Response::Agent(agent)) => Ok(agent),
+            other => Err(refusal(cx, other)),
         };
         let Some(device) = self.table.get_mut(key) else { return };
         let poll = Duration::from_secs(cx.config.dialect.agent_poll_seconds);
-        // A station that cannot be asked is not asked again in this session.
-        let again = answer.is_some() && !poll.is_zero();
-        device.agent_at = again.then(|| cx.now + cx.spread.lengthened(poll));
-        if let Some(agentid) = answer {
-            let (station, split) = (key.extension.clone(), None);
-            self.agent_is(cx, AgentEvent { station, agentid, split });
+        // A station that cannot be asked is not asked again in this session, but where that decides
+        // whether it is watched.
+        let again = answer.is_ok() || device.reason != Reason::Named;
+        device.agent_at = (again && !poll.is_zero()).then(|| cx.now + cx.spread.lengthened(poll));
+        match answer {
+            Ok(agentid) => {
+                let (station, split) = (key.extension.clone(), None);
+                self.agent_is(cx, AgentEvent { station, agentid, split });
+            }
+            Err(error) if device.reason == Reason::Asked => self.fail(cx, key, &error),
+            Err(_) => {}
         }
     }
 
-    /// Tells who is logged in, if that is new.
-    pub(super) fn agent_is(&mut self, cx: &mut Context, event: AgentEvent) {
-        let key = DeviceKey { role: Role::Station, extension: event.station.clone() };
-        let known = self.table.get_mut(&key).map(|device| &mut device.agent);
-        match known {
-            Some(agent) if *agent == event.agentid => return,
-            Some(agent) => agent.clone_from(&event.agentid),
-            None => {}
+    /// Who is logged in at a skill is told by events; the answer says that they come.
+    pub(super) fn logins_answered(&mut self, cx: &mut Context, key: &DeviceKey, answer: Answer) {
+        if !matches!(answer, Ok(Response::Done)) {
+            let error = refusal(cx, answer);
+            self.list_refused(cx, key, &error);
         }
-        cx.wire.tell(Notice::Agent(event));
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn send_step(
         Step::SnapshotCall(call) => Request::SnapshotCall { party: id()?, call },
         Step::CheckRegistration => Request::GetRegistrationState { device: id()? },
         Step::AskAgent => Request::GetAgentState { device: id()? },
+        Step::AskLogins => Request::GetAgentLogin { device: id()? },
         Step::Observe(Act::Hook { off }) => Request::SetHookswitch { device: id()?, off: *off },
         Step::Observe(Act::Press(button)) => Request::PressButton { device: id()?, button },
         Step::Register => {

@@ -89,8 +89,10 @@ impl Devices {
                 }
                 let monitor = key.monitor();
                 cx.wire.tell(Notice::Call(CallEvent { monitor, change: *change, facts: *facts }));
+                self.look_if_left(cx.now, key);
             }
-            Event::Agent(agent) => self.agent_is(cx, agent),
+            Event::Agent(agent) => self.agent_told(cx, agent),
+            Event::LoggedIn { stations, last } => self.logged_in(cx, key, &stations, last),
             Event::MonitorStopped => self.monitor_stopped(cx, key, kind, &event.crossref),
             event if key.is_terminal() => self.terminal_event(cx, key, event),
             _ => {}
@@ -120,6 +122,7 @@ impl Devices {
             Event::EndpointRegistered
             | Event::Call(..)
             | Event::Agent(_)
+            | Event::LoggedIn { .. }
             | Event::MonitorStopped => {}
         }
         self.settle(cx.now, key);

@@ -111,6 +111,7 @@ impl Player {
             }
             "peers" => roster.peer_phantoms = numbers(rest).collect(),
             "stations" => roster.stations = numbers(rest).collect(),
+            "agents" => roster.agents = numbers(rest).collect(),
             "vdns" => roster.vdns = numbers(rest).collect(),
             "skills" => roster.skills = numbers(rest).collect(),
             "ring" => self.setup.ring = Duration::from_secs(rest.parse().expect("seconds")),

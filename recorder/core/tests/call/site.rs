@@ -38,6 +38,7 @@ impl Default for Setup {
             stations: range(31001, 31009).collect(),
             vdns: range(50100, 50100).collect(),
             skills: range(60001, 60001).collect(),
+            ..Roster::default()
         };
         Self {
             roster,

@@ -1,6 +1,7 @@
 //! Tests of DMCC as a whole: messages against the dossier's examples, and the link against a
 //! scripted server. No time passes for real.
 
+mod agents;
 mod messages;
 mod methods;
 mod recovery;

@@ -48,6 +48,10 @@ pub struct Aes {
     /// Monitors by their reference: device and whether it is one of media.
     pub monitors: BTreeMap<String, (String, bool)>,
     pub last_monitor: u32,
+    /// Monitors that are told who is logged in, by their reference, with their skill.
+    pub skill_monitors: BTreeMap<String, String>,
+    /// Stations with the agents who are logged in there, all at each skill.
+    pub logins: BTreeMap<String, String>,
     pub registered: BTreeSet<String>,
     /// Seconds that are granted.
     pub duration: u64,
@@ -84,11 +88,15 @@ impl Aes {
             "MonitorStart" => {
                 self.last_monitor += 1;
                 let media = xml_has(&sent.root, "mediaControl");
+                if xml_has(&sent.root, "agentLoginExtension") {
+                    self.skill_monitors.insert(self.last_monitor.to_string(), device.clone());
+                }
                 self.monitors.insert(self.last_monitor.to_string(), (device, media));
                 monitor_started(&self.last_monitor.to_string())
             }
             "MonitorStop" => {
                 self.monitors.remove(&text);
+                self.skill_monitors.remove(&text);
                 "<MonitorStopResponse/>".to_owned()
             }
             "RegisterTerminalRequest" => {
@@ -114,7 +122,7 @@ impl Aes {
                     call.text
                 )
             }
-            "GetAgentState" => "<GetAgentStateResponse/>".to_owned(),
+            "GetAgentState" => agent_state(self.logins.get(&device)),
             "UnregisterTerminalRequest" => "<UnregisterTerminalResponse/>".to_owned(),
             "StopApplicationSession" => "<StopApplicationSessionPosResponse/>".to_owned(),
             name => format!("<{name}Response/>"),
@@ -131,6 +139,7 @@ impl Aes {
             self.sessions += 1;
             self.session = Some(format!("S{}", self.sessions));
             self.monitors.clear();
+            self.skill_monitors.clear();
             self.registered.clear();
         }
         format!(
@@ -139,6 +148,23 @@ impl Aes {
             self.session.as_deref().unwrap(),
             self.duration
         )
+    }
+
+    /// Who is logged in, as it follows the answer to `GetAgentLogin`: each station in an event of its own.
+    fn login_lists(&self, sent: &Sent) -> Vec<String> {
+        let mut stations: Vec<_> = self.logins.keys().map(String::as_str).collect();
+        if stations.is_empty() {
+            stations.push("");
+        }
+        let skill = sent.extension();
+        let monitors = self.skill_monitors.iter().filter(|(_, of)| **of == skill);
+        let parts = monitors.flat_map(|(monitor, _)| {
+            stations
+                .iter()
+                .enumerate()
+                .map(|(number, station)| login_list(monitor, station, number + 1 == stations.len()))
+        });
+        parts.collect()
     }
 
     fn calls_of(&self, device: &str) -> String {
@@ -184,6 +210,31 @@ impl Aes {
 
 fn xml_has(element: &Element, name: &str) -> bool {
     element.name == name || element.children.iter().any(|child| xml_has(child, name))
+}
+
+pub fn login_list(monitor: &str, station: &str, last: bool) -> String {
+    let entry = match station {
+        "" => String::new(),
+        _ => format!("<agentExtension>{station}:cm1::0</agentExtension>"),
+    };
+    format!(
+        "<AgentLoginExtensionEvent><monitorCrossRefID>{monitor}</monitorCrossRefID>\
+         <agentLoginExtensionList>{entry}</agentLoginExtensionList><isFinalResponse>{last}\
+         </isFinalResponse></AgentLoginExtensionEvent>"
+    )
+}
+
+fn agent_state(agent: Option<&String>) -> String {
+    let entry = match agent {
+        None => "<loggedOnState>false</loggedOnState>".to_owned(),
+        Some(agent) => {
+            format!("<agentID>{agent}</agentID><loggedOnState>true</loggedOnState>")
+        }
+    };
+    format!(
+        "<GetAgentStateResponse><agentStateList><agentStateEntry>{entry}</agentStateEntry>\
+         </agentStateList></GetAgentStateResponse>"
+    )
 }
 
 pub fn monitor_started(crossref: &str) -> String {
@@ -338,6 +389,11 @@ impl Rig {
             } else if let Some(sent) = self.waiting.pop_front() {
                 if let Some(answer) = self.aes.answer(&sent) {
                     self.say(sent.invoke, &answer);
+                }
+                if sent.name() == "GetAgentLogin" && !self.aes.mute.contains("lists") {
+                    for part in self.aes.login_lists(&sent) {
+                        self.say(9999, &part);
+                    }
                 }
             } else {
                 return;
