@@ -69,6 +69,8 @@ pub struct Metrics {
     pub phantoms: IntGaugeVec,
     /// Rings kept in memory of calls that another node records.
     pub rings: IntGauge,
+    /// Stations at which agents who are followed are logged in.
+    pub agents_present: IntGauge,
     /// Calls in progress that the CTI link sees.
     pub calls_active: IntGauge,
     /// Events of calls that were not tracked because there were impossibly many.
@@ -160,6 +162,11 @@ impl Metrics {
             dmcc_malformed: counter(r, "dmcc_malformed_total", "DMCC frames not understood."),
             phantoms: gauges(r, "phantoms", "Phantoms by state.", &["state"]),
             rings: gauge(r, "rings", "Rings kept of calls that another node records."),
+            agents_present: gauge(
+                r,
+                "agents_present",
+                "Stations at which agents of al_agents are logged in.",
+            ),
             calls_active: gauge(r, "calls_active", "Calls in progress."),
             calls_refused: counter(r, "calls_refused_total", "Events of calls too many to track."),
             recordings_active: gauge(r, "recordings_active", "Recordings being captured."),

@@ -176,6 +176,7 @@ fn gather_control(metrics: &Metrics, view: &ControlView) {
         metrics.phantoms.with_label_values(&[state.as_str()]).set(int(count));
     }
     metrics.rings.set(int(view.rings));
+    metrics.agents_present.set(int(view.agents));
     let counters = &view.counters;
     let sessions = counters.sessions_started + counters.sessions_recovered;
     raise(&metrics.aes_reconnects, sessions.saturating_sub(1));
@@ -389,6 +390,7 @@ impl Backend for Node {
             .insert("health".to_owned(), json!({"ready": reasons.is_empty(), "reasons": reasons}));
         status.insert("calls".to_owned(), json!(view.calls));
         status.insert("recordings".to_owned(), json!(view.recordings));
+        status.insert("agents".to_owned(), json!(view.agents));
         status.insert("alarms".to_owned(), json!(self.hub.alarms.all()));
         let last = self.takeovers.last().map(|last| {
             let Takeover { from, to, epoch, cause, moves } = last.takeover;

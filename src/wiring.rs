@@ -1,6 +1,7 @@
 //! From the configuration to what the parts want to know. It decides only how the parameters map;
 //! whether they make sense together was checked when they were read.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use cluster::GroupConfig;
@@ -112,6 +113,7 @@ pub fn link_config(config: &Config, recorder: &Recorder) -> LinkConfig {
         application_id: format!("astlogger-{}", config.nodeid),
         phantoms,
         stations: monitored.stations.iter().cloned().collect(),
+        agents: monitored.agents.clone(),
         vdns: monitored.vdns.iter().cloned().collect(),
         skills: monitored.skills.iter().cloned().collect(),
         codecs: recorder.codecs.iter().copied().map(Codec::as_str).map(str::to_owned).collect(),
@@ -157,6 +159,8 @@ pub fn trigger_config(
             phantoms: recorder.phantoms.clone(),
             peer_phantoms: recorder.peerphantoms.clone().unwrap_or_default(),
             stations: monitored.stations.clone(),
+            agents: monitored.agents.clone(),
+            followed: BTreeSet::new(),
             vdns: monitored.vdns.clone(),
             skills: monitored.skills.clone(),
         },

@@ -87,6 +87,8 @@ pub struct ControlView {
     pub aes_up: bool,
     /// Phantoms by state.
     pub phantoms: BTreeMap<PhantomState, usize>,
+    /// Stations at which agents who are followed are logged in.
+    pub agents: usize,
     /// Recordings in progress.
     pub recordings: usize,
     /// Pauses that are known, ended ones of late included.
@@ -395,6 +397,7 @@ impl Task {
             calls_refused: self.controller.call_machine().calls_refused(),
             aes_up: self.controller.link().is_up(),
             phantoms: self.controller.call_machine().phantoms(self.clock.now()),
+            agents: self.controller.link().agents_present(),
             recordings: self.controller.call_machine().recordings_active(),
             pauses: self.controller.call_machine().pauses_known(),
             rings: self.controller.call_machine().rings_active(),

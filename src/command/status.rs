@@ -36,6 +36,7 @@ struct Status {
     health: Value,
     calls: Value,
     recordings: Value,
+    agents: Value,
     lasttakeover: Value,
 }
 
@@ -83,6 +84,7 @@ fn print(status: &Status, out: &mut impl Write) -> io::Result<()> {
         ("health", &status.health),
         ("calls in progress", &status.calls),
         ("recordings in progress", &status.recordings),
+        ("agents logged in", &status.agents),
         ("term", &status.term),
         ("epoch", &status.epoch),
         ("last takeover", &status.lasttakeover),

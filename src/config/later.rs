@@ -53,10 +53,6 @@ fn settle_method(recorder: &Recorder, in_group: bool, reader: &mut Reader) {
 }
 
 fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
-    if !recorder.monitored.agents.is_empty() {
-        let instead = "name the stations at which they work in al_stations";
-        not_yet(reader, "al_agents", "monitors on agents", instead);
-    }
     if recorder.hold == HoldAudio::Skip {
         recorder.hold = HoldAudio::Record;
         let instead = "audio during hold is recorded, and the hold is marked";

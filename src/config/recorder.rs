@@ -208,6 +208,7 @@ pub(super) fn read(reader: &mut Reader) -> Recorder {
     let (method, phantoms, phantom_password) = method::read(reader, &monitored);
     let peerphantoms = reader.extensions("al_peerphantoms");
     refuse_overlaps(reader, &phantoms, peerphantoms.as_ref(), &monitored);
+    check_agents(reader, &monitored, &method);
     Recorder {
         aes,
         rtp_ports: read_rtp_ports(reader, &method, &phantoms, &monitored),
@@ -362,6 +363,32 @@ fn read_monitored(reader: &mut Reader) -> Monitored {
         );
     }
     monitored
+}
+
+/// Who logs in where is told at the agents' skills only (dossier 6.8), and not before it happens: too late for a method
+/// that needs a port and a registration of its own, or a phantom, for each station.
+fn check_agents(reader: &mut Reader, monitored: &Monitored, method: &Method) {
+    const KEY: &str = "al_agents";
+    if monitored.agents.is_empty() {
+        return;
+    }
+    if monitored.skills.is_empty() {
+        let wrong =
+            "needs al_skills: the switch tells who logs in where at the agents' skills only";
+        let remedy = "name the skills (hunt groups) of these agents in al_skills, or leave al_agents out and name the \
+                      stations at which they work in al_stations";
+        reader.refuse(KEY, wrong, remedy);
+    }
+    let word = match method {
+        Method::SingleStepConference => return,
+        Method::MultipleRegistration { .. } => "mr",
+        Method::ServiceObserving { .. } => "so",
+    };
+    let wrong = format!(
+        "goes with al_method = \"ssc\" only: \"{word}\" must know beforehand which stations it is to hear"
+    );
+    let remedy = "write al_method = \"ssc\", or leave al_agents out and name the stations at which they work in al_stations";
+    reader.refuse(KEY, wrong, remedy);
 }
 
 /// One number is one thing on a switch. Agents are apart: they log in at stations.

@@ -166,6 +166,16 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_peerphantoms = [\"78040-78060\"]", &["78040 and 10 more are also in al_phantoms"]),
     ("al_vdns = [\"3150\"]", &["al_vdns: 3150 is also in al_stations"]),
     ("al_agents = [\"78001\"]", &["al_agents: 78001 is also in al_phantoms"]),
+    ("al_agents = [\"7001-7020\"]", &["al_agents", "needs al_skills", "name the skills"]),
+    ("al_agents = [\"7001\"]\nal_skills = []", &["al_agents", "needs al_skills"]),
+    ("al_agents = [\"70x1\"]\nal_skills = [\"4500\"]", &["al_agents", "look at \"70x1\""]),
+    (
+        "al_agents = [\"7001\"]\nal_skills = [\"4500\"]\nal_method = \"mr\"",
+        &[
+            "al_agents: goes with al_method = \"ssc\" only: \"mr\" must know beforehand",
+            "al_stations",
+        ],
+    ),
     ("al_rtpaddress = \"recorder1\"", &["al_rtpaddress", "not a name"]),
     ("al_rtpaddress = \"0.0.0.0\"", &["al_rtpaddress", "an IP address of this machine"]),
     ("al_rtpports = \"20000-20009\"", &["50 phantoms", "serves 5", "\"20000-20099\""]),
@@ -400,14 +410,23 @@ fn encrypted_media_is_offered_in_its_order_and_what_is_doubtful_about_it_is_said
 }
 
 #[test]
+fn agents_are_named_in_ranges_with_their_skills_and_need_no_stations() {
+    let agents = "al_agents = [\"7001-7020\", \"7100\"]\nal_skills = [\"4500\"]";
+    assert_eq!(warned(&with(agents)), [""; 0]);
+    let text = format!("{}\n{agents}", without(&["al_stations"]));
+    let config = parse(&text).unwrap();
+    assert_eq!(config.warnings, []);
+    let monitored = config.recorder.unwrap().monitored;
+    assert_eq!((monitored.agents.len(), monitored.stations.len()), (21, 0));
+    // With nobody to be followed the skills alone say whose calls are recorded.
+    assert_eq!(warned(&with("al_agents = []")), [""; 0]);
+}
+
+#[test]
 fn what_this_version_does_not_do_is_said_and_not_done() {
-    for (lines, key) in [("al_agents = [\"5001\"]", "al_agents"), ("al_hold = \"skip\"", "al_hold")]
-    {
-        let warned = warned(&with(lines));
-        let begin = format!("{key}: not in this version: ");
-        assert!(warned.iter().any(|line| line.starts_with(&begin)), "{lines}: {warned:?}");
-        assert!(!warned.iter().any(|line| line.contains("hunter")), "{warned:?}");
-    }
+    let warned_of = warned(&with("al_hold = \"skip\""));
+    assert!(warned_of.iter().any(|line| line.starts_with("al_hold: not in this version: ")));
+    assert!(!warned_of.iter().any(|line| line.contains("hunter")), "{warned_of:?}");
     for same in [
         "al_maxpauses = \"5 min\"",
         "al_retentiondays = 0",

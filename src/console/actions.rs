@@ -151,6 +151,7 @@ impl Actions for NodeActions {
             reasons: self.node.readiness().err().unwrap_or_default(),
             calls: control.calls,
             recordings: control.recordings,
+            agents: control.agents,
             takeover: self.last_takeover(),
         }
     }

@@ -159,6 +159,7 @@ impl Actions for Fake {
             reasons: Vec::new(),
             calls: 0,
             recordings: self.recordings(),
+            agents: 0,
             takeover: self.last_takeover(),
         }
     }

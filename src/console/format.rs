@@ -47,6 +47,7 @@ pub(super) fn status(status: &Status) -> Vec<String> {
         ("could record a call now", ready),
         ("calls in progress", status.calls.to_string()),
         ("recordings in progress", status.recordings.to_string()),
+        ("agents logged in", status.agents.to_string()),
         ("leads the group's log", view.leader.map_or("nobody".to_owned(), |n| n.to_string())),
         ("term", view.term.to_string()),
         ("epoch", view.epoch.to_string()),
@@ -322,6 +323,7 @@ mod tests {
             reasons: vec!["no session with the AES yet".to_owned()],
             calls: 3,
             recordings: 2,
+            agents: 4,
             takeover: Some(Measured { takeover, gap_ms: Some(180) }),
         });
         for expected in [
@@ -330,6 +332,7 @@ mod tests {
             "3      witness    none      no    yes    -",
             "could record a call now  no: no session with the AES yet",
             "calls in progress        3",
+            "agents logged in         4",
             "last takeover            node 2 to node 1, epoch 9, asked for, gap 180 ms",
         ] {
             assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");

@@ -121,6 +121,8 @@ pub struct Status {
     pub calls: usize,
     /// Recordings in progress on this node.
     pub recordings: usize,
+    /// Stations at which agents of `al_agents` are logged in.
+    pub agents: usize,
     /// The last change of the lead.
     pub takeover: Option<Measured>,
 }

@@ -450,7 +450,7 @@ fn recorder_lines(
         "al_aeshost = \"{}\"\nal_aesport = {}\nal_aestls = false\n\
          al_aesuser = \"{}\"\nal_aespassword = \"{}\"\nal_switchname = \"{}\"\n\
          al_phantoms = [\"{}\"]\nal_phantompassword = \"{}\"\n\
-         al_stations = [\"{}\"]\nal_vdns = [\"50100\"]\nal_skills = [\"60001\"]\n\
+         al_stations = {:?}\nal_vdns = [\"50100\"]\nal_skills = [\"60001\"]\n\
          al_rtpaddress = \"{rtp_address}\"\nal_rtpports = \"{first}-{last}\"\n",
         address.ip(),
         address.port(),
@@ -459,7 +459,7 @@ fn recorder_lines(
         config.switch_name,
         range.extensions,
         range.password.expose(),
-        config.station_list()?[..stations].join("\", \""),
+        &config.station_list()?[..stations],
     ))
 }
 
