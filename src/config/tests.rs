@@ -165,7 +165,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("al_stations = [\"3100\", \"78007\"]", &["al_stations: 78007 is also in al_phantoms"]),
     ("al_peerphantoms = [\"78040-78060\"]", &["78040 and 10 more are also in al_phantoms"]),
     ("al_vdns = [\"3150\"]", &["al_vdns: 3150 is also in al_stations"]),
-    ("al_agents = [\"78001\"]", &["al_agents: 78001 is also in al_phantoms"]),
+    (
+        "al_agents = [\"78001\"]\nal_skills = [\"4500\"]",
+        &["al_agents: 78001 is also in al_phantoms"],
+    ),
     ("al_agents = [\"7001-7020\"]", &["al_agents", "needs al_skills", "name the skills"]),
     ("al_agents = [\"7001\"]\nal_skills = []", &["al_agents", "needs al_skills"]),
     ("al_agents = [\"70x1\"]\nal_skills = [\"4500\"]", &["al_agents", "look at \"70x1\""]),
