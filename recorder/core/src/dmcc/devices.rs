@@ -97,7 +97,6 @@ impl Devices {
         self.look_around_at = None;
         self.steps_open = 0;
         self.monitors_open = 0;
-        self.table.retain(|_, device| device.reason != Reason::Asked);
         for device in self.table.values_mut() {
             device.open = false;
             device.wake = None;

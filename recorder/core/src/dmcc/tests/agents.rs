@@ -248,6 +248,42 @@ fn a_monitor_that_is_refused_is_told_once_and_tried_until_he_goes() {
 }
 
 #[test]
+fn a_station_that_he_left_and_that_cannot_be_watched_any_more_is_let_go() {
+    let mut rig = up();
+    rig.agent(true, "7002", "31005", SKILL);
+    rig.call_at("31005");
+    rig.agent(false, "7002", "31005", SKILL);
+    let refusal = error("operation", "securityViolation");
+    rig.aes.instead.push(("MonitorStart", "31005".to_owned(), refusal));
+    rig.aes.session = None;
+    rig.lose_socket();
+    rig.advance(20 * SECOND);
+    assert_eq!(rig.asked("31005").last(), Some(&"ReleaseDeviceId"));
+    let asked = rig.asked("31005").len();
+    rig.advance(600 * SECOND);
+    assert_eq!(rig.asked("31005").len(), asked);
+}
+
+#[test]
+fn where_nobody_can_be_asked_who_is_there_he_is_found_when_he_logs_in() {
+    let mut rig = Rig::new(followed());
+    let refusal = error("operation", "serviceNotSupported");
+    rig.aes.instead.push(("GetAgentState", "31005".to_owned(), refusal));
+    rig.aes.logins.insert("31005".to_owned(), "7002".to_owned());
+    rig.start();
+    let unseen = vec!["31005".into()];
+    rig.position(|notice| *notice == Notice::ResyncDone { unseen: unseen.clone() });
+    rig.advance(400 * SECOND);
+    let refused = Monitor::Station("31005".into());
+    let told =
+        rig.told(|n| matches!(n, Notice::MonitorRefused { device, .. } if *device == refused));
+    let tries = rig.asked("31005").iter().filter(|name| **name == "GetAgentState").count();
+    assert!(told == 1 && (4..=8).contains(&tries), "{told} {tries}");
+    rig.agent(true, "7002", "31005", SKILL);
+    assert_eq!(rig.watched(), ["31005"].into());
+}
+
+#[test]
 fn a_list_that_does_not_come_holds_nothing_up_for_long() {
     for refused in [true, false] {
         let mut rig = Rig::new(followed());
@@ -290,6 +326,7 @@ fn nobody_is_asked_who_need_not_be() {
     rig.event(&list);
     rig.advance(600 * SECOND);
     assert_eq!((rig.count("GetAgentLogin"), rig.watched()), (0, BTreeSet::new()));
+    assert_eq!(rig.asked("31006"), [""; 0]);
     // A list that names a queue or a phantom does not make a station of it.
     let mut rig = up();
     let list = login_list(&rig.skill_monitor(SKILL), OTHER_SKILL, true);
