@@ -48,6 +48,8 @@ pub struct Asked {
 pub struct Clerk {
     node: NodeId,
     log: Mutex<AuditLog>,
+    /// To read from while somebody writes: a log of years takes its time, and nobody's request is to wait for that.
+    read: AuditLog,
 }
 
 impl fmt::Debug for Clerk {
@@ -60,7 +62,7 @@ impl Clerk {
     /// The clerk of a node with this data folder.
     #[must_use]
     pub fn new(node: NodeId, dir: &Path) -> Arc<Self> {
-        Arc::new(Self { node, log: Mutex::new(AuditLog::new(dir)) })
+        Arc::new(Self { node, log: Mutex::new(AuditLog::new(dir)), read: AuditLog::new(dir) })
     }
 
     /// Writes down what was asked and what came of it; ready once that lasts.
@@ -101,10 +103,11 @@ impl Clerk {
     /// # Errors
     /// `unavailable` if the log cannot be read.
     pub fn lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure> {
-        let Filter { from, to, user, recording } = filter;
+        let Filter { from, to, user, recording, actions } = filter;
         // One more tells whether there are more.
-        let wanted = Wanted { from, to, user, recording, after, limit: limit.saturating_add(1) };
-        let found = self.log.lock().unwrap_or_else(PoisonError::into_inner).read(&wanted);
+        let limit_and_one = limit.saturating_add(1);
+        let wanted = Wanted { from, to, user, recording, actions, after, limit: limit_and_one };
+        let found = self.read.read(&wanted);
         let found = found.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
         Ok(Lines::cut(found, limit))
     }
@@ -160,4 +163,36 @@ fn unwritten(error: &str) -> Failure {
 
 fn recording_of(arguments: &Value) -> Option<RecordingId> {
     arguments.get("recordingid")?.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_reads_holds_up_nobody_who_writes_and_the_other_way_round() {
+        let dir = tempfile::tempdir().unwrap();
+        let clerk = Clerk::new(NodeId(1), dir.path());
+        let asked = Asked {
+            user: "anna".to_owned(),
+            role: Some("qa"),
+            address: IpAddr::from([10, 0, 0, 9]),
+            action: "listrecordings".to_owned(),
+            arguments: Value::Null,
+        };
+        clerk.note_all(vec![asked.clone(), asked]).unwrap();
+        let (told, answer) = mpsc::channel();
+        let writing = clerk.log.lock().unwrap();
+        let reader = Arc::clone(&clerk);
+        let reading = std::thread::spawn(move || {
+            told.send(reader.lines(Filter::default(), 0, 1)).unwrap();
+        });
+        let lines = answer.recv_timeout(Duration::from_secs(10)).expect("it waits").unwrap();
+        drop(writing);
+        reading.join().unwrap();
+        assert_eq!((lines.entries.len(), lines.more), (1, true));
+    }
 }

@@ -26,7 +26,11 @@ impl GroupBackend {
         let mut silent = Vec::new();
         for (node, answer) in asked {
             match answer {
-                Ok(lines) => told.push((node, lines)),
+                Ok(lines) if question.filter.is_kept_by(&lines) => told.push((node, lines)),
+                Ok(_) => {
+                    tracing::warn!(%node, "a member of an earlier version tells all of its audit log");
+                    silent.push(node);
+                }
                 Err(error) => {
                     tracing::warn!(%node, ?error, "a member does not tell its audit log");
                     silent.push(node);

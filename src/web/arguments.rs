@@ -16,6 +16,9 @@ use crate::audit_pages::{Filter, Question};
 use crate::completeness::{day_named, today};
 use crate::exports::ExportId;
 
+/// Names of requests that `action` may have.
+const ACTIONS_MAX: usize = 64;
+
 /// Filters of `listrecordings`.
 const FILTERS: [&str; 19] = [
     "from",
@@ -154,11 +157,23 @@ impl<'a> Arguments<'a> {
             to: self.time("to")?,
             user: self.word("user")?,
             recording: self.optional_recording()?,
+            actions: self.actions()?,
         };
         let places = self.word("cursor")?.map(|cursor| cursor.parse()).transpose();
         let wrong =
             |_| bad("`cursor` must be one that `listaudit` answered; leave it out to begin");
         Ok(Question { filter, places: places.map_err(wrong)?.unwrap_or_default(), limit })
+    }
+
+    /// `action`: names of requests, several in one text with commas between them, as an address has them.
+    fn actions(&self) -> Result<Vec<String>, Failure> {
+        let words = self.words("action")?;
+        let names = words.iter().flat_map(|word| word.split(',')).map(str::trim);
+        let names: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        if names.len() > ACTIONS_MAX {
+            return Err(bad(format!("`action` must be {ACTIONS_MAX} names of requests at most")));
+        }
+        Ok(names)
     }
 
     fn time(&self, name: &str) -> Result<Option<WallTime>, Failure> {
@@ -546,6 +561,11 @@ mod tests {
         let (target, scope) = arguments.start().unwrap();
         assert_eq!((target, scope), (Target::Extension(Extension::from("2611")), Scope::Trunk));
         assert_eq!(arguments.topics().unwrap(), [Topic::Calls]);
+        for action in [r#"["listen","drill"]"#, r#"" listen,,drill ""#] {
+            let taken = members(&format!(r#"{{"action":{action}}}"#));
+            let filter = Arguments::new(&taken).audit().unwrap().filter;
+            assert_eq!(filter.actions, ["listen", "drill"]);
+        }
         let none = members(r#"{"extension":null,"ucid":"","limit":"","events":[]}"#);
         let arguments = Arguments::new(&none);
         assert!(arguments.query().is_ok());
@@ -557,7 +577,7 @@ mod tests {
         fn nothing_panics(
             name in proptest::sample::select([&FILTERS[..], &[
                 "recordingid", "fetch", "offset", "length", "format", "scope", "events", "user",
-                "password", "token", "incomplete", "hold", "add", "remove", "note",
+                "password", "token", "incomplete", "hold", "add", "remove", "note", "action",
             ]].concat()),
             value in "[0-9]{0,400}|-?[0-9]{0,3}(\\.[0-9]+)?(e[0-9]{1,4})?|\"[^\"\\\\]{0,40}\"|\\[.{0,20}\\]",
         ) {
@@ -567,6 +587,7 @@ mod tests {
             let _ = (arguments.credentials().is_ok(), arguments.query(), arguments.fetch());
             let _ = (arguments.fetch_number(), arguments.start(), arguments.stop());
             let _ = (arguments.recording(), arguments.topics(), arguments.marking());
+            let _ = arguments.audit();
         }
     }
 }

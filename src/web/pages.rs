@@ -58,11 +58,15 @@ const FILES: &[File] = &[
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
     file!("api.js", SCRIPT),
+    file!("audit.js", SCRIPT),
     file!("calls.js", SCRIPT),
+    file!("csv.js", SCRIPT),
     file!("custody.js", SCRIPT),
     file!("dom.js", SCRIPT),
+    file!("endless.js", SCRIPT),
     file!("exports.js", SCRIPT),
     file!("feed.js", SCRIPT),
+    file!("fields.js", SCRIPT),
     file!("format.js", SCRIPT),
     file!("frame.js", SCRIPT),
     file!("health.js", SCRIPT),
@@ -85,11 +89,12 @@ const FILES: &[File] = &[
 ];
 
 /// Each page's address, and the module that it begins with.
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 5] = [
     ("/", "qa.js"),
     ("/supervisor", "supervisor.js"),
     ("/health", "health.js"),
     ("/custody", "custody.js"),
+    ("/audit", "audit.js"),
 ];
 
 /// What is the same for all pages.
@@ -167,6 +172,7 @@ fn tagged(headers: &mut HeaderMap, etag: &str, kept: &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::protocol::ROWS;
     use super::*;
 
     /// What a module imports, or the page loads.
@@ -187,6 +193,16 @@ mod tests {
         }
         for file in FILES {
             assert!(used.iter().any(|name| name == file.name), "nobody uses {}", file.name);
+        }
+    }
+
+    #[test]
+    fn the_audit_log_says_each_request_in_words() {
+        let texts = FILES.iter().find(|file| file.name == "texts.js").unwrap();
+        let texts = std::str::from_utf8(texts.bytes).unwrap();
+        // What is no request of the table is asked for by address only.
+        for name in ROWS.iter().map(|row| row.name).chain(["fetchexport"]) {
+            assert!(texts.contains(&format!("\"action.{name}\": ")), "{name}");
         }
     }
 

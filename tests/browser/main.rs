@@ -4,8 +4,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod audit;
 mod custody;
 mod devtools;
+mod elsewhere;
 mod exports;
 mod health;
 mod live;

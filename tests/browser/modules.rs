@@ -62,6 +62,11 @@ async fn what_only_computes_is_right() {
         "[[0, 5], [5.01, 5], [5.25, 5], [5.26, 5], [4.99, 5]].map(([n, now]) => m.playAt(n, now))";
     let at = json!([5.06, 5.01, 5.25, null, 5.06]);
     assert_eq!(with(&page, "listen.js", due).await, at);
+    // What a spreadsheet would run is text, and what ends a cell or a line is quoted.
+    let table =
+        "m.csv([['a', 1, undefined], ['=1+1', '-2', '@x'], ['a,b', 'say \"no\"', 'two\\nlines']])";
+    let file = "a,1,\r\n'=1+1,'-2,'@x\r\n\"a,b\",\"say \"\"no\"\"\",\"two\nlines\"\r\n";
+    assert_eq!(with(&page, "csv.js", table).await, json!(file));
     // Periods are days of the reader, and end before they begin again.
     let period = "(() => { const p = m.parameters({ period: 'yesterday' }, new Date(2026, 10, 27, 15));
         return [new Date(p.from).getDate(), new Date(p.to).getDate(), new Date(p.to) - new Date(p.from), p.text]; })()";

@@ -74,9 +74,14 @@ async fn people_sign_in_and_out_and_others_do_not() {
     page.go(&address(bench.node.web(), "/")).await;
     page.until("document.querySelector('#user')").await;
     assert_eq!(page.eval("document.querySelectorAll('tbody tr').length").await, 0);
-    for user in ["admin", "agent"] {
+    // Who has no use of this page is taken to his own, unless he came for a recording.
+    for (user, own) in [("admin", "/health"), ("agent", "/supervisor")] {
         let page = browser.open(&address(bench.node.web(), "/")).await;
         sign_in(&page, user, PASSWORD).await;
+        page.until(&format!("location.pathname === '{own}'")).await;
+        page.until(&format!("document.querySelector('nav [aria-current]')?.pathname === '{own}'"))
+            .await;
+        page.go(&address(bench.node.web(), &format!("/#{}", id(1)))).await;
         page.until("document.querySelector('#notforyou')").await;
         assert_eq!(page.eval("document.querySelectorAll('form').length").await, 0);
         assert_quiet(&page);

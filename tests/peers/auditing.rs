@@ -1,5 +1,7 @@
 //! The audit logs of a group, read at any member: each line once, whoever has it, and who is missing.
 
+use std::sync::atomic::Ordering;
+
 use astlogger::audit_pages::{Filter, Listing, Places, Question};
 use astlogger::web::backend::{Backend, Code, Unreachable};
 use storage_core::audit::{Entry, Numbered};
@@ -100,6 +102,28 @@ async fn a_member_that_does_not_tell_is_named_and_keeps_its_place() {
     let listing = page(&active, &without.page.places, 50, None).await;
     assert_eq!(listing.unreachable, [missed(3, Role::Witness)]);
     assert_eq!((listing.page.entries.len(), listing.page.more), (4, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_asked_for_some_requests_only_and_tells_others_counts_as_away() {
+    let (_site, [active, backup, _witness]) = Site::of_three(Role::Backup).await;
+    let mut lines = log(2, 3, "anna");
+    "listen".clone_into(&mut lines[1].entry.action);
+    *backup.node.audit.lock().unwrap() = Some(lines.clone());
+    let of = |actions: &[&str]| {
+        let actions = actions.iter().map(|action| (*action).to_owned()).collect();
+        let filter = Filter { actions, ..Filter::default() };
+        let question = Question { filter, places: Places::default(), limit: 50 };
+        active.ask(move |backend| backend.audit(&question))
+    };
+    let told = of(&["listen", "drill"]).await.unwrap();
+    assert_eq!((told.page.entries, told.unreachable), (lines[1..2].to_vec(), Vec::new()));
+    backup.node.is_earlier.store(true, Ordering::SeqCst);
+    let told = of(&["listen", "drill"]).await.unwrap();
+    assert_eq!(told.page.entries, []);
+    assert_eq!(told.unreachable, [missed(2, Role::Backup)]);
+    let told = of(&["listen", "listrecordings"]).await.unwrap();
+    assert_eq!((told.page.entries, told.unreachable), (lines, Vec::new()));
 }
 
 const fn missed(node: u16, role: Role) -> Unreachable {

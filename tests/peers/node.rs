@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use astlogger::audit_pages::{Filter, Lines, Listing as AuditListing, Question, page};
@@ -36,6 +36,8 @@ pub struct FakeNode {
     pub seen: Mutex<Vec<SeenCall>>,
     /// Its audit log; none if it cannot be read.
     pub audit: Mutex<Option<Vec<Numbered>>>,
+    /// It does not know that some requests only may be asked for.
+    pub is_earlier: AtomicBool,
     pub concerned: Mutex<Vec<String>>,
     pub start_answer: Mutex<Result<RecordingId, Failure>>,
     /// A start takes a permit of these.
@@ -67,6 +69,7 @@ impl FakeNode {
             lost: Mutex::default(),
             seen: Mutex::default(),
             audit: Mutex::new(Some(Vec::new())),
+            is_earlier: AtomicBool::new(false),
             calls: Mutex::default(),
             levels: Mutex::default(),
             concerned: Mutex::default(),
@@ -302,6 +305,9 @@ impl PeerService for FakeNode {
         let log = self.audit.lock().unwrap().clone();
         let mut entries = log.ok_or_else(|| no::<()>(Code::Unavailable).unwrap_err())?;
         entries.retain(|line| line.seq > after);
+        if !self.is_earlier.load(Ordering::SeqCst) && !filter.actions.is_empty() {
+            entries.retain(|line| filter.actions.contains(&line.entry.action));
+        }
         entries.retain(|line| filter.user.as_ref().is_none_or(|user| *user == line.entry.user));
         Ok(Lines::cut(entries, limit))
     }

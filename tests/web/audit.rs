@@ -89,6 +89,9 @@ async fn what_people_do_on_either_way_is_written_down() {
     let rest = entries(&site, &rest).await;
     assert_eq!((of(&rest, "legalhold").len(), rest.get("cursor")), (1, None));
     assert_eq!(of(&entries(&site, "?user=otto").await, "listaudit").len(), 3);
+    let heard = entries(&site, "?action=fetchrecording,listen&limit=2").await;
+    assert_eq!((heard["entries"].as_array().unwrap().len(), heard.get("cursor")), (2, None));
+    assert_eq!(of(&heard, "fetchrecording"), fetches);
     let mut otto = Client::signed_in(&site, UserRole::Auditor).await;
     let listed = otto.ask(json!({"request": "listaudit", "user": "quentin", "limit": 1000})).await;
     assert_eq!(of(&listed, "getrecording").len(), 1);

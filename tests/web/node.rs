@@ -1,11 +1,11 @@
 //! A node that records nothing: recordings, calls and answers are what the test puts there.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{io, iter};
 
 use argon2::password_hash::{PasswordHasher, SaltString};
 use astlogger::audit::Clerk;
@@ -65,6 +65,10 @@ pub struct FakeNode {
     pub events: broadcast::Sender<Arc<Event>>,
     /// The stations in the call.
     pub stations: Mutex<Vec<&'static str>>,
+    /// Calls beside it, of which nobody knows how loud they are.
+    pub unmeasured: Mutex<Vec<Value>>,
+    /// How often it was asked for its calls.
+    pub calls_asked: AtomicUsize,
     /// Those who listen to it.
     pub listeners: Mutex<Vec<mpsc::Sender<Heard>>>,
 }
@@ -131,6 +135,8 @@ impl FakeNode {
             hold_audio_after: AtomicUsize::new(usize::MAX),
             events: broadcast::Sender::new(64),
             stations: Mutex::new(vec!["2611"]),
+            unmeasured: Mutex::default(),
+            calls_asked: AtomicUsize::new(0),
             listeners: Mutex::default(),
         })
     }
@@ -238,9 +244,12 @@ impl Backend for FakeNode {
         let unreachable = self.unreachable.lock().unwrap().clone();
         let parties = ["2611", "85212345678"];
         let stations = self.stations.lock().unwrap().clone();
-        let calls = vec![json!({
+        let call = json!({
             "ucid": UCID, "callid": "7", "extensions": stations, "parties": parties, "level": -20.5
-        })];
+        });
+        self.calls_asked.fetch_add(1, Ordering::SeqCst);
+        let unmeasured = self.unmeasured.lock().unwrap().clone();
+        let calls: Vec<Value> = iter::once(call).chain(unmeasured).collect();
         async { CallList { calls, unreachable } }.boxed()
     }
 

@@ -47,6 +47,7 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
     ("GET", "/supervisor", "y y y y y y"),
     ("GET", "/health", "y y y y y y"),
     ("GET", "/custody", "y y y y y y"),
+    ("GET", "/audit", "y y y y y y"),
     ("GET", "/page/{version}/{name}", "y y y y y y"),
     ("GET", "/ws", "y y y y y y"),
     ("GET", "/api", "y y y y y y"),

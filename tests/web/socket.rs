@@ -1,6 +1,8 @@
 //! The WebSocket dialect: who may ask for what, what comes back, who hears of what.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use astlogger::users::UserRole;
 use astlogger::web::Limits;
@@ -318,6 +320,32 @@ async fn a_supervisor_hears_how_loud_his_teams_calls_are_second_by_second() {
     client.ask(json!({ "request": "subscribe", "events": ["alarms"] })).await;
     site.node.tell(Topic::Alarms, "alarm", &[]);
     assert_eq!(client.event().await["eventtype"], "alarm");
+}
+
+#[tokio::test]
+async fn many_who_look_how_loud_calls_are_cost_no_more_than_one() {
+    let site = Site::new().await;
+    let unmeasured = json!({ "callid": "8", "extensions": ["2611"] });
+    site.node.unmeasured.lock().unwrap().push(unmeasured);
+    let begun = Instant::now();
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::signed_in(&site, UserRole::Supervisor).await;
+        client.ask(json!({ "request": "subscribe", "events": ["levels"] })).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        for _ in 0..3 {
+            let told = client.event().await["levels"].as_array().unwrap().clone();
+            let calls: Vec<_> = told.iter().map(|call| &call["callid"]).collect();
+            assert_eq!(calls, ["7"], "of the other it is not known");
+        }
+    }
+    let (asked, passed) = (site.node.calls_asked.load(Ordering::SeqCst), begun.elapsed());
+    assert!(passed >= Duration::from_millis(1_900), "three times within {passed:?}");
+    // What was told is told to others for 900 ms.
+    let most = 1 + passed.as_millis() / 900;
+    assert!(asked >= 3 && asked as u128 <= most, "asked {asked} times within {passed:?}");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ use crate::config::Oidc;
 const COOKIE_NAME: &str = "astlogger_oidc";
 const CALLBACK: &str = "/api/oidc/callback";
 /// The pages to which somebody may come back.
-const PAGES: [&str; 4] = ["/", "/supervisor", "/health", "/custody"];
+const PAGES: [&str; 5] = ["/", "/supervisor", "/health", "/custody", "/audit"];
 
 /// What the provider has answered of somebody.
 struct Answered {

@@ -5,7 +5,7 @@ import { button, el, fill } from "./dom.js";
 import { moment, size } from "./format.js";
 import { failed } from "./frame.js";
 import { Socket } from "./socket.js";
-import { t } from "./texts.js";
+import { members, t } from "./texts.js";
 
 const FORMATS = ["original", "wav", "opus"];
 
@@ -102,7 +102,7 @@ export class Exports {
     return el("li", { "data-id": found.export },
       el("span", { class: "when", text: name }),
       el("progress", { max: "1", "aria-label": name }),
-      el("span", { class: "state" }),
+      el("div", { class: "state" }),
       el("a", { class: "button", hidden: true, download: true, text: t("export.download") }),
       button("", () => this.#remove(this.#known.get(found.export) ?? found)));
   }
@@ -113,7 +113,8 @@ export class Exports {
     line.dataset.state = found.state;
     bar.max = Math.max(found.total, 1);
     bar.value = found.done;
-    state.textContent = words(found);
+    bar.hidden = complete;
+    fill(state, words(found).map((text) => el("div", { text })));
     state.classList.toggle("grave", found.state === "failed" || (complete && lacks(found)));
     link.hidden = !complete;
     if (complete) {
@@ -128,14 +129,20 @@ function lacks(found) {
   return found.missing > 0 || (found.unreachable ?? []).length > 0 || found.allsitesfailure !== undefined;
 }
 
-/** How far an export is, in words. */
+/** How far an export is, and what is not in it: a sentence each. */
 export function words(found) {
-  const said = t(`export.is.${found.state}`, { ...found, size: size(found.size ?? found.bytes) });
-  const missing = found.missing > 0 ? ` ${t("export.missing", found)}` : "";
+  const said = [t(`export.is.${found.state}`, { ...found, size: size(found.size ?? found.bytes) })];
+  if (found.missing > 0) {
+    said.push(t("export.missing", found));
+  }
+  const elsewhere = Object.entries(found.othersites ?? {});
+  said.push(...elsewhere.map(([site, count]) => t("export.elsewhere", { site, count })));
   const away = found.unreachable ?? [];
-  const names = away.map((member) => (member.role === undefined ? String(member.node) : t("list.awayrole", member)));
-  const nodes = away.length > 0 ? ` ${t("export.away", { nodes: names.join(", ") })}` : "";
-  const there = Object.entries(found.othersites ?? {}).map(([site, count]) => ` ${t("export.elsewhere", { site, count })}`);
-  const ownonly = found.allsitesfailure === undefined ? "" : ` ${t("export.ownonly")}`;
-  return said + missing + there.join("") + nodes + ownonly;
+  if (away.length > 0) {
+    said.push(t("export.away", { nodes: members(away) }));
+  }
+  if (found.allsitesfailure !== undefined) {
+    said.push(t("export.ownonly"));
+  }
+  return said;
 }

@@ -10,8 +10,12 @@ const PAGES = [
   { address: "/", text: "nav.recordings", roles: ["qa", "supervisor"] },
   { address: "/supervisor", text: "nav.live", roles: ["supervisor", "agent"] },
   { address: "/custody", text: "nav.custody", roles: ["admin"] },
+  { address: "/audit", text: "nav.audit", roles: ["auditor", "admin"] },
   { address: "/health", text: "nav.health", roles: ["agent", "supervisor", "qa", "auditor", "admin"] },
 ];
+
+/** Where somebody begins who comes to the address that everybody knows, and has no use of it. */
+const HOMES = { agent: "/supervisor", auditor: "/audit", admin: "/health" };
 
 const main = el("main", { id: "main", tabindex: "-1" });
 const head = el("header", { class: "head" });
@@ -47,6 +51,8 @@ async function look() {
     if (who.user === null) {
       provider = who.provider ?? null;
       signIn(t(refusedWhy() ?? "signin.why"));
+    } else if (page.address === "/" && who.role in HOMES && ["", "#main"].includes(location.hash)) {
+      location.replace(HOMES[who.role]);
     } else {
       show(who);
     }

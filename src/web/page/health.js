@@ -14,10 +14,12 @@ const LOOK_EVERY_MS = 3000;
 /** Each look at the completeness reads a day's records, and is written into the audit log. */
 const COUNT_EVERY_MS = 300_000;
 const COUNTED_FOR = ["qa", "supervisor", "auditor", "admin"];
+const LISTENERS = ["qa", "supervisor"];
 const LACKING_SHOWN = 20;
 
 class Health {
   #socket;
+  #role;
   #lost = null;
   #timers = [];
   #feed = new Feed();
@@ -31,6 +33,7 @@ class Health {
   #shown = new Map();
 
   constructor(main, who) {
+    this.#role = who.role;
     const counts = COUNTED_FOR.includes(who.role);
     main.append(el("h1", { text: t("health") }), this.#summary, el("div", { class: "live" },
       el("div", { class: "stack" }, this.#alarms.element, this.#members.element,
@@ -148,7 +151,7 @@ class Health {
   async #count() {
     try {
       const day = await get("/api/completeness");
-      fill(this.#day.body, completeness(day), button(t("day.again"), () => this.#count(), { id: "countagain" }));
+      fill(this.#day.body, completeness(day, this.#role), button(t("day.again"), () => this.#count(), { id: "countagain" }));
     } catch (error) {
       failed(error);
     }
@@ -230,13 +233,14 @@ function ownFacts(status, values) {
   ];
 }
 
-function completeness(day) {
+function completeness(day, role) {
   const missing = Object.entries(day.missingms).map(([cause, ms]) =>
     el("li", { text: t("day.missing", { length: length(ms), cause: cause in CAUSES ? t(`gap.${cause}`) : cause }) }));
   const lacking = day.lacking.slice(0, LACKING_SHOWN).map((call) => el("li", {},
     el("span", { class: "time", text: moment(call.began) }),
     el("span", { class: `badge ${call.outcome === "missed" ? "bad" : "warn"}`, text: t(`day.${call.outcome}`) }),
-    call.recordings.map((id) => el("a", { href: `/#${id}`, text: t("day.listen") }))));
+    call.recordings.map((id) => (LISTENERS.includes(role) ? el("a", { href: `/#${id}`, text: t("day.listen") })
+      : el("a", { href: `/audit#${id}`, text: t("day.audit") })))));
   const away = day.unreachable ?? [];
   return el("div", {},
     away.length === 0 ? null : el("p", { class: "notice bad", text: t("live.away", { nodes: away.map((m) => m.node).join(", ") }) }),

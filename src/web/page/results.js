@@ -2,10 +2,11 @@
 
 import { get } from "./api.js";
 import { button, el, fill } from "./dom.js";
+import { Endless } from "./endless.js";
 import { clock, moment } from "./format.js";
 import { failed } from "./frame.js";
 import { grade, lacksAudio } from "./record.js";
-import { t } from "./texts.js";
+import { members, t } from "./texts.js";
 
 const PAGE = 50;
 
@@ -15,40 +16,27 @@ export class Results {
   #body = el("tbody");
   #count = el("p", { id: "count", role: "status" });
   #away = el("p", { id: "away", class: "notice bad", hidden: true });
-  #more;
-  #near;
+  #pages = new Endless((signal) => this.#page(signal), (error) => this.#broke(error));
   #search = null;
   #cursor = null;
-  #stop = null;
   #chosen = null;
 
   constructor(open) {
     this.#open = open;
-    this.#more = button(t("list.more"), () => this.#next(), { id: "more", hidden: true });
     const columns = ["started", "length", "parties", "extension", "direction", "quality"];
     const heads = columns.map((name) => el("th", { scope: "col", class: `c-${name}`, text: t(`list.${name}`) }));
     this.element = el("section", { class: "results", "aria-labelledby": "listhead" },
       el("h2", { id: "listhead", text: t("list") }), this.#away, this.#count,
-      el("table", {}, el("thead", {}, el("tr", {}, heads)), this.#body), this.#more);
-    // Endless: what is below comes before it is seen.
-    this.#near = new IntersectionObserver((seen) => {
-      if (seen.some((entry) => entry.isIntersecting) && !this.#more.hidden) {
-        this.#next();
-      }
-    }, { rootMargin: "600px" });
-    this.#near.observe(this.#more);
+      el("table", {}, el("thead", {}, el("tr", {}, heads)), this.#body), this.#pages.button);
   }
 
   /** Searches anew. */
   async search(parameters) {
-    this.#stop?.abort();
-    this.#stop = null;
     this.#search = parameters;
     this.#cursor = null;
     fill(this.#body);
-    this.#more.hidden = true;
     this.#count.textContent = t("list.loading");
-    await this.#next();
+    await this.#pages.begin();
   }
 
   /** Says which one is open. */
@@ -60,45 +48,29 @@ export class Results {
     }
   }
 
-  async #next() {
-    if (this.#stop !== null) {
-      return;
-    }
-    const stop = new AbortController();
-    this.#stop = stop;
-    try {
-      const parameters = { ...this.#search, limit: PAGE, cursor: this.#cursor ?? "" };
-      const found = await get("/api/recordings", parameters, stop.signal);
-      this.#cursor = found.cursor ?? null;
-      this.#body.append(...found.recordings.map((record) => this.#row(record)));
-      this.#tell(found);
-    } catch (error) {
-      if (error.name === "AbortError") {
-        return;
-      }
-      this.#count.textContent = "";
-      this.#more.hidden = this.#cursor === null;
-      // Whoever wants it again presses the button: it may fail as soon.
-      this.#stop = null;
-      failed(error);
-      return;
-    }
-    this.#stop = null;
-    // The observer tells of changes only. Where the end is in sight still, or again, there is none: asked anew, it tells.
-    this.#near.unobserve(this.#more);
-    this.#near.observe(this.#more);
+  async #page(signal) {
+    const parameters = { ...this.#search, limit: PAGE, cursor: this.#cursor ?? "" };
+    const found = await get("/api/recordings", parameters, signal);
+    this.#cursor = found.cursor ?? null;
+    this.#body.append(...found.recordings.map((record) => this.#row(record)));
+    this.#tell(found);
+    return this.#cursor !== null;
+  }
+
+  #broke(error) {
+    this.#count.textContent = "";
+    failed(error);
+    return this.#cursor !== null;
   }
 
   #tell(found) {
     const shown = this.#body.rows.length;
-    this.#more.hidden = this.#cursor === null;
     const key = found.total !== undefined ? "list.count" : this.#cursor === null ? "list.countall" : "list.countmore";
     const none = shown === 0 && this.#cursor === null;
     this.#count.textContent = none ? t("list.none") : t(key, { shown, total: found.total });
     const away = found.unreachable ?? [];
     this.#away.hidden = away.length === 0;
-    const name = (member) => (member.role === undefined ? String(member.node) : t("list.awayrole", member));
-    this.#away.textContent = t("list.away", { nodes: away.map(name).join(", ") });
+    this.#away.textContent = t("list.away", { nodes: members(away) });
   }
 
   #row(record) {

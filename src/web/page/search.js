@@ -2,10 +2,10 @@
 // the node's arguments of what is filled in; it asks nothing itself.
 
 import { button, el, fill } from "./dom.js";
+import { choice, input, labelled, period, periods } from "./fields.js";
 import { notice } from "./frame.js";
 import { t } from "./texts.js";
 
-const DAY_MS = 86_400_000;
 /** Filters that are sent as they are typed. */
 const PLAIN = ["text", "party", "extension", "agentid", "direction", "trunkgroup", "vdn", "split", "tag", "ucid",
   "scorecard", "minscore", "maxscore"];
@@ -59,24 +59,8 @@ export function parameters(values, now) {
   wanted.incomplete = values.incomplete ?? "";
   wanted.hold = values.hold ?? "";
   wanted.order = values.order ?? "newest";
-  const [from, to] = period(values, now);
-  wanted.from = from === null ? "" : from.toISOString();
-  wanted.to = to === null ? "" : to.toISOString();
+  [wanted.from, wanted.to] = period(values, now);
   return wanted;
-}
-
-function period(values, now) {
-  const today = new Date(now.getFullYear(), now.getMonth(), now.getDate());
-  const before = (days) => new Date(today.getFullYear(), today.getMonth(), today.getDate() - days);
-  const typed = (text) => (text ? new Date(text) : null);
-  switch (values.period) {
-    case "today": return [today, null];
-    case "yesterday": return [before(1), today];
-    case "week": return [new Date(now.getTime() - 7 * DAY_MS), null];
-    case "month": return [new Date(now.getTime() - 30 * DAY_MS), null];
-    case "between": return [typed(values.from), typed(values.to)];
-    default: return [null, null];
-  }
 }
 
 const TEXTS = {
@@ -87,14 +71,12 @@ const TEXTS = {
 };
 
 function makeFields() {
-  const input = (name, properties = {}) => el("input", { id: `f-${name}`, autocomplete: "off", ...properties });
   const digits = { inputmode: "tel" };
   return {
     text: input("text", { type: "search", placeholder: t("search.text.hint") }),
     party: input("party", digits),
     extension: input("extension", digits),
-    period: choice("period", ["", "today", "yesterday", "week", "month", "between"],
-      (value) => t(`search.period.${value || "any"}`)),
+    period: periods(["", "today", "yesterday", "week", "month", "between"]),
     from: input("from", { type: "datetime-local" }),
     to: input("to", { type: "datetime-local" }),
     agentid: input("agentid"),
@@ -115,15 +97,6 @@ function makeFields() {
       (value) => t({ "": "search.any", true: "search.held", false: "search.free" }[value])),
     order: choice("order", ["newest", "oldest"], (value) => t(`search.${value}`)),
   };
-}
-
-function choice(name, values, text) {
-  const options = values.map((value) => el("option", { value, text: text(value) }));
-  return el("select", { id: `f-${name}`, "data-plain": values[0] }, options);
-}
-
-function labelled(text, field, kind = "field") {
-  return el("div", { class: kind }, el("label", { for: field.id, text: t(text) }), field);
 }
 
 function given(fields) {

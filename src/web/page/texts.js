@@ -8,6 +8,7 @@ const english = {
   "nav.live": "Live calls",
   "nav.health": "Health",
   "nav.custody": "Hold and delete",
+  "nav.audit": "Audit log",
   "skip": "Go to the content",
 
   "signin": "Sign in",
@@ -43,6 +44,7 @@ const english = {
   "search.agentid": "Agent",
   "search.period": "Period",
   "search.period.any": "Any time",
+  "search.period.hour": "Last hour",
   "search.period.today": "Today",
   "search.period.yesterday": "Yesterday",
   "search.period.week": "Last 7 days",
@@ -131,7 +133,7 @@ const english = {
   "export.is.failed": "Broke off: {message}",
   "export.missing": "{missing} could not be had: missing.csv in it names them.",
   "export.away": "Node {nodes} could not be reached: what it made last may be missing.",
-  "export.elsewhere": "{count} of them at site {site}: to be exported there.",
+  "export.elsewhere": "{count} of them lie at site {site}: export them there.",
   "export.ownonly": "The database of all sites does not answer: what other sites have may be missing.",
   "export.download": "Download ZIP",
   "export.cancel": "Cancel",
@@ -408,7 +410,8 @@ const english = {
   "day.missing": "{length} missing: {cause}",
   "day.lacking": "{count} calls that are not wholly recorded",
   "day.listen": "listen",
-  "day.site": "The calls of site {site}. Recorders of other sites tell of theirs.",
+  "day.audit": "who asked for it",
+  "day.site": "These are the calls of site {site}. Ask the recorders of other sites for theirs.",
   "day.again": "Count again",
 
   "cancel": "Cancel",
@@ -447,6 +450,79 @@ const english = {
   "holds.failed": "The list could not be had. {why}",
   "holds.ownonly": "The database of all sites does not answer; these are the ones of this group.",
 
+  "audit": "Audit log",
+  "audit.what": "What people asked of the recorders, and what came of it. Oldest first, in your own time zone.",
+  "audit.filter": "Filter",
+  "audit.kind": "What",
+  "audit.kind.any": "Anything",
+  "audit.kind.heard": "Heard or taken away",
+  "audit.kind.sought": "Searched and looked at",
+  "audit.kind.recorded": "Recording and its course",
+  "audit.kind.marked": "Tags and scores",
+  "audit.kind.kept": "Held and deleted",
+  "audit.kind.signed": "Signed in and out",
+  "audit.kind.read": "Read the audit log",
+  "audit.user": "User",
+  "audit.recording": "Recording (its id)",
+  "audit.show": "Show",
+  "audit.csv": "Download as CSV",
+  "audit.when": "When",
+  "audit.who": "Who",
+  "audit.from": "From",
+  "audit.did": "What",
+  "audit.node": "node {node}, line {seq}",
+  "audit.loading": "Reading …",
+  "audit.none": "No line matches.",
+  "audit.count": "Lines: {shown}.",
+  "audit.countmore": "Lines: {shown}, and more.",
+  "audit.again": "Look for more",
+  "audit.away": "Node {nodes} cannot be reached: its lines are missing here. Once it answers, they come with what is loaded next, behind later ones.",
+  "audit.altered": "Node {node}: {message}. What to do: {remedy}.",
+  "audit.onlyuser": "Show only what {user} did",
+  "audit.onlyrecording": "Show only what was done with {id}",
+  "audit.nobody": "nobody known",
+  "audit.custody": "Hold or delete",
+  "audit.argument": "{name}: {value}",
+  "audit.cut": "{text} …",
+  "outcome.success": "Done",
+  "outcome.notauthenticated": "Refused: not who he said",
+  "outcome.forbidden": "Refused: not for this role",
+  "audit.failed": "Failed: {code}",
+  "audit.csv.loading": "Reading line {lines} …",
+  "audit.csv.done": "The file has {lines} lines.",
+  "audit.csv.away": "The file has {lines} lines; those of node {nodes} are missing.",
+  "audit.csv.long": "The file has the first {lines} lines. Narrow the filter for the rest.",
+  "action.authenticate": "Sign in",
+  "action.signout": "Sign out",
+  "action.listrecordings": "Search recordings",
+  "action.getrecording": "Look at a recording",
+  "action.fetchrecording": "Fetch audio",
+  "action.cancelfetch": "Break a fetch off",
+  "action.startrecording": "Start a recording",
+  "action.stoprecording": "Stop a recording",
+  "action.pauserecording": "Pause a recording",
+  "action.resumerecording": "Resume a recording",
+  "action.tagrecording": "Tag a recording",
+  "action.scorerecording": "Score a recording",
+  "action.listscorecards": "List scorecards",
+  "action.listcalls": "List calls in progress",
+  "action.listen": "Listen to a call",
+  "action.stoplisten": "Stop listening",
+  "action.subscribe": "Ask for events",
+  "action.unsubscribe": "Ask for no more events",
+  "action.clusterstatus": "Look at the group",
+  "action.completeness": "Count a day's calls",
+  "action.repairrecording": "Repair a recording",
+  "action.legalhold": "Hold or release a recording",
+  "action.listholds": "List what is held",
+  "action.deleterecording": "Delete a recording",
+  "action.exportrecordings": "Export recordings",
+  "action.listexports": "List exports",
+  "action.cancelexport": "Remove an export",
+  "action.fetchexport": "Download an export",
+  "action.listaudit": "Read the audit log",
+  "action.drill": "Drill",
+
   "socket.away": "No connection to the recorder. Trying again …",
 };
 
@@ -454,4 +530,15 @@ const english = {
 export function t(key, values = {}) {
   const text = english[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
+
+/** The text of a word that somebody else chose, below this key; `otherwise` where there is none. */
+export function worded(key, word, otherwise) {
+  const known = `${key}.${word}`;
+  return Object.hasOwn(english, known) ? t(known) : otherwise;
+}
+
+/** Which members, as replies name them. */
+export function members(away) {
+  return away.map((member) => (member.role === undefined ? String(member.node) : t("list.awayrole", member))).join(", ");
 }

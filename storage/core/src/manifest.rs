@@ -2,8 +2,8 @@
 //! which was deleted; and checkpoints, in which the node signs all lines before. How lines are bound together is
 //! [`crate::chain`]'s matter; who signs, and where lines are kept, `storage::manifest`'s.
 //!
-//! A record's hash covers what does not change once it is published ([`lasting`]): not tags, notes and legal
-//! hold, which people change all day and the audit log has, and not whether this node keeps the voice file
+//! A record's hash covers what does not change once it is published ([`lasting`]): not tags, notes, scores and
+//! legal hold, which people change all day and the audit log has, and not whether this node keeps the voice file
 //! encrypted, or the archive has it. So changing them needs no line, and all members that keep a recording state the same hash.
 
 use serde::{Deserialize, Serialize};
