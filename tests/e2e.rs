@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use astlogger::demo::{Cti, Heard, Published};
+use common::group::sha256;
 use common::{Bench, LIMIT};
 use serde_json::json;
 use simulator::SiteConfig;
@@ -291,7 +292,8 @@ async fn qa_finds_and_fetches_what_was_recorded() {
     let file = std::fs::read(path).expect("the voice file");
     let (reply, fetched) = fetch(&mut qa, &id, "original").await;
     assert_eq!((reply["sha256"].as_str(), fetched), (Some(record.sha256.as_str()), file));
-    let (_, pcm) = fetch(&mut qa, &id, "wav").await;
+    let (reply, pcm) = fetch(&mut qa, &id, "wav").await;
+    assert_eq!(reply["sha256"], sha256(&pcm), "known before anything is sent");
     let wav = hound::WavReader::new(pcm.as_slice()).expect("hound reads it");
     assert_eq!(u64::from(wav.duration()), record.durationms * 8);
     let reply = qa.ask(json!({"request": "listcalls"})).await.expect("a reply");
@@ -300,7 +302,7 @@ async fn qa_finds_and_fetches_what_was_recorded() {
     assert_eq!(status, 401);
 }
 
-/// `fetchrecording`: the reply, and all bytes in their order.
+/// `fetchrecording`: the reply, and all bytes in their order; the end says what they are.
 async fn fetch(cti: &mut Cti, id: &str, format: &str) -> (serde_json::Value, Vec<u8>) {
     fetched(cti, json!({"request": "fetchrecording", "recordingid": id, "format": format})).await
 }
@@ -318,6 +320,7 @@ async fn fetched(cti: &mut Cti, request: serde_json::Value) -> (serde_json::Valu
             }
             Heard::Text(event) if event["eventtype"] == "fetchcomplete" => {
                 assert_eq!(event["bytes"], bytes.len(), "{event}");
+                assert_eq!(event["sha256"], sha256(&bytes), "{event}");
                 return (reply, bytes);
             }
             Heard::Text(_) => {}
@@ -352,6 +355,7 @@ async fn every_voice_file_can_be_fetched_as_opus() {
     let mut qa = bench.cti("qa").await;
     let (reply, opus) = fetch(&mut qa, &id, "opus").await;
     assert_eq!((&reply["format"], &reply["size"]), (&json!("opus"), &json!(opus.len())));
+    assert!(reply.get("sha256").is_none(), "it would have to be encoded first: {reply}");
     assert!(opus.len() as u64 * 2 < record.bytes, "{} of {}", opus.len(), record.bytes);
     let folder = tempfile::tempdir().expect("a folder");
     let asked = folder.path().join("asked.opus");

@@ -246,6 +246,20 @@ async fn both_copies_are_paused() {
     paused_in_a_group(GroupBench::active_active(4).await, false, 2).await;
 }
 
+/// Waits until so many record the only call, and each says that it is paused.
+async fn all_paused(cti: &mut Cti, count: usize) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let calls = cti.ask(json!({ "request": "listcalls" })).await.expect("a reply");
+        let by = calls["calls"][0]["recordedby"].as_array().cloned().unwrap_or_default();
+        if by.len() == count && by.iter().all(|one| one["paused"] == true) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{calls}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_cannot_be_told_is_named_and_told_later() {
     let bench = GroupBench::active_active(4).await;
@@ -263,16 +277,12 @@ async fn a_member_that_cannot_be_told_is_named_and_told_later() {
         "{reply}"
     );
     assert!(reply["message"].as_str().is_some_and(|text| text.contains("node 2")), "{reply}");
+    let since = sent_in(&bench, call) + NEAR;
     bench.resume(TWO);
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let reply = ask(&mut cti, "pauserecording", "31001").await;
-        if reply["result"] == "success" {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{reply}");
-        sleep(Duration::from_millis(50)).await;
-    }
+    // Nobody has to ask again for that.
+    all_paused(&mut cti, 2).await;
+    let reply = ask(&mut cti, "pauserecording", "31001").await;
+    assert_eq!(reply["result"], "success", "{reply}");
     let from = sent_in(&bench, call) + NEAR;
     bench.go_on(&[call], SOME).await;
     bench.hang_up(&[call]);
@@ -280,5 +290,13 @@ async fn a_member_that_cannot_be_told_is_named_and_told_later() {
     bench.quiet().await;
     for dir in folders(&bench) {
         assert_absent(&codes_below(&dir, call), &(from..u32::MAX), &dir.display().to_string());
+    }
+    // Who was told at once has nothing of it from then on; the other one from when it heard of it.
+    for (path, record) in bench.recordings() {
+        let from = if record.node == ONE { since } else { from };
+        let heard = codes_in(&std::fs::read(&path).expect("a voice file"), call);
+        assert_absent(&heard, &(from..u32::MAX), &path.display().to_string());
+        let pauses: Vec<_> = record.gaps.iter().map(|gap| gap.cause).collect();
+        assert_eq!(pauses, [GapCause::Paused], "{record:#?}");
     }
 }

@@ -606,7 +606,8 @@ mod tests {
 
     fn filter() -> Filter {
         let Query { from, to, .. } = query();
-        Filter { from, to, user: Some("anna".to_owned()), recording: Some(id(1)) }
+        let actions = vec!["listen".to_owned()];
+        Filter { from, to, user: Some("anna".to_owned()), recording: Some(id(1)), actions }
     }
 
     fn marking() -> Marking {
