@@ -73,6 +73,7 @@ fn the_commented_parameters_of_the_example_can_be_used() {
             "al_site",
             "al_alarmmail",
             "al_oidc",
+            "al_agents",
         ];
         if !line.starts_with("al_")
             || line.contains("file =")

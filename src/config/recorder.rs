@@ -387,7 +387,8 @@ fn check_agents(reader: &mut Reader, monitored: &Monitored, method: &Method) {
     let wrong = format!(
         "goes with al_method = \"ssc\" only: \"{word}\" must know beforehand which stations it is to hear"
     );
-    let remedy = "write al_method = \"ssc\", or leave al_agents out and name the stations at which they work in al_stations";
+    let remedy = "write al_method = \"ssc\", or leave al_agents out and name the stations at which they work in \
+                  al_stations";
     reader.refuse(KEY, wrong, remedy);
 }
 
