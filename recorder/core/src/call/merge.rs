@@ -116,7 +116,12 @@ impl Tracker {
             if let Some(call) = self.calls.get_mut(key) {
                 let id = call.id().clone();
                 let before = (*key != into).then(|| call.clone());
-                sources.insert(id, std::mem::take(&mut call.parties));
+                let mut parties = std::mem::take(&mut call.parties);
+                if before.is_some() {
+                    parties.come_over(now.wall);
+                }
+                call.told = now.wall;
+                sources.insert(id, parties);
                 others.extend(before);
             }
         }

@@ -91,7 +91,9 @@ pub struct Party {
     pub state: PartyState,
     /// When it was first connected; `None` while it only rings.
     pub came: Option<WallTime>,
-    /// When it had the call on hold.
+    /// Since when it was in this call, where it was in another one before.
+    pub joined: Option<WallTime>,
+    /// When it had this call on hold.
     pub holds: Vec<Stretch>,
 }
 
@@ -99,8 +101,8 @@ impl Party {
     /// A party that appears now.
     #[must_use]
     pub fn new(at: WallTime, name: Identity, kind: PartyKind, state: PartyState) -> Self {
-        let mut party =
-            Self { name, kind, state: PartyState::Initiated, came: None, holds: Vec::new() };
+        let (came, joined, holds) = (None, None, Vec::new());
+        let mut party = Self { name, kind, state: PartyState::Initiated, came, joined, holds };
         party.turn(at, state);
         party
     }
@@ -159,13 +161,24 @@ impl Party {
     /// Its presence up to now; `None` if it never was in the call.
     #[must_use]
     pub fn presence(&self) -> Option<Presence> {
-        let stretch = Stretch { from: self.came?, to: None };
+        let stretch = Stretch { from: self.joined.max(Some(self.came?))?, to: None };
         Some(Presence { who: self.who(), stretch, holds: self.holds.clone() })
     }
 
+    /// One that was begun by taking the call over, or of which nothing is known, was none.
     fn end_hold(&mut self, at: WallTime) {
         for hold in &mut self.holds {
-            hold.to.get_or_insert(at);
+            hold.to.get_or_insert(at.max(hold.from));
+        }
+        self.holds.retain(|hold| hold.to != Some(hold.from));
+    }
+
+    /// It comes over into another call. When it had the one before on hold says nothing of that.
+    fn come_over(&mut self, at: WallTime) {
+        self.joined = Some(at);
+        self.holds.clear();
+        if self.state == PartyState::Held {
+            self.holds.push(Stretch { from: at, to: None });
         }
     }
 
@@ -179,6 +192,13 @@ impl Party {
     #[must_use]
     pub fn unite(mut self, other: Self) -> Self {
         self.learn(&other.name);
+        self.joined = match (self.joined, other.joined) {
+            (None, None) => None,
+            (Some(one), Some(two)) => Some(one.min(two)),
+            // It was here before the other call became part of this one.
+            (None, joined) => self.came.or(joined),
+            (joined, None) => other.came.or(joined),
+        };
         self.came = [self.came, other.came].into_iter().flatten().min();
         self.holds.extend(other.holds);
         self.holds.sort_by_key(|hold| hold.from);
@@ -189,11 +209,19 @@ impl Party {
         self
     }
 
-    /// The party as a snapshot shows it: unlike an event, a snapshot is right about holds too.
+    /// The party as a snapshot shows it: unlike an event, a snapshot is right about holds too. When a hold ended
+    /// meanwhile it does not tell; the hold is known to have lasted until the call was last `told` of.
     #[must_use]
-    pub fn seen_as(mut self, at: WallTime, name: &Identity, state: PartyState) -> Self {
+    pub fn seen_as(
+        mut self,
+        at: WallTime,
+        told: WallTime,
+        name: &Identity,
+        state: PartyState,
+    ) -> Self {
         self.learn(name);
         if state != self.state {
+            self.end_hold(told);
             self.turn(at, state);
         }
         self
@@ -289,6 +317,17 @@ impl Parties {
             }
             None => Leaving::NotThere,
         }
+    }
+
+    /// Everybody comes over into another call.
+    pub fn come_over(&mut self, at: WallTime) {
+        self.present.iter_mut().for_each(|party| party.come_over(at));
+        self.past.iter_mut().for_each(|presence| presence.holds.clear());
+    }
+
+    /// Nobody told how holds ended: they are known to have lasted until then.
+    pub fn end_holds(&mut self, told: WallTime) {
+        self.present.iter_mut().for_each(|party| party.end_hold(told));
     }
 
     /// Takes all parties out for which `gone` says so.

@@ -82,6 +82,7 @@ impl Tracker {
         call.caller_known = true;
         let mut before = std::mem::take(&mut call.parties);
         let mut after = Parties::default();
+        let told = std::mem::replace(&mut call.told, now.wall);
         for (device, state) in &snapshot.parties {
             let kind = roster.kind(device);
             if kind == PartyKind::Queue || *state == PartyState::Queued {
@@ -92,9 +93,10 @@ impl Tracker {
             let party = before.take(&name, kind);
             after.put(party.map_or_else(
                 || Party::new(now.wall, name.clone(), kind, *state),
-                |party| party.seen_as(now.wall, &name, *state),
+                |party| party.seen_as(now.wall, told, &name, *state),
             ));
         }
+        before.end_holds(told);
         before.leave_all(now.wall, |_| true);
         after.inherit(before);
         call.parties = after;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use storage_core::record::Direction;
-use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, Ucid};
+use storage_core::{CallId, Extension, MonoTime, Now, RecordingId, Ucid, WallTime};
 
 use super::event::{CallFacts, Device, Monitor, OriginalCall, PartyState};
 use super::party::{Identity, Parties, Party, PartyKind, Trunk};
@@ -50,6 +50,8 @@ pub struct TrackedCall {
     pub former: Vec<Ucid>,
     /// When it was first seen.
     pub seen: Now,
+    /// When it was last told of, by an event or a snapshot.
+    pub(super) told: WallTime,
     /// When somebody answered; for a call that was found by a snapshot, when it was found.
     pub established: Option<Now>,
     /// Whether it was found by a snapshot when somebody had answered already.
@@ -103,6 +105,7 @@ impl TrackedCall {
             ucid: None,
             former: Vec::new(),
             seen: now,
+            told: now.wall,
             established: None,
             found: false,
             calling: None,

@@ -291,6 +291,9 @@ impl Tracker {
         let Some(connection) = connection_of(change) else { return };
         let start = Start::of(change);
         let Some(key) = self.locate(now, &connection.call, &event.facts, start) else { return };
+        if let Some(call) = self.calls.get_mut(&key) {
+            call.told = now.wall;
+        }
         self.with_phantoms_noted(key, |tracker| {
             tracker.view(key, event);
             tracker.note_agent(now, event, change);
@@ -407,6 +410,9 @@ impl Tracker {
             for phantom in call.phantoms().cloned().collect::<Vec<_>>() {
                 self.changes.push_back(Change::PhantomOut { call: key, phantom });
             }
+        }
+        if !matches!(end, CallEnd::Cleared | CallEnd::Empty) {
+            call.parties.end_holds(call.told);
         }
         call.parties.leave_all(now.wall, |party| !party.is_recorder());
         self.changes.push_back(Change::Ended(Box::new(call), end));

@@ -8,6 +8,7 @@
 //! | numbers, trunk, VDN, split, user data | the draft opened first of those that have it |
 //! | UCIDs, call ids, parties, pauses | all; each once |
 //! | end of a presence or a hold | the draft that ended last, of those that saw the end |
+//! | end of a hold that none of them saw | the opening of the next draft: what was held then, that says itself |
 //! | end of a pause | whoever ended it first: others hear of that later, or not at all, and have nothing of it |
 //! | end of the call | the latest, and whether it was cut short is said by that draft |
 
@@ -175,6 +176,13 @@ fn parties(drafts: &[Draft]) -> Vec<Presence> {
     for presence in drafts.iter().flat_map(|draft| &draft.parties) {
         add_new(&mut whos, [presence.who.as_str()]);
     }
+    // What somebody does after a draft was opened, that draft says.
+    let known_until = |mut presence: Presence, opened: WallTime| {
+        for hold in &mut presence.holds {
+            hold.to.get_or_insert(opened.max(hold.from));
+        }
+        presence
+    };
     let of = |draft: &Draft, who: &str| -> Vec<Presence> {
         draft.parties.iter().filter(|presence| presence.who == who).cloned().collect()
     };
@@ -186,7 +194,9 @@ fn parties(drafts: &[Draft]) -> Vec<Presence> {
                 of(draft, who),
                 |presence| &mut presence.stretch,
                 |known, later| {
-                    let holds = join(known.holds, later.holds, |hold| hold, |_, later| later);
+                    let known = known_until(known, draft.opened);
+                    let mut holds = join(known.holds, later.holds, |hold| hold, |_, later| later);
+                    holds.retain(|hold| hold.to != Some(hold.from));
                     Presence { holds, ..later }
                 },
             )
@@ -369,7 +379,7 @@ mod tests {
         earlier.pauses = vec![pause(3, None)];
         let mut later = draft(2, 4, Some(20));
         later.parties =
-            vec![Presence { holds: vec![stretch(5, Some(8))], ..party("a", 4, Some(20)) }];
+            vec![Presence { holds: vec![stretch(4, Some(8))], ..party("a", 4, Some(20)) }];
         later.pauses = vec![pause(4, Some(6)), pause(9, Some(11))];
         let merged = merge_drafts(later, [earlier]);
         assert_eq!(merged.parties[0].holds, [stretch(1, Some(2)), stretch(4, Some(8))]);
@@ -377,6 +387,30 @@ mod tests {
             merged.pauses.iter().map(|pause| pause.stretch).collect::<Vec<_>>(),
             [stretch(3, Some(6)), stretch(9, Some(11))]
         );
+    }
+
+    #[test]
+    fn a_hold_of_which_no_end_was_seen_lasts_no_longer_than_nobody_knows_better() {
+        let held = |holds: &[(i64, Option<i64>)]| -> Vec<Stretch> {
+            holds.iter().map(|(from, to)| stretch(*from, *to)).collect()
+        };
+        // Node 1 died in the hold. When the other's draft was opened, its holds, and those of both.
+        type Row<'a> = (i64, &'a [(i64, Option<i64>)], &'a [(i64, Option<i64>)]);
+        let cases: [Row<'_>; 5] = [
+            (12, &[(10, Some(20))], &[(10, Some(20))]),
+            (12, &[(10, None)], &[(10, None)]),
+            (12, &[], &[(10, Some(12))]),
+            (12, &[(30, Some(40))], &[(10, Some(12)), (30, Some(40))]),
+            (5, &[], &[]),
+        ];
+        for (opened, holds, both) in cases {
+            let mut died = draft(1, 0, None);
+            died.parties = vec![Presence { holds: held(&[(10, None)]), ..party("a", 0, None) }];
+            let mut went_on = draft(2, opened, Some(60));
+            went_on.parties = vec![Presence { holds: held(holds), ..party("a", 0, Some(60)) }];
+            let merged = merge_drafts(went_on, [died]);
+            assert_eq!(merged.parties[0].holds, held(both), "{opened} {holds:?}");
+        }
     }
 
     #[test]
