@@ -183,6 +183,7 @@ impl Start<'_> {
             format: storage.voiceformat,
             opus_bitrate: storage.opusbitrate,
             mask_keys: storage.mask_keys,
+            skip_hold: self.recorder.skip_hold,
         }
     }
 

@@ -4,17 +4,15 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use astlogger::demo::{Cti, Heard, Shape};
 use common::group::{GroupBench, ONE, TWO};
 use common::pauses::{NEAR, ask, assert_declared, pause, resume};
-use common::traces::{each_file, each_memory};
+use common::traces::{assert_absent, codes_below, codes_in, each_memory};
 use common::{Bench, LIMIT};
 use serde_json::{Value, json};
-use simulator::tone::{self, Law};
 use simulator::{CallRef, SiteConfig};
 use storage_core::record::GapCause;
 use tokio::time::{Instant, sleep};
@@ -22,31 +20,11 @@ use tokio::time::{Instant, sleep};
 /// Frames of a call before, in and after a pause: 1.2 s.
 const SOME: u32 = 60;
 
-/// Numbers of the frames of a call that can be read anywhere in these bytes, whatever they are.
-fn codes_in(bytes: &[u8], call: CallRef) -> BTreeSet<u32> {
-    let codes = tone::scan(Law::A, bytes);
-    codes.into_iter().filter(|(_, code)| code.serial == call.serial).map(|(_, c)| c.frame).collect()
-}
-
-/// The same of all files below a folder.
-fn codes_below(dir: &Path, call: CallRef) -> BTreeSet<u32> {
-    let mut found = BTreeSet::new();
-    each_file(dir, &mut |_, bytes| found.extend(codes_in(bytes, call)));
-    found
-}
-
-/// The same of everything that a process can write to.
+/// Numbers of the frames of a call that can be read in everything that a process can write to.
 fn codes_in_memory(pid: u32, call: CallRef) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     each_memory(pid, |bytes| found.extend(codes_in(bytes, call)));
     found
-}
-
-/// Nothing of these frames is among the others, of which there are some.
-#[track_caller]
-fn assert_absent(found: &BTreeSet<u32>, paused: &Range<u32>, what: &str) {
-    let heard: Vec<_> = found.range(paused.clone()).collect();
-    assert!(heard.is_empty(), "{what}: {heard:?} of {paused:?}");
 }
 
 fn sent(bench: &Bench, call: CallRef) -> u32 {

@@ -226,11 +226,14 @@ pub struct VoiceSettings {
     pub opus_bitrate: u32,
     /// `al_keytones = "mask"`: the tones of pressed keys are taken out.
     pub mask_keys: bool,
+    /// `al_hold = "skip"`: what came while the call was on hold is left out.
+    pub skip_hold: bool,
 }
 
 impl Default for VoiceSettings {
     fn default() -> Self {
-        Self { format: VoiceFormat::default(), opus_bitrate: 24_000, mask_keys: false }
+        let format = VoiceFormat::default();
+        Self { format, opus_bitrate: 24_000, mask_keys: false, skip_hold: false }
     }
 }
 
@@ -261,7 +264,8 @@ pub fn seal(
         sources.published = Some(Published { record, file });
     }
     let First { draft, mut index, captures, whole } = read_headers(&mut sources)?;
-    index.leave_out_pauses(&draft);
+    let left_out = index.left_out(&draft, settings.skip_hold);
+    index.leave_out(&left_out);
     if let Some(listening) = index.listening() {
         let read = |entry: &mut dyn FnMut(&Entry<'_>)| sources.entries(entry);
         let heard = excerpts(listening.plan(), read)?;
@@ -269,6 +273,11 @@ pub fn seal(
     }
     let mut layout = match index.layout() {
         Ok(layout) => layout,
+        // A recording of a call that was on hold all the time is better than none.
+        Err(Unplaceable::NoAudio { .. }) if settings.skip_hold => {
+            let settings = VoiceSettings { skip_hold: false, ..settings };
+            return seal(job, capture, store, settings);
+        }
         // What could not be read may have been audio.
         Err(Unplaceable::NoAudio { .. }) if !whole => return Err(SealError::Unread),
         Err(reason @ Unplaceable::NoAudio { .. }) => {
@@ -283,7 +292,7 @@ pub fn seal(
     let before = sources.published.as_ref().map(|before| &before.record);
     let begun = layout.change(|plan| begin_when_due(plan, &draft, before));
     begun.map_err(SealError::Unplaceable)?;
-    layout.change(|plan| plan.declare_pauses(&draft)).map_err(SealError::Unplaceable)?;
+    layout.change(|plan| plan.declare(&left_out)).map_err(SealError::Unplaceable)?;
     if settings.mask_keys {
         layout.mask_keys().map_err(SealError::Unplaceable)?;
     }

@@ -28,6 +28,9 @@ pub(super) struct Options {
     /// Take the tones of pressed keys out of voice files (al_keytones = "mask")
     #[arg(long)]
     mask_keys: bool,
+    /// Leave out what came while a call was on hold (al_hold = "skip")
+    #[arg(long)]
+    skip_hold: bool,
     /// Number of the node (al_nodeid)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     node: u16,
@@ -73,7 +76,8 @@ pub(super) fn execute(options: &Options) -> Result<Exit, Failure> {
         #[cfg(feature = "opus")]
         Form::Opus => VoiceFormat::Opus,
     };
-    let voice = VoiceSettings { mask_keys: options.mask_keys, ..VoiceSettings::from(format) };
+    let Options { mask_keys, skip_hold, .. } = *options;
+    let voice = VoiceSettings { mask_keys, skip_hold, ..VoiceSettings::from(format) };
     let keys = options.key_file.as_deref().map_or(Ok(Keys::default()), key::load)?;
     let node = NodeId(options.node);
     let recovery = recover(&options.dir, node, voice, keys, tell).map_err(failure)?;

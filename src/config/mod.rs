@@ -10,7 +10,7 @@ mod archive;
 mod catalog_database;
 mod cluster;
 mod keys;
-mod later;
+mod refused;
 mod live;
 mod method;
 mod oidc;
@@ -49,7 +49,7 @@ pub use live::{LiveSetting, LiveValues, SetError};
 pub use method::{Device, Method};
 pub use oidc::{Oidc, RoleOf};
 pub use params::{Param, Params, Shown};
-pub use recorder::{Aes, Codec, HoldAudio, MediaEncryption, Monitored, Recorder};
+pub use recorder::{Aes, Codec, MediaEncryption, Monitored, Recorder};
 pub use remark::{ConfigError, Origin, Remark};
 pub use save::{SaveError, save};
 pub use source::Source;
@@ -134,7 +134,7 @@ impl Config {
             params: Params::of(&reader),
             warnings: Vec::new(),
         };
-        later::settle(&mut config, &mut reader);
+        refused::settle(&config, &mut reader);
         ring::settle(&config, &mut reader);
         let (wrong, warnings) = reader.finish();
         if !wrong.is_empty() {

@@ -134,16 +134,6 @@ impl MediaEncryption {
     }
 }
 
-/// `al_hold`: what becomes of audio that arrives while the call is held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HoldAudio {
-    /// It is recorded as it arrives.
-    #[default]
-    Record,
-    /// It is left out and declared.
-    Skip,
-}
-
 /// What is watched for calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Monitored {
@@ -192,8 +182,8 @@ pub struct Recorder {
     pub follow: Duration,
     /// `al_standbyring`: so much of each call that another node records is kept in memory; zero: nothing.
     pub standby_ring: Duration,
-    /// `al_hold`.
-    pub hold: HoldAudio,
+    /// `al_hold = "skip"`: what arrives while the call is on hold is left out of the voice file, and declared.
+    pub skip_hold: bool,
     /// `al_maxpauses`: a pause ends by itself after this time.
     pub max_pause: Duration,
     /// `[[al_rule]]` in their order; empty: every call is recorded.
@@ -201,7 +191,6 @@ pub struct Recorder {
 }
 
 pub(super) fn read(reader: &mut Reader) -> Recorder {
-    let holds = [("record", HoldAudio::Record), ("skip", HoldAudio::Skip)];
     let aes = read_aes(reader);
     let mediaencryption = read_mediaencryption(reader, &aes);
     let monitored = read_monitored(reader);
@@ -228,7 +217,7 @@ pub(super) fn read(reader: &mut Reader) -> Recorder {
         rescue: read_rescue(reader),
         follow: read_follow(reader),
         standby_ring: ring::read(reader),
-        hold: reader.word("al_hold", &holds).unwrap_or_default(),
+        skip_hold: reader.word("al_hold", &[("record", false), ("skip", true)]).unwrap_or(false),
         max_pause: reader.span("al_maxpauses", 1_000, DEFAULT_MAX_PAUSE, 1_000..=86_400_000),
         rules: rules::read(reader),
     }

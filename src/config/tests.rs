@@ -84,7 +84,7 @@ fn a_minimal_recorder_gets_the_documented_defaults() {
     assert_eq!(recorder.codecs, [Codec::G711A, Codec::G711U, Codec::G729A, Codec::G729]);
     assert_eq!(recorder.mediaencryption, [MediaEncryption::None]);
     assert_eq!((recorder.rescue.as_millis(), recorder.follow.as_millis()), (400, 200));
-    assert_eq!((recorder.hold, recorder.max_pause.as_secs()), (HoldAudio::Record, 300));
+    assert_eq!((recorder.skip_hold, recorder.max_pause.as_secs()), (false, 300));
     assert!(recorder.peerphantoms.is_none());
 }
 
@@ -426,11 +426,9 @@ fn agents_are_named_in_ranges_with_their_skills_and_need_no_stations() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_said_and_not_done() {
-    let warned_of = warned(&with("al_hold = \"skip\""));
-    assert!(warned_of.iter().any(|line| line.starts_with("al_hold: not in this version: ")));
-    assert!(!warned_of.iter().any(|line| line.contains("hunter")), "{warned_of:?}");
+fn what_can_be_had_is_taken_without_a_word() {
     for same in [
+        "al_hold = \"skip\"",
         "al_maxpauses = \"5 min\"",
         "al_retentiondays = 0",
         "al_retentiondays = 30",
@@ -440,6 +438,7 @@ fn what_this_version_does_not_do_is_said_and_not_done() {
     }
     let config = parse(&with("al_codecs = [\"g729\", \"g711u\"]")).unwrap();
     assert_eq!(config.recorder.unwrap().codecs, [Codec::G729, Codec::G711U]);
+    assert!(parse(&with("al_hold = \"skip\"")).unwrap().recorder.unwrap().skip_hold);
 }
 
 #[test]

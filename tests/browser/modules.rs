@@ -169,6 +169,11 @@ async fn words(page: &Page) {
             ]),
         ),
         (
+            json!([gap(8_000, 20_000, "hold")]),
+            json!({}),
+            json!(["12 s left out at 0:08: on hold."]),
+        ),
+        (
             json!([gap(0, 9_000, "paused")]),
             json!({ "mos": 2.0, "leveldb": -40.2, "clippedratio": 0.02 }),
             json!([

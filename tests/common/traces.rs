@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
-use simulator::SentFrame;
-use simulator::tone::Part;
+use simulator::tone::{self, Law, Part};
+use simulator::{CallRef, SentFrame};
 use storage::disk::RealDisk;
 use storage::{Journal, JournalOptions, JournalReader, Keys, MirrorJournal};
 use storage_core::NodeId;
@@ -18,9 +19,29 @@ use storage_core::naming::{CAPTURE_FOLDER, MIRROR_FOLDER};
 pub type Frame = (Part, u32);
 
 /// As many bytes tell one packet of G.711 from any other: its time code's number lies in them.
-const NEEDLE: std::ops::Range<usize> = 60..92;
+const NEEDLE: Range<usize> = 60..92;
 /// As many bytes of a needle are looked up.
 const BEGIN: usize = 8;
+
+/// Numbers of the frames of a call that can be read anywhere in these bytes, whatever they are.
+pub fn codes_in(bytes: &[u8], call: CallRef) -> BTreeSet<u32> {
+    let codes = tone::scan(Law::A, bytes);
+    codes.into_iter().filter(|(_, code)| code.serial == call.serial).map(|(_, c)| c.frame).collect()
+}
+
+/// The same of all files below a folder.
+pub fn codes_below(dir: &Path, call: CallRef) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    each_file(dir, &mut |_, bytes| found.extend(codes_in(bytes, call)));
+    found
+}
+
+/// None of these frames is among the others.
+#[track_caller]
+pub fn assert_absent(found: &BTreeSet<u32>, left_out: &Range<u32>, what: &str) {
+    let heard: Vec<_> = found.range(left_out.clone()).collect();
+    assert!(heard.is_empty(), "{what}: {heard:?} of {left_out:?}");
+}
 
 /// What is looked for.
 pub struct Traces {

@@ -127,7 +127,8 @@ function missing(record) {
       const values = {
         length: length(gap.endms - gap.startms), from: clock(gap.startms), cause: t(`gap.${gap.cause}`) + side,
       };
-      told.push({ grave: ["takeover", "diskfull"].includes(gap.cause), text: t("quality.gap", values) });
+      const text = t(gap.cause === "hold" ? "quality.leftout" : "quality.gap", values);
+      told.push({ grave: ["takeover", "diskfull"].includes(gap.cause), text });
     }
   }
   return told;

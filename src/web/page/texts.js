@@ -235,6 +235,7 @@ const english = {
   "quality.lossonce": "{length} lost by the network at {from}.",
   "quality.lossall": "{percent} of packets lost, spread over the call.",
   "quality.gap": "{length} missing at {from}: {cause}.",
+  "quality.leftout": "{length} left out at {from}: {cause}.",
   "quality.oneway": "One side was never heard.",
   "quality.deadair": "Nobody spoke for {length}.",
   "quality.jitter": "Packets came unevenly (jitter {ms} ms).",

@@ -10,7 +10,7 @@ use storage_core::record::{GapCause, Side};
 use storage_core::{Extension, NodeId, SegmentId, WallTime};
 
 use super::joins::Joins;
-use super::pauses::Paused;
+use super::left_out::LeftOut;
 use super::report::Reports;
 use super::rtp::{NotRtp, RtpPacket, Ssrc};
 use super::run::Stream;
@@ -152,8 +152,8 @@ pub struct Index {
     pub(crate) not_rtp: [u64; NotRtp::ALL.len()],
     pub(crate) overflow: u64,
     pub(crate) joins: Joins,
-    /// When nothing was to be captured, by the recording's own clock.
-    pub(crate) pauses: Vec<Paused>,
+    /// What was left out on purpose.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 impl Default for Index {
@@ -178,7 +178,7 @@ impl Index {
             not_rtp: [0; NotRtp::ALL.len()],
             overflow: 0,
             joins: Joins::default(),
-            pauses: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -309,7 +309,7 @@ impl Index {
             by_key: BTreeMap::new(),
             latest: 0,
             joins: self.joins.clone(),
-            pauses: self.pauses.clone(),
+            left_out: self.left_out.clone(),
             ..*self
         }
     }

@@ -10,14 +10,15 @@ pub mod clock_step;
 pub mod drafts;
 pub mod emodel;
 pub mod fade;
+pub(crate) mod holds;
 pub(crate) mod hole;
 pub(crate) mod identical;
 pub mod index;
 pub mod intake;
 pub(crate) mod joins;
 pub mod keys;
+pub mod left_out;
 pub mod mute;
-pub(crate) mod pauses;
 pub mod payload;
 pub(crate) mod pieces;
 pub(crate) mod placer;
@@ -42,9 +43,9 @@ pub mod writing;
 #[cfg(test)]
 mod ends_tests;
 #[cfg(test)]
-mod node_tests;
+mod left_out_tests;
 #[cfg(test)]
-mod pauses_tests;
+mod node_tests;
 #[cfg(test)]
 mod repair_tests;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use index::{CaptureKey, Index, Source};
 pub use intake::{Admission, Hearing, Intake, Verdict};
 pub use joins::{Joins, PlannedSeam};
 pub use keys::Key;
+pub use left_out::LeftOut;
 pub use mute::Mute;
 pub use payload::Codec;
 pub use playout::Playout;

@@ -9,7 +9,7 @@ use storage_core::record::Quality;
 use super::index::{CaptureKey, Index, SegmentFacts, StreamKey};
 use super::joins::{Joins, RunKey};
 use super::keys::Pressed;
-use super::pauses::not_kept;
+use super::left_out::{at_an_end, not_kept};
 use super::payload::{Codec, Payload};
 use super::placer::Extent;
 use super::quality::{clock_drift_ppm, loss_ratio, mean_jitter_ms};
@@ -94,8 +94,9 @@ pub(crate) fn settle(index: Index) -> Settled {
         for mut run in stream.runs {
             let census = settled.census.entry(key.capture).or_default();
             put_in_order(&mut run, census);
-            census.lost = census.lost.saturating_sub(not_kept(&run, &index.pauses));
-            if let Some(facts) = settled.facts.get(&key.capture).filter(|_| only) {
+            census.lost = census.lost.saturating_sub(not_kept(&run, &index.left_out));
+            let told = only && !at_an_end(&run, &index.left_out);
+            if let Some(facts) = settled.facts.get(&key.capture).filter(|_| told) {
                 census.lost += facts.reports.unseen(key.ssrc, &run);
             }
             settled.count_payloads(key, &run);

@@ -1,26 +1,21 @@
-//! What interface and configuration already have and this version does not: each such setting is
-//! named, and replaced by what is done instead. A function that arrives takes its line out here.
+//! What settings that are right each by itself ask for together and cannot have, in a group or of this
+//! build: each is refused by its name, with what to write instead.
 
 use storage_core::record::VoiceFormat;
 
 use super::reader::Reader;
-use super::{Config, HoldAudio, Method, Recorder};
+use super::{Config, Method, Recorder};
 
-/// Says what does nothing yet, and puts in its place what is done.
-pub(super) fn settle(config: &mut Config, reader: &mut Reader) {
+/// Refuses what cannot be had.
+pub(super) fn settle(config: &Config, reader: &mut Reader) {
     settle_storage(config, reader);
     let in_group = config.cluster.peers.len() > 1;
-    if let Some(recorder) = &mut config.recorder {
+    if let Some(recorder) = &config.recorder {
         settle_method(recorder, in_group, reader);
-        settle_recorder(recorder, reader);
     }
 }
 
-fn not_yet(reader: &mut Reader, key: &str, function: &str, instead: &str) {
-    reader.warn(key, format!("not in this version: {function}"), instead);
-}
-
-fn settle_storage(config: &mut Config, reader: &mut Reader) {
+fn settle_storage(config: &Config, reader: &mut Reader) {
     let storage = &config.storage;
     if storage.voiceformat == VoiceFormat::Opus && !cfg!(feature = "opus") {
         reader.refuse_value(
@@ -49,13 +44,5 @@ fn settle_method(recorder: &Recorder, in_group: bool, reader: &mut Reader) {
              five, and a station may have three",
             "leave it out, or leave out al_peers and record with this node alone",
         );
-    }
-}
-
-fn settle_recorder(recorder: &mut Recorder, reader: &mut Reader) {
-    if recorder.hold == HoldAudio::Skip {
-        recorder.hold = HoldAudio::Record;
-        let instead = "audio during hold is recorded, and the hold is marked";
-        not_yet(reader, "al_hold", "leaving out audio during hold", instead);
     }
 }
