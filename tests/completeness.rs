@@ -87,6 +87,35 @@ async fn each_call_of_the_day_is_accounted_for() {
     assert_eq!(status, 401);
 }
 
+/// Somebody pauses a call while its phantom is let in, and nobody resumes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_was_paused_from_begin_to_end_is_not_missed() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let console = dir.path().join("console");
+    let settings = format!("al_consolelisten = {:?}\n", console.display().to_string());
+    let bench = Bench::start_with(SiteConfig::demo(2, 1), &settings).await;
+    let mut cti = bench.cti("supervisor").await;
+    bench.site.faults().delay_requests(0, 400);
+    let call = bench.answered_call("5551230001", "31001").await;
+    let deadline = Instant::now() + PATIENCE;
+    while common::pauses::ask(&mut cti, "pauserecording", "31001").await["result"] != "success" {
+        assert!(Instant::now() < deadline, "{}", bench.log_tail());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bench.recorded(call).await;
+    bench.frames(call, 2 * SOME).await;
+    bench.site.switch().hangup_all(call);
+    let told = report_when(&bench.node.config_path(), |told| told["calls"] == 1).await;
+    let counts = ["excluded", "paused", "missed", "pending"].map(|name| told[name].clone());
+    assert_eq!(counts, [1, 1, 0, 0].map(Value::from), "{told:#}");
+    assert_eq!((&told["duems"], &told["lacking"]), (&json!(0), &json!([])), "{told:#}");
+    bench.metric("astlogger_calls_active", |active| active == 0.0).await;
+    let metrics = bench.node.metrics().await.expect("metrics");
+    let missed: Vec<_> = metrics.iter().filter(|(name, _)| name.contains("calls_missed")).collect();
+    assert!(missed.iter().all(|(_, count)| **count == 0.0), "{missed:?}");
+    assert_eq!(bench.node.recordings().expect("records can be read").len(), 0);
+}
+
 /// What the report says is missing of a call, milliseconds; `None` if it says that nothing is.
 fn told_missing(told: &Value, call: &DueCall) -> Option<u64> {
     let lacking = told["lacking"].as_array().expect("a list");

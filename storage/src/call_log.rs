@@ -202,6 +202,7 @@ mod tests {
             captured: false,
             block: None,
             deleted: false,
+            paused: Vec::new(),
         }
     }
 

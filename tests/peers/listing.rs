@@ -95,6 +95,7 @@ async fn what_all_saw_of_a_days_calls_is_gathered_page_by_page() {
         captured: false,
         block: None,
         deleted: false,
+        paused: Vec::new(),
     };
     let many = i64::try_from(SEEN_MAX).unwrap() + 1;
     *active.node.seen.lock().unwrap() = (0..many).map(|number| seen(1, number)).collect();

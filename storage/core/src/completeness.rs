@@ -45,6 +45,9 @@ pub struct SeenCall {
     /// When it was to be recorded, in order; empty if never.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub due: Vec<Due>,
+    /// When people had paused what was to be recorded, in order; accounts of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused: Vec<Due>,
     /// The rule that decided; empty if none did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rule: String,
@@ -67,7 +70,7 @@ pub enum Outcome {
     Recorded,
     /// A part of it is.
     Partial,
-    /// No rule and nobody wanted it.
+    /// No rule and nobody wanted it, or it was paused from begin to end.
     Excluded,
     /// Nothing of it is.
     Missed,
@@ -113,6 +116,9 @@ pub struct Completeness {
     pub partial: u64,
     /// Not to be recorded.
     pub excluded: u64,
+    /// Of these, paused from begin to end.
+    #[serde(default)]
+    pub paused: u64,
     /// Missed.
     pub missed: u64,
     /// Captured, and not published yet.
@@ -136,6 +142,8 @@ const END_TOLERANCE_MS: u64 = 500;
 const PUBLISHED_WITHIN_MICROS: i64 = 600_000_000;
 /// Rounding of records.
 const SLIVER_MS: u64 = 2;
+/// What stands for the rule where people had paused all that was to be recorded.
+const PAUSED: &str = "paused";
 /// What no recording tells the reason of.
 const UNEXPLAINED: &str = "unexplained";
 
@@ -193,6 +201,7 @@ fn seen_by(recording: &Recording) -> SeenCall {
         began: recording.started,
         ended: recording.ended,
         due: Vec::new(),
+        paused: Vec::new(),
         rule: recording.rule.clone(),
         captured: true,
         block: None,
@@ -218,7 +227,10 @@ impl Completeness {
         let count = match call.outcome {
             Outcome::Recorded => &mut self.recorded,
             Outcome::Partial => &mut self.partial,
-            Outcome::Excluded => &mut self.excluded,
+            Outcome::Excluded => {
+                self.paused += u64::from(call.rule == PAUSED);
+                &mut self.excluded
+            }
             Outcome::Missed => &mut self.missed,
             // Told above.
             Outcome::Pending | Outcome::Deleted => return,
@@ -274,6 +286,8 @@ fn join(call: &mut SeenCall, other: SeenCall) {
     call.block = call.block.take().or(other.block);
     call.due.extend(other.due);
     call.due = union(std::mem::take(&mut call.due));
+    call.paused.extend(other.paused);
+    call.paused = union(std::mem::take(&mut call.paused));
 }
 
 fn extend<T: PartialEq>(known: &mut Vec<T>, others: Vec<T>) {
@@ -342,14 +356,21 @@ fn account(
 ) -> CallAccount {
     // What somebody asked for was due as long as it was recorded.
     let asked = recordings.iter().map(|one| Due { from: one.started, to: one.ended });
-    let due = union(call.due.iter().copied().chain(asked).collect());
+    let due: Vec<Due> = union(call.due.iter().copied().chain(asked).collect());
+    let paused = recordings.is_empty() && is_paused(&due, &call.paused);
+    let due: Vec<Due> = match recordings.is_empty() {
+        _ if paused => Vec::new(),
+        // A recording tells of its pauses itself.
+        true => due.iter().flat_map(|due| outside(*due, &call.paused)).collect(),
+        false => due,
+    };
     let duems = due.iter().map(|due| due.to.millis_after(due.from)).sum();
     let missing = missing(call, &due, recordings);
     let soon = call.captured && now.micros_since(call.ended) < PUBLISHED_WITHIN_MICROS;
     let whole = missing.is_empty() && recordings.iter().any(|recording| recording.complete);
     let outcome = if call.deleted && !whole {
         Outcome::Deleted
-    } else if recordings.is_empty() && soon {
+    } else if recordings.is_empty() && soon && !paused {
         Outcome::Pending
     } else if due.is_empty() {
         Outcome::Excluded
@@ -366,11 +387,20 @@ fn account(
         began: call.began,
         ended: call.ended,
         outcome,
-        rule: call.rule.clone(),
+        rule: if paused { PAUSED.to_owned() } else { call.rule.clone() },
         duems,
         missingms: missing,
         recordings: named(scope, recordings),
     }
+}
+
+/// Whether nothing is left of what was to be recorded beside what people had paused: no more than a recorder takes to
+/// be let in.
+#[must_use]
+pub fn is_paused(due: &[Due], paused: &[Due]) -> bool {
+    let left = due.iter().flat_map(|due| outside(*due, paused));
+    let left: u64 = left.map(|hole| hole.to.millis_after(hole.from)).sum();
+    !due.is_empty() && !paused.is_empty() && left <= BEGIN_TOLERANCE_MS
 }
 
 /// What was to be recorded and is in none of the recordings, by cause.
@@ -512,6 +542,7 @@ mod tests {
             began: at(from),
             ended: at(to),
             due: vec![due(from, to)],
+            paused: Vec::new(),
             rule: "all".to_owned(),
             captured: false,
             block: None,
@@ -587,6 +618,40 @@ mod tests {
         };
         assert_eq!(lacking("31002")[0].recordings, [cut.recordingid.to_string()]);
         assert_eq!(lacking("31001")[0].recordings, [""; 0], "another's is not named");
+    }
+
+    #[test]
+    fn what_people_had_paused_from_begin_to_end_is_neither_missed_nor_in_doubt() {
+        // When it was due, when it was paused; what became of it, and how long it was to be recorded.
+        type Row<'a> = (&'a [(i64, i64)], &'a [(i64, i64)], Outcome, u64);
+        let cases: [Row<'_>; 6] = [
+            (&[(0, 60_000)], &[(300, 60_000)], Outcome::Excluded, 0),
+            (&[(0, 60_000)], &[(300, 30_000), (30_200, 60_000)], Outcome::Excluded, 0),
+            // It was not let in for long before.
+            (&[(0, 60_000)], &[(5_000, 60_000)], Outcome::Missed, 5_000),
+            // Nothing came after it was resumed.
+            (&[(0, 60_000)], &[(300, 40_000)], Outcome::Missed, 20_300),
+            (&[(0, 60_000)], &[], Outcome::Missed, 60_000),
+            (&[], &[(300, 60_000)], Outcome::Excluded, 0),
+        ];
+        for (due_then, paused, outcome, duems) in cases {
+            let stretches = |all: &[(i64, i64)]| all.iter().map(|(a, b)| due(*a, *b)).collect();
+            let due: Vec<Due> = stretches(due_then);
+            let call = SeenCall { due, paused: stretches(paused), ..seen(1, "1", 0, 60_000) };
+            let captured = SeenCall { captured: true, ..call.clone() };
+            for call in [call, captured] {
+                let within = at(0)..at(86_400_000);
+                let day = reconcile(within, at(20_000_000), vec![call], &[], &Scope::ALL);
+                let counts = [day.excluded, day.missed];
+                let expected = [
+                    u64::from(outcome == Outcome::Excluded),
+                    u64::from(outcome == Outcome::Missed),
+                ];
+                assert_eq!((counts, day.duems), (expected, duems), "{due_then:?} {paused:?}");
+                let named = outcome == Outcome::Excluded && !due_then.is_empty();
+                assert_eq!(day.paused, u64::from(named), "{due_then:?} {paused:?}");
+            }
+        }
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Tombstone {
             began: self.started,
             ended: self.ended,
             due: Vec::new(),
+            paused: Vec::new(),
             rule: String::new(),
             captured: false,
             block: None,

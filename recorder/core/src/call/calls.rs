@@ -636,7 +636,7 @@ impl Calls {
         let mut work = self.work.remove(&call.key).unwrap_or_default();
         self.orders.extend(self.account_of(now, call, &mut work));
         if recording.is_none() {
-            self.orders.extend(self.missed_order(call, &work));
+            self.orders.extend(self.missed_order(now, call, &work));
         }
         self.bury_claimed(now, call);
         self.timers.stop(&Timer::Call(call.key));

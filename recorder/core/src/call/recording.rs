@@ -178,7 +178,7 @@ impl Calls {
         if let Some(call) = last
             && let Some(work) = self.work.get(&key)
         {
-            let missed = self.missed_order(call, work);
+            let missed = self.missed_order(now, call, work);
             if let Some(active) = self.recordings.get_mut(&id) {
                 active.missed = missed;
             }
@@ -293,10 +293,11 @@ impl Calls {
     }
 
     /// What is to be told of a call that is over: one that was due and of which nothing was
-    /// captured by anybody, not even in part, was missed.
-    pub(super) fn missed_order(&self, call: &TrackedCall, work: &Work) -> Option<Order> {
+    /// captured by anybody, not even in part, was missed, unless people had paused it from begin to end.
+    pub(super) fn missed_order(&self, now: Now, call: &TrackedCall, work: &Work) -> Option<Order> {
         let elsewhere = self.group.matches(call).next().is_some();
-        let missed = work.due.is_some() && !work.recorded && !work.stopped && !elsewhere;
+        let captured = work.recorded || elsewhere || work.account.is_paused(now);
+        let missed = work.due.is_some() && !captured && !work.stopped;
         let reason = work.block.unwrap_or(MissedReason::NoMedia);
         missed.then(|| Order::Missed { ucid: call.ucid.clone(), call: call.id().clone(), reason })
     }

@@ -433,7 +433,8 @@ impl Calls {
         let draining = self.draining;
         let work = self.work_of(key);
         let wanted = !work.recorded && !work.stopped && !draining;
-        let overdue = work.due.filter(|_| wanted).map(|due| due.mono + OVERDUE);
+        let due = work.due.filter(|_| wanted).and_then(|due| work.account.to_be_captured(due.mono));
+        let overdue = due.map(|due| due + OVERDUE);
         let raised = work.alarm.clone();
         match (overdue, raised) {
             (None, Some(alarm)) => {

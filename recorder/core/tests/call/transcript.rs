@@ -8,7 +8,7 @@ use recorder_core::call::{
     Alarm, Claim, LiveEvent, Order, PauseChange, PauseOrder, RingChange, RingOrder,
 };
 use serde_json::Value;
-use storage_core::completeness::SeenCall;
+use storage_core::completeness::{Due, SeenCall};
 use storage_core::draft::Draft;
 use storage_core::journal::Fact;
 use storage_core::{RecordingId, Ucid, WallTime};
@@ -31,8 +31,13 @@ pub struct Writer {
 
 fn account(call: &SeenCall) -> String {
     let at = |time: WallTime| time.as_millis() - EPOCH;
-    let due = call.due.iter().map(|due| format!("{}-{}", at(due.from), at(due.to)));
-    let due = due.collect::<Vec<_>>().join(",");
+    let stretches = |all: &[Due]| {
+        let texts = all.iter().map(|one| format!("{}-{}", at(one.from), at(one.to)));
+        texts.collect::<Vec<_>>().join(",")
+    };
+    let due = stretches(&call.due);
+    let paused = Some(stretches(&call.paused)).filter(|text| !text.is_empty());
+    let paused = paused.map(|text| format!(" paused={text}")).unwrap_or_default();
     let SeenCall { rule, block, began, ended, .. } = call;
     let ids = call.callids.join(",");
     let ucids: Vec<_> = call.ucids.iter().map(|ucid| short(ucid.as_str())).collect();
@@ -42,7 +47,7 @@ fn account(call: &SeenCall) -> String {
     let stations: Vec<_> = call.stations.iter().map(ToString::to_string).collect();
     let stations = stations.join(",");
     format!(
-        "account calls={ids} ucids={ucids} stations={stations} {began}-{ended} due={due} rule={rule}{captured}{block}"
+        "account calls={ids} ucids={ucids} stations={stations} {began}-{ended} due={due}{paused} rule={rule}{captured}{block}"
     )
 }
 
