@@ -14,7 +14,7 @@ use storage::audit_log::{AuditLog, AuditLogError, Wanted};
 use storage_core::audit::Entry;
 use storage_core::{NodeId, RecordingId, WallTime};
 
-use crate::audit_pages::{self, Filter, Lines, Listing, Question};
+use crate::audit_pages::{self, Filter, Lines, Listing, LogName, LogPlace, Question};
 use crate::web::backend::{Code, Failure};
 
 /// What nobody gets to see without a line in the log.
@@ -102,14 +102,15 @@ impl Clerk {
     ///
     /// # Errors
     /// `unavailable` if the log cannot be read.
-    pub fn lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure> {
+    pub fn lines(&self, filter: Filter, place: LogPlace, limit: usize) -> Result<Lines, Failure> {
         let Filter { from, to, user, recording, actions } = filter;
+        let broken = |error: AuditLogError| Failure::new(Code::Unavailable, error.to_string());
+        let name = self.read.identity().map_err(broken)?.map(LogName::of);
         // One more tells whether there are more.
-        let limit_and_one = limit.saturating_add(1);
+        let (after, limit_and_one) = (place.within(name), limit.saturating_add(1));
         let wanted = Wanted { from, to, user, recording, actions, after, limit: limit_and_one };
-        let found = self.read.read(&wanted);
-        let found = found.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
-        Ok(Lines::cut(found, limit))
+        let found = self.read.read(&wanted).map_err(broken)?;
+        Ok(Lines::cut(found, name, limit))
     }
 
     /// What `listaudit` is answered by this node alone. Blocking.
@@ -188,7 +189,7 @@ mod tests {
         let writing = clerk.log.lock().unwrap();
         let reader = Arc::clone(&clerk);
         let reading = std::thread::spawn(move || {
-            told.send(reader.lines(Filter::default(), 0, 1)).unwrap();
+            told.send(reader.lines(Filter::default(), LogPlace::default(), 1)).unwrap();
         });
         let lines = answer.recv_timeout(Duration::from_secs(10)).expect("it waits").unwrap();
         drop(writing);

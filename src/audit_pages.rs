@@ -4,7 +4,8 @@
 //!
 //! Each log keeps its own order; among several the earlier line comes first, by the clocks of those who wrote
 //! them. A member that does not answer keeps its place: its lines come when it answers again, behind what was
-//! told meanwhile.
+//! told meanwhile. A place bears the log's name, because a member whose disk was replaced numbers its lines anew: all
+//! lines of the new log come.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -63,24 +64,62 @@ pub struct Question {
     pub limit: usize,
 }
 
-/// Up to which line each member's log was told; of a member that is not named nothing was.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places(BTreeMap<NodeId, u64>);
+/// What tells a member's log from others that it had: the first digits of its first line's hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LogName(u64);
 
-impl Places {
-    /// The number of the last line told of this member's log.
+impl LogName {
+    /// Of the log whose first line has this hash.
     #[must_use]
-    pub fn of(&self, node: NodeId) -> u64 {
-        self.0.get(&node).copied().unwrap_or(0)
+    pub fn of(hash: [u8; 32]) -> Self {
+        let [a, b, c, d, e, f, ..] = hash;
+        // A number that JSON holds exactly.
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 }
 
-/// As a cursor: `1:120,2:45`.
+/// How far a member's log was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The number of the last line told.
+    pub seq: u64,
+    /// The log, if its member said which it is.
+    pub log: Option<LogName>,
+}
+
+impl LogPlace {
+    /// The place in this log: at its begin, if it is another one.
+    #[must_use]
+    pub fn within(self, log: Option<LogName>) -> u64 {
+        match (self.log, log) {
+            (Some(told), Some(is)) if told != is => 0,
+            _ => self.seq,
+        }
+    }
+}
+
+/// Up to which line each member's log was told; of a member that is not named nothing was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places(BTreeMap<NodeId, LogPlace>);
+
+impl Places {
+    /// How far this member's log was told.
+    #[must_use]
+    pub fn of(&self, node: NodeId) -> LogPlace {
+        self.0.get(&node).copied().unwrap_or_default()
+    }
+}
+
+/// As a cursor: `1:120@00c0ffee1234,2:45`.
 impl fmt::Display for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (node, seq)) in self.0.iter().enumerate() {
+        for (at, (node, place)) in self.0.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
-            write!(f, "{comma}{node}:{seq}")?;
+            write!(f, "{comma}{node}:{}", place.seq)?;
+            if let Some(LogName(log)) = place.log {
+                write!(f, "@{log:012x}")?;
+            }
         }
         Ok(())
     }
@@ -96,8 +135,14 @@ impl FromStr for Places {
 
     fn from_str(text: &str) -> Result<Self, NotPlaces> {
         let place = |text: &str| {
-            let (node, seq) = text.split_once(':')?;
-            Some((NodeId(node.parse().ok().filter(|node| *node > 0)?), seq.parse().ok()?))
+            let (node, place) = text.split_once(':')?;
+            let (seq, log) = match place.split_once('@') {
+                Some((seq, log)) => (seq, Some(LogName(u64::from_str_radix(log, 16).ok()?))),
+                // Of a member that did not say which log it has, or from before any did.
+                None => (place, None),
+            };
+            let place = LogPlace { seq: seq.parse().ok()?, log };
+            Some((NodeId(node.parse().ok().filter(|node| *node > 0)?), place))
         };
         let places: Option<BTreeMap<_, _>> =
             text.split(',').take(PLACES_MAX + 1).map(place).collect();
@@ -114,20 +159,23 @@ pub struct Lines {
     pub entries: Vec<Numbered>,
     /// Whether there are more behind them.
     pub more: bool,
+    /// Which log it is. A member of an earlier version does not say, and neither does one whose log is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogName>,
 }
 
 impl Lines {
     /// As many of these as may be told at once.
     #[must_use]
-    pub fn cut(entries: Vec<Numbered>, limit: usize) -> Self {
-        Self::cut_within(entries, Room::new(limit, LINES_BYTES_MAX))
+    pub fn cut(entries: Vec<Numbered>, log: Option<LogName>, limit: usize) -> Self {
+        Self { log, ..Self::cut_within(entries, Room::new(limit, LINES_BYTES_MAX)) }
     }
 
     fn cut_within(mut entries: Vec<Numbered>, mut room: Room) -> Self {
         let told = entries.iter().take_while(|line| room.takes(line)).count();
         let more = told < entries.len();
         entries.truncate(told);
-        Self { entries, more }
+        Self { entries, more, log: None }
     }
 }
 
@@ -166,7 +214,7 @@ fn page_within(places: &Places, told: Vec<(NodeId, Lines)>, mut room: Room) -> P
     while let Some(log) = next(&mut logs)
         && let Some(line) = log.take(&mut room)
     {
-        page.places.0.insert(log.node, line.seq);
+        page.places.0.insert(log.node, LogPlace { seq: line.seq, log: log.name });
         page.entries.push(line);
     }
     page.more = logs.iter().any(|log| log.more || !log.lines.is_empty());
@@ -184,20 +232,23 @@ fn next(logs: &mut [Log]) -> Option<&mut Log> {
 
 struct Log {
     node: NodeId,
+    name: Option<LogName>,
     lines: VecDeque<Numbered>,
     more: bool,
 }
 
 impl Log {
     /// Lines that were told before, or twice, are none: a page that ended with one would be told again and again.
-    fn new(node: NodeId, Lines { mut entries, more }: Lines, mut place: u64) -> Self {
+    fn new(node: NodeId, lines: Lines, place: LogPlace) -> Self {
+        let Lines { mut entries, more, log: name } = lines;
+        let mut place = place.within(name);
         entries.retain(|line| {
             let is_new = line.seq > place;
             place = place.max(line.seq);
             is_new
         });
         let more = more && !entries.is_empty();
-        Self { node, lines: entries.into(), more }
+        Self { node, name, lines: entries.into(), more }
     }
 
     fn take(&mut self, room: &mut Room) -> Option<Numbered> {
@@ -269,9 +320,10 @@ mod tests {
         let answers = |(member, _): &(usize, _)| !away.get(*member).copied().unwrap_or(false);
         let told = members(logs).enumerate().filter(answers).map(|(_, (node, log))| {
             let mut lines = lines_of((node, log));
-            lines.retain(|line| line.seq > places.of(node));
+            lines.retain(|line| line.seq > places.of(node).seq);
             lines.truncate(limit + 1);
-            (node, Lines::cut_within(lines, Room::new(limit, bytes)))
+            let log = Some(LogName::of([node.0 as u8; 32])).filter(|_| node.0 != 2);
+            (node, Lines { log, ..Lines::cut_within(lines, Room::new(limit, bytes)) })
         });
         let page = page_within(places, told.collect(), Room::new(limit, bytes));
         assert!(page.entries.len() <= limit);
@@ -363,7 +415,9 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_cursor_or_none(text in "([+0]?[0-9]{1,2}:[+0]?[0-9]{1,3},?){0,3}|.{0,24}") {
+        fn any_text_is_a_cursor_or_none(
+            text in "([+0]?[0-9]{1,2}:[+0]?[0-9]{1,3}(@[0-9a-fA-F+]{11,13})?,?){0,3}|.{0,24}",
+        ) {
             if let Ok(places) = text.parse::<Places>() {
                 prop_assert_eq!(places.to_string(), text);
             }
@@ -373,7 +427,10 @@ mod tests {
     #[test]
     fn a_cursor_has_one_form() {
         let places: Places = "1:120,2:45".parse().unwrap();
-        assert_eq!([1, 2, 3].map(|node| places.of(NodeId(node))), [120, 45, 0]);
+        assert_eq!([1, 2, 3].map(|node| places.of(NodeId(node)).seq), [120, 45, 0]);
+        let named: Places = "1:120@00c0ffee1234,2:45".parse().unwrap();
+        assert_eq!(named.of(NodeId(1)), LogPlace { seq: 120, log: Some(LogName(0xc0_ffee_1234)) });
+        assert_eq!(named.to_string(), "1:120@00c0ffee1234,2:45");
         let most: Vec<_> = (1..=33).map(|node| format!("{node}:1")).collect();
         assert!(most[..32].join(",").parse::<Places>().is_ok());
         let too_many = most.join(",");
@@ -397,6 +454,11 @@ mod tests {
             "1:-1",
             "1:1:1",
             "1;1",
+            "1:1@",
+            "1:1@c0ffee1234",
+            "1:1@00C0FFEE1234",
+            "1:1@+0c0ffee1234",
+            "1:1@000c0ffee1234",
             &too_many,
         ] {
             assert_eq!(wrong.parse::<Places>(), Err(NotPlaces), "{wrong}");
@@ -406,8 +468,9 @@ mod tests {
     #[test]
     fn nothing_is_told_before_what_a_member_has_not_told_yet() {
         let (one, two) = (NodeId(1), NodeId(2));
-        let short = Lines { entries: vec![line(one, 1, 10)], more: true };
-        let long = Lines { entries: vec![line(two, 1, 5), line(two, 2, 90)], more: false };
+        let short = Lines { entries: vec![line(one, 1, 10)], more: true, log: None };
+        let long = vec![line(two, 1, 5), line(two, 2, 90)];
+        let long = Lines { entries: long, more: false, log: None };
         let page = page(&Places::default(), vec![(one, short), (two, long)], 50);
         let told: Vec<_> = page.entries.iter().map(|line| (line.entry.node, line.seq)).collect();
         assert_eq!((told, page.more), (vec![(two, 1), (one, 1)], true));
@@ -419,9 +482,10 @@ mod tests {
         let node = NodeId(1);
         let places: Places = "1:2".parse().unwrap();
         let again = vec![line(node, 2, 1), line(node, 4, 1), line(node, 4, 1), line(node, 3, 1)];
-        let told = page(&places, vec![(node, Lines { entries: again, more: false })], 50);
+        let again = Lines { entries: again, more: false, log: None };
+        let told = page(&places, vec![(node, again)], 50);
         assert_eq!((told.entries, told.more), (vec![line(node, 4, 1)], false));
-        let nothing_new = Lines { entries: vec![line(node, 1, 1)], more: true };
+        let nothing_new = Lines { entries: vec![line(node, 1, 1)], more: true, log: None };
         let told = page(&places, vec![(node, nothing_new)], 50);
         assert_eq!((told.entries, told.places, told.more), (Vec::new(), places, false));
     }
@@ -430,11 +494,38 @@ mod tests {
     fn a_long_line_is_told_alone() {
         let (node, mut long) = (NodeId(1), line(NodeId(1), 1, 1));
         long.entry.user = "x".repeat(LINES_BYTES_MAX);
-        let lines = Lines::cut(vec![long.clone(), line(node, 2, 2)], 50);
+        let lines = Lines::cut(vec![long.clone(), line(node, 2, 2)], None, 50);
         assert_eq!((lines.entries.len(), lines.more), (1, true));
         let page = page(&Places::default(), vec![(node, lines)], 50);
         assert_eq!((page.entries, page.more), (vec![long], true));
         let short = vec![line(node, 1, 1); 3];
-        assert_eq!(Lines::cut(short, 2).entries.len(), 2);
+        assert_eq!(Lines::cut(short, None, 2).entries.len(), 2);
+    }
+
+    #[test]
+    fn a_log_that_was_begun_anew_is_told_from_its_begin() {
+        let (node, other) = (NodeId(1), NodeId(2));
+        let name = |byte: u8| Some(LogName::of([byte; 32]));
+        let told = |places: &Places, log: Option<LogName>, seqs: &[u64]| {
+            let entries = seqs.iter().map(|seq| line(node, *seq, 1)).collect();
+            let page = page(places, vec![(node, Lines { entries, more: false, log })], 50);
+            (page.entries.iter().map(|line| line.seq).collect::<Vec<_>>(), page.places)
+        };
+        let (_, before) = told(&Places::default(), name(1), &[1, 2, 3]);
+        assert_eq!(before.to_string(), "1:3@010101010101");
+        // The same log; another; one that does not say, as a member of an earlier version.
+        assert_eq!(told(&before, name(1), &[3, 4]).0, [4]);
+        assert_eq!(told(&before, None, &[3, 4]).0, [4]);
+        let (seqs, after) = told(&before, name(2), &[1, 2]);
+        assert_eq!((seqs, after.to_string()), (vec![1, 2], "1:2@020202020202".to_owned()));
+        assert_eq!(told(&after, name(2), &[1, 2, 3]).0, [3]);
+        // A cursor from before logs had names.
+        let old: Places = "1:3".parse().unwrap();
+        assert_eq!(told(&old, name(2), &[3, 4]).0, [4]);
+        // What tells nothing keeps its place.
+        assert_eq!(told(&before, name(2), &[]).1, before);
+        assert_eq!(before.of(other), LogPlace::default());
+        let place = before.of(node);
+        assert_eq!([name(1), name(2), None].map(|log| place.within(log)), [3, 0, 3]);
     }
 }

@@ -45,7 +45,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use crate::audit::Clerk;
-use crate::audit_pages::{Filter, Lines, Listing as AuditListing, Question as AuditQuestion};
+use crate::audit_pages::{
+    Filter, Lines, Listing as AuditListing, LogPlace, Question as AuditQuestion,
+};
 use crate::bridge::people::Takeovers;
 use crate::completeness::SeenDay;
 use crate::hub::{Hub, call_body};
@@ -503,8 +505,8 @@ impl PeerService for Node {
         })
     }
 
-    fn audit_lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure> {
-        self.clerk.lines(filter, after, limit)
+    fn audit_lines(&self, filter: Filter, place: LogPlace, limit: usize) -> Result<Lines, Failure> {
+        self.clerk.lines(filter, place, limit)
     }
 
     fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {

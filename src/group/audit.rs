@@ -18,8 +18,8 @@ impl GroupBackend {
     pub(super) async fn audit_of_all(self, question: Question) -> Result<Listing, Failure> {
         let sight = self.sight_of_all();
         let asked = self.ask_all(sight.peers(), |peers, node| {
-            let (filter, after) = (question.filter.clone(), question.places.of(node));
-            async move { peers.audit_lines(node, filter, after, question.limit, AUDIT_WITHIN).await }
+            let (filter, place) = (question.filter.clone(), question.places.of(node));
+            async move { peers.audit_lines(node, filter, place, question.limit, AUDIT_WITHIN).await }
         });
         let (own, asked) = tokio::join!(self.own_lines(&question), asked);
         let mut told = vec![(self.node(), own?)];
@@ -44,8 +44,8 @@ impl GroupBackend {
     async fn own_lines(&self, question: &Question) -> Result<Lines, Failure> {
         let local = Arc::clone(&self.local);
         let (filter, limit) = (question.filter.clone(), question.limit);
-        let after = question.places.of(self.node());
-        let read = spawn_blocking(move || local.audit_lines(filter, after, limit)).await;
+        let place = question.places.of(self.node());
+        let read = spawn_blocking(move || local.audit_lines(filter, place, limit)).await;
         let broken = |_| Failure::new(Code::Internal, "the audit log could not be read");
         read.map_err(broken)?
     }

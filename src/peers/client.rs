@@ -25,7 +25,7 @@ use super::protocol::{
     ANSWER_BYTES_MAX, Ask, AudioHead, FoundPage, Held, KeptHead, MirrorHead, MirrorPlace,
     OwnedPage, PIECE_BYTES_MAX, Part, SeenPage, decode_answer, encode_ask,
 };
-use crate::audit_pages::{Filter, Lines};
+use crate::audit_pages::{Filter, Lines, LogPlace};
 use crate::tidings::Tiding;
 use crate::web::backend::{
     Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
@@ -189,11 +189,12 @@ impl Peers {
         &self,
         node: NodeId,
         filter: Filter,
-        after: u64,
+        place: LogPlace,
         limit: usize,
         within: Duration,
     ) -> Result<Lines, PeerError> {
-        self.ask(node, &Ask::Audit { filter, after, limit }, within).await
+        let LogPlace { seq: after, log } = place;
+        self.ask(node, &Ask::Audit { filter, after, log, limit }, within).await
     }
 
     /// Whether the station is in the call, as the peer sees it.

@@ -23,7 +23,7 @@ use storage_core::{Extension, NodeId, Recording, RecordingId, SegmentId, Ucid, W
 
 use recorder_core::call::PauseWord;
 
-use crate::audit_pages::Filter;
+use crate::audit_pages::{Filter, LogName};
 use crate::tidings::Tiding;
 use crate::web::backend::{
     Code, DeleteRequest, Failure, HoldRequest, MarkRequest, PauseRequest, StartRequest,
@@ -109,6 +109,9 @@ pub enum Ask {
         filter: Filter,
         /// Behind the line of this number.
         after: u64,
+        /// That was a line of this log: of another one from its begin.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        log: Option<LogName>,
         /// Lines at most, 1 to 1000.
         limit: usize,
     },
@@ -701,6 +704,7 @@ mod tests {
         let ucid = Target::Ucid("00001012071700000000".parse().unwrap());
         let part = Part { offset: 1 << 40, length: 7, mark: "ab".to_owned() };
         let format = FetchFormat::Wav;
+        let name = Some(LogName::of([0xff; 32]));
         vec![
             Ask::Records { ids: (0..RECORDS_MAX as i64).map(id).collect() },
             Ask::RecordsSince { cursor: None, limit: 1, all: false },
@@ -711,8 +715,8 @@ mod tests {
             Ask::Audio { recording: id(1), format, part: Some(part), unhashed: false },
             Ask::Calls,
             Ask::Listen { ucid: "00001012071700000000".parse().unwrap() },
-            Ask::Audit { filter: Filter::default(), after: 0, limit: 1 },
-            Ask::Audit { filter: filter(), after: u64::MAX, limit: 1000 },
+            Ask::Audit { filter: Filter::default(), after: 0, log: None, limit: 1 },
+            Ask::Audit { filter: filter(), after: u64::MAX, log: name, limit: 1000 },
             Ask::Concerns { target: Target::Recording(id(1)), extension: Extension::from("2611") },
             Ask::Start(StartRequest { target: ucid, scope: Scope::Trunk, by: by.clone() }),
             Ask::Stop(StopRequest {
@@ -791,7 +795,7 @@ mod tests {
         assert_eq!(decode_ask(&encode_ask(&none)), Err(ProtocolError::Count(0)));
         for limit in [0, 1001, usize::MAX] {
             let since = Ask::RecordsSince { cursor: None, limit, all: false };
-            let audit = Ask::Audit { filter: Filter::default(), after: 0, limit };
+            let audit = Ask::Audit { filter: Filter::default(), after: 0, log: None, limit };
             for ask in [since, audit] {
                 assert_eq!(decode_ask(&encode_ask(&ask)), Err(ProtocolError::Count(limit)));
             }

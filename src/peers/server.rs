@@ -25,7 +25,7 @@ use super::protocol::{
     Ask, AudioHead, AudioKind, FoundPage, Held, KeptHead, MirrorHead, MirrorPlace, OwnedPage,
     PIECE_BYTES_MAX, Part, ProtocolError, SEEN_MAX, SeenPage, decode_ask, encode_answer,
 };
-use crate::audit_pages::{Filter, Lines};
+use crate::audit_pages::{Filter, Lines, LogPlace};
 use crate::mirror::Feed;
 use crate::tidings::Tiding;
 use crate::web::backend::{Audio, Backend, Code, Failure, Heard, PauseRequest};
@@ -78,11 +78,11 @@ pub trait PeerService: Backend {
         Box::pin(async { Err(Failure::new(Code::Unavailable, "this node captures nothing")) })
     }
 
-    /// Lines of this node's audit log, behind the line of a number. May block.
+    /// Lines of this node's audit log, behind a place in it. May block.
     ///
     /// # Errors
     /// `unavailable` if it cannot be read.
-    fn audit_lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure>;
+    fn audit_lines(&self, filter: Filter, place: LogPlace, limit: usize) -> Result<Lines, Failure>;
 
     /// How loud the calls are that this node records, dBFS by recording.
     fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {
@@ -227,8 +227,9 @@ impl Serving<'_> {
             Ask::Seen { day, from } => {
                 whole(reply, self.blocking(move |service| seen(service, day, from)).await).await
             }
-            Ask::Audit { filter, after, limit } => {
-                let lines = self.blocking(move |service| service.audit_lines(filter, after, limit));
+            Ask::Audit { filter, after, log, limit } => {
+                let place = LogPlace { seq: after, log };
+                let lines = self.blocking(move |service| service.audit_lines(filter, place, limit));
                 whole(reply, lines.await).await
             }
             Ask::Concerns { target, extension } => {

@@ -202,6 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_another_one_on_another_disk() {
+        let [one, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let identity = |dir: &Path| AuditLog::new(dir).identity().unwrap();
+        assert_eq!(identity(one.path()), None);
+        AuditLog::new(one.path()).append(&entry("a", 0)).unwrap();
+        let first = identity(one.path());
+        assert!(first.is_some());
+        for day in 0..3 {
+            AuditLog::new(one.path()).append(&entry("b", day)).unwrap();
+        }
+        assert_eq!(identity(one.path()), first, "it stays the same while it grows");
+        AuditLog::new(other.path()).append(&entry("b", 0)).unwrap();
+        assert!(identity(other.path()).is_some_and(|other| Some(other) != first));
+    }
+
+    #[test]
     fn a_torn_line_is_cut_and_said() {
         let dir = tempfile::tempdir().unwrap();
         // Longer than the line that is written in its place.

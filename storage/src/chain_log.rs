@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_core::WallTime;
-use storage_core::chain::{self, Chained, Head, Verifier};
+use storage_core::chain::{Chained, Head, Verifier};
 
 use crate::disk::{Disk, DiskFile, RealDisk, read_whole, write_all_at};
 use crate::voice_file::VoiceError;
@@ -233,11 +233,28 @@ impl<E: Chained> ChainLog<E> {
 
     /// The number of a file's first line, if that can be read.
     fn first_number(&self, name: &str) -> io::Result<Option<u64>> {
+        Ok(self.first_line(name)?.map(|head| head.count))
+    }
+
+    /// The chain up to a file's first line, if that can be read.
+    fn first_line(&self, name: &str) -> io::Result<Option<Head>> {
         let mut begin = vec![0; LINE_BYTES_MAX];
         let read = self.disk.open(&self.folder.join(name))?.read_at(&mut begin, 0)?;
         let text = String::from_utf8_lossy(&begin[..read]);
         let line = text.split_once('\n').map(|(line, _)| line);
-        Ok(line.and_then(chain::entry::<E>).map(|numbered| numbered.seq))
+        Ok(line.and_then(Head::stated::<E>))
+    }
+
+    /// What tells this log from another one of the same member, on a disk before: the hash of its first line. None while it
+    /// is empty.
+    ///
+    /// # Errors
+    /// [`ChainLogError`].
+    pub fn identity(&self) -> Result<Option<[u8; 32]>, ChainLogError> {
+        let names = self.names().map_err(|source| self.failed("list", source))?;
+        let Some(name) = names.first() else { return Ok(None) };
+        let first = self.first_line(name).map_err(|source| self.failed("read", source))?;
+        Ok(first.map(|head| head.hash))
     }
 
     /// The whole lines of a file.

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use astlogger::audit_pages::{Filter, Lines, Listing as AuditListing, Question, page};
+use astlogger::audit_pages::{Filter, Lines, Listing as AuditListing, LogPlace, Question, page};
 use astlogger::completeness::SeenDay;
 use astlogger::peers::{CaptureChunks, PeerService};
 use astlogger::web::backend::{
@@ -301,15 +301,15 @@ impl Backend for FakeNode {
 }
 
 impl PeerService for FakeNode {
-    fn audit_lines(&self, filter: Filter, after: u64, limit: usize) -> Result<Lines, Failure> {
+    fn audit_lines(&self, filter: Filter, place: LogPlace, limit: usize) -> Result<Lines, Failure> {
         let log = self.audit.lock().unwrap().clone();
         let mut entries = log.ok_or_else(|| no::<()>(Code::Unavailable).unwrap_err())?;
-        entries.retain(|line| line.seq > after);
+        entries.retain(|line| line.seq > place.within(None));
         if !self.is_earlier.load(Ordering::SeqCst) && !filter.actions.is_empty() {
             entries.retain(|line| filter.actions.contains(&line.entry.action));
         }
         entries.retain(|line| filter.user.as_ref().is_none_or(|user| *user == line.entry.user));
-        Ok(Lines::cut(entries, limit))
+        Ok(Lines::cut(entries, None, limit))
     }
 
     fn levels(&self) -> BoxFuture<'static, BTreeMap<RecordingId, f64>> {
