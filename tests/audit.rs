@@ -12,7 +12,7 @@ use common::group::{GroupBench, ONE, TWO, WITNESS};
 use common::{LIMIT, PASSWORD};
 use serde_json::{Value, json};
 use storage::audit_log::{AuditLog, Wanted};
-use storage_core::NodeId;
+use storage_core::{NodeId, naming};
 use tokio::time::{Instant, sleep};
 
 /// More lines than these nobody has written.
@@ -150,4 +150,32 @@ async fn a_member_that_is_away_is_named_and_told_when_it_is_back() {
         assert_eq!(of(&told, node), all);
     }
     assert!(count(1) >= 2 && count(3) > 3, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_begun_anew_is_told_whatever_the_cursor_is() {
+    let mut bench = with_people().await;
+    let mut otto = bench.newcomer(ONE, "otto").await;
+    let mut cursor = Value::Null;
+    // To the last page but one: of a page that is the last there is no cursor.
+    while let Some(next) = page(&mut otto, &cursor).await.get("cursor").cloned() {
+        cursor = next;
+    }
+    let before = lying(&bench, WITNESS);
+    bench.kill(WITNESS).await;
+    let audit = bench.group.members[&WITNESS].node.data_dir().join(naming::AUDIT_FOLDER);
+    std::fs::remove_dir_all(audit).expect("it is there");
+    bench.run().await;
+    bench.cti(WITNESS, "qa").await;
+    let anew = lying(&bench, WITNESS);
+    assert!(!anew.is_empty() && anew.len() < before.len(), "{anew:?}, before {before:?}");
+    let mut told = Vec::new();
+    loop {
+        let reply = whole_page(&mut otto, &cursor).await;
+        told.extend(lines(&reply));
+        let Some(next) = reply.get("cursor") else { break };
+        cursor = next.clone();
+        assert!(told.len() < LINES_MAX, "it never ends");
+    }
+    assert!(anew.iter().all(|line| told.contains(line)), "{anew:?}, told {told:?}");
 }
