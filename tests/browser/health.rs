@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use astlogger::demo::Shape;
 use astlogger::users::{self, UserRole};
 use serde_json::json;
 use simulator::SiteConfig;
@@ -11,7 +10,7 @@ use storage_core::record::GapCause;
 use crate::common::group::{GroupBench, ONE, TWO};
 use crate::common::{Bench, PASSWORD};
 use crate::devtools::Browser;
-use crate::{assert_open_to_all, assert_quiet, open_as};
+use crate::{assert_open_to_all, assert_quiet, group_with, open_as};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_the_last_takeover_and_its_hole_are_shown() {
@@ -96,12 +95,7 @@ async fn alarms_come_with_what_to_do_and_go_when_it_is_done() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_administrator_drills_the_group_and_sees_what_it_cost() {
-    let mut bench = GroupBench::prepare(SiteConfig::demo(2, 2), &Shape::hot_standby(2)).await;
-    let users = bench.group.members[&ONE].node.users_path();
-    users::add(&users, "admin", UserRole::Admin, None, None, PASSWORD).unwrap();
-    bench.group.share_users().unwrap();
-    bench.run().await;
-    bench.leads_steadily(ONE).await;
+    let bench = group_with("admin", UserRole::Admin).await;
     let calls = bench.calls(2).await;
     bench.recorded_by(&calls, ONE).await;
     bench.go_on(&calls, 50).await;

@@ -21,8 +21,12 @@ mod signin;
 
 use std::net::SocketAddr;
 
+use astlogger::demo::Shape;
+use astlogger::users::{self, UserRole};
 use common::PASSWORD;
+use common::group::{GroupBench, ONE};
 use devtools::{Browser, Page};
+use simulator::SiteConfig;
 
 /// The address of a page.
 fn address(web: SocketAddr, path: &str) -> String {
@@ -42,6 +46,17 @@ async fn open_as(browser: &Browser, user: &str, web: SocketAddr, path: &str) -> 
     sign_in(&page, user, PASSWORD).await;
     page.until("document.querySelector('#signout')").await;
     page
+}
+
+/// Two stations, an active node, a backup and a witness, and somebody of this role; the active leads.
+async fn group_with(name: &str, role: UserRole) -> GroupBench {
+    let mut bench = GroupBench::prepare(SiteConfig::demo(2, 2), &Shape::hot_standby(2)).await;
+    let file = bench.group.members[&ONE].node.users_path();
+    users::add(&file, name, role, None, None, PASSWORD).expect("a users file");
+    bench.group.share_users().expect("writable");
+    bench.run().await;
+    bench.leads_steadily(ONE).await;
+    bench
 }
 
 /// The browser has had nothing to complain of.
