@@ -173,13 +173,13 @@ mod tests {
     fn who_what_and_about_which_recording_are_found_however_they_are_written() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = AuditLog::new(dir.path());
-        let id: storage_core::RecordingId = "01JDMZ0000000000000000000A".parse().unwrap();
+        let id: storage_core::RecordingId = "01a0c451-5660-7707-8707-070707070707".parse().unwrap();
         let users = ["anna", "an", "\"anna\"", "a\\n\n", "\u{7f}ä\u{2028}安娜", ""];
         let actions = ["listen", "listcalls"];
         for (user, action) in users.iter().flat_map(|user| actions.map(|action| (*user, action))) {
             let recordingid = (action == "listen").then_some(id);
             // What somebody writes into an argument is no name.
-            let arguments = Value::from("anna listen 01JDMZ0000000000000000000A");
+            let arguments = Value::from("anna listen 01a0c451-5660-7707-8707-070707070707");
             let line =
                 Entry { action: action.to_owned(), recordingid, arguments, ..entry(user, 0) };
             log.append(&line).unwrap();
