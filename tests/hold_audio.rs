@@ -151,7 +151,13 @@ async fn a_takeover_in_a_hold_leaves_no_hole_but_the_hold() {
     let verdict = bench.assert_right(1).await;
     assert_eq!((verdict.calls_recorded, verdict.packets_unaccounted), (1, 0), "{verdict:?}");
     let (frames, record) = of(&bench.recordings(), "5551200000", call);
-    assert_skipped(&frames, &record, &[10..from, back + NEAR..end - 5], &[from..back - WORD]);
+    let held = from..back - WORD;
+    assert_skipped(
+        &frames,
+        &record,
+        &[10..from, back + NEAR..end - 5],
+        std::slice::from_ref(&held),
+    );
     let nodes: BTreeSet<_> = record.segments.iter().map(|segment| segment.node).collect();
     assert_eq!(nodes, BTreeSet::from([ONE, TWO]), "{record:#?}");
 }

@@ -97,6 +97,9 @@ mod tests {
 
     type Times = (i64, Option<i64>);
     type Row<'a> = (Times, &'a [Times]);
+    /// From, to, and whether it lasts to the end.
+    type Told = (i64, i64, bool);
+    type Case<'a> = (&'a str, &'a [Row<'a>], &'a [Told]);
 
     fn draft(parties: &[Row<'_>], ended: Option<i64>) -> Draft {
         let stretch = |(from, to): &Times| Stretch { from: at(*from), to: to.map(at) };
@@ -113,8 +116,8 @@ mod tests {
         }
     }
 
-    /// In milliseconds, and whether it lasts to the end. The last packet came after 60 s.
-    fn told(draft: &Draft) -> Vec<(i64, i64, bool)> {
+    /// In milliseconds. The last packet came after 60 s.
+    fn told(draft: &Draft) -> Vec<Told> {
         let ms = |wall: WallTime| wall.micros_since(at(0)) / 1000;
         held(draft, at(60)).iter().map(|one| (ms(one.from), ms(one.to), one.lasts)).collect()
     }
@@ -122,7 +125,7 @@ mod tests {
     #[test]
     fn a_call_is_on_hold_where_somebody_holds_it_and_nobody_talks_to_anybody() {
         let all = (0, Some(90));
-        let cases: [(&str, &[Row<'_>], &[(i64, i64, bool)]); 11] = [
+        let cases: [Case<'_>; 11] = [
             ("no hold", &[(all, &[]), (all, &[])], &[]),
             ("one of two", &[(all, &[(10, Some(20))]), (all, &[])], &[(10_000, 19_750, false)]),
             ("one of three", &[(all, &[(10, Some(20))]), (all, &[]), (all, &[])], &[]),
