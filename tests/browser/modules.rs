@@ -171,7 +171,7 @@ async fn words(page: &Page) {
         (
             json!([gap(8_000, 20_000, "hold")]),
             json!({}),
-            json!(["12 s left out at 0:08: on hold."]),
+            json!(["12.0 s left out at 0:08: on hold."]),
         ),
         (
             json!([gap(0, 9_000, "paused")]),
