@@ -30,8 +30,17 @@ pub const SILENT: f64 = -65.0;
 
 /// Has all sing these tones from now on.
 pub fn say(site: &Site, pitches: Pitches) {
+    sing(site, pitches, PEAK);
+}
+
+/// Has all be silent from now on.
+pub fn hush(site: &Site) {
+    sing(site, BEFORE, 0);
+}
+
+fn sing(site: &Site, pitches: Pitches, peak: u16) {
     for (part, hertz) in [Part::Whole, Part::Station, Part::Others].into_iter().zip(pitches) {
-        site.faults().say(part, Some(Sine { hertz, peak: PEAK }));
+        site.faults().say(part, Some(Sine { hertz, peak }));
     }
 }
 
