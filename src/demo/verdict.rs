@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 use simulator::tone::Part;
 use storage_core::Recording;
-use storage_core::record::GapCause;
+use storage_core::record::{GapCause, Seam};
 
 use super::due::DueCall;
 use super::voice::{FRAME_MS, PLACE_TOLERANCE_MS, Placed, Published, longest_run};
@@ -28,10 +28,8 @@ fn handed_on_without_a_hole(recording: &Recording) -> Option<i64> {
         return None;
     }
     let (first, last) = (recording.segments.first()?.node, recording.segments.last()?.node);
-    let seam = recording
-        .seams
-        .iter()
-        .rfind(|seam| first != last && seam.to == last && seam.from != last)?;
+    let into_last = |seam: &&Seam| seam.from != last && seam.to == last;
+    let seam = recording.seams.iter().rfind(into_last).filter(|_| first != last)?;
     Some((recording.started + Duration::from_millis(seam.atms)).as_millis())
 }
 

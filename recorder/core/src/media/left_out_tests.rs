@@ -54,8 +54,16 @@ fn draft(pauses: &[(i64, Option<i64>)], ended: i64) -> Draft {
     }
 }
 
-fn planned(mut index: Index, draft: &Draft) -> Plan {
-    let left_out = index.left_out(draft, false);
+fn planned(index: Index, draft: &Draft) -> Plan {
+    made(index, draft, false)
+}
+
+fn skipped(index: Index, draft: &Draft) -> Plan {
+    made(index, draft, true)
+}
+
+fn made(mut index: Index, draft: &Draft, skip_hold: bool) -> Plan {
+    let left_out = index.left_out(draft, skip_hold);
     index.leave_out(&left_out);
     let mut plan = index.plan().unwrap();
     plan.declare(&left_out).unwrap();
@@ -111,14 +119,6 @@ fn held(holds: &[(i64, Option<i64>)], ended: i64) -> Draft {
         holds: holds.iter().map(|(from, to)| stretch(*from, *to)).collect(),
     };
     Draft { parties: vec![party("31001", holds), party("31002", &[])], ..draft(&[], ended) }
-}
-
-fn skipped(mut index: Index, draft: &Draft) -> Plan {
-    let left_out = index.left_out(draft, true);
-    index.leave_out(&left_out);
-    let mut plan = index.plan().unwrap();
-    plan.declare(&left_out).unwrap();
-    plan
 }
 
 #[test]
